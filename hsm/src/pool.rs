@@ -1,0 +1,316 @@
+//! The front's side: lanes of worker processes, started, fed, watched and replaced.
+//!
+//! ```text
+//! operate ─ call ─> lane (queue) ─ packet ─> worker      lane.rs, state.rs: who gets what, when
+//!                     ^                        │
+//!                     └── attendant <─ answers ┘         attend.rs, answer.rs: what came back, and whether
+//!                            │                           the worker is still fit
+//!                          keeper ── starts another      seat.rs, process.rs
+//! ```
+//!
+//! What it promises: every queue is bounded and every wait has a deadline; an operation whose admission
+//! was withdrawn is not sent; what a lost worker may have begun is repeated once if that is safe; one
+//! lane's trouble is not another's; a refused PIN is tried once. What it must not know: keys, the PIN, users.
+//!
+//! Install the `metrics` recorder before [`Pool::start`]. Workers are processes of their own group, so
+//! a supervisor that ends the service should signal the front only (systemd: `KillMode=mixed`).
+
+mod answer;
+mod attend;
+mod batch;
+mod call;
+mod expect;
+mod known;
+mod lane;
+mod link;
+mod live;
+mod log;
+mod meter;
+mod process;
+mod provision;
+mod seat;
+mod state;
+
+use std::{sync::Arc, time::Duration};
+
+use serde_bytes::ByteBuf;
+use tokio::{
+    sync::{Mutex, mpsc},
+    time::{Instant, sleep, timeout},
+};
+
+pub use self::provision::{Provisioned, provision};
+use self::{
+    call::Work,
+    seat::{Keeper, Shared},
+};
+use crate::{
+    algorithms::{KeySpec, Lane, LengthError, RANDOM_BYTES_MAX},
+    error::{Error, StartError},
+    profile::Profile,
+    protocol::{Fault, Generated, Moment, Operation, Output, Ready, Request, Response, ServiceKeys, seal_of},
+    secret::SecretBytes,
+    statement::{KeyRow, Residency, Seal},
+};
+
+/// How long the tasks may take to end after the workers were told to.
+const ENDED_WITHIN: Duration = Duration::from_secs(10);
+
+/// What admitted an operation. It is asked again when the operation leaves the queue: between the two a
+/// role may have been revoked or the key changed.
+pub trait Admission: Send + Sync {
+    /// Whether it still holds. Asked by whichever task happens to send the packet: it must not block,
+    /// panic or call the pool.
+    fn still_holds(&self) -> bool;
+}
+
+/// A running set of lanes. Cheap to clone; the workers end when the last clone is gone.
+#[derive(Clone)]
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    /// In the order of [`Lane::ALL`].
+    lanes: [Arc<lane::Lane>; Lane::ALL.len()],
+    ready: Ready,
+    /// Closes when every task has ended.
+    ended: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for lane in &self.lanes {
+            lane.close();
+        }
+        self.shared.stop.send_replace(true);
+    }
+}
+
+/// How one lane is.
+#[derive(Clone, Debug)]
+pub struct LaneHealth {
+    /// Which lane.
+    pub lane: Lane,
+    /// Workers that can serve.
+    pub ready: usize,
+    /// Workers there should be.
+    pub wanted: usize,
+    /// How long ago the canary last signed, in the worker for which that is longest ago.
+    pub canary_age: Option<Duration>,
+    /// Calls waiting.
+    pub queued: usize,
+    /// The newest failure, if the lane is not whole.
+    pub trouble: Option<String>,
+}
+
+impl Pool {
+    /// Starts every worker of the profile, one after the other. The first failure, and so the first
+    /// refused PIN, ends it: those already started are ended, and no other is started.
+    ///
+    /// # Errors
+    /// When the profile lacks a lane, or a worker does not become ready within 30 seconds.
+    pub async fn start(profile: Profile, service_keys: ServiceKeys) -> Result<Self, StartError> {
+        meter::describe();
+        let lanes = check(&profile)?;
+        let shared = Arc::new(Shared::new(profile, service_keys));
+        let mut processes = Vec::new();
+        for (lane, workers) in &lanes {
+            for seat in 0..*workers {
+                // On failure the processes so far are dropped, which kills and reaps them.
+                processes.push((Arc::clone(lane), seat, shared.start(lane, seat, &[]).await?));
+            }
+        }
+        let (alive, ended) = mpsc::channel(1);
+        for (lane, seat, process) in processes {
+            let keeper = Keeper { shared: Arc::clone(&shared), lane, seat, alive: alive.clone() };
+            tokio::spawn(keeper.keep(process));
+        }
+        let ready = shared.ready.get().cloned().unwrap_or_default();
+        let lanes = lanes.map(|(lane, _)| lane);
+        Ok(Self { inner: Arc::new(Inner { shared, lanes, ready, ended: Mutex::new(ended) }) })
+    }
+
+    fn lane(&self, lane: Lane) -> &Arc<lane::Lane> {
+        &self.inner.lanes[lane as usize]
+    }
+
+    async fn call(&self, lane: Lane, request: Request, deadline: Moment) -> Result<Response, Error> {
+        self.lane(lane).submit(Work::Plain(request), None, deadline)?.wait().await
+    }
+
+    /// One operation with one key, in the lane its algorithm and key belong to. Dropping the future
+    /// withdraws the call if it is not yet sent.
+    ///
+    /// # Errors
+    /// See [`Error`]: each variant says what the caller can do.
+    pub async fn operate(
+        &self,
+        key: &Arc<KeyRow>,
+        operation: Operation,
+        admission: Arc<dyn Admission>,
+        deadline: Moment,
+    ) -> Result<Output, Error> {
+        let lane = operation.algorithm().lane(key.statement.spec, operation.input_bytes());
+        let work = Work::Operate { row: Arc::clone(key), operation };
+        match self.lane(lane).submit(work, Some(admission), deadline)?.wait().await? {
+            Response::Output(output) => Ok(output),
+            _ => Err(unfit()),
+        }
+    }
+
+    /// Makes a key. A wrapped key persists nowhere until the caller stores it. When the creation of a
+    /// token key ends in [`Error::WorkerLost`], [`Error::Expired`] or [`Fault::Module`], it may exist:
+    /// [`Self::destroy_token`] settles that.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn generate(
+        &self,
+        spec: KeySpec,
+        residency: Residency,
+        version: [u8; 16],
+        deadline: Moment,
+    ) -> Result<Generated, Error> {
+        let request = Request::Generate { spec, residency, version };
+        match self.call(Lane::Generate, request, deadline).await? {
+            Response::Generated(generated) => Ok(generated),
+            _ => Err(unfit()),
+        }
+    }
+
+    /// Destroys the token objects of a version; that there are none is not an error.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn destroy_token(&self, version: [u8; 16], deadline: Moment) -> Result<(), Error> {
+        self.call(Lane::Generate, Request::DestroyToken { version }, deadline).await.map(drop)
+    }
+
+    /// Seals canonical forms, in order. One form must fit in a packet (about 96 KiB).
+    ///
+    /// # Errors
+    /// See [`Error`]; there are either all seals or none.
+    pub async fn seal(&self, forms: Vec<Vec<u8>>, deadline: Moment) -> Result<Vec<Seal>, Error> {
+        let mut seals = Vec::with_capacity(forms.len());
+        let forms = forms.into_iter().map(ByteBuf::from).collect();
+        let take = |response| {
+            let Response::Seals(part) = response else { return Err(unfit()) };
+            for seal in part {
+                seals.push(seal_of(&seal).map_err(|_| unfit())?);
+            }
+            Ok(())
+        };
+        let request = |forms| Request::Seal { forms };
+        batch::run(self.lane(Lane::Short), forms, |form| form.len(), request, deadline, take).await?;
+        Ok(seals)
+    }
+
+    /// Checks seals, in order.
+    ///
+    /// # Errors
+    /// See [`Error`]; there are either all verdicts or none.
+    pub async fn check_seals(&self, pairs: Vec<(Vec<u8>, Seal)>, deadline: Moment) -> Result<Vec<bool>, Error> {
+        let mut verdicts = Vec::with_capacity(pairs.len());
+        let pair = |(form, seal): (Vec<u8>, Seal)| (ByteBuf::from(form), ByteBuf::from(seal.to_vec()));
+        let pairs = pairs.into_iter().map(pair).collect();
+        let take = |response| {
+            let Response::Checked(part) = response else { return Err(unfit()) };
+            verdicts.extend(part);
+            Ok(())
+        };
+        let bytes = |(form, seal): &(ByteBuf, ByteBuf)| form.len() + seal.len();
+        let request = |pairs| Request::CheckSeals { pairs };
+        batch::run(self.lane(Lane::Short), pairs, bytes, request, deadline, take).await?;
+        Ok(verdicts)
+    }
+
+    /// Random bytes of the module: 1 to 1024.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn random(&self, length: u32, deadline: Moment) -> Result<SecretBytes, Error> {
+        if length == 0 || length as usize > RANDOM_BYTES_MAX {
+            let takes = format!("1 to {RANDOM_BYTES_MAX}");
+            let (field, algorithm) = ("length".to_owned(), "random".to_owned());
+            return Err(Fault::Length(LengthError { field, algorithm, found_bytes: length as usize, takes }).into());
+        }
+        match self.call(Lane::Short, Request::Random { length }, deadline).await? {
+            Response::Random(bytes) => Ok(bytes),
+            _ => Err(unfit()),
+        }
+    }
+
+    /// How each lane is, cheapest lane first.
+    #[must_use]
+    pub fn health(&self) -> Vec<LaneHealth> {
+        self.inner.lanes.iter().map(|lane| lane.health()).collect()
+    }
+
+    /// What the first worker found: token serial, library, unwrap template.
+    #[must_use]
+    pub fn ready(&self) -> Ready {
+        self.inner.ready.clone()
+    }
+
+    /// Whether the HSM refused the PIN: no worker is started any more, those that serve go on.
+    #[must_use]
+    pub fn pin_refused(&self) -> bool {
+        self.inner.shared.is_latched()
+    }
+
+    /// Allows starts again after an operator has corrected the PIN and cleared the workers' latch file.
+    pub fn clear_pin_refused(&self) {
+        self.inner.shared.clear_latch();
+    }
+
+    /// Lets what is under way finish (at most `grace`), then ends the workers. Calls that come meanwhile
+    /// are refused.
+    pub async fn shutdown(&self, grace: Duration) {
+        for lane in &self.inner.lanes {
+            lane.close();
+        }
+        let until = Instant::now() + grace;
+        while Instant::now() < until && self.inner.lanes.iter().any(|lane| lane.unfinished() > 0) {
+            sleep(Duration::from_millis(5)).await;
+        }
+        for lane in &self.inner.lanes {
+            lane.give_up();
+        }
+        self.inner.shared.stop.send_replace(true);
+        // Nothing is sent on it: it closes with the last task.
+        let ended = async { self.inner.ended.lock().await.recv().await };
+        if timeout(ENDED_WITHIN, ended).await.is_err() {
+            tracing::warn!("an HSM worker did not end in time");
+        }
+    }
+}
+
+/// A response that does not fit its call is found when it arrives, and its worker replaced; so this is
+/// the case that cannot be.
+fn unfit() -> Error {
+    Error::Fault(Fault::Protocol)
+}
+
+/// The lanes of a profile, in order, with their numbers of workers.
+fn check(profile: &Profile) -> Result<[(Arc<lane::Lane>, usize); Lane::ALL.len()], StartError> {
+    for lane in Lane::ALL {
+        let fault = match profile.lanes.get(&lane) {
+            None => Some("the profile does not have this lane"),
+            Some(limits) if limits.workers == 0 => Some("the profile gives this lane no worker"),
+            Some(limits) if limits.queue_max == 0 => Some("the profile gives this lane no queue"),
+            Some(limits) if limits.hang.is_zero() => Some("the profile gives this lane no time"),
+            Some(_) if profile.canary_every.is_zero() => Some("the profile gives the canary no time"),
+            Some(_) if profile.loads_max == 0 => Some("the profile gives its workers no load"),
+            Some(_) => None,
+        };
+        if let Some(fault) = fault {
+            return Err(StartError::Refused { lane: lane.name(), source: Fault::Setup(fault.to_owned()) });
+        }
+    }
+    Ok(Lane::ALL.map(|name| {
+        let limits = profile.lanes[&name];
+        (Arc::new(lane::Lane::new(name, profile, limits)), limits.workers)
+    }))
+}

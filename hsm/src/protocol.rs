@@ -1,0 +1,544 @@
+//! The closed set of messages between the front and a worker, and their frames.
+//!
+//! A SOCK_SEQPACKET socket pair is the worker's standard input. A packet holds one or more whole frames,
+//! at most [`PACKET_BYTES_MAX`] together:
+//!
+//! ```text
+//! length u32 (little-endian) | postcard(Call) or postcard(Answer)
+//! ```
+//!
+//! The first call is [`Request::Hello`], answered when the worker is logged in and its canary has
+//! signed. After that answers come in the order of the calls. Postcard reads strictly: an unknown
+//! variant or a cut message is an error, and an error ends the worker.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_bytes::ByteBuf;
+
+use crate::{
+    algorithms::{Algorithm, KeyOps, KeySpec, LengthError},
+    profile::{Sandbox, TokenName},
+    secret::SecretBytes,
+    statement::{Residency, Seal},
+};
+
+/// The longest packet. Far below the socket's send buffer (212,992 bytes by default), so that a pair
+/// with two packets under way cannot dead-lock.
+pub const PACKET_BYTES_MAX: usize = 96 * 1024;
+
+/// A moment of CLOCK_MONOTONIC in nanoseconds: the same clock in every process of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let seconds = u64::try_from(now.tv_sec).expect("monotonic time is not negative");
+        let nanoseconds = u64::try_from(now.tv_nsec).expect("monotonic time is not negative");
+        Self(seconds * 1_000_000_000 + nanoseconds)
+    }
+
+    /// That much later.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long from `earlier` until this moment; zero when it is not later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A call to a worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Call {
+    /// Chosen by the front; the answer carries it again.
+    pub id: u32,
+    /// Work that has not begun by then is answered with [`Fault::Expired`].
+    pub deadline: Moment,
+    /// What to do.
+    pub request: Request,
+}
+
+/// An answer of a worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// The call's.
+    pub id: u32,
+    /// How long the work took in the worker, in nanoseconds.
+    pub service_ns: u64,
+    /// The result.
+    pub result: Result<Response, Fault>,
+}
+
+/// What a worker can be asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// The first call: which module and token, and as what.
+    Hello(Hello),
+    /// Signs with the canary, a key on the token.
+    Canary,
+    /// One operation with one key. When the worker does not have the key and `row` is absent, the
+    /// answer is [`Fault::KeyNotLoaded`] and the front asks again with it.
+    Operate {
+        /// The row's seal: the key's name in the cache.
+        seal: ByteBuf,
+        /// The row's canonical form.
+        row: Option<ByteBuf>,
+        /// What to do.
+        operation: Operation,
+    },
+    /// Loads a key without using it: warms a new worker.
+    Load {
+        /// The row's seal.
+        seal: ByteBuf,
+        /// The row's canonical form.
+        row: ByteBuf,
+    },
+    /// Makes a key. A `Wrapped` one is generated as a session object, wrapped under the root, unwrapped
+    /// and used once, and its original destroyed; a `Token` one becomes a permanent object with this
+    /// version as CKA_ID, and the token's files are synced before the answer.
+    Generate {
+        /// What kind.
+        spec: KeySpec,
+        /// Where it is to live.
+        residency: Residency,
+        /// The version it is made for.
+        version: [u8; 16],
+    },
+    /// Destroys the token objects of a version: those of an unfinished creation, or of a purge. Their
+    /// absence is not an error.
+    DestroyToken {
+        /// CKA_ID.
+        version: [u8; 16],
+    },
+    /// Seals canonical forms.
+    Seal {
+        /// The forms.
+        forms: Vec<ByteBuf>,
+    },
+    /// Checks seals.
+    CheckSeals {
+        /// Pairs of canonical form and seal.
+        pairs: Vec<(ByteBuf, ByteBuf)>,
+    },
+    /// Random bytes of the module.
+    Random {
+        /// How many: 1 to 1024.
+        length: u32,
+    },
+    /// What only an unprovisioned session may ask: making the token and its keys.
+    Provision(Provision),
+}
+
+/// How a worker is to begin.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// The PKCS#11 module to load.
+    pub module: PathBuf,
+    /// As a serving worker or for provisioning.
+    pub role: Role,
+    /// Which token: never by slot index.
+    pub token: TokenName,
+    /// The file that holds the user PIN, read by the worker only.
+    pub pin_file: PathBuf,
+    /// Where the start lock and the PIN latch live, shared by all workers of one token.
+    pub state_dir: PathBuf,
+    /// Folders that hold the token's files, synced after a change of a token object.
+    pub sync_dirs: Vec<PathBuf>,
+    /// How tightly the worker shuts itself in.
+    pub sandbox: Sandbox,
+    /// The most keys it keeps loaded.
+    pub cached_keys_max: u32,
+    /// How long it may work on one packet before it sends what is finished, in microseconds.
+    pub flush_us: u32,
+    /// Scripted faults, for tests: see [`crate::worker::faults`]. Refused unless built with `failpoints`.
+    pub faults: String,
+}
+
+/// What a worker is for.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Role {
+    /// Serves operations; these keys of the service are loaded at the start.
+    Serve(ServiceKeys),
+    /// Makes or examines a token.
+    Provision,
+}
+
+/// The service's own wrapped keys and what proves them, as kept in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceKeys {
+    /// The sealing key (HMAC-SHA256, 32 bytes) under the root, AES-KWP.
+    pub sealing: ByteBuf,
+    /// The key of stored secrets (AES-256) under the root, AES-KWP.
+    pub data: ByteBuf,
+    /// The canary's HMAC-SHA256 of `strongroom canary`: a token that answers otherwise is another token.
+    pub canary: ByteBuf,
+}
+
+/// One operation with one key.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Operation {
+    /// Signs a digest.
+    Sign {
+        /// RS*, PS*, ES*.
+        algorithm: Algorithm,
+        /// As long as the algorithm's hash.
+        digest: ByteBuf,
+    },
+    /// Verifies a signature over a digest.
+    Verify {
+        /// RS*, PS*, ES*.
+        algorithm: Algorithm,
+        /// As long as the algorithm's hash.
+        digest: ByteBuf,
+        /// As [`Output::Signature`].
+        signature: ByteBuf,
+    },
+    /// Encrypts data (`purpose` is `ENCRYPT`) or wraps a caller's key (`WRAP_KEY`). An AES-GCM IV is
+    /// made here, by the module's random numbers.
+    Encrypt {
+        /// RSA-OAEP*, A*GCM, A*KW.
+        algorithm: Algorithm,
+        /// [`KeyOps::ENCRYPT`] or [`KeyOps::WRAP_KEY`]: which permission it uses.
+        purpose: KeyOps,
+        /// The data or key.
+        plaintext: SecretBytes,
+        /// A*GCM only.
+        additional_data: ByteBuf,
+    },
+    /// Decrypts data (`purpose` is `DECRYPT`) or unwraps a caller's key (`UNWRAP_KEY`).
+    Decrypt {
+        /// RSA-OAEP*, A*GCM, A*KW.
+        algorithm: Algorithm,
+        /// [`KeyOps::DECRYPT`] or [`KeyOps::UNWRAP_KEY`]: which permission it uses.
+        purpose: KeyOps,
+        /// The ciphertext.
+        ciphertext: ByteBuf,
+        /// A*GCM: 12 bytes; else empty.
+        iv: ByteBuf,
+        /// A*GCM: 16 bytes; else empty.
+        tag: ByteBuf,
+        /// A*GCM only.
+        additional_data: ByteBuf,
+    },
+}
+
+impl Operation {
+    /// The algorithm.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Sign { algorithm, .. }
+            | Self::Verify { algorithm, .. }
+            | Self::Encrypt { algorithm, .. }
+            | Self::Decrypt { algorithm, .. } => *algorithm,
+        }
+    }
+
+    /// The permission it uses.
+    #[must_use]
+    pub fn purpose(&self) -> KeyOps {
+        match self {
+            Self::Sign { .. } => KeyOps::SIGN,
+            Self::Verify { .. } => KeyOps::VERIFY,
+            Self::Encrypt { purpose, .. } | Self::Decrypt { purpose, .. } => *purpose,
+        }
+    }
+
+    /// The length of its largest input, which decides the lane.
+    #[must_use]
+    pub fn input_bytes(&self) -> usize {
+        match self {
+            Self::Sign { digest, .. } | Self::Verify { digest, .. } => digest.len(),
+            Self::Encrypt { plaintext, additional_data, .. } => plaintext.len() + additional_data.len(),
+            Self::Decrypt { ciphertext, additional_data, .. } => ciphertext.len() + additional_data.len(),
+        }
+    }
+}
+
+/// The result of an operation.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Output {
+    /// RSA: as long as the modulus. ECDSA: r‖s.
+    Signature(ByteBuf),
+    /// Whether a signature is right.
+    Verified(bool),
+    /// Encrypted data or a wrapped key.
+    Ciphertext {
+        /// As long as the algorithm makes it; without tag.
+        ciphertext: ByteBuf,
+        /// A*GCM: 12 bytes; else empty.
+        iv: ByteBuf,
+        /// A*GCM: 16 bytes; else empty.
+        tag: ByteBuf,
+    },
+    /// Decrypted data or an unwrapped key.
+    Plaintext(SecretBytes),
+}
+
+/// A new key, proved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generated {
+    /// `Wrapped`: the key under the root, AES-KWP. `Token`: empty.
+    pub blob: ByteBuf,
+    /// SubjectPublicKeyInfo (DER) of RSA and EC keys; empty for oct.
+    pub public: ByteBuf,
+    /// CKA_CHECK_VALUE of oct keys; empty for others.
+    pub check_value: ByteBuf,
+}
+
+/// What a worker answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Response {
+    /// To [`Request::Hello`]: ready.
+    Ready(Ready),
+    /// Done, nothing to say.
+    Done,
+    /// To [`Request::Operate`].
+    Output(Output),
+    /// To [`Request::Generate`].
+    Generated(Generated),
+    /// To [`Request::Seal`]: one seal of 32 bytes for each form.
+    Seals(Vec<ByteBuf>),
+    /// To [`Request::CheckSeals`]: one verdict for each pair.
+    Checked(Vec<bool>),
+    /// To [`Request::Random`].
+    Random(SecretBytes),
+    /// To [`Provision::CreateHierarchy`] and [`Provision::Recover`].
+    Hierarchy(Hierarchy),
+    /// To [`Provision::Probe`].
+    Capabilities(Capabilities),
+}
+
+/// What a worker found when it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// The token's serial number.
+    pub serial: String,
+    /// The module's own name and version.
+    pub library: String,
+    /// Whether the root carries the unwrap template, so that not even PIN and blob give a key away.
+    pub unwrap_template: bool,
+}
+
+/// What only provisioning may ask.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Provision {
+    /// Initialises a token under the label of [`Hello::token`] in a free slot, and sets both PINs.
+    /// Refused when a token of that label exists.
+    InitToken {
+        /// The file that holds the security officer's PIN.
+        so_pin_file: PathBuf,
+    },
+    /// Makes root, sealing key, data key, log key and canary on an initialised token without them.
+    CreateHierarchy {
+        /// SubjectPublicKeyInfo (DER) of RSA keys of at least 3072 bits; the root is wrapped for each.
+        recovery: Vec<ByteBuf>,
+    },
+    /// Makes root (from its escrow), log key and canary on an initialised token without them.
+    Recover {
+        /// PKCS#8 (DER) of the recovery key.
+        private: SecretBytes,
+        /// The root under the recovery key: RSA-OAEP (SHA-1).
+        escrow: ByteBuf,
+        /// The service keys whose unwrapping proves that it is the right root.
+        service_keys: ServiceKeys,
+    },
+    /// What this module and token can do.
+    Probe,
+}
+
+/// A new hierarchy, as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hierarchy {
+    /// The wrapped service keys and the canary's proof.
+    pub service_keys: ServiceKeys,
+    /// The root under each recovery key, in the order they were given.
+    pub escrow: Vec<ByteBuf>,
+    /// SubjectPublicKeyInfo (DER) of the log-signing key.
+    pub log_public: ByteBuf,
+    /// The token's serial number.
+    pub serial: String,
+    /// Whether the root carries the unwrap template.
+    pub unwrap_template: bool,
+}
+
+/// What a module can do: one line for each thing the service uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// The module's own name and version.
+    pub library: String,
+    /// Each thing and what was found.
+    pub lines: Vec<Capability>,
+}
+
+/// One thing a module can or cannot do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capability {
+    /// What: an algorithm with a key kind and residency, or a property of the module.
+    pub what: String,
+    /// Whether it works.
+    pub works: bool,
+    /// What that means, or the error that was met.
+    pub note: String,
+}
+
+/// Why a worker did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Fault {
+    /// The key is not loaded here: ask again with its row.
+    #[error("the key is not loaded in this worker")]
+    KeyNotLoaded,
+    /// The deadline passed before the work began.
+    #[error("the deadline passed before the work began")]
+    Expired,
+    /// The row's seal is not right: somebody changed the row.
+    #[error("the row's seal is not right")]
+    SealBroken,
+    /// The key that came out of the blob is not the one the row describes.
+    #[error("the loaded key is not the one its row describes")]
+    KeyMismatch,
+    /// The blob could not be unwrapped under this root.
+    #[error("the key's blob does not open under this root")]
+    BlobBroken,
+    /// A key of token residency is not on the token.
+    #[error("the key is not on the token")]
+    KeyAbsent,
+    /// The row says that the version is disabled.
+    #[error("the version is disabled")]
+    Disabled,
+    /// The row does not permit the operation.
+    #[error("the key's operations do not include it")]
+    NotPermitted,
+    /// The algorithm is not one for this key.
+    #[error("the algorithm is not one for this key")]
+    WrongAlgorithm,
+    /// An input has the wrong length.
+    #[error(transparent)]
+    Length(LengthError),
+    /// The data did not decrypt: a verdict on the data, not on the HSM.
+    #[error("the data does not decrypt with this key")]
+    DecryptionFailed,
+    /// The module lacks what this needs.
+    #[error("this HSM cannot do it: {0}")]
+    Unsupported(String),
+    /// The message was not one that can be asked now.
+    #[error("the worker's protocol was not followed")]
+    Protocol,
+    /// The PIN was refused, now or before: nobody tries again until an operator clears the latch.
+    #[error("the HSM refused the PIN; the latch is set, and no further login is tried until it is cleared")]
+    PinRefused,
+    /// The PIN file, the module or a state file could not be read or written.
+    #[error("{0}")]
+    Setup(String),
+    /// The module failed.
+    #[error("{function} returned {code}")]
+    Module {
+        /// The PKCS#11 function.
+        function: String,
+        /// Its return value, by name.
+        code: String,
+        /// What it takes down.
+        damage: Damage,
+    },
+}
+
+/// What a failure of the module takes down; recovery escalates in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Damage {
+    /// This operation only.
+    Operation,
+    /// The session: the worker opens another.
+    Session,
+    /// The login, or the handles made under it: the worker is replaced.
+    Login,
+    /// The token or module: the worker is replaced, with growing pauses.
+    Token,
+}
+
+/// A packet that does not follow the protocol.
+#[derive(Debug, thiserror::Error)]
+#[error("a packet does not follow the worker protocol")]
+pub struct BadPacket;
+
+/// Appends one frame to a packet.
+///
+/// # Panics
+/// When the message cannot be encoded, which no message of this module is.
+pub fn append_frame<T: Serialize>(packet: &mut Vec<u8>, message: &T) {
+    let start = packet.len();
+    packet.extend_from_slice(&[0; 4]);
+    *packet = postcard::to_extend(message, std::mem::take(packet)).expect("every message can be encoded");
+    let length = u32::try_from(packet.len() - start - 4).expect("messages are bounded");
+    packet[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Reads every frame of a packet.
+///
+/// # Errors
+/// When it is cut, or a frame is not exactly one message.
+pub fn read_frames<T: DeserializeOwned>(mut packet: &[u8]) -> Result<Vec<T>, BadPacket> {
+    let mut frames = Vec::with_capacity(4);
+    while !packet.is_empty() {
+        let (length, rest) = packet.split_first_chunk::<4>().ok_or(BadPacket)?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| BadPacket)?;
+        let (frame, rest) = rest.split_at_checked(length).ok_or(BadPacket)?;
+        let (message, left) = postcard::take_from_bytes(frame).map_err(|_| BadPacket)?;
+        if !left.is_empty() {
+            return Err(BadPacket);
+        }
+        frames.push(message);
+        packet = rest;
+    }
+    Ok(frames)
+}
+
+/// The seal in a message.
+///
+/// # Errors
+/// When it is not 32 bytes long.
+pub fn seal_of(bytes: &[u8]) -> Result<Seal, BadPacket> {
+    bytes.try_into().map_err(|_| BadPacket)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn call(id: u32) -> Call {
+        Call { id, deadline: Moment(7), request: Request::Random { length: id } }
+    }
+
+    #[test]
+    fn frames_of_a_packet_come_back_in_order() {
+        let mut packet = Vec::new();
+        for id in 0..3 {
+            append_frame(&mut packet, &call(id));
+        }
+        let calls: Vec<Call> = read_frames(&packet).expect("whole");
+        assert_eq!(calls.iter().map(|call| call.id).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_packets_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read_frames::<Call>(&bytes);
+            let _ = read_frames::<Answer>(&bytes);
+        }
+
+        #[test]
+        fn a_cut_packet_is_refused(cut in 1usize..8) {
+            let mut packet = Vec::new();
+            append_frame(&mut packet, &call(1));
+            prop_assert!(read_frames::<Call>(&packet[..packet.len() - cut]).is_err());
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A token and its root key: what loading, generating and operating have in common.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use cryptoki_sys as sys;
+
+use super::{
+    code::{Class, Failed, Function},
+    token::{Attribute, Handle, Mechanism, Token},
+};
+use crate::protocol::{Damage, Fault};
+
+/// What the canary signs.
+pub(crate) const CANARY_MESSAGE: &[u8] = b"strongroom canary";
+/// CKA_LABEL of the root key.
+pub(crate) const ROOT_LABEL: &str = "strongroom root";
+/// CKA_LABEL of the canary.
+pub(crate) const CANARY_LABEL: &str = "strongroom canary";
+/// CKA_LABEL of both halves of the log-signing key.
+pub(crate) const LOG_LABEL: &str = "strongroom log";
+
+/// The length of an HMAC-SHA256, in bytes.
+pub(crate) const MAC_BYTES: usize = 32;
+
+/// Why something was not done: our own reason, or a failure of the module that is yet to be classified.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// Our own reason, ready to be answered.
+    Fault(Fault),
+    /// The module's.
+    Failed(Failed),
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Failed> for Trouble {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+/// A key *on the token* and the HMAC it makes. Random numbers and session keys look healthy on a token
+/// that is gone; this one does not.
+#[derive(Clone, Copy)]
+pub(crate) struct Canary {
+    /// The key.
+    pub(crate) key: Handle,
+    /// Its HMAC of [`CANARY_MESSAGE`].
+    pub(crate) proof: [u8; MAC_BYTES],
+}
+
+/// A logged-in token and the root under which its keys are wrapped.
+pub(crate) struct Engine {
+    /// The token.
+    pub(crate) token: Box<dyn Token>,
+    /// The root.
+    pub(crate) root: Handle,
+    /// Absent while a hierarchy is being made or a module probed.
+    pub(crate) canary: Option<Canary>,
+    /// Whether the module takes CKA_ALLOWED_MECHANISMS: assumed until it refuses.
+    pub(crate) limits_mechanisms: bool,
+}
+
+impl Engine {
+    /// An engine without a canary.
+    pub(crate) fn new(token: Box<dyn Token>, root: Handle) -> Self {
+        Self { token, root, canary: None, limits_mechanisms: true }
+    }
+
+    /// Signs with the canary.
+    ///
+    /// # Errors
+    /// When the module fails, or answers with anything but the proof: then it is another token, or lies.
+    pub(crate) fn check_canary(&mut self) -> Result<(), Trouble> {
+        let Some(canary) = self.canary else { return Ok(()) };
+        let mac = self.token.sign(Mechanism::Hmac, canary.key, CANARY_MESSAGE, MAC_BYTES)?;
+        verify_slices_are_equal(&mac, &canary.proof).map_err(|_| {
+            Trouble::Fault(Fault::Module {
+                function: Function::Sign.name().to_owned(),
+                code: "another canary".to_owned(),
+                damage: Damage::Token,
+            })
+        })
+    }
+
+    /// The fault for a failure. Where the value alone does not tell a refused call from a dead token, the
+    /// canary does.
+    pub(crate) fn diagnose(&mut self, failed: Failed) -> Fault {
+        match failed.class() {
+            Class::Takes(damage) => failed.fault(damage),
+            Class::StaleHandle => failed.fault(Damage::Login),
+            Class::Verdict | Class::VerdictOrToken | Class::Suspect => {
+                let damage = if self.check_canary().is_ok() { Damage::Operation } else { Damage::Token };
+                failed.fault(damage)
+            }
+        }
+    }
+
+    /// `verdict` when the failure is one on the data, and the token is seen to be alive; else the failure.
+    pub(crate) fn verdict(&mut self, failed: Failed, verdict: Fault) -> Trouble {
+        match failed.class() {
+            Class::Verdict => Trouble::Fault(verdict),
+            Class::VerdictOrToken if self.check_canary().is_ok() => Trouble::Fault(verdict),
+            Class::VerdictOrToken => Trouble::Fault(failed.fault(Damage::Token)),
+            Class::Suspect | Class::StaleHandle | Class::Takes(_) => Trouble::Failed(failed),
+        }
+    }
+
+    /// Destroys an object that is not needed any more. That it cannot be destroyed changes nothing for
+    /// the caller; a token in trouble shows at the next call.
+    pub(crate) fn discard(&mut self, object: Handle) {
+        let _ = self.token.destroy(object);
+    }
+
+    /// Runs `make` with a template that has CKA_ALLOWED_MECHANISMS, and once more without it when the
+    /// module does not take the attribute.
+    pub(crate) fn with_limits<'a, T>(
+        &mut self,
+        mut template: Vec<Attribute<'a>>,
+        mechanisms: Vec<sys::CK_MECHANISM_TYPE>,
+        mut make: impl FnMut(&mut dyn Token, &[Attribute<'a>]) -> Result<T, Failed>,
+    ) -> Result<T, Failed> {
+        if self.limits_mechanisms {
+            template.push(Attribute::AllowedMechanisms(mechanisms));
+            match make(&mut *self.token, &template) {
+                Err(failed) if failed.refuses_template() => {}
+                other => return other,
+            }
+            template.pop();
+            let made = make(&mut *self.token, &template);
+            // Only what works without the attribute shows that the attribute was the reason.
+            self.limits_mechanisms = made.is_err();
+            return made;
+        }
+        make(&mut *self.token, &template)
+    }
+}
+
+/// A fault for a result that is not what the call must give: the module lies or is broken.
+pub(crate) fn nonsense(function: Function, what: &str) -> Trouble {
+    Trouble::Fault(Fault::Module { function: function.name().to_owned(), code: what.to_owned(), damage: Damage::Token })
+}
+
+/// A fault for what this module lacks.
+pub(crate) fn unsupported(failed: Failed) -> Trouble {
+    if failed.is_unsupported() {
+        Trouble::Fault(Fault::Unsupported(format!("{} returned {}", failed.function.name(), failed.code)))
+    } else {
+        Trouble::Failed(failed)
+    }
+}

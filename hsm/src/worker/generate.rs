@@ -1,0 +1,284 @@
+//! Makes keys.
+//!
+//! *Wrapped*: generated as an extractable session object, wrapped under the root inside the HSM, the
+//! original destroyed whatever happens, and the blob taken through the same path as at every later load:
+//! unwrapped, proved and used once. A blob that was not seen to work is never handed out.
+//!
+//! *Token*: a permanent object that was never extractable, found and proved like at every later load.
+
+use cryptoki_sys as sys;
+
+use super::{
+    code::Function,
+    engine::{Engine, Trouble, nonsense, unsupported},
+    load::{CHECK_VALUE_BYTES, key_type, private_class, proof_digest, sealed_in, usage},
+    public::{self, PUBLIC_EXPONENT, Public},
+    token::{Attribute, Handle, Mechanism},
+};
+use crate::{
+    algorithms::{Digest, GCM_IV_BYTES, GCM_TAG_BYTES, KeyOps, KeySpec, KeyType},
+    protocol::{Fault, Generated},
+    statement::{KeyStatement, Residency},
+};
+
+/// The handles of a new key.
+struct Fresh {
+    private: Handle,
+    public: Option<Handle>,
+}
+
+impl Engine {
+    /// Makes and proves a key. What is on the token must be synced before anybody hears of it.
+    ///
+    /// # Errors
+    /// [`Fault::Unsupported`] when the module cannot make or wrap such a key; nothing is left behind.
+    pub(crate) fn generate(
+        &mut self,
+        spec: KeySpec,
+        residency: Residency,
+        version: [u8; 16],
+    ) -> Result<Generated, Trouble> {
+        let label = label(version);
+        let fresh = match residency {
+            Residency::Wrapped => self.make(spec, residency, &[])?,
+            Residency::Token => {
+                self.refuse_existing(version)?;
+                self.make(spec, residency, &naming(&version, &label))?
+            }
+        };
+        let described = self.describe(spec, residency, version, &fresh);
+        if residency == Residency::Wrapped {
+            // An extractable original that cannot be destroyed is a failure: the worker's end destroys it.
+            self.destroy_fresh(&fresh)?;
+        }
+        let proved = described.and_then(|statement| self.prove_by_use(&statement).map(|()| statement));
+        if proved.is_err() && residency == Residency::Token {
+            // What cannot be destroyed here is destroyed by its version, from the creation's intent.
+            let _ = self.destroy_fresh(&fresh);
+        }
+        let statement = proved?;
+        Ok(Generated {
+            blob: statement.blob.into(),
+            public: statement.public.into(),
+            check_value: statement.check_value.into(),
+        })
+    }
+
+    /// Destroys every token object of a version.
+    pub(crate) fn destroy_on_token(&mut self, version: [u8; 16]) -> Result<(), Trouble> {
+        let objects = self.objects_of(version)?;
+        if objects.is_empty() {
+            // "Nothing is there" is believed of a token that is there.
+            self.check_canary()?;
+        }
+        for object in objects {
+            self.token.destroy(object)?;
+        }
+        Ok(())
+    }
+
+    fn objects_of(&mut self, version: [u8; 16]) -> Result<Vec<Handle>, Trouble> {
+        let template = [Attribute::Bytes(sys::CKA_ID, &version), Attribute::Flag(sys::CKA_TOKEN, true)];
+        Ok(self.token.find(&template)?)
+    }
+
+    /// A second creation for one version would leave two keys of one name.
+    fn refuse_existing(&mut self, version: [u8; 16]) -> Result<(), Trouble> {
+        if self.objects_of(version)?.is_empty() { Ok(()) } else { Err(Fault::Protocol.into()) }
+    }
+
+    fn destroy_fresh(&mut self, fresh: &Fresh) -> Result<(), Trouble> {
+        let private = self.token.destroy(fresh.private);
+        let public = fresh.public.map_or(Ok(()), |public| self.token.destroy(public));
+        Ok(private.and(public)?)
+    }
+
+    fn make(&mut self, spec: KeySpec, residency: Residency, names: &[Attribute<'_>]) -> Result<Fresh, Trouble> {
+        let on_token = residency == Residency::Token;
+        let (flags, mechanisms) = usage(spec, spec.possible_ops());
+        let mut private: Vec<Attribute<'_>> = if on_token { sealed_in(spec, true) } else { extractable(spec) };
+        private.extend(flags);
+        private.extend_from_slice(names);
+        let bits = Attribute::Number(sys::CKA_MODULUS_BITS, spec.bits().try_into().unwrap_or(0));
+        let parameters = public::ec_parameters(spec).unwrap_or_default();
+        let mut public = vec![Attribute::Flag(sys::CKA_TOKEN, on_token), Attribute::Flag(sys::CKA_PRIVATE, false)];
+        public.push(Attribute::Flag(sys::CKA_VERIFY, true));
+        public.extend_from_slice(names);
+        let mechanism = match spec.key_type() {
+            KeyType::Rsa => {
+                public.extend([
+                    bits,
+                    Attribute::Bytes(sys::CKA_PUBLIC_EXPONENT, &PUBLIC_EXPONENT),
+                    Attribute::Flag(sys::CKA_ENCRYPT, true),
+                ]);
+                Mechanism::GenerateRsa
+            }
+            KeyType::Ec => {
+                public.push(Attribute::Bytes(sys::CKA_EC_PARAMS, &parameters));
+                Mechanism::GenerateEc
+            }
+            KeyType::Oct => {
+                private.push(Attribute::Number(sys::CKA_VALUE_LEN, spec.bytes().try_into().unwrap_or(0)));
+                return self.make_secret(private, on_token, mechanisms);
+            }
+        };
+        let made = if on_token {
+            self.with_limits(private, mechanisms, |token, private| token.generate_pair(mechanism, &public, private))
+        } else {
+            self.token.generate_pair(mechanism, &public, &private)
+        };
+        let (public, private) = made.map_err(unsupported)?;
+        Ok(Fresh { private, public: Some(public) })
+    }
+
+    /// On the token limited to the mechanisms of its kind, and to ECB for its check value; the session
+    /// original of a wrapped key lives too briefly to need limits.
+    fn make_secret(
+        &mut self,
+        template: Vec<Attribute<'_>>,
+        on_token: bool,
+        mechanisms: Vec<sys::CK_MECHANISM_TYPE>,
+    ) -> Result<Fresh, Trouble> {
+        let made = if on_token {
+            self.with_limits(template, mechanisms, |token, template| {
+                token.generate_key(Mechanism::GenerateAes, template)
+            })
+        } else {
+            self.token.generate_key(Mechanism::GenerateAes, &template)
+        };
+        Ok(Fresh { private: made.map_err(unsupported)?, public: None })
+    }
+
+    /// The statement that describes a new key: its blob, and its public key or check value.
+    fn describe(
+        &mut self,
+        spec: KeySpec,
+        residency: Residency,
+        version: [u8; 16],
+        fresh: &Fresh,
+    ) -> Result<KeyStatement, Trouble> {
+        let blob = match residency {
+            Residency::Wrapped => {
+                self.token.wrap(Mechanism::KeyWrapPad, self.root, fresh.private).map_err(unsupported)?
+            }
+            Residency::Token => Vec::new(),
+        };
+        let public = match fresh.public {
+            Some(public) => self.read_public(spec, public)?,
+            None => Vec::new(),
+        };
+        let check_value = if spec.key_type() == KeyType::Oct {
+            let kept = self.token.attribute(fresh.private, sys::CKA_CHECK_VALUE)?;
+            if kept.len() == CHECK_VALUE_BYTES { kept } else { self.compute_check_value(fresh.private)? }
+        } else {
+            Vec::new()
+        };
+        Ok(statement_of(spec, residency, version, blob, public, check_value))
+    }
+
+    fn read_public(&mut self, spec: KeySpec, key: Handle) -> Result<Vec<u8>, Trouble> {
+        let public = match spec.key_type() {
+            KeyType::Rsa => {
+                let modulus = self.token.attribute(key, sys::CKA_MODULUS)?;
+                let exponent = self.token.attribute(key, sys::CKA_PUBLIC_EXPONENT)?;
+                Public::rsa(spec, &modulus, &exponent)
+                    .ok()
+                    .filter(|key| matches!(key, Public::Rsa { exponent, .. } if *exponent == PUBLIC_EXPONENT))
+            }
+            KeyType::Ec => Public::ec(spec, &self.token.attribute(key, sys::CKA_EC_POINT)?).ok(),
+            KeyType::Oct => None,
+        };
+        public
+            .and_then(|public| public.to_spki(spec).ok())
+            .ok_or_else(|| nonsense(Function::GenerateKeyPair, "a public key of another kind"))
+    }
+
+    /// Loads a new key like at every later time, and uses it once.
+    fn prove_by_use(&mut self, statement: &KeyStatement) -> Result<(), Trouble> {
+        let key = self.load_private(statement)?;
+        let used = match statement.spec.key_type() {
+            KeyType::Rsa => self.proves_rsa(statement, key),
+            // Loading an EC key has signed with it already.
+            KeyType::Ec => Ok(true),
+            KeyType::Oct => self.proves_aes(key),
+        };
+        if statement.residency == Residency::Wrapped {
+            self.discard(key);
+        }
+        if used? { Ok(()) } else { Err(Fault::KeyMismatch.into()) }
+    }
+
+    fn proves_rsa(&mut self, statement: &KeyStatement, key: Handle) -> Result<bool, Trouble> {
+        let Ok(public) = Public::from_spki(statement.spec, &statement.public) else { return Ok(false) };
+        let digest = self.random_digest(proof_digest(statement.spec))?;
+        let data = public::digest_info(Digest::Sha256, &digest).map_err(|_| Trouble::Fault(Fault::Protocol))?;
+        let signature = self.token.sign(Mechanism::RsaPkcs, key, &data, statement.spec.bytes())?;
+        Ok(public.confirms(statement.spec, &digest, &signature))
+    }
+
+    /// That a key decrypts what it encrypted, by AES-GCM.
+    pub(crate) fn proves_aes(&mut self, key: Handle) -> Result<bool, Trouble> {
+        let mut iv = [0; GCM_IV_BYTES];
+        self.token.random(&mut iv)?;
+        let mechanism = Mechanism::Gcm { iv: &iv, additional_data: b"proof" };
+        let ciphertext = self.token.encrypt(mechanism, key, &[0; 16], 16 + GCM_TAG_BYTES)?;
+        let plaintext = self.token.decrypt(mechanism, key, &ciphertext, ciphertext.len())?;
+        Ok(plaintext.expose_secret() == [0; 16] && ciphertext.len() == 16 + GCM_TAG_BYTES)
+    }
+}
+
+/// The template of a new key that is about to be wrapped: a session object, extractable, and sensitive,
+/// so that it can leave only wrapped.
+fn extractable(spec: KeySpec) -> Vec<Attribute<'static>> {
+    vec![
+        Attribute::Number(sys::CKA_CLASS, private_class(spec)),
+        Attribute::Number(sys::CKA_KEY_TYPE, key_type(spec)),
+        Attribute::Flag(sys::CKA_TOKEN, false),
+        Attribute::Flag(sys::CKA_PRIVATE, true),
+        Attribute::Flag(sys::CKA_SENSITIVE, true),
+        Attribute::Flag(sys::CKA_EXTRACTABLE, true),
+    ]
+}
+
+/// CKA_LABEL of a token key, for whoever lists the token.
+fn label(version: [u8; 16]) -> String {
+    use std::fmt::Write as _;
+    let mut label = String::from("strongroom:");
+    for byte in version {
+        let _ = write!(label, "{byte:02x}");
+    }
+    label
+}
+
+fn naming<'a>(version: &'a [u8; 16], label: &'a str) -> [Attribute<'a>; 2] {
+    [Attribute::Bytes(sys::CKA_ID, version), Attribute::Bytes(sys::CKA_LABEL, label.as_bytes())]
+}
+
+/// A statement for proving a new key, never sealed or stored: every operation of its kind, no name.
+pub(crate) fn statement_of(
+    spec: KeySpec,
+    residency: Residency,
+    version: [u8; 16],
+    blob: Vec<u8>,
+    public: Vec<u8>,
+    check_value: Vec<u8>,
+) -> KeyStatement {
+    let ops: KeyOps = spec.possible_ops();
+    KeyStatement {
+        vault: String::new(),
+        key: String::new(),
+        version,
+        spec,
+        ops,
+        enabled: true,
+        not_before: None,
+        expires: None,
+        residency,
+        blob,
+        public,
+        check_value,
+        created: 0,
+        revision: 0,
+        rest: Vec::new(),
+    }
+}

@@ -1,0 +1,418 @@
+//! Makes the service's own keys on a token, or brings them back (ADR 0001).
+//!
+//! ```text
+//! root     AES-256, token, wraps and unwraps by AES-KWP; every key it unwraps is sensitive and not
+//!          extractable, because its unwrap template says so
+//! sealing  HMAC-SHA256, 32 bytes }  wrapped under the root, kept in the store
+//! data     AES-256-GCM           }
+//! canary   HMAC-SHA256, token, signs only
+//! log      Ed25519, token, signs only; ECDSA P-256 where the module has no Ed25519
+//! ```
+//!
+//! A key that was born non-extractable could never be carried to another token. So the root is born as
+//! an extractable session object, leaves once for each recovery key wrapped inside the HSM, and is
+//! brought onto the token non-extractable. The original lives for some milliseconds.
+
+use cryptoki_sys as sys;
+use der::Decode as _;
+
+use super::{
+    code::{Failed, Function},
+    engine::{CANARY_LABEL, CANARY_MESSAGE, Engine, LOG_LABEL, MAC_BYTES, ROOT_LABEL, Trouble, nonsense, unsupported},
+    load::proof_digest,
+    public::{self, ED25519_PARAMETERS, Public},
+    start,
+    token::{Attribute, Handle, Mechanism, Token},
+};
+use crate::{
+    algorithms::KeySpec,
+    protocol::{Fault, Hierarchy, ServiceKeys},
+    secret::SecretBytes,
+};
+
+/// The smallest recovery key: it protects for as long as the escrow is kept (NIST SP 800-57 part 1 table 2).
+const RECOVERY_MODULUS_BYTES_MIN: usize = 384;
+
+/// Makes a hierarchy on a token that has none.
+///
+/// # Errors
+/// [`Fault::Setup`] when one is there, or a recovery key is not one. What was begun is destroyed.
+pub(crate) fn create(
+    engine: &mut Engine,
+    serial: &str,
+    recovery: &[serde_bytes::ByteBuf],
+) -> Result<Hierarchy, Trouble> {
+    let recovery = recovery.iter().map(|spki| recovery_key(spki)).collect::<Result<Vec<_>, _>>()?;
+    building(engine, |engine| {
+        let (root, escrow) = make_root(&mut *engine.token, &recovery)?;
+        engine.root = root;
+        let (sealing, data) = make_service_keys(&mut *engine.token, root)?;
+        let service_keys = ServiceKeys { sealing: sealing.into(), data: data.into(), canary: Vec::new().into() };
+        finish(engine, service_keys, escrow, serial)
+    })
+}
+
+/// Brings a hierarchy back: the root from its escrow, and a new canary and log key.
+///
+/// # Errors
+/// [`Fault::Setup`] when a hierarchy is there or the recovery key is not one; [`Fault::BlobBroken`] when
+/// the escrow is not this key's or the root not that of the service keys.
+pub(crate) fn recover(
+    engine: &mut Engine,
+    serial: &str,
+    private: &SecretBytes,
+    escrow: &[u8],
+    service_keys: &ServiceKeys,
+) -> Result<Hierarchy, Trouble> {
+    building(engine, |engine| {
+        let token = &mut *engine.token;
+        let key = import_recovery_key(token, private)?;
+        let root = import_root(token, Mechanism::RsaOaep, key, escrow);
+        let destroyed = token.destroy(key);
+        engine.root = root.map_err(|failed| engine.verdict(failed, Fault::BlobBroken))?;
+        destroyed?;
+        finish(engine, service_keys.clone(), vec![escrow.to_vec()], serial)
+    })
+}
+
+/// Refuses when anything of ours is on the token, and destroys what was begun when building fails.
+fn building(
+    engine: &mut Engine,
+    build: impl FnOnce(&mut Engine) -> Result<Hierarchy, Trouble>,
+) -> Result<Hierarchy, Trouble> {
+    if !ours(&mut *engine.token)?.is_empty() {
+        return Err(Fault::Setup("the token has keys of this service already".to_owned()).into());
+    }
+    let built = build(engine);
+    if built.is_err() {
+        // There was nothing of ours before, so all that is there now is what this began.
+        for object in ours(&mut *engine.token).unwrap_or_default() {
+            engine.discard(object);
+        }
+    }
+    built
+}
+
+fn ours(token: &mut dyn Token) -> Result<Vec<Handle>, Trouble> {
+    let mut found = Vec::new();
+    for label in [ROOT_LABEL, CANARY_LABEL, LOG_LABEL] {
+        let template = [Attribute::Bytes(sys::CKA_LABEL, label.as_bytes()), Attribute::Flag(sys::CKA_TOKEN, true)];
+        found.extend(token.find(&template)?);
+    }
+    Ok(found)
+}
+
+/// Checks and completes a hierarchy whose root is on the token: service keys open, canary and log key.
+fn finish(
+    engine: &mut Engine,
+    mut service_keys: ServiceKeys,
+    escrow: Vec<Vec<u8>>,
+    serial: &str,
+) -> Result<Hierarchy, Trouble> {
+    prove_root(engine, &service_keys)?;
+    let token = &mut *engine.token;
+    service_keys.canary = make_canary(token)?.to_vec().into();
+    let log_public = make_log_key(token)?;
+    let unwrap_template = !token.attribute(engine.root, sys::CKA_UNWRAP_TEMPLATE)?.is_empty();
+    Ok(Hierarchy {
+        service_keys,
+        escrow: escrow.into_iter().map(Into::into).collect(),
+        log_public: log_public.into(),
+        serial: serial.to_owned(),
+        unwrap_template,
+    })
+}
+
+/// The template of the root on the token.
+fn root_template() -> Vec<Attribute<'static>> {
+    vec![
+        Attribute::Number(sys::CKA_CLASS, sys::CKO_SECRET_KEY),
+        Attribute::Number(sys::CKA_KEY_TYPE, sys::CKK_AES),
+        Attribute::Bytes(sys::CKA_LABEL, ROOT_LABEL.as_bytes()),
+        Attribute::Flag(sys::CKA_TOKEN, true),
+        Attribute::Flag(sys::CKA_PRIVATE, true),
+        Attribute::Flag(sys::CKA_SENSITIVE, true),
+        Attribute::Flag(sys::CKA_EXTRACTABLE, false),
+        Attribute::Flag(sys::CKA_WRAP, true),
+        Attribute::Flag(sys::CKA_UNWRAP, true),
+        Attribute::Flag(sys::CKA_ENCRYPT, false),
+        Attribute::Flag(sys::CKA_DECRYPT, false),
+        Attribute::Flag(sys::CKA_SIGN, false),
+        Attribute::Flag(sys::CKA_VERIFY, false),
+        Attribute::Flag(sys::CKA_DERIVE, false),
+        // From here on what a module may lack, the most wanted first. A root that could be changed or
+        // copied could lose its unwrap template; SoftHSM 2.6.1 lets neither happen to that attribute.
+        unwrap_template(),
+        Attribute::AllowedMechanisms(vec![sys::CKM_AES_KEY_WRAP_PAD]),
+        Attribute::Flag(sys::CKA_COPYABLE, false),
+        Attribute::Flag(sys::CKA_MODIFIABLE, false),
+    ]
+}
+
+/// How many attributes at the end of [`root_template`] a module may lack.
+const ROOT_OPTIONAL: usize = 4;
+
+/// Without it, whoever holds PIN and database could unwrap a blob into a readable object, or into a
+/// permanent one that can be used without login.
+pub(crate) fn unwrap_template() -> Attribute<'static> {
+    Attribute::UnwrapTemplate(vec![
+        Attribute::Flag(sys::CKA_EXTRACTABLE, false),
+        Attribute::Flag(sys::CKA_SENSITIVE, true),
+        Attribute::Flag(sys::CKA_PRIVATE, true),
+        Attribute::Flag(sys::CKA_TOKEN, false),
+    ])
+}
+
+/// An AES-256 session key that wraps and unwraps.
+pub(crate) fn session_wrapping_key(token: &mut dyn Token, extractable: bool) -> Result<Handle, Trouble> {
+    let template = [
+        Attribute::Number(sys::CKA_VALUE_LEN, 32),
+        Attribute::Flag(sys::CKA_TOKEN, false),
+        Attribute::Flag(sys::CKA_PRIVATE, true),
+        Attribute::Flag(sys::CKA_SENSITIVE, true),
+        Attribute::Flag(sys::CKA_EXTRACTABLE, extractable),
+        Attribute::Flag(sys::CKA_WRAP, true),
+        Attribute::Flag(sys::CKA_UNWRAP, true),
+        Attribute::Flag(sys::CKA_ENCRYPT, false),
+        Attribute::Flag(sys::CKA_DECRYPT, false),
+        Attribute::Flag(sys::CKA_DERIVE, false),
+    ];
+    Ok(token.generate_key(Mechanism::GenerateAes, &template)?)
+}
+
+/// The root on the token, and its escrow for each recovery key.
+fn make_root(token: &mut dyn Token, recovery: &[RecoveryKey]) -> Result<(Handle, Vec<Vec<u8>>), Trouble> {
+    let original = session_wrapping_key(token, true)?;
+    let made = escrow_and_import(token, original, recovery);
+    let destroyed = token.destroy(original);
+    let made = made?;
+    destroyed?;
+    Ok(made)
+}
+
+fn escrow_and_import(
+    token: &mut dyn Token,
+    original: Handle,
+    recovery: &[RecoveryKey],
+) -> Result<(Handle, Vec<Vec<u8>>), Trouble> {
+    let escrow = recovery.iter().map(|key| escrow_for(token, original, key)).collect::<Result<Vec<_>, _>>()?;
+    // Through a session key that wraps it once and is gone: the root enters the token by C_UnwrapKey,
+    // which takes the whole template, as C_CopyObject does not everywhere.
+    let carrier = session_wrapping_key(token, false)?;
+    let imported = token
+        .wrap(Mechanism::KeyWrap, carrier, original)
+        .and_then(|blob| import_root(token, Mechanism::KeyWrap, carrier, &blob))
+        .map_err(unsupported);
+    let destroyed = token.destroy(carrier);
+    let root = imported?;
+    destroyed?;
+    Ok((root, escrow))
+}
+
+/// With as much of the template as the module takes. Whether that includes the unwrap template is asked
+/// of the root afterwards.
+fn import_root(
+    token: &mut dyn Token,
+    mechanism: Mechanism<'_>,
+    carrier: Handle,
+    blob: &[u8],
+) -> Result<Handle, Failed> {
+    let template = root_template();
+    let mut taken = template.len();
+    loop {
+        match token.unwrap(mechanism, carrier, blob, &template[..taken]) {
+            Err(failed) if failed.refuses_template() && taken > template.len() - ROOT_OPTIONAL => taken -= 1,
+            other => return other,
+        }
+    }
+}
+
+/// A recovery key's public numbers.
+struct RecoveryKey {
+    modulus: Vec<u8>,
+    exponent: Vec<u8>,
+}
+
+fn recovery_key(spki: &[u8]) -> Result<RecoveryKey, Trouble> {
+    let refused = |why: &str| Trouble::Fault(Fault::Setup(format!("a recovery key {why}")));
+    let (modulus, exponent) =
+        public::rsa_parts(spki).map_err(|_| refused("is not an RSA key as SubjectPublicKeyInfo (DER)"))?;
+    if modulus.len() < RECOVERY_MODULUS_BYTES_MIN || modulus.first().is_none_or(|first| first & 0x80 == 0) {
+        return Err(refused("has fewer than 3072 bits"));
+    }
+    // NIST SP 800-56B section 6.2: odd, and more than 2^16.
+    let large = exponent.len() > 2 && exponent.last().is_some_and(|last| last & 1 == 1);
+    if large { Ok(RecoveryKey { modulus, exponent }) } else { Err(refused("has an exponent below 65537")) }
+}
+
+fn escrow_for(token: &mut dyn Token, root: Handle, key: &RecoveryKey) -> Result<Vec<u8>, Trouble> {
+    let template = [
+        Attribute::Number(sys::CKA_CLASS, sys::CKO_PUBLIC_KEY),
+        Attribute::Number(sys::CKA_KEY_TYPE, sys::CKK_RSA),
+        Attribute::Flag(sys::CKA_TOKEN, false),
+        Attribute::Flag(sys::CKA_PRIVATE, false),
+        Attribute::Flag(sys::CKA_WRAP, true),
+        Attribute::Flag(sys::CKA_ENCRYPT, false),
+        Attribute::Flag(sys::CKA_VERIFY, false),
+        Attribute::Bytes(sys::CKA_MODULUS, &key.modulus),
+        Attribute::Bytes(sys::CKA_PUBLIC_EXPONENT, &key.exponent),
+    ];
+    let public = token.create(&template)?;
+    let wrapped = token.wrap(Mechanism::RsaOaep, public, root);
+    token.destroy(public)?;
+    let wrapped = wrapped.map_err(unsupported)?;
+    if wrapped.len() == key.modulus.len() {
+        Ok(wrapped)
+    } else {
+        Err(nonsense(Function::WrapKey, "an escrow of another length"))
+    }
+}
+
+/// The recovery key as a session object that unwraps and nothing else.
+fn import_recovery_key(token: &mut dyn Token, pkcs8: &SecretBytes) -> Result<Handle, Trouble> {
+    let refused = || Trouble::Fault(Fault::Setup("the recovery key is not an RSA key as PKCS#8 (DER)".to_owned()));
+    let info = pkcs8::PrivateKeyInfoRef::from_der(pkcs8.expose_secret()).map_err(|_| refused())?;
+    // Everything below borrows from `pkcs8`: no number of the key is copied.
+    let key = pkcs1::RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).map_err(|_| refused())?;
+    let template = [
+        Attribute::Number(sys::CKA_CLASS, sys::CKO_PRIVATE_KEY),
+        Attribute::Number(sys::CKA_KEY_TYPE, sys::CKK_RSA),
+        Attribute::Flag(sys::CKA_TOKEN, false),
+        Attribute::Flag(sys::CKA_PRIVATE, true),
+        Attribute::Flag(sys::CKA_SENSITIVE, true),
+        Attribute::Flag(sys::CKA_EXTRACTABLE, false),
+        Attribute::Flag(sys::CKA_UNWRAP, true),
+        Attribute::Flag(sys::CKA_DECRYPT, false),
+        Attribute::Flag(sys::CKA_SIGN, false),
+        Attribute::Bytes(sys::CKA_MODULUS, key.modulus.as_bytes()),
+        Attribute::Bytes(sys::CKA_PUBLIC_EXPONENT, key.public_exponent.as_bytes()),
+        Attribute::Bytes(sys::CKA_PRIVATE_EXPONENT, key.private_exponent.as_bytes()),
+        Attribute::Bytes(sys::CKA_PRIME_1, key.prime1.as_bytes()),
+        Attribute::Bytes(sys::CKA_PRIME_2, key.prime2.as_bytes()),
+        Attribute::Bytes(sys::CKA_EXPONENT_1, key.exponent1.as_bytes()),
+        Attribute::Bytes(sys::CKA_EXPONENT_2, key.exponent2.as_bytes()),
+        Attribute::Bytes(sys::CKA_COEFFICIENT, key.coefficient.as_bytes()),
+    ];
+    Ok(token.create(&template)?)
+}
+
+/// Sealing key and data key under the root.
+fn make_service_keys(token: &mut dyn Token, root: Handle) -> Result<(Vec<u8>, Vec<u8>), Trouble> {
+    let sealing = make_wrapped(token, root, Mechanism::GenerateSecret)?;
+    let data = make_wrapped(token, root, Mechanism::GenerateAes)?;
+    Ok((sealing, data))
+}
+
+/// 32 bytes, generated as a session object, wrapped, destroyed.
+fn make_wrapped(token: &mut dyn Token, root: Handle, mechanism: Mechanism<'_>) -> Result<Vec<u8>, Trouble> {
+    let template = [
+        Attribute::Number(sys::CKA_VALUE_LEN, 32),
+        Attribute::Flag(sys::CKA_TOKEN, false),
+        Attribute::Flag(sys::CKA_PRIVATE, true),
+        Attribute::Flag(sys::CKA_SENSITIVE, true),
+        Attribute::Flag(sys::CKA_EXTRACTABLE, true),
+        Attribute::Flag(sys::CKA_SIGN, false),
+        Attribute::Flag(sys::CKA_ENCRYPT, false),
+        Attribute::Flag(sys::CKA_DECRYPT, false),
+    ];
+    let original = token.generate_key(mechanism, &template)?;
+    let wrapped = token.wrap(Mechanism::KeyWrapPad, root, original);
+    token.destroy(original)?;
+    wrapped.map_err(unsupported)
+}
+
+/// That the root on the token opens the service keys, and what comes out works.
+fn prove_root(engine: &mut Engine, service_keys: &ServiceKeys) -> Result<(), Trouble> {
+    let sealing = start::unwrap_sealing(engine, &service_keys.sealing)?;
+    let proved = start::prove_sealing(engine, sealing);
+    engine.discard(sealing);
+    proved?;
+    let data = start::unwrap_data(engine, &service_keys.data)?;
+    let proved = engine.proves_aes(data);
+    engine.discard(data);
+    if proved? { Ok(()) } else { Err(Fault::KeyMismatch.into()) }
+}
+
+/// A key on the token that makes one HMAC for ever: that.
+fn make_canary(token: &mut dyn Token) -> Result<[u8; MAC_BYTES], Trouble> {
+    let template = [
+        Attribute::Number(sys::CKA_VALUE_LEN, 32),
+        Attribute::Bytes(sys::CKA_LABEL, CANARY_LABEL.as_bytes()),
+        Attribute::Flag(sys::CKA_TOKEN, true),
+        Attribute::Flag(sys::CKA_PRIVATE, true),
+        Attribute::Flag(sys::CKA_SENSITIVE, true),
+        Attribute::Flag(sys::CKA_EXTRACTABLE, false),
+        Attribute::Flag(sys::CKA_SIGN, true),
+        Attribute::Flag(sys::CKA_VERIFY, false),
+        Attribute::Flag(sys::CKA_ENCRYPT, false),
+        Attribute::Flag(sys::CKA_DECRYPT, false),
+        Attribute::Flag(sys::CKA_WRAP, false),
+        Attribute::Flag(sys::CKA_UNWRAP, false),
+        Attribute::Flag(sys::CKA_DERIVE, false),
+    ];
+    let key = token.generate_key(Mechanism::GenerateSecret, &template)?;
+    let proof = token.sign(Mechanism::Hmac, key, CANARY_MESSAGE, MAC_BYTES)?;
+    proof.try_into().map_err(|_| nonsense(Function::Sign, "a canary of another length"))
+}
+
+/// The log-signing key; its SubjectPublicKeyInfo. Ed25519, whose signatures a signed note takes (C2SP);
+/// ECDSA P-256, the declared variant, where the module has none.
+fn make_log_key(token: &mut dyn Token) -> Result<Vec<u8>, Trouble> {
+    let parameters = public::ec_parameters(KeySpec::P256).unwrap_or_default();
+    match make_log_pair(token, Mechanism::GenerateEdwards, ED25519_PARAMETERS) {
+        Ok((public, private)) => read_ed25519(token, public, private),
+        Err(Trouble::Failed(failed)) if failed.is_unsupported() => {
+            let (public, private) = make_log_pair(token, Mechanism::GenerateEc, &parameters)?;
+            read_p256(token, public, private)
+        }
+        Err(trouble) => Err(trouble),
+    }
+}
+
+fn make_log_pair(
+    token: &mut dyn Token,
+    mechanism: Mechanism<'_>,
+    parameters: &[u8],
+) -> Result<(Handle, Handle), Trouble> {
+    let public = [
+        Attribute::Bytes(sys::CKA_LABEL, LOG_LABEL.as_bytes()),
+        Attribute::Flag(sys::CKA_TOKEN, true),
+        Attribute::Flag(sys::CKA_PRIVATE, false),
+        Attribute::Flag(sys::CKA_VERIFY, true),
+        Attribute::Bytes(sys::CKA_EC_PARAMS, parameters),
+    ];
+    let private = [
+        Attribute::Bytes(sys::CKA_LABEL, LOG_LABEL.as_bytes()),
+        Attribute::Flag(sys::CKA_TOKEN, true),
+        Attribute::Flag(sys::CKA_PRIVATE, true),
+        Attribute::Flag(sys::CKA_SENSITIVE, true),
+        Attribute::Flag(sys::CKA_EXTRACTABLE, false),
+        Attribute::Flag(sys::CKA_SIGN, true),
+        Attribute::Flag(sys::CKA_DERIVE, false),
+    ];
+    Ok(token.generate_pair(mechanism, &public, &private)?)
+}
+
+fn read_ed25519(token: &mut dyn Token, public: Handle, private: Handle) -> Result<Vec<u8>, Trouble> {
+    const MESSAGE: &[u8] = b"strongroom log proof";
+    let value = token.attribute(public, sys::CKA_EC_POINT)?;
+    let signature = token.sign(Mechanism::Eddsa, private, MESSAGE, 64)?;
+    public::bare_point(&value, 32)
+        .ok()
+        .filter(|key| public::ed25519_confirms(key, MESSAGE, &signature))
+        .and_then(|key| public::ed25519_spki(key).ok())
+        .ok_or_else(|| nonsense(Function::GenerateKeyPair, "a log key that does not sign"))
+}
+
+fn read_p256(token: &mut dyn Token, public: Handle, private: Handle) -> Result<Vec<u8>, Trouble> {
+    let spec = KeySpec::P256;
+    let value = token.attribute(public, sys::CKA_EC_POINT)?;
+    let mut digest = vec![0; proof_digest(spec).bytes()];
+    token.random(&mut digest)?;
+    let signature = token.sign(Mechanism::Ecdsa, private, &digest, 2 * spec.bytes())?;
+    Public::ec(spec, &value)
+        .ok()
+        .filter(|key| key.confirms(spec, &digest, &signature))
+        .and_then(|key| key.to_spki(spec).ok())
+        .ok_or_else(|| nonsense(Function::GenerateKeyPair, "a log key that does not sign"))
+}

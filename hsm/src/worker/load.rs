@@ -1,0 +1,327 @@
+//! From a statement to handles: unwraps or finds a key and proves that it is the one the statement
+//! describes. A key that is not is destroyed and refused.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use cryptoki_sys::{self as sys, CK_MECHANISM_TYPE};
+
+use super::{
+    code::{Class, Function},
+    engine::{Engine, Trouble, nonsense},
+    public::Public,
+    token::{Attribute, Handle, Mechanism},
+};
+use crate::{
+    algorithms::{Digest, KeyOps, KeySpec, KeyType},
+    protocol::Fault,
+    statement::{KeyStatement, Residency},
+};
+
+/// The length of CKA_CHECK_VALUE of an AES key (PKCS#11 3.1 section 4.10.2).
+pub(crate) const CHECK_VALUE_BYTES: usize = 3;
+
+/// CKO_* of the object that holds the private or secret part.
+pub(crate) const fn private_class(spec: KeySpec) -> sys::CK_OBJECT_CLASS {
+    match spec.key_type() {
+        KeyType::Rsa | KeyType::Ec => sys::CKO_PRIVATE_KEY,
+        KeyType::Oct => sys::CKO_SECRET_KEY,
+    }
+}
+
+/// CKK_* of a kind of key.
+pub(crate) const fn key_type(spec: KeySpec) -> sys::CK_KEY_TYPE {
+    match spec.key_type() {
+        KeyType::Rsa => sys::CKK_RSA,
+        KeyType::Ec => sys::CKK_EC,
+        KeyType::Oct => sys::CKK_AES,
+    }
+}
+
+/// What a private or secret key with these operations may do in the token, and with which mechanisms:
+/// nothing that the statement does not permit, and never wrap, unwrap or derive. A caller's key is
+/// wrapped by encrypting its bytes.
+pub(crate) fn usage(spec: KeySpec, ops: KeyOps) -> (Vec<Attribute<'static>>, Vec<CK_MECHANISM_TYPE>) {
+    let may = |either: KeyOps| either.iter().any(|(op, _)| ops.contains(op));
+    let signs = may(KeyOps::SIGN);
+    let encrypts = spec.key_type() == KeyType::Oct && may(KeyOps::ENCRYPT.union(KeyOps::WRAP_KEY));
+    let decrypts = spec.key_type() != KeyType::Ec && may(KeyOps::DECRYPT.union(KeyOps::UNWRAP_KEY));
+    let mut flags = vec![
+        Attribute::Flag(sys::CKA_SIGN, signs),
+        Attribute::Flag(sys::CKA_DECRYPT, decrypts),
+        Attribute::Flag(sys::CKA_UNWRAP, false),
+        Attribute::Flag(sys::CKA_DERIVE, false),
+    ];
+    let mut mechanisms = Vec::new();
+    match spec.key_type() {
+        KeyType::Rsa => {
+            flags.push(Attribute::Flag(sys::CKA_SIGN_RECOVER, false));
+            if signs {
+                mechanisms.extend([sys::CKM_RSA_PKCS, sys::CKM_RSA_PKCS_PSS]);
+            }
+            if decrypts {
+                mechanisms.extend([sys::CKM_RSA_PKCS_OAEP, sys::CKM_RSA_X_509]);
+            }
+        }
+        KeyType::Ec => mechanisms.push(sys::CKM_ECDSA),
+        KeyType::Oct => {
+            flags.extend([
+                Attribute::Flag(sys::CKA_ENCRYPT, encrypts),
+                Attribute::Flag(sys::CKA_WRAP, false),
+                Attribute::Flag(sys::CKA_VERIFY, false),
+            ]);
+            if may(KeyOps::ENCRYPT.union(KeyOps::DECRYPT)) {
+                mechanisms.push(sys::CKM_AES_GCM);
+            }
+            if may(KeyOps::WRAP_KEY.union(KeyOps::UNWRAP_KEY)) {
+                mechanisms.push(sys::CKM_AES_ECB);
+            }
+        }
+    }
+    (flags, mechanisms)
+}
+
+/// The template of a private or secret key that can never leave the token.
+pub(crate) fn sealed_in(spec: KeySpec, on_token: bool) -> Vec<Attribute<'static>> {
+    vec![
+        Attribute::Number(sys::CKA_CLASS, private_class(spec)),
+        Attribute::Number(sys::CKA_KEY_TYPE, key_type(spec)),
+        Attribute::Flag(sys::CKA_TOKEN, on_token),
+        Attribute::Flag(sys::CKA_PRIVATE, true),
+        Attribute::Flag(sys::CKA_SENSITIVE, true),
+        Attribute::Flag(sys::CKA_EXTRACTABLE, false),
+    ]
+}
+
+impl Engine {
+    /// The proved private or secret key of a statement.
+    ///
+    /// # Errors
+    /// [`Fault::BlobBroken`], [`Fault::KeyAbsent`], [`Fault::KeyMismatch`], or the module's failure.
+    pub(crate) fn load_private(&mut self, statement: &KeyStatement) -> Result<Handle, Trouble> {
+        match statement.residency {
+            Residency::Wrapped => {
+                let key = self.unwrap_blob(statement, statement.ops)?;
+                let proved = self.prove(statement, key);
+                if proved.is_err() {
+                    self.discard(key);
+                }
+                proved.map(|()| key)
+            }
+            Residency::Token => {
+                let key = self.find_on_token(statement)?;
+                self.prove(statement, key).map(|()| key)
+            }
+        }
+    }
+
+    fn unwrap_blob(&mut self, statement: &KeyStatement, ops: KeyOps) -> Result<Handle, Trouble> {
+        let (flags, mechanisms) = usage(statement.spec, ops);
+        let mut template = sealed_in(statement.spec, false);
+        template.extend(flags);
+        let root = self.root;
+        let unwrapped = self.with_limits(template, mechanisms, |token, template| {
+            token.unwrap(Mechanism::KeyWrapPad, root, &statement.blob, template)
+        });
+        unwrapped.map_err(|failed| self.verdict(failed, Fault::BlobBroken))
+    }
+
+    fn find_on_token(&mut self, statement: &KeyStatement) -> Result<Handle, Trouble> {
+        let template = [
+            Attribute::Number(sys::CKA_CLASS, private_class(statement.spec)),
+            Attribute::Bytes(sys::CKA_ID, &statement.version),
+            Attribute::Flag(sys::CKA_TOKEN, true),
+        ];
+        let found = self.token.find(&template)?;
+        if found.is_empty() {
+            // A token that is gone shows no objects and says that all is well: the canary knows better.
+            self.check_canary()?;
+        }
+        let [key] = found[..] else {
+            // None, or two of one version, which is not ours to choose between.
+            return Err(Trouble::Fault(if found.is_empty() { Fault::KeyAbsent } else { Fault::KeyMismatch }));
+        };
+        // Born on this token and never readable: not one that somebody with the PIN has put in its place.
+        let wanted = [
+            (sys::CKA_SENSITIVE, 1),
+            (sys::CKA_ALWAYS_SENSITIVE, 1),
+            (sys::CKA_PRIVATE, 1),
+            (sys::CKA_EXTRACTABLE, 0),
+            (sys::CKA_NEVER_EXTRACTABLE, 1),
+            (sys::CKA_LOCAL, 1),
+        ];
+        for (attribute, value) in wanted {
+            if self.token.attribute(key, attribute)? != [value] {
+                return Err(Trouble::Fault(Fault::KeyMismatch));
+            }
+        }
+        Ok(key)
+    }
+
+    /// That the key is the one that the statement describes.
+    fn prove(&mut self, statement: &KeyStatement, key: Handle) -> Result<(), Trouble> {
+        let right = match statement.spec.key_type() {
+            KeyType::Rsa => self.has_modulus(statement, key)?,
+            KeyType::Ec => self.signs_for(statement, key)?,
+            KeyType::Oct => {
+                let found = self.check_value(statement, key)?;
+                found.len() == CHECK_VALUE_BYTES
+                    && verify_slices_are_equal(&found, &statement.check_value).is_ok()
+                    && self.has_length(statement, key)?
+            }
+        };
+        if right { Ok(()) } else { Err(Trouble::Fault(Fault::KeyMismatch)) }
+    }
+
+    /// RSA: the modulus and, where the module keeps it with a private key, the exponent.
+    fn has_modulus(&mut self, statement: &KeyStatement, key: Handle) -> Result<bool, Trouble> {
+        let modulus = self.token.attribute(key, sys::CKA_MODULUS)?;
+        let exponent = self.token.attribute(key, sys::CKA_PUBLIC_EXPONENT)?;
+        let Ok(Public::Rsa { modulus: of_row, exponent: exponent_of_row }) =
+            Public::from_spki(statement.spec, &statement.public)
+        else {
+            return Ok(false);
+        };
+        let exponent = if exponent.is_empty() { exponent_of_row.clone() } else { exponent };
+        let found = Public::rsa(statement.spec, &modulus, &exponent);
+        Ok(found == Ok(Public::Rsa { modulus: of_row, exponent: exponent_of_row }))
+    }
+
+    /// EC: signs a random digest, and software says whose signature it is.
+    fn signs_for(&mut self, statement: &KeyStatement, key: Handle) -> Result<bool, Trouble> {
+        let Ok(public) = Public::from_spki(statement.spec, &statement.public) else { return Ok(false) };
+        let digest = self.random_digest(proof_digest(statement.spec))?;
+        let length = 2 * statement.spec.bytes();
+        let signature = match self.token.sign(Mechanism::Ecdsa, key, &digest, length) {
+            Ok(signature) => signature,
+            // A key that cannot sign, if the token can; else it is the token that fails.
+            Err(failed) if failed.class() == Class::Suspect => return self.check_canary().map(|()| false),
+            Err(failed) => return Err(failed.into()),
+        };
+        Ok(public.confirms(statement.spec, &digest, &signature))
+    }
+
+    /// A random digest to be signed.
+    pub(crate) fn random_digest(&mut self, digest: Digest) -> Result<Vec<u8>, Trouble> {
+        let mut bytes = vec![0; digest.bytes()];
+        self.token.random(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// AES: the key's length. SoftHSM 2.6.1 does not tell that of an unwrapped key, but its blob does: a
+    /// key under AES-KWP is eight bytes longer (RFC 5649 section 4.1).
+    fn has_length(&mut self, statement: &KeyStatement, key: Handle) -> Result<bool, Trouble> {
+        let length = statement.spec.bytes();
+        match statement.residency {
+            Residency::Wrapped => Ok(statement.blob.len() == length + 8),
+            Residency::Token => {
+                let value_len: sys::CK_ULONG = length.try_into().unwrap_or(0);
+                Ok(self.token.attribute(key, sys::CKA_VALUE_LEN)? == value_len.to_ne_bytes())
+            }
+        }
+    }
+
+    /// The check value of a secret key. SoftHSM 2.6.1 keeps none for an unwrapped key, so it is computed:
+    /// the first three bytes of a block of zeros under the key (PKCS#11 3.1 section 4.10.2).
+    fn check_value(&mut self, statement: &KeyStatement, key: Handle) -> Result<Vec<u8>, Trouble> {
+        let kept = self.token.attribute(key, sys::CKA_CHECK_VALUE)?;
+        if kept.len() == CHECK_VALUE_BYTES {
+            return Ok(kept);
+        }
+        // A key that wraps encrypts single blocks anyway, and one on the token was made for all its uses.
+        if statement.ops.contains(KeyOps::WRAP_KEY) || statement.residency == Residency::Token {
+            return self.compute_check_value(key);
+        }
+        // This one is narrowed to other operations: a second one is unwrapped for the proof alone.
+        let other = self.unwrap_blob(statement, KeyOps::WRAP_KEY)?;
+        let computed = self.compute_check_value(other);
+        self.discard(other);
+        computed
+    }
+
+    /// Encrypts a block of zeros.
+    pub(crate) fn compute_check_value(&mut self, key: Handle) -> Result<Vec<u8>, Trouble> {
+        let mut block = self.token.encrypt(Mechanism::Ecb, key, &[0; 16], 16)?;
+        if block.len() != 16 {
+            return Err(nonsense(Function::Encrypt, "a block of another length"));
+        }
+        block.truncate(CHECK_VALUE_BYTES);
+        Ok(block)
+    }
+
+    /// A session object of the public key in a statement, for what its operations permit.
+    pub(crate) fn load_public(&mut self, statement: &KeyStatement) -> Result<Handle, Trouble> {
+        let public =
+            Public::from_spki(statement.spec, &statement.public).map_err(|_| Trouble::Fault(Fault::KeyMismatch))?;
+        let verifies = statement.ops.contains(KeyOps::VERIFY);
+        let encrypts = statement.ops.contains(KeyOps::ENCRYPT) || statement.ops.contains(KeyOps::WRAP_KEY);
+        self.create_public(statement.spec, &public, verifies, encrypts)
+    }
+
+    fn create_public(
+        &mut self,
+        spec: KeySpec,
+        public: &Public,
+        verifies: bool,
+        encrypts: bool,
+    ) -> Result<Handle, Trouble> {
+        let mut template = vec![
+            Attribute::Number(sys::CKA_CLASS, sys::CKO_PUBLIC_KEY),
+            Attribute::Number(sys::CKA_KEY_TYPE, key_type(spec)),
+            Attribute::Flag(sys::CKA_TOKEN, false),
+            Attribute::Flag(sys::CKA_PRIVATE, false),
+            Attribute::Flag(sys::CKA_VERIFY, verifies),
+            Attribute::Flag(sys::CKA_ENCRYPT, encrypts && spec.key_type() == KeyType::Rsa),
+            Attribute::Flag(sys::CKA_WRAP, false),
+        ];
+        let parameters = super::public::ec_parameters(spec).unwrap_or_default();
+        let point;
+        match public {
+            Public::Rsa { modulus, exponent } => {
+                template.push(Attribute::Bytes(sys::CKA_MODULUS, modulus));
+                template.push(Attribute::Bytes(sys::CKA_PUBLIC_EXPONENT, exponent));
+            }
+            Public::Ec { point: bare } => {
+                point = super::public::wrapped_point(bare).map_err(|_| Trouble::Fault(Fault::KeyMismatch))?;
+                template.push(Attribute::Bytes(sys::CKA_EC_PARAMS, &parameters));
+                template.push(Attribute::Bytes(sys::CKA_EC_POINT, &point));
+            }
+        }
+        Ok(self.token.create(&template)?)
+    }
+}
+
+/// The digest that proves a key: that of the algorithm [`Public::confirms`] verifies with.
+pub(crate) const fn proof_digest(spec: KeySpec) -> Digest {
+    match spec {
+        KeySpec::P384 => Digest::Sha384,
+        KeySpec::P521 => Digest::Sha512,
+        _ => Digest::Sha256,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flag(flags: &[Attribute<'_>], kind: sys::CK_ATTRIBUTE_TYPE) -> Option<bool> {
+        flags.iter().find_map(|attribute| match attribute {
+            Attribute::Flag(found, value) if *found == kind => Some(*value),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_key_may_do_in_the_token_what_its_row_permits_and_no_more() {
+        let (flags, mechanisms) = usage(KeySpec::Aes256, KeyOps::UNWRAP_KEY);
+        assert_eq!(flag(&flags, sys::CKA_ENCRYPT), Some(false));
+        assert_eq!(flag(&flags, sys::CKA_DECRYPT), Some(true));
+        assert_eq!(mechanisms, [sys::CKM_AES_ECB]);
+        let (flags, mechanisms) = usage(KeySpec::Rsa2048, KeyOps::SIGN);
+        assert_eq!(flag(&flags, sys::CKA_DECRYPT), Some(false));
+        assert_eq!(mechanisms, [sys::CKM_RSA_PKCS, sys::CKM_RSA_PKCS_PSS]);
+        for spec in KeySpec::ALL {
+            let (flags, _) = usage(spec, spec.possible_ops());
+            assert_eq!(flag(&flags, sys::CKA_UNWRAP), Some(false));
+            assert_eq!(flag(&flags, sys::CKA_DERIVE), Some(false));
+        }
+    }
+}

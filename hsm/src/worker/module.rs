@@ -1,0 +1,283 @@
+//! A token in a real PKCS#11 module: cryptoki for loading, slots, sessions and the login, [`super::ffi`]
+//! for the rest.
+//!
+//! Two sessions. The *owner* makes every session object and is never closed, because they die with it;
+//! nothing that keeps an operation open runs there. Operations run in the other, which is closed and
+//! opened anew after any failure that is not a verdict on the data: PKCS#11 2.40 cannot cancel one.
+
+use std::path::Path;
+
+use cryptoki::{
+    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
+    error::{Error, Rv},
+    session::{Session, UserType},
+    slot::Slot,
+    types::{AuthPin, RawAuthPin},
+};
+use cryptoki_sys::{self as sys, CK_ATTRIBUTE_TYPE, CK_SESSION_HANDLE};
+
+use super::{
+    code::{Code, Failed, Function},
+    ffi::Functions,
+    token::{Attribute, Block, Direction, Handle, Mechanism, Outcome, Token},
+};
+use crate::{profile::TokenName, protocol::Fault, secret::SecretBytes};
+
+/// A module that is loaded and initialised.
+pub(crate) struct Library {
+    pkcs11: Pkcs11,
+    functions: Functions,
+}
+
+/// A token that a session is open with.
+pub(crate) struct Module {
+    library: Library,
+    slot: Slot,
+    owner: Session,
+    operation: Option<Session>,
+}
+
+/// A slot that holds the token of a name, and the token's serial number.
+pub(crate) struct Found {
+    slot: Slot,
+    /// CK_TOKEN_INFO.serialNumber.
+    pub(crate) serial: String,
+}
+
+/// What cryptoki's error is in the module's own words.
+fn failed(function: Function, error: &Error) -> Failed {
+    let code = match error {
+        Error::Pkcs11(value, _) => {
+            Code::all().find(|code| Rv::from(code.0) == Rv::Error(*value)).unwrap_or(Code(sys::CKR_VENDOR_DEFINED))
+        }
+        Error::NullFunctionPointer => Code(sys::CKR_FUNCTION_NOT_SUPPORTED),
+        _ => Code(sys::CKR_GENERAL_ERROR),
+    };
+    Failed { function, code }
+}
+
+/// cryptoki's result as an outcome of that function.
+fn of<T>(function: Function, result: cryptoki::error::Result<T>) -> Outcome<T> {
+    result.map_err(|error| failed(function, &error))
+}
+
+impl Library {
+    /// Loads a module and initialises it.
+    ///
+    /// # Errors
+    /// [`Fault::Setup`] when it cannot be loaded.
+    pub(crate) fn load(path: &Path) -> Result<Self, Fault> {
+        let unloadable = || Fault::Setup(format!("the module {} cannot be loaded", path.display()));
+        let pkcs11 = Pkcs11::new(path).map_err(|_| unloadable())?;
+        let functions = Functions::load(path).ok_or_else(unloadable)?;
+        Ok(Self { pkcs11, functions })
+    }
+
+    /// `C_Initialize`.
+    pub(crate) fn initialize(&self) -> Outcome<()> {
+        let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
+        of(Function::Initialize, self.pkcs11.initialize(arguments))
+    }
+
+    /// `C_Finalize`: every session and object is gone.
+    pub(crate) fn finalize(&self) {
+        // A module that cannot even end is found at the next `C_Initialize`.
+        let _ = self.pkcs11.clone().finalize();
+    }
+
+    /// The module's own name and version.
+    pub(crate) fn about(&self) -> Outcome<String> {
+        let info = of(Function::GetInfo, self.pkcs11.get_library_info())?;
+        let version = info.library_version();
+        let name = info.library_description().trim();
+        Ok(format!("{} {name} {}.{}", info.manufacturer_id().trim(), version.major(), version.minor()))
+    }
+
+    /// Every slot with an initialised token of that name. Asking enumerates the slots anew.
+    pub(crate) fn find(&self, name: &TokenName) -> Outcome<Vec<Found>> {
+        let mut found = Vec::new();
+        for slot in of(Function::GetSlotList, self.pkcs11.get_slots_with_token())? {
+            let info = of(Function::GetTokenInfo, self.pkcs11.get_token_info(slot))?;
+            let serial = info.serial_number().trim().to_owned();
+            let wanted = name.serial.as_ref().is_none_or(|wanted| *wanted == serial);
+            if info.token_initialized() && info.label().trim_end() == name.label && wanted {
+                found.push(Found { slot, serial });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every slot with an initialised token of that label, whatever its serial number.
+    pub(crate) fn find_labelled(&self, label: &str) -> Outcome<Vec<Found>> {
+        self.find(&TokenName { label: label.to_owned(), serial: None })
+    }
+
+    /// `C_InitToken` in the first slot whose token is not initialised; `None` when there is no such slot.
+    pub(crate) fn init_token(&self, so_pin: &SecretBytes, label: &str) -> Outcome<Option<()>> {
+        for slot in of(Function::GetSlotList, self.pkcs11.get_slots_with_token())? {
+            let info = of(Function::GetTokenInfo, self.pkcs11.get_token_info(slot))?;
+            if !info.token_initialized() {
+                of(Function::InitToken, self.pkcs11.init_token(slot, &auth_pin(so_pin)?, label))?;
+                return Ok(Some(()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Logs the security officer in, sets the user's PIN and closes the session, which logs out.
+    pub(crate) fn init_pin(&self, found: &Found, so_pin: &SecretBytes, pin: &SecretBytes) -> Outcome<()> {
+        let session = of(Function::OpenSession, self.pkcs11.open_rw_session(found.slot))?;
+        of(Function::Login, session.login(UserType::So, Some(&auth_pin(so_pin)?)))?;
+        of(Function::InitPin, session.init_pin(&auth_pin(pin)?))?;
+        Ok(())
+    }
+
+    /// Opens the owner session with a token. When it fails, everything is finalised.
+    pub(crate) fn open(self, found: &Found) -> Outcome<Module> {
+        // Not closed on drop: a worker ends with its process, and closing may hang in a module that does.
+        match of(Function::OpenSession, self.pkcs11.open_rw_session_no_drop(found.slot)) {
+            Ok(owner) => Ok(Module { slot: found.slot, owner, operation: None, library: self }),
+            Err(failed) => {
+                self.finalize();
+                Err(failed)
+            }
+        }
+    }
+}
+
+/// The PIN as cryptoki takes it; it wipes its copy.
+fn auth_pin(pin: &SecretBytes) -> Outcome<AuthPin> {
+    let text = std::str::from_utf8(pin.expose_secret())
+        .map_err(|_| Failed { function: Function::Login, code: Code(sys::CKR_PIN_INVALID) })?;
+    Ok(AuthPin::from(text))
+}
+
+impl Module {
+    /// The session for operations, opened when there is none.
+    fn session(&mut self) -> Outcome<CK_SESSION_HANDLE> {
+        if self.operation.is_none() {
+            let opened = self.library.pkcs11.open_rw_session_no_drop(self.slot);
+            self.operation = Some(of(Function::OpenSession, opened)?);
+        }
+        Ok(self.operation.as_ref().map_or(0, Session::handle))
+    }
+
+    /// Runs one operation, and gives its session up when the operation may still be active in it.
+    fn operate<T>(&mut self, run: impl FnOnce(&Functions, CK_SESSION_HANDLE) -> Outcome<T>) -> Outcome<T> {
+        let session = self.session()?;
+        let outcome = run(&self.library.functions, session);
+        if let Err(failed) = &outcome
+            && !failed.leaves_session_clean()
+            && let Some(soiled) = self.operation.take()
+        {
+            // One that cannot be closed is left behind: the module has more.
+            let _ = soiled.close();
+        }
+        outcome
+    }
+}
+
+impl Token for Module {
+    fn login(&mut self, pin: &SecretBytes) -> Outcome<()> {
+        // The vector is allocated at its size, so that no copy of the PIN is left behind unwiped.
+        let pin = RawAuthPin::new(Box::new(pin.expose_secret().to_vec()));
+        of(Function::Login, self.owner.login_with_raw(UserType::User, &pin))
+    }
+
+    fn finalize(&mut self) {
+        self.operation = None;
+        self.library.finalize();
+    }
+
+    fn find(&mut self, template: &[Attribute<'_>]) -> Outcome<Vec<Handle>> {
+        self.operate(|functions, session| functions.find(session, template))
+    }
+
+    fn attribute(&mut self, object: Handle, kind: CK_ATTRIBUTE_TYPE) -> Outcome<Vec<u8>> {
+        self.operate(|functions, session| functions.attribute(session, object, kind))
+    }
+
+    fn create(&mut self, template: &[Attribute<'_>]) -> Outcome<Handle> {
+        self.library.functions.create(self.owner.handle(), template)
+    }
+
+    fn destroy(&mut self, object: Handle) -> Outcome<()> {
+        self.library.functions.destroy(self.owner.handle(), object)
+    }
+
+    fn generate_key(&mut self, mechanism: Mechanism<'_>, template: &[Attribute<'_>]) -> Outcome<Handle> {
+        self.library.functions.generate_key(self.owner.handle(), mechanism, template)
+    }
+
+    fn generate_pair(
+        &mut self,
+        mechanism: Mechanism<'_>,
+        public: &[Attribute<'_>],
+        private: &[Attribute<'_>],
+    ) -> Outcome<(Handle, Handle)> {
+        self.library.functions.generate_pair(self.owner.handle(), mechanism, public, private)
+    }
+
+    fn wrap(&mut self, mechanism: Mechanism<'_>, wrapping: Handle, key: Handle) -> Outcome<Vec<u8>> {
+        self.operate(|functions, session| functions.wrap(session, mechanism, wrapping, key))
+    }
+
+    fn unwrap(
+        &mut self,
+        mechanism: Mechanism<'_>,
+        unwrapping: Handle,
+        blob: &[u8],
+        template: &[Attribute<'_>],
+    ) -> Outcome<Handle> {
+        self.library.functions.unwrap(self.owner.handle(), mechanism, unwrapping, blob, template)
+    }
+
+    fn sign(&mut self, mechanism: Mechanism<'_>, key: Handle, data: &[u8], bytes_max: usize) -> Outcome<Vec<u8>> {
+        self.operate(|functions, session| functions.sign(session, mechanism, key, data, bytes_max))
+    }
+
+    fn verify(&mut self, mechanism: Mechanism<'_>, key: Handle, data: &[u8], signature: &[u8]) -> Outcome<()> {
+        self.operate(|functions, session| functions.verify(session, mechanism, key, data, signature))
+    }
+
+    fn encrypt(
+        &mut self,
+        mechanism: Mechanism<'_>,
+        key: Handle,
+        plaintext: &[u8],
+        bytes_max: usize,
+    ) -> Outcome<Vec<u8>> {
+        self.operate(|functions, session| functions.encrypt(session, mechanism, key, plaintext, bytes_max))
+    }
+
+    fn decrypt(
+        &mut self,
+        mechanism: Mechanism<'_>,
+        key: Handle,
+        ciphertext: &[u8],
+        bytes_max: usize,
+    ) -> Outcome<SecretBytes> {
+        self.operate(|functions, session| functions.decrypt(session, mechanism, key, ciphertext, bytes_max))
+            .map(SecretBytes::new)
+    }
+
+    fn blocks_begin(&mut self, direction: Direction, key: Handle) -> Outcome<()> {
+        self.operate(|functions, session| functions.cipher_init(session, direction, Mechanism::Ecb, key))
+    }
+
+    fn block(&mut self, direction: Direction, block: &mut Block) -> Outcome<()> {
+        self.operate(|functions, session| functions.cipher_block(session, direction, block))
+    }
+
+    fn blocks_end(&mut self, direction: Direction) -> Outcome<()> {
+        self.operate(|functions, session| functions.cipher_final(session, direction))
+    }
+
+    fn random(&mut self, bytes: &mut [u8]) -> Outcome<()> {
+        self.session()?;
+        let Some(session) = &self.operation else {
+            return Err(Failed { function: Function::GenerateRandom, code: Code(sys::CKR_SESSION_CLOSED) });
+        };
+        of(Function::GenerateRandom, session.generate_random_slice(bytes))
+    }
+}

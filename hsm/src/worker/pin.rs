@@ -1,0 +1,145 @@
+//! The PIN, from a file, and the latch that keeps a refused one from being tried again.
+//!
+//! A token locks after a few wrong PINs. A worker that is restarted for ever with a wrong PIN file would
+//! lock it within a second, so the first refusal leaves a file behind, and while it is there nobody logs
+//! in. It is on disk before the refusal is answered: a crash between the two must not try again.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+};
+
+use super::code::Failed;
+use crate::{protocol::Fault, secret::SecretBytes};
+
+/// The latch's file, in the state folder. An operator clears it by removing it.
+pub const LATCH_FILE: &str = "pin-refused";
+
+/// PKCS#11 has no limit; no token takes longer ones.
+const PIN_BYTES_MAX: u64 = 255;
+
+/// Reads a PIN, less one newline at its end.
+///
+/// # Errors
+/// [`Fault::Setup`] when the file cannot be read, is empty or too long, or may be read by its group or
+/// by others.
+pub(crate) fn read(path: &Path) -> Result<SecretBytes, Fault> {
+    let setup = |why: &str| Fault::Setup(format!("the PIN file {} {why}", path.display()));
+    let mut file = File::open(path).map_err(|error| setup(&format!("cannot be opened: {error}")))?;
+    let about = file.metadata().map_err(|error| setup(&format!("cannot be examined: {error}")))?;
+    if about.mode() & 0o077 != 0 {
+        return Err(setup("may be read by others: its mode must be 0600 or 0400"));
+    }
+    // A named pipe or credential descriptor has no length; a file's is checked before it is read.
+    if about.len() > PIN_BYTES_MAX + 1 {
+        return Err(setup("is too long for a PIN"));
+    }
+    // One more than the longest PIN with its newline, allocated at once: no copy is left behind.
+    let mut buffer = zeroize::Zeroizing::new([0u8; 257]);
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(setup(&format!("cannot be read: {error}"))),
+        }
+    }
+    let pin = buffer[..length].strip_suffix(b"\n").unwrap_or(&buffer[..length]);
+    if pin.is_empty() {
+        return Err(setup("is empty"));
+    }
+    if pin.len() > 255 {
+        return Err(setup("is too long for a PIN"));
+    }
+    Ok(SecretBytes::new(pin.to_vec()))
+}
+
+/// Refuses when the latch is set.
+///
+/// # Errors
+/// [`Fault::PinRefused`]; [`Fault::Setup`] when it cannot be known.
+pub(crate) fn check_latch(state_dir: &Path) -> Result<(), Fault> {
+    let latch = state_dir.join(LATCH_FILE);
+    match fs::symlink_metadata(&latch) {
+        Ok(_) => Err(Fault::PinRefused),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Fault::Setup(format!("the PIN latch {} cannot be examined: {error}", latch.display()))),
+    }
+}
+
+/// Sets the latch, durably.
+///
+/// # Errors
+/// [`Fault::Setup`] when it cannot be written.
+pub(crate) fn set_latch(state_dir: &Path, refused: Failed) -> Result<(), Fault> {
+    write_latch(state_dir, refused).map_err(|error| {
+        Fault::Setup(format!("the PIN was refused, and the latch in {} cannot be set: {error}", state_dir.display()))
+    })
+}
+
+fn write_latch(state_dir: &Path, refused: Failed) -> io::Result<()> {
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(state_dir.join(LATCH_FILE))?;
+    writeln!(
+        file,
+        "The HSM refused the PIN ({} returned {}).\nNo login is tried while this file is here. Correct the PIN file, then remove it.",
+        refused.function.name(),
+        refused.code
+    )?;
+    file.sync_all()?;
+    File::open(state_dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    fn pin_file(content: &[u8], mode: u32) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pin");
+        fs::write(&path, content).expect("writes");
+        fs::set_permissions(&path, Permissions::from_mode(mode)).expect("permits");
+        (folder, path)
+    }
+
+    #[test]
+    fn one_newline_at_the_end_is_not_part_of_a_pin() {
+        for (content, pin) in [(&b"1234"[..], &b"1234"[..]), (b"1234\n", b"1234"), (b"12 34\n\n", b"12 34\n")] {
+            let (_folder, path) = pin_file(content, 0o600);
+            assert_eq!(read(&path).expect("reads").expose_secret(), pin);
+        }
+    }
+
+    #[test]
+    fn a_pin_file_that_others_may_read_is_refused() {
+        for mode in [0o640, 0o604, 0o644] {
+            let (_folder, path) = pin_file(b"1234", mode);
+            assert!(matches!(read(&path), Err(Fault::Setup(_))), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn an_empty_or_overlong_pin_is_refused() {
+        for content in [&b""[..], b"\n", &[b'1'; 300]] {
+            let (_folder, path) = pin_file(content, 0o400);
+            assert!(matches!(read(&path), Err(Fault::Setup(_))));
+        }
+    }
+
+    #[test]
+    fn a_set_latch_refuses() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(check_latch(folder.path()), Ok(()));
+        let refused = Failed {
+            function: super::super::code::Function::Login,
+            code: super::super::code::Code(cryptoki_sys::CKR_PIN_INCORRECT),
+        };
+        set_latch(folder.path(), refused).expect("writes");
+        assert_eq!(check_latch(folder.path()), Err(Fault::PinRefused));
+    }
+}

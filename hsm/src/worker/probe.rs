@@ -1,0 +1,231 @@
+//! What a module can do, found by doing it: every kind of key in both residencies with every algorithm,
+//! and the properties that the design leans on.
+//!
+//! It runs under a root of its own, a session key with the unwrap template, and leaves nothing on the
+//! token. RSA-4096 takes seconds to generate: it is run by an operator, not at a start.
+
+use cryptoki_sys as sys;
+
+use super::{
+    code::Failed,
+    engine::{Engine, MAC_BYTES, Trouble, unsupported},
+    generate::statement_of,
+    hierarchy::{session_wrapping_key, unwrap_template},
+    operate::{self, Half},
+    public::ED25519_PARAMETERS,
+    token::{Attribute, Handle, Mechanism},
+};
+use crate::{
+    algorithms::{Algorithm, KeyOps, KeySpec, Scheme},
+    protocol::{Capabilities, Capability, Fault, Operation, Output},
+    secret::SecretBytes,
+    statement::{KeyStatement, Residency},
+};
+
+/// The version of the token keys that are made and destroyed again.
+const TRIAL_VERSION: [u8; 16] = *b"strongroom-probe";
+
+/// Tries everything.
+///
+/// # Errors
+/// Only when not even a wrapping key can be made: all else is a line in the answer.
+pub(crate) fn probe(engine: &mut Engine, library: &str) -> Result<Capabilities, Trouble> {
+    let (root, honoured) = trial_root(engine)?;
+    engine.root = root;
+    // What a probe that was killed has left.
+    engine.destroy_on_token(TRIAL_VERSION)?;
+    let mut lines = vec![honoured];
+    lines.extend(properties(engine));
+    for spec in KeySpec::ALL {
+        for residency in [Residency::Wrapped, Residency::Token] {
+            lines.extend(kind(engine, spec, residency));
+        }
+    }
+    engine.discard(root);
+    Ok(Capabilities { library: library.to_owned(), lines })
+}
+
+fn line(what: impl Into<String>, outcome: Result<&str, Trouble>) -> Capability {
+    let (works, note) = match outcome {
+        Ok(note) => (true, note.to_owned()),
+        Err(Trouble::Fault(fault)) => (false, fault.to_string()),
+        Err(Trouble::Failed(failed)) => (false, format!("{} returned {}", failed.function.name(), failed.code)),
+    };
+    Capability { what: what.into(), works, note }
+}
+
+fn unmet(why: &str) -> Trouble {
+    Trouble::Fault(Fault::Unsupported(why.to_owned()))
+}
+
+/// A root with the unwrap template if the module takes one, and whether it is honoured.
+fn trial_root(engine: &mut Engine) -> Result<(Handle, Capability), Trouble> {
+    const WHAT: &str = "unwrap template";
+    let template = [
+        Attribute::Number(sys::CKA_VALUE_LEN, 32),
+        Attribute::Flag(sys::CKA_TOKEN, false),
+        Attribute::Flag(sys::CKA_PRIVATE, true),
+        Attribute::Flag(sys::CKA_SENSITIVE, true),
+        Attribute::Flag(sys::CKA_EXTRACTABLE, false),
+        Attribute::Flag(sys::CKA_WRAP, true),
+        Attribute::Flag(sys::CKA_UNWRAP, true),
+        unwrap_template(),
+    ];
+    match engine.token.generate_key(Mechanism::GenerateAes, &template) {
+        Ok(root) => {
+            let honoured = match opens_readable(engine, root) {
+                Ok(false) => Ok("a blob cannot be unwrapped readable, not even with the PIN"),
+                Ok(true) => Err(unmet("it is taken and ignored: PIN and blob give a key away")),
+                Err(trouble) => Err(trouble),
+            };
+            Ok((root, line(WHAT, honoured)))
+        }
+        Err(failed) => {
+            let root = session_wrapping_key(&mut *engine.token, false)?;
+            Ok((root, line(WHAT, Err(failed.into()))))
+        }
+    }
+}
+
+/// Whether a blob can be unwrapped into a key that is readable.
+fn opens_readable(engine: &mut Engine, root: Handle) -> Result<bool, Trouble> {
+    let victim = session_wrapping_key(&mut *engine.token, true)?;
+    let blob = engine.token.wrap(Mechanism::KeyWrapPad, root, victim);
+    engine.discard(victim);
+    let template = [
+        Attribute::Number(sys::CKA_CLASS, sys::CKO_SECRET_KEY),
+        Attribute::Number(sys::CKA_KEY_TYPE, sys::CKK_AES),
+        Attribute::Flag(sys::CKA_TOKEN, false),
+        Attribute::Flag(sys::CKA_SENSITIVE, false),
+        Attribute::Flag(sys::CKA_EXTRACTABLE, true),
+    ];
+    match engine.token.unwrap(Mechanism::KeyWrapPad, root, &blob.map_err(unsupported)?, &template) {
+        Ok(opened) => {
+            let value = engine.token.attribute(opened, sys::CKA_VALUE).map(SecretBytes::new);
+            engine.discard(opened);
+            Ok(value.is_ok_and(|value| !value.is_empty()))
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+/// Properties of the module that are not those of one algorithm.
+fn properties(engine: &mut Engine) -> Vec<Capability> {
+    let ed25519 = log_key(engine).map(|()| "the log is signed with Ed25519");
+    let mac = seals(engine).map(|()| "seals and canary");
+    let limits = limits(engine).map(|()| "a key is kept to the mechanisms of its operations");
+    vec![line("HMAC-SHA256", mac), line("Ed25519", ed25519), line("allowed mechanisms", limits)]
+}
+
+fn log_key(engine: &mut Engine) -> Result<(), Trouble> {
+    let session = Attribute::Flag(sys::CKA_TOKEN, false);
+    let public = [session.clone(), Attribute::Bytes(sys::CKA_EC_PARAMS, ED25519_PARAMETERS)];
+    let private = [session, Attribute::Flag(sys::CKA_SIGN, true)];
+    let (public, private) = engine.token.generate_pair(Mechanism::GenerateEdwards, &public, &private)?;
+    let signed = engine.token.sign(Mechanism::Eddsa, private, b"probe", 64);
+    engine.discard(public);
+    engine.discard(private);
+    if signed?.len() == 64 { Ok(()) } else { Err(unmet("its signature has another length")) }
+}
+
+fn seals(engine: &mut Engine) -> Result<(), Trouble> {
+    let template = [
+        Attribute::Number(sys::CKA_VALUE_LEN, 32),
+        Attribute::Flag(sys::CKA_TOKEN, false),
+        Attribute::Flag(sys::CKA_SIGN, true),
+    ];
+    let key = engine.token.generate_key(Mechanism::GenerateSecret, &template)?;
+    let mac = engine.token.sign(Mechanism::Hmac, key, b"probe", MAC_BYTES);
+    engine.discard(key);
+    if mac?.len() == MAC_BYTES { Ok(()) } else { Err(unmet("it has another length")) }
+}
+
+/// Whether a key that is allowed AES-GCM only refuses AES-ECB.
+fn limits(engine: &mut Engine) -> Result<(), Trouble> {
+    let template = [
+        Attribute::Number(sys::CKA_VALUE_LEN, 32),
+        Attribute::Flag(sys::CKA_TOKEN, false),
+        Attribute::Flag(sys::CKA_ENCRYPT, true),
+        Attribute::AllowedMechanisms(vec![sys::CKM_AES_GCM]),
+    ];
+    let key = engine.token.generate_key(Mechanism::GenerateAes, &template)?;
+    let refused: Result<Vec<u8>, Failed> = engine.token.encrypt(Mechanism::Ecb, key, &[0; 16], 16);
+    engine.discard(key);
+    if refused.is_err() { Ok(()) } else { Err(unmet("they are taken and ignored")) }
+}
+
+/// One kind of key in one residency: making it, and each of its algorithms.
+fn kind(engine: &mut Engine, spec: KeySpec, residency: Residency) -> Vec<Capability> {
+    let name = format!("{} {}", spec.name(), residency.name());
+    let generated = match engine.generate(spec, residency, TRIAL_VERSION) {
+        Ok(generated) => generated,
+        Err(trouble) => return vec![line(name, Err(trouble))],
+    };
+    let (blob, public) = (generated.blob.into_vec(), generated.public.into_vec());
+    let check_value = generated.check_value.into_vec();
+    let statement = statement_of(spec, residency, TRIAL_VERSION, blob, public, check_value);
+    let mut lines = vec![line(name.clone(), Ok("made and proved"))];
+    for algorithm in spec.algorithms() {
+        let outcome = use_once(engine, &statement, algorithm).map(|()| "used both ways");
+        lines.push(line(format!("{name} {}", algorithm.name()), outcome));
+    }
+    if residency == Residency::Token
+        && let Err(trouble) = engine.destroy_on_token(TRIAL_VERSION)
+    {
+        lines.push(line(format!("{name} destroy"), Err(trouble)));
+    }
+    lines
+}
+
+/// Uses an algorithm forth and back.
+fn use_once(engine: &mut Engine, statement: &KeyStatement, algorithm: Algorithm) -> Result<(), Trouble> {
+    let private = engine.load_private(statement)?;
+    let public = if statement.public.is_empty() { Ok(private) } else { engine.load_public(statement) };
+    let outcome = match &public {
+        Ok(public) => there_and_back(engine, statement, algorithm, private, *public),
+        Err(_) => Ok(()),
+    };
+    if let Ok(public) = &public
+        && *public != private
+    {
+        engine.discard(*public);
+    }
+    if statement.residency == Residency::Wrapped {
+        engine.discard(private);
+    }
+    public.and(outcome)
+}
+
+fn there_and_back(
+    engine: &mut Engine,
+    statement: &KeyStatement,
+    algorithm: Algorithm,
+    private: Handle,
+    public: Handle,
+) -> Result<(), Trouble> {
+    let mut run = |operation: &Operation| {
+        let half = operate::check(statement, operation)?;
+        engine.operate(statement, if half == Half::Private { private } else { public }, operation)
+    };
+    let none = || Vec::new().into();
+    if let Some(digest) = algorithm.signature_digest() {
+        let digest = vec![7; digest.bytes()];
+        let Output::Signature(signature) = run(&Operation::Sign { algorithm, digest: digest.clone().into() })? else {
+            return Err(Fault::Protocol.into());
+        };
+        return match run(&Operation::Verify { algorithm, digest: digest.into(), signature })? {
+            Output::Verified(true) => Ok(()),
+            _ => Err(unmet("its own signature does not verify")),
+        };
+    }
+    let wraps = algorithm.scheme() == Scheme::AesKw;
+    let (there, back) = if wraps { (KeyOps::WRAP_KEY, KeyOps::UNWRAP_KEY) } else { (KeyOps::ENCRYPT, KeyOps::DECRYPT) };
+    let plaintext = SecretBytes::new(vec![7; 32]);
+    let encrypt = Operation::Encrypt { algorithm, purpose: there, plaintext, additional_data: none() };
+    let Output::Ciphertext { ciphertext, iv, tag } = run(&encrypt)? else { return Err(Fault::Protocol.into()) };
+    let decrypt = Operation::Decrypt { algorithm, purpose: back, ciphertext, iv, tag, additional_data: none() };
+    match run(&decrypt)? {
+        Output::Plaintext(plaintext) if plaintext.expose_secret() == [7; 32] => Ok(()),
+        _ => Err(unmet("what was encrypted does not come back")),
+    }
+}

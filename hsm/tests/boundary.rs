@@ -1,0 +1,115 @@
+//! What stays inside: against whoever holds the PIN and the database, and after much use.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use cryptoki::{
+    mechanism::Mechanism,
+    object::{Attribute, AttributeInfo, AttributeType, KeyType, ObjectClass},
+};
+use strongroom_hsm::{
+    KeySpec, Residency,
+    protocol::{Provision, Response},
+};
+use support::{Home, attack, hex, unhex};
+
+#[test]
+fn pin_and_blob_together_open_nothing_readable() {
+    let (home, hierarchy) = Home::new();
+    let mut worker = home.worker(&hierarchy);
+    let aes = worker.key(KeySpec::Aes256, Residency::Wrapped, [1; 16]);
+    let blobs = [aes.statement.blob.as_slice(), &hierarchy.service_keys.data, &hierarchy.service_keys.sealing];
+    let blobs = blobs.map(hex).join(",");
+    let answers = home.run_child("child_opens_blobs", &[("BLOBS", &blobs)]);
+    assert_eq!(answers, ["nothing"]);
+}
+
+/// In a process of its own, with the PIN: tries to unwrap blobs into readable keys.
+#[test]
+#[ignore = "run by other tests, in a process that loads the module"]
+fn child_opens_blobs() {
+    let session = attack::log_in();
+    let root = attack::root(&session);
+    let mut opened = Vec::new();
+    // A copied or changed root might lack what the root insists on.
+    for copy in [&[Attribute::Token(false)][..], &[Attribute::Token(false), Attribute::Extractable(true)]] {
+        assert!(session.copy_object(root, copy).is_err());
+    }
+    for change in [Attribute::Extractable(true), Attribute::Sensitive(false), Attribute::Decrypt(true)] {
+        assert!(session.update_attributes(root, &[change]).is_err());
+    }
+    for blob in std::env::var("BLOBS").unwrap().split(',').map(unhex) {
+        for (sensitive, extractable) in [(false, true), (false, false), (true, true)] {
+            let template = [
+                Attribute::Class(ObjectClass::SECRET_KEY),
+                Attribute::KeyType(KeyType::GENERIC_SECRET),
+                Attribute::Token(false),
+                Attribute::Sensitive(sensitive),
+                Attribute::Extractable(extractable),
+            ];
+            let Ok(key) = session.unwrap_key(&Mechanism::AesKeyWrapPad, root, &blob, &template) else { continue };
+            opened.push(format!("sensitive={sensitive} extractable={extractable}"));
+            session.destroy_object(key).unwrap();
+        }
+        // Saying nothing gives what the root's template says, or is refused (SoftHSM 2.6.1).
+        let template = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::GENERIC_SECRET)];
+        let Ok(key) = session.unwrap_key(&Mechanism::AesKeyWrapPad, root, &blob, &template) else { continue };
+        let value = &session.get_attribute_info(key, &[AttributeType::Value]).unwrap()[0];
+        assert!(!matches!(value, AttributeInfo::Available(_)), "{value:?}");
+        assert!(session.update_attributes(key, &[Attribute::Extractable(true)]).is_err());
+    }
+    let value = &session.get_attribute_info(root, &[AttributeType::Value]).unwrap()[0];
+    assert!(!matches!(value, AttributeInfo::Available(_)), "{value:?}");
+    support::answer(if opened.is_empty() { "nothing".to_owned() } else { opened.join(" | ") }.as_str());
+}
+
+#[test]
+fn the_token_holds_the_service_keys_and_token_keys_and_nothing_else() {
+    let (home, hierarchy) = Home::new();
+    let mut worker = home.worker(&hierarchy);
+    for n in 1..=20 {
+        worker.key(KeySpec::P256, Residency::Wrapped, [n; 16]);
+        worker.key(KeySpec::Aes256, Residency::Wrapped, [n; 16]);
+    }
+    worker.key(KeySpec::Rsa2048, Residency::Wrapped, [21; 16]);
+    worker.key(KeySpec::P256, Residency::Token, [0xab; 16]);
+    worker.key(KeySpec::Aes128, Residency::Token, [0xcd; 16]);
+    let mut found = home.run_child("child_lists_objects", &[]);
+    found.sort();
+    let token = |digits: &str| format!("strongroom:{}", digits.repeat(16));
+    let expected = [
+        "strongroom canary".to_owned(),
+        "strongroom log".to_owned(),
+        "strongroom log".to_owned(),
+        "strongroom root".to_owned(),
+        token("ab"),
+        token("ab"),
+        token("cd"),
+    ];
+    assert_eq!(found, expected);
+}
+
+/// In a process of its own, with the PIN: lists what is on the token.
+#[test]
+#[ignore = "run by other tests, in a process that loads the module"]
+fn child_lists_objects() {
+    let session = attack::log_in();
+    for object in session.find_objects(&[]).unwrap() {
+        let label = session.get_attributes(object, &[AttributeType::Label]).unwrap();
+        let Some(Attribute::Label(label)) = label.first() else { panic!("a label") };
+        support::answer(&String::from_utf8_lossy(label));
+    }
+}
+
+#[test]
+fn a_probe_finds_what_the_module_can_do_and_leaves_nothing() {
+    let (home, _) = Home::new();
+    let Ok(Response::Capabilities(found)) = home.provisioner().provision(Provision::Probe) else { panic!("found") };
+    let broken: Vec<_> = found.lines.iter().filter(|line| !line.works).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+    for what in ["unwrap template", "allowed mechanisms", "Ed25519", "RSA-2048 wrapped RSA-OAEP-256"] {
+        assert!(found.lines.iter().any(|line| line.what == what), "{what}");
+    }
+    assert_eq!(home.run_child("child_lists_objects", &[]).len(), 4);
+}

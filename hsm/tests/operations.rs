@@ -1,0 +1,387 @@
+//! Every algorithm in both residencies, against implementations that are not ours, both ways.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use aes_gcm::KeyInit as _;
+use aes_gcm::{
+    Aes128Gcm, Aes256Gcm, AesGcm,
+    aead::{Aead as _, Payload, array::Array},
+    aes::{
+        Aes128, Aes192, Aes256,
+        cipher::{BlockCipherEncrypt as _, consts::U12},
+    },
+};
+use aws_lc_rs::{
+    encoding::{AsDer as _, PublicKeyX509Der},
+    rand::SystemRandom,
+    rsa::{
+        KeyPair, KeySize, OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPrivateDecryptingKey,
+        OaepPublicEncryptingKey, PrivateDecryptingKey, PublicEncryptingKey,
+    },
+    signature::KeyPair as _,
+};
+use p256::ecdsa::signature::hazmat::{PrehashSigner as _, PrehashVerifier as _};
+use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use strongroom_hsm::{
+    Algorithm, KeyOps, KeyRow, KeySpec, Residency,
+    algorithms::{Digest, KeyType, PLAINTEXT_BYTES_MAX, Scheme, WRAP_BYTES_MAX},
+    protocol::Fault,
+};
+use support::{Home, Sealed, Worker, hex, statement, unhex};
+
+const BOTH: [Residency; 2] = [Residency::Wrapped, Residency::Token];
+
+/// Whether a signature over a digest is right, by RustCrypto.
+fn verifies_elsewhere(row: &KeyRow, algorithm: Algorithm, digest: &[u8], signature: &[u8]) -> bool {
+    let spki = &row.statement.public;
+    match algorithm.scheme() {
+        Scheme::RsaPkcs1(hash) => {
+            let scheme = match hash {
+                Digest::Sha256 => rsa::Pkcs1v15Sign::new::<Sha256>(),
+                Digest::Sha384 => rsa::Pkcs1v15Sign::new::<Sha384>(),
+                _ => rsa::Pkcs1v15Sign::new::<Sha512>(),
+            };
+            rsa::RsaPublicKey::from_public_key_der(spki).unwrap().verify(scheme, digest, signature).is_ok()
+        }
+        Scheme::RsaPss(hash) => {
+            let key = rsa::RsaPublicKey::from_public_key_der(spki).unwrap();
+            match hash {
+                Digest::Sha256 => key.verify(rsa::Pss::<Sha256>::new(), digest, signature).is_ok(),
+                Digest::Sha384 => key.verify(rsa::Pss::<Sha384>::new(), digest, signature).is_ok(),
+                _ => key.verify(rsa::Pss::<Sha512>::new(), digest, signature).is_ok(),
+            }
+        }
+        Scheme::Ecdsa(_) => ecdsa_verifies(row.statement.spec, spki, digest, signature),
+        _ => false,
+    }
+}
+
+fn ecdsa_verifies(spec: KeySpec, spki: &[u8], digest: &[u8], signature: &[u8]) -> bool {
+    macro_rules! by {
+        ($curve:ident) => {{
+            let key = $curve::ecdsa::VerifyingKey::from_public_key_der(spki).unwrap();
+            let signature = $curve::ecdsa::Signature::from_slice(signature).unwrap();
+            // k256 takes low-S signatures only; JWA makes no such rule.
+            key.verify_prehash(digest, &signature).is_ok()
+                || key.verify_prehash(digest, &signature.normalize_s()).is_ok()
+        }};
+    }
+    match spec {
+        KeySpec::P256 => by!(p256),
+        KeySpec::P384 => by!(p384),
+        KeySpec::P521 => by!(p521),
+        KeySpec::P256K => by!(k256),
+        _ => false,
+    }
+}
+
+fn digest_of(algorithm: Algorithm, message: &[u8]) -> Vec<u8> {
+    match algorithm.signature_digest().unwrap() {
+        Digest::Sha384 => Sha384::digest(message).to_vec(),
+        Digest::Sha512 => Sha512::digest(message).to_vec(),
+        _ => Sha256::digest(message).to_vec(),
+    }
+}
+
+fn signs_and_verifies(worker: &mut Worker, row: &KeyRow) {
+    for algorithm in row.statement.spec.algorithms().filter(|algorithm| algorithm.signature_digest().is_some()) {
+        let name = algorithm.name();
+        let digest = digest_of(algorithm, b"a message");
+        let signature = worker.sign(row, algorithm, &digest).unwrap();
+        assert!(verifies_elsewhere(row, algorithm, &digest, &signature), "{name}");
+        assert_eq!(worker.verify(row, algorithm, &digest, &signature), Ok(true), "{name}");
+        let other = digest_of(algorithm, b"another message");
+        assert_eq!(worker.verify(row, algorithm, &other, &signature), Ok(false), "{name}");
+        let mut bent = signature.clone();
+        bent[7] ^= 1;
+        assert_eq!(worker.verify(row, algorithm, &digest, &bent), Ok(false), "{name}");
+        for wrong in [vec![0; signature.len()], vec![0xff; signature.len()]] {
+            assert_eq!(worker.verify(row, algorithm, &digest, &wrong), Ok(false), "{name}");
+        }
+    }
+}
+
+#[test]
+fn ec_signatures_verify_elsewhere() {
+    let (home, hierarchy) = Home::new();
+    let mut worker = home.worker(&hierarchy);
+    for (number, spec) in [KeySpec::P256, KeySpec::P384, KeySpec::P521, KeySpec::P256K].into_iter().enumerate() {
+        for residency in BOTH {
+            let row = worker.key(spec, residency, [number as u8; 16]);
+            assert_eq!(row.statement.blob.is_empty(), residency == Residency::Token);
+            signs_and_verifies(&mut worker, &row);
+        }
+    }
+}
+
+#[test]
+fn rsa_signatures_and_oaep_agree_elsewhere() {
+    let (home, hierarchy) = Home::new();
+    let mut worker = home.worker(&hierarchy);
+    for (spec, residency) in [
+        (KeySpec::Rsa2048, Residency::Wrapped),
+        (KeySpec::Rsa2048, Residency::Token),
+        (KeySpec::Rsa3072, Residency::Wrapped),
+        (KeySpec::Rsa4096, Residency::Wrapped),
+    ] {
+        let row = worker.key(spec, residency, [1; 16]);
+        signs_and_verifies(&mut worker, &row);
+        for (algorithm, oaep) in
+            [(Algorithm::RsaOaep, &OAEP_SHA1_MGF1SHA1), (Algorithm::RsaOaep256, &OAEP_SHA256_MGF1SHA256)]
+        {
+            decrypts_what_was_encrypted_elsewhere(&mut worker, &row, algorithm, oaep);
+        }
+    }
+}
+
+fn decrypts_what_was_encrypted_elsewhere(
+    worker: &mut Worker,
+    row: &KeyRow,
+    algorithm: Algorithm,
+    oaep: &'static OaepAlgorithm,
+) {
+    let Scheme::RsaOaep(hash) = algorithm.scheme() else { panic!("an OAEP algorithm") };
+    let public = PublicEncryptingKey::from_der(&row.statement.public).unwrap();
+    let public = OaepPublicEncryptingKey::new(public).unwrap();
+    let longest = Algorithm::oaep_plaintext_bytes_max(hash, row.statement.spec);
+    for length in [0, 1, 32, longest] {
+        let message: Vec<u8> = (0..length).map(|i| i as u8).collect();
+        let mut buffer = vec![0; public.ciphertext_size()];
+        let ciphertext = public.encrypt(oaep, &message, &mut buffer, None).unwrap().to_vec();
+        let mut sealed = Sealed { ciphertext, iv: Vec::new(), tag: Vec::new() };
+        for purpose in [KeyOps::DECRYPT, KeyOps::UNWRAP_KEY] {
+            assert_eq!(worker.decrypt(row, algorithm, purpose, &sealed, b"").as_ref(), Ok(&message), "{length}");
+        }
+        sealed.ciphertext[9] ^= 1;
+        assert_eq!(worker.decrypt(row, algorithm, KeyOps::DECRYPT, &sealed, b""), Err(Fault::DecryptionFailed));
+        let ours = worker.encrypt(row, algorithm, KeyOps::ENCRYPT, &message, b"").unwrap();
+        assert_eq!(ours.ciphertext.len(), row.statement.spec.bytes());
+        assert_eq!(worker.decrypt(row, algorithm, KeyOps::DECRYPT, &ours, b""), Ok(message));
+    }
+    // A number above the modulus.
+    let sealed = Sealed { ciphertext: vec![0xff; row.statement.spec.bytes()], iv: Vec::new(), tag: Vec::new() };
+    assert_eq!(worker.decrypt(row, algorithm, KeyOps::DECRYPT, &sealed, b""), Err(Fault::DecryptionFailed));
+    assert!(matches!(
+        worker.encrypt(row, algorithm, KeyOps::ENCRYPT, &vec![0; longest + 1], b""),
+        Err(Fault::Length(_))
+    ));
+}
+
+/// A row whose public key was made elsewhere; it may only do what needs no private key.
+fn public_row(worker: &mut Worker, spec: KeySpec, spki: Vec<u8>) -> KeyRow {
+    let mut statement = statement(spec, Residency::Wrapped, [9; 16]);
+    statement.ops = match spec.key_type() {
+        KeyType::Rsa => KeyOps::VERIFY.union(KeyOps::ENCRYPT).union(KeyOps::WRAP_KEY),
+        _ => KeyOps::VERIFY,
+    };
+    statement.blob = vec![0; 64];
+    statement.public = spki;
+    worker.sealed(statement)
+}
+
+#[test]
+fn ec_signatures_made_elsewhere_verify_here() {
+    let (home, hierarchy) = Home::new();
+    let mut worker = home.worker(&hierarchy);
+    macro_rules! with {
+        ($curve:ident, $spec:expr, $algorithm:expr) => {{
+            let mut secret = vec![0x11; $spec.bytes()];
+            secret[0] = 0;
+            let key = $curve::ecdsa::SigningKey::from_slice(&secret).unwrap();
+            let spki = key.verifying_key().to_public_key_der().unwrap().into_vec();
+            let digest = digest_of($algorithm, b"from elsewhere");
+            let signature: $curve::ecdsa::Signature = key.sign_prehash(&digest).unwrap();
+            let row = public_row(&mut worker, $spec, spki);
+            assert_eq!(worker.verify(&row, $algorithm, &digest, &signature.to_bytes()), Ok(true));
+            assert_eq!(worker.sign(&row, $algorithm, &digest), Err(Fault::NotPermitted));
+        }};
+    }
+    with!(p256, KeySpec::P256, Algorithm::Es256);
+    with!(p384, KeySpec::P384, Algorithm::Es384);
+    with!(p521, KeySpec::P521, Algorithm::Es512);
+    with!(k256, KeySpec::P256K, Algorithm::Es256K);
+}
+
+#[test]
+fn rsa_made_elsewhere_verifies_and_encrypts_here() {
+    use aws_lc_rs::signature as lc;
+    let (home, hierarchy) = Home::new();
+    let mut worker = home.worker(&hierarchy);
+    let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let spki: PublicKeyX509Der<'_> = key.public_key().as_der().unwrap();
+    let row = public_row(&mut worker, KeySpec::Rsa2048, spki.as_ref().to_vec());
+    let encodings: [(Algorithm, &'static dyn lc::RsaEncoding); 6] = [
+        (Algorithm::Rs256, &lc::RSA_PKCS1_SHA256),
+        (Algorithm::Rs384, &lc::RSA_PKCS1_SHA384),
+        (Algorithm::Rs512, &lc::RSA_PKCS1_SHA512),
+        (Algorithm::Ps256, &lc::RSA_PSS_SHA256),
+        (Algorithm::Ps384, &lc::RSA_PSS_SHA384),
+        (Algorithm::Ps512, &lc::RSA_PSS_SHA512),
+    ];
+    for (algorithm, encoding) in encodings {
+        let mut signature = vec![0; 256];
+        key.sign(encoding, &SystemRandom::new(), b"from elsewhere", &mut signature).unwrap();
+        let digest = digest_of(algorithm, b"from elsewhere");
+        assert_eq!(worker.verify(&row, algorithm, &digest, &signature), Ok(true), "{}", algorithm.name());
+    }
+
+    let private = PrivateDecryptingKey::generate(KeySize::Rsa2048).unwrap();
+    let spki: PublicKeyX509Der<'_> = private.public_key().as_der().unwrap();
+    let row = public_row(&mut worker, KeySpec::Rsa2048, spki.as_ref().to_vec());
+    let private = OaepPrivateDecryptingKey::new(private).unwrap();
+    for (algorithm, oaep) in
+        [(Algorithm::RsaOaep, &OAEP_SHA1_MGF1SHA1), (Algorithm::RsaOaep256, &OAEP_SHA256_MGF1SHA256)]
+    {
+        let Scheme::RsaOaep(hash) = algorithm.scheme() else { panic!("an OAEP algorithm") };
+        for length in [0, 1, Algorithm::oaep_plaintext_bytes_max(hash, KeySpec::Rsa2048)] {
+            let message = vec![0x5a; length];
+            let sealed = worker.encrypt(&row, algorithm, KeyOps::ENCRYPT, &message, b"").unwrap();
+            let mut buffer = vec![0; private.min_output_size()];
+            assert_eq!(private.decrypt(oaep, &sealed.ciphertext, &mut buffer, None).unwrap(), message);
+        }
+    }
+}
+
+/// The check value of an AES key (PKCS#11 3.1 section 4.10.2), by RustCrypto.
+fn check_value(key: &[u8]) -> Vec<u8> {
+    let mut block = Array::from([0; 16]);
+    match key.len() {
+        16 => Aes128::new_from_slice(key).unwrap().encrypt_block(&mut block),
+        24 => Aes192::new_from_slice(key).unwrap().encrypt_block(&mut block),
+        _ => Aes256::new_from_slice(key).unwrap().encrypt_block(&mut block),
+    }
+    block[..3].to_vec()
+}
+
+fn gcm_elsewhere(key: &[u8], iv: &[u8], message: &[u8], aad: &[u8]) -> Vec<u8> {
+    let iv = Array::<u8, U12>::try_from(iv).unwrap();
+    let payload = Payload { msg: message, aad };
+    match key.len() {
+        16 => Aes128Gcm::new_from_slice(key).unwrap().encrypt(&iv, payload),
+        24 => AesGcm::<Aes192, U12>::new_from_slice(key).unwrap().encrypt(&iv, payload),
+        _ => Aes256Gcm::new_from_slice(key).unwrap().encrypt(&iv, payload),
+    }
+    .unwrap()
+}
+
+fn kw_elsewhere(key: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let mut buffer = vec![0; plaintext.len() + 8];
+    match key.len() {
+        16 => aes_kw::KwAes128::new_from_slice(key).unwrap().wrap_key(plaintext, &mut buffer),
+        24 => aes_kw::KwAes192::new_from_slice(key).unwrap().wrap_key(plaintext, &mut buffer),
+        _ => aes_kw::KwAes256::new_from_slice(key).unwrap().wrap_key(plaintext, &mut buffer),
+    }
+    .unwrap()
+    .to_vec()
+}
+
+#[test]
+fn aes_agrees_elsewhere_under_known_keys() {
+    let (home, hierarchy) = Home::new();
+    let keys: Vec<Vec<u8>> = [16u8, 24, 32].map(|length| (0..length).map(|i| i ^ 0x5c).collect()).to_vec();
+    let known = keys.iter().map(|key| hex(key)).collect::<Vec<_>>().join(",");
+    let blobs = home.run_child("child_imports_known_keys", &[("KNOWN_KEYS", &known)]);
+    assert_eq!(blobs.len(), keys.len());
+    let mut worker = home.worker(&hierarchy);
+    for (key, blob) in keys.iter().zip(blobs) {
+        for residency in BOTH {
+            let spec = [KeySpec::Aes128, KeySpec::Aes192, KeySpec::Aes256][key.len() / 8 - 2];
+            let mut statement = statement(spec, residency, [key.len() as u8; 16]);
+            statement.blob = if residency == Residency::Wrapped { unhex(&blob) } else { Vec::new() };
+            statement.check_value = check_value(key);
+            let row = worker.sealed(statement);
+            for algorithm in spec.algorithms() {
+                match (residency, algorithm.scheme()) {
+                    // A key that somebody with the PIN has put on the token, and knows, is not used. So no
+                    // other implementation can know a token key: its cells are proved by use alone.
+                    (Residency::Token, Scheme::AesGcm) => {
+                        let refused = worker.encrypt(&row, algorithm, KeyOps::ENCRYPT, b"known", b"");
+                        assert_eq!(refused.err(), Some(Fault::KeyMismatch));
+                    }
+                    (Residency::Token, _) => {}
+                    (Residency::Wrapped, Scheme::AesGcm) => gcm_agrees(&mut worker, &row, algorithm, key),
+                    (Residency::Wrapped, _) => kw_agrees(&mut worker, &row, algorithm, key),
+                }
+            }
+        }
+    }
+}
+
+fn gcm_agrees(worker: &mut Worker, row: &KeyRow, algorithm: Algorithm, key: &[u8]) {
+    for (length, aad) in [(0, &b""[..]), (1, b"aad"), (1000, b""), (PLAINTEXT_BYTES_MAX, b"long")] {
+        let message = vec![0x33; length];
+        let sealed = worker.encrypt(row, algorithm, KeyOps::ENCRYPT, &message, aad).unwrap();
+        let joined = [sealed.ciphertext.as_slice(), &sealed.tag].concat();
+        assert_eq!(joined, gcm_elsewhere(key, &sealed.iv, &message, aad), "{length}");
+        let again = worker.encrypt(row, algorithm, KeyOps::ENCRYPT, &message, aad).unwrap();
+        assert_ne!(sealed.iv, again.iv);
+        assert_eq!(worker.decrypt(row, algorithm, KeyOps::DECRYPT, &sealed, aad), Ok(message));
+        for wrong in bent(&sealed) {
+            assert_eq!(worker.decrypt(row, algorithm, KeyOps::DECRYPT, &wrong, aad), Err(Fault::DecryptionFailed));
+        }
+        assert_eq!(worker.decrypt(row, algorithm, KeyOps::DECRYPT, &sealed, b"x"), Err(Fault::DecryptionFailed));
+    }
+}
+
+/// A sealed message with one bit flipped, in each of its parts.
+fn bent(sealed: &Sealed) -> Vec<Sealed> {
+    let mut all = vec![sealed.clone(), sealed.clone(), sealed.clone()];
+    all[0].iv[3] ^= 1;
+    all[1].tag[3] ^= 1;
+    if let Some(first) = all[2].ciphertext.first_mut() {
+        *first ^= 1;
+    } else {
+        all.pop();
+    }
+    all
+}
+
+fn kw_agrees(worker: &mut Worker, row: &KeyRow, algorithm: Algorithm, key: &[u8]) {
+    for length in [16, 24, 32, 64, WRAP_BYTES_MAX] {
+        let plaintext: Vec<u8> = (0..length).map(|i| (i * 7) as u8).collect();
+        let sealed = worker.encrypt(row, algorithm, KeyOps::WRAP_KEY, &plaintext, b"").unwrap();
+        assert_eq!(sealed.ciphertext, kw_elsewhere(key, &plaintext), "{length}");
+        let mut wrong = sealed.clone();
+        wrong.ciphertext[length] ^= 1;
+        assert_eq!(worker.decrypt(row, algorithm, KeyOps::UNWRAP_KEY, &sealed, b""), Ok(plaintext));
+        assert_eq!(worker.decrypt(row, algorithm, KeyOps::UNWRAP_KEY, &wrong, b""), Err(Fault::DecryptionFailed));
+    }
+}
+
+/// In a process of its own, with the PIN: wraps known keys under the root, and puts them on the token.
+#[test]
+#[ignore = "run by other tests, in a process that loads the module"]
+fn child_imports_known_keys() {
+    use cryptoki::{
+        mechanism::Mechanism,
+        object::{Attribute, KeyType, ObjectClass},
+    };
+    let session = support::attack::log_in();
+    let root = support::attack::root(&session);
+    for key in std::env::var("KNOWN_KEYS").unwrap().split(',').map(unhex) {
+        let value = |on_token: bool| {
+            vec![
+                Attribute::Class(ObjectClass::SECRET_KEY),
+                Attribute::KeyType(KeyType::AES),
+                Attribute::Value(key.clone()),
+                Attribute::Token(on_token),
+                Attribute::Private(true),
+                Attribute::Sensitive(true),
+                Attribute::Extractable(!on_token),
+                Attribute::Encrypt(true),
+                Attribute::Decrypt(true),
+            ]
+        };
+        let object = session.create_object(&value(false)).unwrap();
+        let mut blob = session.wrap_key(&Mechanism::AesKeyWrapPad, root, object).unwrap();
+        // cryptoki answers with the whole buffer; a key under AES-KWP is eight bytes longer than it.
+        blob.truncate(key.len() + 8);
+        support::answer(&hex(&blob));
+        let mut on_token = value(true);
+        on_token.push(Attribute::Id(vec![key.len() as u8; 16]));
+        session.create_object(&on_token).unwrap();
+    }
+}

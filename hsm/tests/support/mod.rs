@@ -1,0 +1,385 @@
+//! A fresh SoftHSM token in a temporary folder, and worker processes on it.
+//!
+//! The module reads SOFTHSM2_CONF when it is loaded, so it is only ever loaded in child processes: the
+//! worker program, or this test binary run again for one test (see [`Home::run_child`]).
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(unreachable_pub, reason = "a module of several test binaries")]
+
+pub mod attack;
+
+use std::{
+    fs,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+use serde_bytes::ByteBuf;
+use strongroom_hsm::{
+    Algorithm, KeyOps, KeyRow, KeySpec, KeyStatement, Residency, SecretBytes,
+    profile::{Sandbox, TokenName},
+    protocol::{
+        Answer, Call, Fault, Generated, Hello, Hierarchy, Moment, Operation, Output, PACKET_BYTES_MAX, Provision,
+        Ready, Request, Response, Role, ServiceKeys, append_frame, read_frames,
+    },
+};
+
+/// The user PIN of every test token.
+pub const PIN: &str = "4711-0815";
+
+/// Where SoftHSM is, on Debian and elsewhere.
+pub fn module() -> PathBuf {
+    let places = [
+        "/usr/lib/softhsm/libsofthsm2.so",
+        "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+        "/usr/lib64/softhsm/libsofthsm2.so",
+        "/usr/local/lib/softhsm/libsofthsm2.so",
+    ];
+    let found = places.iter().map(Path::new).find(|path| path.exists());
+    found.expect("SoftHSM 2.6.1 is installed (apt-get install softhsm2)").to_owned()
+}
+
+/// A folder with a SoftHSM configuration, an empty token store, PIN files and the workers' state.
+pub struct Home {
+    folder: tempfile::TempDir,
+}
+
+impl Home {
+    /// Everything but a token.
+    pub fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        fs::create_dir(path.join("tokens")).unwrap();
+        let tokens = path.join("tokens");
+        fs::write(
+            path.join("softhsm2.conf"),
+            format!("directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n", tokens.display()),
+        )
+        .unwrap();
+        let home = Self { folder };
+        home.write_pin("pin", PIN);
+        home.write_pin("so-pin", "security-officer");
+        home
+    }
+
+    /// With a token and its hierarchy.
+    pub fn new() -> (Self, Hierarchy) {
+        let home = Self::empty();
+        let mut worker = home.provisioner();
+        worker.init_token(&home).unwrap();
+        let hierarchy = worker.create_hierarchy(Vec::new()).unwrap();
+        (home, hierarchy)
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a PIN file with the mode that is asked for.
+    pub fn write_pin(&self, name: &str, pin: &str) {
+        let path = self.path(name);
+        fs::write(&path, format!("{pin}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// A Hello for this folder.
+    pub fn hello(&self, role: Role) -> Hello {
+        Hello {
+            module: module(),
+            role,
+            token: TokenName { label: "strongroom test".to_owned(), serial: None },
+            pin_file: self.path("pin"),
+            state_dir: self.path("state"),
+            sync_dirs: vec![self.path("tokens")],
+            sandbox: Sandbox::Strict,
+            cached_keys_max: 100,
+            flush_us: 1000,
+            faults: String::new(),
+        }
+    }
+
+    /// A worker that is ready to provision.
+    pub fn provisioner(&self) -> Worker {
+        let mut worker = self.spawn();
+        worker.hello(self.hello(Role::Provision)).unwrap();
+        worker
+    }
+
+    /// A worker that is ready to serve.
+    pub fn worker(&self, hierarchy: &Hierarchy) -> Worker {
+        self.worker_with(hierarchy, |_| {}).unwrap().0
+    }
+
+    /// A worker whose Hello was changed.
+    pub fn worker_with(
+        &self,
+        hierarchy: &Hierarchy,
+        change: impl FnOnce(&mut Hello),
+    ) -> Result<(Worker, Ready), Fault> {
+        let mut hello = self.hello(Role::Serve(hierarchy.service_keys.clone()));
+        change(&mut hello);
+        let mut worker = self.spawn();
+        let ready = worker.hello(hello)?;
+        Ok((worker, ready))
+    }
+
+    /// A worker process that has not been greeted yet.
+    pub fn spawn(&self) -> Worker {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_hsm-worker"))
+            .env_clear()
+            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .unwrap();
+        Worker { child, socket: ours, next: 1 }
+    }
+
+    /// Runs one test of this test binary in a process that loads the module, and answers what it put on
+    /// the lines that begin with `answer:`.
+    pub fn run_child(&self, test: &str, arguments: &[(&str, &str)]) -> Vec<String> {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture", "--ignored"])
+            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
+            .envs(arguments.iter().copied())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        text.lines().filter_map(|line| Some(line.split_once("answer:")?.1.to_owned())).collect()
+    }
+}
+
+/// A worker process.
+pub struct Worker {
+    child: Child,
+    socket: OwnedFd,
+    next: u32,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Worker {
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends one packet as it is.
+    pub fn send_packet(&mut self, packet: &[u8]) {
+        // That the worker has ended shows when its answer is awaited.
+        let _ = rustix::net::send(&self.socket, packet, SendFlags::NOSIGNAL);
+    }
+
+    /// The answers of one packet; `None` when the worker has ended.
+    pub fn receive(&mut self) -> Option<Vec<Answer>> {
+        let mut buffer = vec![0; PACKET_BYTES_MAX + 1];
+        let (_, length) = rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::TRUNC).unwrap_or(((0), 0));
+        assert!(length <= PACKET_BYTES_MAX, "a packet longer than agreed");
+        (length > 0).then(|| read_frames(&buffer[..length]).unwrap())
+    }
+
+    /// A call with a number and a minute's time.
+    pub fn frame(&mut self, request: Request) -> Call {
+        self.next += 1;
+        Call { id: self.next, deadline: Moment::now().after(Duration::from_secs(60)), request }
+    }
+
+    /// One call and its answer; `None` when the worker ended instead.
+    pub fn try_call(&mut self, request: Request) -> Option<Result<Response, Fault>> {
+        let call = self.frame(request);
+        let mut packet = Vec::new();
+        append_frame(&mut packet, &call);
+        self.send_packet(&packet);
+        let mut answers = self.receive()?;
+        assert_eq!(answers.len(), 1);
+        let answer = answers.remove(0);
+        assert_eq!(answer.id, call.id);
+        Some(answer.result)
+    }
+
+    /// One call and its answer.
+    pub fn call(&mut self, request: Request) -> Result<Response, Fault> {
+        self.try_call(request).expect("the worker answers")
+    }
+
+    /// How the worker ended; the front's end of the socket is closed first.
+    pub fn end(mut self) -> ExitStatus {
+        rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write).unwrap();
+        self.child.wait().unwrap()
+    }
+
+    pub fn hello(&mut self, hello: Hello) -> Result<Ready, Fault> {
+        match self.call(Request::Hello(hello))? {
+            Response::Ready(ready) => Ok(ready),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn init_token(&mut self, home: &Home) -> Result<(), Fault> {
+        self.provision(Provision::InitToken { so_pin_file: home.path("so-pin") }).map(|_| ())
+    }
+
+    pub fn provision(&mut self, provision: Provision) -> Result<Response, Fault> {
+        self.call(Request::Provision(provision))
+    }
+
+    pub fn create_hierarchy(&mut self, recovery: Vec<ByteBuf>) -> Result<Hierarchy, Fault> {
+        match self.provision(Provision::CreateHierarchy { recovery })? {
+            Response::Hierarchy(hierarchy) => Ok(hierarchy),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn generate(&mut self, spec: KeySpec, residency: Residency, version: [u8; 16]) -> Result<Generated, Fault> {
+        match self.call(Request::Generate { spec, residency, version })? {
+            Response::Generated(generated) => Ok(generated),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A new key with all its operations, sealed.
+    pub fn key(&mut self, spec: KeySpec, residency: Residency, version: [u8; 16]) -> KeyRow {
+        let generated = self.generate(spec, residency, version).unwrap();
+        let mut statement = statement(spec, residency, version);
+        statement.blob = generated.blob.into_vec();
+        statement.public = generated.public.into_vec();
+        statement.check_value = generated.check_value.into_vec();
+        self.sealed(statement)
+    }
+
+    /// A statement under its seal.
+    pub fn sealed(&mut self, statement: KeyStatement) -> KeyRow {
+        let form = ByteBuf::from(statement.encode());
+        match self.call(Request::Seal { forms: vec![form] }).unwrap() {
+            Response::Seals(seals) => KeyRow::new(statement, seals[0].as_slice().try_into().unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn operate(&mut self, row: &KeyRow, operation: Operation) -> Result<Output, Fault> {
+        let (seal, canonical) = (ByteBuf::from(row.seal), ByteBuf::from(row.canonical.to_vec()));
+        match self.call(Request::Operate { seal, row: Some(canonical), operation })? {
+            Response::Output(output) => Ok(output),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn sign(&mut self, row: &KeyRow, algorithm: Algorithm, digest: &[u8]) -> Result<Vec<u8>, Fault> {
+        match self.operate(row, Operation::Sign { algorithm, digest: ByteBuf::from(digest) })? {
+            Output::Signature(signature) => Ok(signature.into_vec()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn verify(
+        &mut self,
+        row: &KeyRow,
+        algorithm: Algorithm,
+        digest: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Fault> {
+        let (digest, signature) = (ByteBuf::from(digest), ByteBuf::from(signature));
+        match self.operate(row, Operation::Verify { algorithm, digest, signature })? {
+            Output::Verified(verified) => Ok(verified),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Ciphertext, IV and tag.
+    pub fn encrypt(
+        &mut self,
+        row: &KeyRow,
+        algorithm: Algorithm,
+        purpose: KeyOps,
+        plaintext: &[u8],
+        additional_data: &[u8],
+    ) -> Result<Sealed, Fault> {
+        let plaintext = SecretBytes::new(plaintext.to_vec());
+        let additional_data = ByteBuf::from(additional_data);
+        match self.operate(row, Operation::Encrypt { algorithm, purpose, plaintext, additional_data })? {
+            Output::Ciphertext { ciphertext, iv, tag } => {
+                Ok(Sealed { ciphertext: ciphertext.into_vec(), iv: iv.into_vec(), tag: tag.into_vec() })
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn decrypt(
+        &mut self,
+        row: &KeyRow,
+        algorithm: Algorithm,
+        purpose: KeyOps,
+        sealed: &Sealed,
+        additional_data: &[u8],
+    ) -> Result<Vec<u8>, Fault> {
+        let Sealed { ciphertext, iv, tag } = sealed.clone();
+        let additional_data = ByteBuf::from(additional_data);
+        let (ciphertext, iv, tag) = (ciphertext.into(), iv.into(), tag.into());
+        match self.operate(row, Operation::Decrypt { algorithm, purpose, ciphertext, iv, tag, additional_data })? {
+            Output::Plaintext(plaintext) => Ok(plaintext.into_exposed()),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What an encryption gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    pub ciphertext: Vec<u8>,
+    pub iv: Vec<u8>,
+    pub tag: Vec<u8>,
+}
+
+/// A statement with every operation, without key.
+pub fn statement(spec: KeySpec, residency: Residency, version: [u8; 16]) -> KeyStatement {
+    KeyStatement {
+        vault: "vault".to_owned(),
+        key: "key".to_owned(),
+        version,
+        spec,
+        ops: spec.possible_ops(),
+        enabled: true,
+        not_before: None,
+        expires: None,
+        residency,
+        blob: Vec::new(),
+        public: Vec::new(),
+        check_value: Vec::new(),
+        created: 1,
+        revision: 1,
+        rest: Vec::new(),
+    }
+}
+
+/// In a child: one line for [`Home::run_child`].
+#[allow(clippy::print_stdout, reason = "the child's way to answer")]
+pub fn answer(text: &str) {
+    println!("\nanswer:{text}");
+}
+
+/// Hexadecimal, for the answers of children.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of [`hex`].
+pub fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
+}
+
+/// Service keys that fit no token.
+pub fn foreign_keys() -> ServiceKeys {
+    ServiceKeys { sealing: vec![1; 40].into(), data: vec![2; 40].into(), canary: vec![3; 32].into() }
+}
