@@ -1,0 +1,16 @@
+//! Plain types of the domain, parsed once at the rim. No async, no input or output, no clock.
+
+pub mod names;
+pub mod principal;
+pub mod rows;
+pub mod tags;
+pub mod time;
+
+pub use names::{KeyName, NameError, RequestId, VaultName, VersionId};
+pub use principal::{AssignmentId, Principal, Role, Scope};
+pub use rows::{
+    AssignmentRow, Escrow, InstanceRow, KeyObjectRow, Row, RowId, RowKind, State, UsageRow, VaultRow, VersionRow,
+};
+pub use strongroom_hsm::{Algorithm, KeyOps, KeySpec, Residency};
+pub use tags::Tags;
+pub use time::{Clock, ManualClock, SystemClock, Timestamp};

@@ -1,0 +1,439 @@
+//! What is stored and sealed: one type for each kind of row, with its canonical form (ADR 0002).
+//!
+//! A row's identity is `(kind, id)`; its revision grows with every change. Columns may move between
+//! releases, the canonical form may not: a new field takes a new number and is left out while it has
+//! its default.
+
+use sha2::{Digest as _, Sha256};
+use strongroom_hsm::{KeyOps, KeySpec, KeyStatement, Residency, protocol::ServiceKeys, statement::Canonical};
+
+use super::{
+    names::{KeyName, VaultName, VersionId},
+    principal::{AssignmentId, Principal, Role, Scope},
+    tags::Tags,
+    time::Timestamp,
+};
+
+/// Whether a vault or key is in use or softly deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// In use.
+    Active,
+    /// Softly deleted, until it is purged.
+    Deleted {
+        /// Since when.
+        since: Timestamp,
+        /// When it is destroyed if nobody brings it back.
+        purge_at: Timestamp,
+    },
+}
+
+impl State {
+    /// Whether it is in use.
+    #[must_use]
+    pub const fn is_active(self) -> bool {
+        matches!(self, Self::Active)
+    }
+}
+
+/// A row's kind and id: what a seal and a head name it by. `id` is unique in its kind for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowId {
+    /// Which table.
+    pub kind: RowKind,
+    /// Which row: 16 bytes.
+    pub id: [u8; 16],
+}
+
+/// The kinds of sealed rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RowKind {
+    /// [`VaultRow`].
+    Vault,
+    /// [`KeyObjectRow`].
+    Key,
+    /// [`VersionRow`].
+    Version,
+    /// [`UsageRow`].
+    Usage,
+    /// [`AssignmentRow`].
+    Assignment,
+    /// [`InstanceRow`].
+    Instance,
+}
+
+impl RowKind {
+    /// A byte that stands for the kind in a head, for ever.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Vault => 1,
+            Self::Key => 2,
+            Self::Version => 3,
+            Self::Usage => 4,
+            Self::Assignment => 5,
+            Self::Instance => 6,
+        }
+    }
+}
+
+/// What all sealed rows have.
+pub trait Row: Clone + Send + Sync + 'static {
+    /// Its kind and id.
+    fn row_id(&self) -> RowId;
+    /// Its revision: 1 when new, one more with every change.
+    fn revision(&self) -> u64;
+    /// What is sealed.
+    fn canonical(&self) -> Vec<u8>;
+
+    /// The entity tag: changes with every change. Hexadecimal.
+    fn etag(&self) -> String {
+        let id = self.row_id();
+        let mut hash = Sha256::new();
+        hash.update([id.kind.code()]);
+        hash.update(id.id);
+        hash.update(self.revision().to_be_bytes());
+        hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn state_fields(form: Canonical, state: State) -> Canonical {
+    let (since, purge_at) = match state {
+        State::Active => (None, None),
+        State::Deleted { since, purge_at } => (Some(since.0), Some(purge_at.0)),
+    };
+    form.optional_number(50, since).optional_number(51, purge_at)
+}
+
+/// A vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaultRow {
+    /// Decided by the name (`service::catalog::vault_id`), so that a missing row is found by its name.
+    pub id: [u8; 16],
+    /// Its name.
+    pub name: VaultName,
+    /// Its tags.
+    pub tags: Tags,
+    /// For how many days a deleted object can be recovered: 7 to 90.
+    pub retention_days: u16,
+    /// Nothing can be purged before its date; never switched off.
+    pub purge_protection: bool,
+    /// In use or deleted.
+    pub state: State,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was last changed.
+    pub updated: Timestamp,
+    /// The audit log's index of the intent of the newest change: settles an open intent after a crash.
+    pub intent: u64,
+    /// Grows with every change.
+    pub revision: u64,
+}
+
+impl VaultRow {
+    /// Azure's name for what can be done with deleted objects (`akv` deletionRecoveryLevel).
+    #[must_use]
+    pub const fn recovery_level(&self) -> &'static str {
+        match (self.retention_days < 90, self.purge_protection) {
+            (false, false) => "Recoverable+Purgeable",
+            (false, true) => "Recoverable",
+            (true, false) => "CustomizedRecoverable+Purgeable",
+            (true, true) => "CustomizedRecoverable",
+        }
+    }
+}
+
+impl Row for VaultRow {
+    fn row_id(&self) -> RowId {
+        RowId { kind: RowKind::Vault, id: self.id }
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn canonical(&self) -> Vec<u8> {
+        let form = Canonical::new("strongroom.vault.v1")
+            .field(1, &self.id)
+            .field(2, self.name.as_str().as_bytes())
+            .field(3, self.tags.to_json().as_bytes())
+            .number(4, u64::from(self.retention_days))
+            .number(5, u64::from(self.purge_protection))
+            .optional_number(6, Some(self.created.0))
+            .optional_number(7, Some(self.updated.0))
+            .number(8, self.revision)
+            .number(9, self.intent);
+        state_fields(form, self.state).finish()
+    }
+}
+
+/// A key: a name, its newest version and its state. The material is in its versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyObjectRow {
+    /// Decided by vault and name (`service::catalog::key_id`), so that a missing row is found by its name.
+    pub id: [u8; 16],
+    /// The vault it is in.
+    pub vault: VaultName,
+    /// Its name.
+    pub name: KeyName,
+    /// The newest version.
+    pub current: VersionId,
+    /// In use or deleted.
+    pub state: State,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was last changed (a new version, a deletion).
+    pub updated: Timestamp,
+    /// The audit log's index of the intent of the newest change: settles an open intent after a crash.
+    pub intent: u64,
+    /// Grows with every change.
+    pub revision: u64,
+}
+
+impl Row for KeyObjectRow {
+    fn row_id(&self) -> RowId {
+        RowId { kind: RowKind::Key, id: self.id }
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn canonical(&self) -> Vec<u8> {
+        let form = Canonical::new("strongroom.key.v1")
+            .field(1, &self.id)
+            .field(2, self.vault.as_str().as_bytes())
+            .field(3, self.name.as_str().as_bytes())
+            .field(4, &self.current.bytes())
+            .optional_number(5, Some(self.created.0))
+            .optional_number(6, Some(self.updated.0))
+            .number(7, self.revision)
+            .number(8, self.intent);
+        state_fields(form, self.state).finish()
+    }
+}
+
+/// One version of a key. Its canonical form is the statement that workers read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionRow {
+    /// The vault it is in.
+    pub vault: VaultName,
+    /// The key it belongs to, as first spelled.
+    pub key: KeyName,
+    /// Which version.
+    pub version: VersionId,
+    /// Its place among the key's versions: 1 for the first.
+    pub ordinal: u64,
+    /// What kind of key.
+    pub spec: KeySpec,
+    /// What it may be used for.
+    pub ops: KeyOps,
+    /// A disabled version does nothing.
+    pub enabled: bool,
+    /// Earlier it neither encrypts, signs nor wraps.
+    pub not_before: Option<Timestamp>,
+    /// From then on it neither encrypts, signs nor wraps.
+    pub expires: Option<Timestamp>,
+    /// Its tags.
+    pub tags: Tags,
+    /// Where it lives.
+    pub residency: Residency,
+    /// `Wrapped`: the key under the root. `Token`: empty.
+    pub blob: Vec<u8>,
+    /// SubjectPublicKeyInfo (DER); empty for oct.
+    pub public: Vec<u8>,
+    /// CKA_CHECK_VALUE of oct keys.
+    pub check_value: Vec<u8>,
+    /// The audit log's index of the intent of the newest change: settles an open intent after a crash.
+    pub intent: u64,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was last changed.
+    pub updated: Timestamp,
+    /// Grows with every change.
+    pub revision: u64,
+}
+
+impl VersionRow {
+    /// The statement that is sealed and that a worker reads.
+    #[must_use]
+    pub fn statement(&self) -> KeyStatement {
+        let rest = Canonical::new("strongroom.key-version-rest.v1")
+            .number(1, self.ordinal)
+            .field(2, self.tags.to_json().as_bytes())
+            .number(3, self.intent)
+            .optional_number(4, Some(self.updated.0))
+            .finish();
+        KeyStatement {
+            vault: self.vault.as_str().to_owned(),
+            key: self.key.as_str().to_owned(),
+            version: self.version.bytes(),
+            spec: self.spec,
+            ops: self.ops,
+            enabled: self.enabled,
+            not_before: self.not_before.map(|time| time.0),
+            expires: self.expires.map(|time| time.0),
+            residency: self.residency,
+            blob: self.blob.clone(),
+            public: self.public.clone(),
+            check_value: self.check_value.clone(),
+            created: self.created.0,
+            revision: self.revision,
+            rest: Sha256::digest(rest).to_vec(),
+        }
+    }
+}
+
+impl Row for VersionRow {
+    fn row_id(&self) -> RowId {
+        RowId { kind: RowKind::Version, id: self.version.bytes() }
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn canonical(&self) -> Vec<u8> {
+        self.statement().encode()
+    }
+}
+
+/// How many AES-GCM encryptions of a version have been reserved. Counted before they are made, in
+/// ranges, so that a crash loses numbers and never repeats them (NIST SP 800-38D section 8.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsageRow {
+    /// Whose.
+    pub version: VersionId,
+    /// Reserved so far.
+    pub encryptions: u64,
+    /// Grows with every change.
+    pub revision: u64,
+}
+
+impl Row for UsageRow {
+    fn row_id(&self) -> RowId {
+        RowId { kind: RowKind::Usage, id: self.version.bytes() }
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn canonical(&self) -> Vec<u8> {
+        Canonical::new("strongroom.key-usage.v1")
+            .field(1, &self.version.bytes())
+            .number(2, self.encryptions)
+            .number(3, self.revision)
+            .finish()
+    }
+}
+
+/// A role that a principal has at a scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssignmentRow {
+    /// Which assignment.
+    pub id: AssignmentId,
+    /// Who.
+    pub principal: Principal,
+    /// What.
+    pub role: Role,
+    /// Where.
+    pub scope: Scope,
+    /// Since when.
+    pub created: Timestamp,
+    /// The audit log's index of the intent of the newest change: settles an open intent after a crash.
+    pub intent: u64,
+    /// 1: assignments are made and taken away, never changed.
+    pub revision: u64,
+}
+
+impl Row for AssignmentRow {
+    fn row_id(&self) -> RowId {
+        RowId { kind: RowKind::Assignment, id: self.id.bytes() }
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn canonical(&self) -> Vec<u8> {
+        Canonical::new("strongroom.role-assignment.v1")
+            .field(1, &self.id.bytes())
+            .field(2, self.principal.as_str().as_bytes())
+            .field(3, self.role.name().as_bytes())
+            .field(4, self.scope.to_string().as_bytes())
+            .optional_number(5, Some(self.created.0))
+            .number(6, self.revision)
+            .number(7, self.intent)
+            .finish()
+    }
+}
+
+/// The service itself: its identity and its own wrapped keys. One row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceRow {
+    /// Made by `init`; in every log and backup of this instance.
+    pub id: [u8; 16],
+    /// When it was made.
+    pub created: Timestamp,
+    /// Made by `dev`: `serve` refuses it.
+    pub development: bool,
+    /// The label of its token.
+    pub token_label: String,
+    /// The serial number of its token.
+    pub token_serial: String,
+    /// Whether the root carries the unwrap template.
+    pub unwrap_template: bool,
+    /// The sealing key and data key under the root, and the canary's proof.
+    pub service_keys: ServiceKeys,
+    /// The root under each recovery key, with the SHA-256 of that key's SubjectPublicKeyInfo.
+    pub escrow: Vec<Escrow>,
+    /// SubjectPublicKeyInfo (DER) of the log-signing key.
+    pub log_public: Vec<u8>,
+    /// Grows with every change.
+    pub revision: u64,
+}
+
+/// The root under one recovery key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Escrow {
+    /// SHA-256 of the recovery key's SubjectPublicKeyInfo.
+    pub recovery_key: [u8; 32],
+    /// RSA-OAEP (SHA-1) of the root.
+    pub blob: Vec<u8>,
+}
+
+impl Row for InstanceRow {
+    fn row_id(&self) -> RowId {
+        RowId { kind: RowKind::Instance, id: self.id }
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn canonical(&self) -> Vec<u8> {
+        let escrow: Vec<u8> = self
+            .escrow
+            .iter()
+            .flat_map(|escrow| {
+                let length = u32::try_from(escrow.blob.len()).expect("blobs are short").to_be_bytes();
+                [&escrow.recovery_key[..], &length, &escrow.blob].concat()
+            })
+            .collect();
+        Canonical::new("strongroom.instance.v1")
+            .field(1, &self.id)
+            .optional_number(2, Some(self.created.0))
+            .number(3, u64::from(self.development))
+            .field(4, self.token_label.as_bytes())
+            .field(5, self.token_serial.as_bytes())
+            .number(6, u64::from(self.unwrap_template))
+            .field(7, &self.service_keys.sealing)
+            .field(8, &self.service_keys.data)
+            .field(9, &self.service_keys.canary)
+            .field(10, &escrow)
+            .field(11, &self.log_public)
+            .number(12, self.revision)
+            .finish()
+    }
+}
