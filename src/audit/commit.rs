@@ -1,0 +1,232 @@
+//! Group commit: one thread syncs for all who wait, and after every write that nobody waits for.
+//!
+//! Only that thread says that a record is durable, and only after it has looked again whether the log
+//! has failed: the kernel reports a failed write-back to one of two concurrent syncs, so the other's
+//! success means nothing.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Durability,
+    disk::Segment,
+    error::{Cause, LogError},
+    record::Record,
+    writer::{Room, Writer},
+};
+use crate::failpoint;
+
+/// A sync begins so long after a write that nobody waits for. The promise is 100 ms, and a sync takes time.
+const SYNC_AFTER: Duration = Duration::from_millis(50);
+
+type Waiter = oneshot::Sender<Result<(), LogError>>;
+
+/// Tells when a record is durable.
+pub(super) type Synced = oneshot::Receiver<Result<(), LogError>>;
+
+/// The log's writer, and who waits for it to be synced.
+pub(super) struct Commit {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+struct State {
+    writer: Writer,
+    waiters: Vec<Waiter>,
+    /// When the oldest write was made that no sync covers.
+    dirty_since: Option<Instant>,
+    /// The thread sleeps, so that a wake-up is worth a system call.
+    is_idle: bool,
+    is_stopping: bool,
+}
+
+/// What one sync is for.
+struct Batch {
+    segment: Arc<dyn Segment>,
+    waiters: Vec<Waiter>,
+}
+
+impl Commit {
+    /// Takes the writer over and starts the thread.
+    pub(super) fn start(writer: Writer) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
+        let state = State { writer, waiters: Vec::new(), dirty_since: None, is_idle: false, is_stopping: false };
+        let commit = Arc::new(Self { state: Mutex::new(state), wake: Condvar::new() });
+        let thread = std::thread::Builder::new().name("audit-sync".to_owned()).spawn({
+            let commit = Arc::clone(&commit);
+            move || commit.run()
+        })?;
+        Ok((commit, thread))
+    }
+
+    /// Writes a record. With [`Durability::Fsync`] the receiver tells when it is durable.
+    pub(super) fn append(
+        &self,
+        record: &Record,
+        body: &[u8],
+        durability: Durability,
+        room: Room,
+    ) -> Result<(u64, Option<Synced>), LogError> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.append(record, body, durability, room, now).inspect(|_| self.wake_if_needed(&mut state, durability))
+    }
+
+    /// Writes the last record. The receiver tells when everything is durable.
+    pub(super) fn close(&self, record: &Record, body: &[u8]) -> Result<Synced, LogError> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let (_, receiver) = state.append(record, body, Durability::Fsync, Room::Reserved, now)?;
+        state.writer.close();
+        self.wake_if_needed(&mut state, Durability::Fsync);
+        receiver.ok_or(LogError::Closed)
+    }
+
+    /// Whether records can be written, as far as is known.
+    pub(super) fn health(&self) -> Result<(), LogError> {
+        self.lock().writer.usable()
+    }
+
+    /// What the log says as a whole, and the index of its next record.
+    pub(super) fn standing(&self) -> (super::standing::Standing, u64) {
+        let state = self.lock();
+        (state.writer.standing.clone(), state.writer.next_index)
+    }
+
+    /// Lets the thread end when it has synced what is written.
+    pub(super) fn stop(&self) {
+        let mut state = self.lock();
+        state.writer.close();
+        state.is_stopping = true;
+        self.wake.notify_one();
+    }
+
+    /// A panic under the lock leaves the writer in an unknown state.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| {
+            let mut state = poisoned.into_inner();
+            state.fail(Cause::Panicked);
+            state
+        })
+    }
+
+    /// The thread that sleeps until a time wakes for a waiter, but not for another plain write.
+    fn wake_if_needed(&self, state: &mut State, durability: Durability) {
+        let sleeps_without_end = state.dirty_since.is_none();
+        state.dirty_since.get_or_insert_with(Instant::now);
+        if state.is_idle && (sleeps_without_end || durability == Durability::Fsync) {
+            state.is_idle = false;
+            self.wake.notify_one();
+        }
+    }
+
+    fn run(&self) {
+        let _guard = FailOnPanic(self);
+        while let Some(batch) = self.next_batch() {
+            let synced = sync(&*batch.segment);
+            if synced.is_ok() {
+                failpoint::hit("audit.after_sync");
+            }
+            self.settle(batch, synced);
+        }
+    }
+
+    /// Waits until there is something to sync. `None`: it is time to end.
+    fn next_batch(&self) -> Option<Batch> {
+        let mut state = self.lock();
+        loop {
+            let failed = state.writer.failure().is_some();
+            let due = state.dirty_since.map(|since| SYNC_AFTER.saturating_sub(since.elapsed()));
+            let is_due = !state.waiters.is_empty() || due.is_some_and(|rest| rest.is_zero() || state.is_stopping);
+            if is_due && !failed {
+                state.dirty_since = None;
+                let waiters = std::mem::take(&mut state.waiters);
+                return Some(Batch { segment: Arc::clone(&state.writer.segment), waiters });
+            }
+            if state.is_stopping {
+                return None;
+            }
+            state.is_idle = true;
+            state = self.sleep(state, due.filter(|_| !failed));
+            state.is_idle = false;
+        }
+    }
+
+    fn sleep<'a>(&'a self, state: MutexGuard<'a, State>, at_most: Option<Duration>) -> MutexGuard<'a, State> {
+        let woken = match at_most {
+            Some(rest) => self.wake.wait_timeout(state, rest).map(|(state, _)| state).map_err(|_| ()),
+            None => self.wake.wait(state).map_err(|_| ()),
+        };
+        woken.unwrap_or_else(|()| self.lock())
+    }
+
+    fn settle(&self, batch: Batch, synced: Result<(), Cause>) {
+        let mut state = self.lock();
+        if let Err(cause) = synced {
+            state.fail(cause);
+        }
+        let failure = state.writer.failure();
+        drop(state);
+        answer(batch.waiters, failure);
+    }
+}
+
+impl State {
+    fn append(
+        &mut self,
+        record: &Record,
+        body: &[u8],
+        durability: Durability,
+        room: Room,
+        now: Instant,
+    ) -> Result<(u64, Option<Synced>), LogError> {
+        let index = self.writer.append(record, body, room, now).inspect_err(|error| {
+            if matches!(error, LogError::Poisoned(_)) {
+                answer(std::mem::take(&mut self.waiters), Some(error.clone()));
+            }
+        })?;
+        let receiver = (durability == Durability::Fsync).then(|| {
+            let (sender, receiver) = oneshot::channel();
+            self.waiters.push(sender);
+            receiver
+        });
+        Ok((index, receiver))
+    }
+
+    fn fail(&mut self, cause: Cause) {
+        let failure = self.writer.fail(cause);
+        answer(std::mem::take(&mut self.waiters), Some(failure));
+    }
+}
+
+/// Syncs, and makes sure that what was synced is still the log.
+fn sync(segment: &dyn Segment) -> Result<(), Cause> {
+    segment.sync().map_err(Cause::Sync)?;
+    match segment.is_in_place() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Cause::Unlinked),
+        Err(error) => Err(Cause::Inspect(error)),
+    }
+}
+
+fn answer(waiters: Vec<Waiter>, failure: Option<LogError>) {
+    for waiter in waiters {
+        // Whoever gave up waiting needs no answer.
+        let _ = waiter.send(failure.clone().map_or(Ok(()), Err));
+    }
+}
+
+/// Nobody may wait for a thread that is gone.
+struct FailOnPanic<'a>(&'a Commit);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lock().fail(Cause::Panicked);
+        }
+    }
+}

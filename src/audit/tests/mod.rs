@@ -1,0 +1,102 @@
+//! The log by its behaviour: what survives, what is found, what trouble does.
+
+mod cost;
+mod durability;
+mod faulty;
+mod recovery;
+mod rotation;
+mod tamper;
+mod trouble;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tempfile::TempDir;
+
+use super::{Damage, Durability, HeadMark, Kind, Log, OpenError, Options, Outcome, Record, Recovered, disk};
+use crate::model::time::{ManualClock, Timestamp};
+
+const INSTANCE: &str = "00112233445566778899aabbccddeeff";
+
+/// Segments of that size, nothing in reserve, a clock that stands.
+fn options(segment_bytes_max: u64) -> Options {
+    Options { segment_bytes_max, reserve_bytes: 0, clock: Arc::new(ManualClock::at(Timestamp(1_700_000_000))) }
+}
+
+fn open(dir: &Path, segment_bytes_max: u64) -> (Log, Recovered) {
+    Log::open(dir, options(segment_bytes_max), INSTANCE).unwrap()
+}
+
+fn temporary() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    (dir, path)
+}
+
+fn operation(n: u64) -> Record {
+    Record {
+        time: 1_700_000_000,
+        kind: Kind::Operation,
+        operation: "keys.sign".to_owned(),
+        principal: Some("certificate:build-pipeline".to_owned()),
+        source: Some("10.0.0.7:40112".to_owned()),
+        resource: Some(format!("vaults/dev/keys/release/versions/{n:032x}")),
+        residency: Some("wrapped".to_owned()),
+        algorithm: Some("ES256".to_owned()),
+        ran: Some("hsm".to_owned()),
+        outcome: Outcome::Done,
+        reason: None,
+        request: Some(format!("{n:032x}")),
+        intent: None,
+        version: None,
+        repeated: 0,
+        detail: None,
+        heads: Vec::new(),
+    }
+}
+
+fn intent(n: u64) -> Record {
+    Record { kind: Kind::Intent, operation: "keys.create".to_owned(), outcome: Outcome::Pending, ..operation(n) }
+}
+
+fn outcome(intent: u64, heads: Vec<HeadMark>) -> Record {
+    Record {
+        kind: Kind::Outcome,
+        operation: "keys.create".to_owned(),
+        intent: Some(intent),
+        heads,
+        ..operation(intent)
+    }
+}
+
+fn head(scope: u8, revision: u64) -> HeadMark {
+    HeadMark { scope: format!("{scope:032x}"), revision, digest: format!("{revision:064x}") }
+}
+
+/// The paths of the segments, in order.
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    disk::segments(dir).unwrap().into_iter().map(|(_, path)| path).collect()
+}
+
+/// All lines, in order.
+fn lines(dir: &Path) -> Vec<serde_json::Value> {
+    let texts = segments(dir).into_iter().map(|path| std::fs::read_to_string(path).unwrap());
+    texts.flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>()).collect()
+}
+
+fn damage(result: Result<impl std::fmt::Debug, OpenError>) -> (u64, Damage) {
+    match result.unwrap_err() {
+        OpenError::Damaged { line, what, .. } => (line, what),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A log of that many operations, closed without ceremony.
+async fn filled(dir: &Path, segment_bytes_max: u64, records: u64) {
+    let (log, _) = open(dir, segment_bytes_max);
+    for n in 0..records {
+        log.append(operation(n), Durability::Write).await.unwrap();
+    }
+}

@@ -1,0 +1,274 @@
+//! The end of the log: gives each record its index and its place in the chain, and writes it.
+//!
+//! One thread at a time has the writer. It never leaves half a record behind: what cannot be written
+//! whole is cut off again, and if that fails too the log has failed. After a failure nothing is written.
+
+use std::{io, sync::Arc, time::Duration, time::Instant};
+
+use super::{
+    disk::{self, Disk, Segment},
+    error::{Cause, LogError},
+    line::{self, Hash, Header},
+    log::Options,
+    record::Record,
+    standing::Standing,
+};
+
+/// Files are looked after, and free space is asked for, so often.
+const INSPECT_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether a record may take the space that is kept back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// No.
+    Plain,
+    /// Yes: outcomes, events, administrators.
+    Reserved,
+}
+
+/// The end of the log.
+pub(super) struct Writer {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) segment: Arc<dyn Segment>,
+    pub(super) options: Options,
+    /// `instances/{hex}`.
+    pub(super) resource: String,
+    pub(super) next_index: u64,
+    /// The hash of the last line.
+    pub(super) prev: Hash,
+    /// The length of the segment, in bytes.
+    pub(super) size: u64,
+    /// The length of the segment's header, in bytes.
+    pub(super) header_bytes: u64,
+    pub(super) standing: Standing,
+    state: State,
+    inspected: Option<Instant>,
+    /// What the file system had left at the last look, less what was written since.
+    free_bytes: u64,
+    /// The last look found less than the reserve, and said so.
+    is_low: bool,
+    /// The line in the making; kept for its memory.
+    line: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    Closed,
+    Failed(Arc<Cause>),
+}
+
+/// Where a writer goes on.
+pub(super) struct End {
+    pub(super) segment: Arc<dyn Segment>,
+    pub(super) next_index: u64,
+    pub(super) prev: Hash,
+    pub(super) size: u64,
+    pub(super) header_bytes: u64,
+    pub(super) standing: Standing,
+}
+
+impl Writer {
+    /// A writer that goes on from `end`.
+    pub(super) fn resume(disk: Arc<dyn Disk>, end: End, options: Options, resource: String) -> Self {
+        Self {
+            disk,
+            segment: end.segment,
+            options,
+            resource,
+            next_index: end.next_index,
+            prev: end.prev,
+            size: end.size,
+            header_bytes: end.header_bytes,
+            standing: end.standing,
+            state: State::Open,
+            inspected: None,
+            free_bytes: 0,
+            is_low: false,
+            line: Vec::new(),
+        }
+    }
+
+    /// A writer of a new log: its first segment, with its header, is durable when this returns.
+    pub(super) fn create(disk: Arc<dyn Disk>, options: Options, resource: String) -> Result<Self, LogError> {
+        let segment = open_segment(&*disk, 0)?;
+        let end = End {
+            segment,
+            next_index: 0,
+            prev: line::NO_HASH,
+            size: 0,
+            header_bytes: 0,
+            standing: Standing::default(),
+        };
+        let mut writer = Self::resume(disk, end, options, resource);
+        if let Err(error) = writer.begin_segment() {
+            // Best effort: what is left of it is a torn header, which the next start cuts off.
+            let _ = writer.disk.remove(&disk::segment_name(0));
+            return Err(error);
+        }
+        Ok(writer)
+    }
+
+    /// Writes a record of which `body` is the JSON. It is in the kernel when this returns its index.
+    pub(super) fn append(&mut self, record: &Record, body: &[u8], room: Room, now: Instant) -> Result<u64, LogError> {
+        self.usable()?;
+        self.inspect(now)?;
+        if room == Room::Plain && self.free_bytes < self.options.reserve_bytes {
+            return Err(LogError::NoSpace);
+        }
+        if self.is_full(body) {
+            self.rotate()?;
+        }
+        let index = self.next_index;
+        self.write(body)?;
+        self.standing.note(index, record);
+        Ok(index)
+    }
+
+    /// Nothing is written from now on.
+    pub(super) fn close(&mut self) {
+        if matches!(self.state, State::Open) {
+            self.state = State::Closed;
+        }
+    }
+
+    /// Whether records can be written, as far as is known.
+    pub(super) fn usable(&self) -> Result<(), LogError> {
+        match &self.state {
+            State::Open => Ok(()),
+            State::Closed => Err(LogError::Closed),
+            State::Failed(cause) => Err(LogError::Poisoned(Arc::clone(cause))),
+        }
+    }
+
+    /// The first cause, if the log has failed.
+    pub(super) fn failure(&self) -> Option<LogError> {
+        match &self.state {
+            State::Failed(cause) => Some(LogError::Poisoned(Arc::clone(cause))),
+            State::Open | State::Closed => None,
+        }
+    }
+
+    /// Ends the log for ever. The first cause is kept.
+    pub(super) fn fail(&mut self, cause: Cause) -> LogError {
+        if let State::Failed(first) = &self.state {
+            return LogError::Poisoned(Arc::clone(first));
+        }
+        tracing::error!(cause = &cause as &dyn std::error::Error, index = self.next_index, "the audit log has failed");
+        let cause = Arc::new(cause);
+        self.state = State::Failed(Arc::clone(&cause));
+        LogError::Poisoned(cause)
+    }
+
+    /// A header that many heads have made long must not fill every segment by itself.
+    fn is_full(&self, body: &[u8]) -> bool {
+        let bytes_max = self.options.segment_bytes_max.max(self.header_bytes.saturating_mul(2));
+        self.size > self.header_bytes && self.size.saturating_add(line::framed_bytes_max(body)) > bytes_max
+    }
+
+    /// Looks, at most every second, whether the files are still ours and how much space is left.
+    fn inspect(&mut self, now: Instant) -> Result<(), LogError> {
+        if self.inspected.is_some_and(|at| now.saturating_duration_since(at) < INSPECT_EVERY) {
+            return Ok(());
+        }
+        match self.look() {
+            Ok(None) => self.inspected = Some(now),
+            Ok(Some(cause)) => return Err(self.fail(cause)),
+            Err(error) => return Err(self.fail(Cause::Inspect(error))),
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) -> io::Result<Option<Cause>> {
+        if !self.segment.is_in_place()? {
+            return Ok(Some(Cause::Unlinked));
+        }
+        if !self.disk.is_locked()? {
+            return Ok(Some(Cause::LockLost));
+        }
+        let found = self.segment.size()?;
+        if found != self.size {
+            return Ok(Some(Cause::Changed { expected: self.size, found }));
+        }
+        self.free_bytes = self.disk.free_bytes()?;
+        let is_low = self.free_bytes < self.options.reserve_bytes;
+        if is_low && !self.is_low {
+            tracing::error!(free_bytes = self.free_bytes, "the disk of the audit log is nearly full");
+        }
+        self.is_low = is_low;
+        Ok(None)
+    }
+
+    /// Goes on in a new segment. The old one is durable, and so are the new one's name and header, when
+    /// this returns: whatever is synced later needs only the newest segment.
+    fn rotate(&mut self) -> Result<(), LogError> {
+        self.segment.sync().map_err(|error| self.fail(Cause::Sync(error)))?;
+        let segment = match open_segment(&*self.disk, self.next_index) {
+            Ok(segment) => segment,
+            Err(LogError::Segment(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(self.fail(Cause::SegmentExists));
+            }
+            Err(error) => return Err(error),
+        };
+        let name = disk::segment_name(self.next_index);
+        let old = (std::mem::replace(&mut self.segment, segment), self.size, self.header_bytes);
+        match self.begin_segment() {
+            Err(error @ LogError::NoSpace) => {
+                (self.segment, self.size, self.header_bytes) = old;
+                // Durably, or a loss of power could bring the name back behind records that come now.
+                let removed = self.disk.remove(&name).and_then(|()| self.disk.sync());
+                removed.map_err(|error| self.fail(Cause::Cut(error)))?;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    /// Writes the header of the empty segment, and makes it and its name durable.
+    fn begin_segment(&mut self) -> Result<(), LogError> {
+        let time = self.options.clock.now().0;
+        let body = line::encode(&Header::new(time, self.resource.clone(), &self.standing));
+        self.size = 0;
+        self.write(&body)?;
+        self.header_bytes = self.size;
+        self.segment.sync().and_then(|()| self.disk.sync()).map_err(|error| self.fail(Cause::Sync(error)))
+    }
+
+    /// Writes one line, whole or not at all.
+    fn write(&mut self, body: &[u8]) -> Result<(), LogError> {
+        let hash = line::frame(&mut self.line, self.next_index, &self.prev, body);
+        if let Err((written, error)) = write_whole(&*self.segment, &self.line) {
+            if written > 0 {
+                self.segment.truncate(self.size).map_err(|error| self.fail(Cause::Cut(error)))?;
+            }
+            let no_space = disk::is_no_space(&error);
+            return Err(if no_space { LogError::NoSpace } else { self.fail(Cause::Write(error)) });
+        }
+        let bytes = self.line.len() as u64;
+        self.prev = hash;
+        self.next_index += 1;
+        self.size += bytes;
+        self.free_bytes = self.free_bytes.saturating_sub(bytes);
+        Ok(())
+    }
+}
+
+fn open_segment(disk: &dyn Disk, first_index: u64) -> Result<Arc<dyn Segment>, LogError> {
+    disk.create(&disk::segment_name(first_index))
+        .map_err(|error| if disk::is_no_space(&error) { LogError::NoSpace } else { LogError::Segment(Arc::new(error)) })
+}
+
+/// One write(2) in the ordinary case. A short write is followed by another to learn what was the matter.
+/// The error says how much was written before it.
+fn write_whole(segment: &dyn Segment, line: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
+    while written < line.len() {
+        match segment.write(&line[written..]) {
+            Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+            Ok(bytes) => written += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err((written, error)),
+        }
+    }
+    Ok(())
+}
