@@ -1,0 +1,572 @@
+//! What every store promises, as tests that run on any: [`contract_tests!`] makes one test of each
+//! point, on an empty store of its own. PostgreSQL will run the same.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::{Change, CommitError, HeadScope, Store, Write};
+use crate::model::{KeyOps, KeySpec, Residency, Role, Row, RowId, Scope, State, Timestamp, UsageRow};
+
+pub(crate) mod fixtures;
+
+use fixtures::{
+    assignment, change, head, instance, key, key_name, odd_tags, request, request_id, sealed, usage, vault, vault_name,
+    version, version_id,
+};
+
+/// Makes the tests. `$fresh` is an async function that gives something to keep and an empty store.
+macro_rules! contract_tests {
+    ($fresh:path) => {
+        $crate::store::contract::contract_tests! { @each $fresh:
+            an_empty_store_holds_nothing,
+            instances_come_back,
+            vaults_come_back,
+            keys_come_back,
+            versions_come_back,
+            usage_comes_back,
+            assignments_come_and_go,
+            heads_come_back,
+            vault_names_are_unique_while_they_exist,
+            key_names_are_unique_without_case,
+            ids_are_unique,
+            vaults_page_in_order,
+            keys_page_in_order,
+            versions_page_newest_first,
+            a_stale_revision_is_a_conflict,
+            a_stale_head_is_a_conflict,
+            a_missing_parent_is_a_conflict,
+            nothing_of_a_refused_change_is_applied,
+            a_version_spells_its_key_as_the_key_does,
+            a_change_lists_its_rows_in_any_order,
+            numbers_that_cannot_be_kept_are_refused,
+            requests_are_remembered_and_forgotten,
+            a_scope_is_what_was_written,
+            of_concurrent_changes_of_a_head_one_wins,
+            readers_see_whole_changes,
+            a_dropped_commit_is_whole_or_nothing,
+            a_closed_store_fails,
+        }
+    };
+    (@each $fresh:path: $($point:ident,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $point() {
+                let (_keep, store) = $fresh().await;
+                $crate::store::contract::$point(std::sync::Arc::new(store)).await;
+            }
+        )*
+    };
+}
+pub(crate) use contract_tests;
+
+type AnyStore = Arc<dyn Store>;
+
+async fn must(store: &AnyStore, change: Change) {
+    store.commit(change).await.expect("the change is applied");
+}
+
+async fn conflict(store: &AnyStore, change: Change) {
+    let result = store.commit(change).await;
+    assert!(matches!(result, Err(CommitError::Conflict)), "{result:?}");
+}
+
+async fn exists(store: &AnyStore, change: Change) {
+    let result = store.commit(change).await;
+    assert!(matches!(result, Err(CommitError::Exists)), "{result:?}");
+}
+
+/// A vault `dev` with a key `Root` and its version 2.
+async fn furnish(store: &AnyStore) {
+    let rows = [
+        Write::Vault(sealed(vault(1, "dev"))),
+        Write::Key(sealed(key(2, "dev", "Root"))),
+        Write::Version(sealed(version(2, "dev", "Root", 1))),
+    ];
+    must(store, change(rows)).await;
+}
+
+fn deleted(since: i64, purge_at: i64) -> State {
+    State::Deleted { since: Timestamp(since), purge_at: Timestamp(purge_at) }
+}
+
+pub(crate) async fn an_empty_store_holds_nothing(store: AnyStore) {
+    let (dev, root) = (vault_name("dev"), key_name("root"));
+    assert_eq!(store.instance().await.expect("read"), None);
+    assert_eq!(store.vault(&dev).await.expect("read"), None);
+    assert_eq!(store.vaults(None, 10, true).await.expect("read"), []);
+    assert_eq!(store.key(&dev, &root).await.expect("read"), None);
+    assert_eq!(store.keys(&dev, None, 10, true).await.expect("read"), []);
+    assert_eq!(store.version(&dev, version_id(1)).await.expect("read"), None);
+    assert_eq!(store.versions(&dev, &root, None, 10).await.expect("read"), []);
+    assert!(!store.version_exists(version_id(1)).await.expect("read"));
+    assert_eq!(store.usage(version_id(1)).await.expect("read"), None);
+    assert_eq!(store.assignments().await.expect("read"), []);
+    assert_eq!(store.heads().await.expect("read"), []);
+    for scope in [HeadScope::Service, HeadScope::Vault([1; 16])] {
+        let found = store.scope(&scope).await.expect("read");
+        assert!(found.head.is_none() && found.rows.is_empty());
+    }
+    must(&store, change([])).await;
+}
+
+pub(crate) async fn instances_come_back(store: AnyStore) {
+    let mut row = instance();
+    must(&store, change([Write::Instance(sealed(row.clone()))])).await;
+    assert_eq!(store.instance().await.expect("read"), Some(sealed(row.clone())));
+    row.revision = 2;
+    row.escrow.clear();
+    row.development = false;
+    row.unwrap_template = true;
+    row.log_public = vec![7; 2500];
+    must(&store, change([Write::Instance(sealed(row.clone()))])).await;
+    assert_eq!(store.instance().await.expect("read"), Some(sealed(row.clone())));
+    row.revision = 1;
+    row.id = [201; 16];
+    exists(&store, change([Write::Instance(sealed(row))])).await;
+}
+
+pub(crate) async fn vaults_come_back(store: AnyStore) {
+    let mut row = vault(1, "abcdefghijklmnopqrstuvwx");
+    must(&store, change([Write::Vault(sealed(row.clone()))])).await;
+    assert_eq!(store.vault(&row.name).await.expect("read"), Some(sealed(row.clone())));
+    row.revision = 2;
+    row.tags = odd_tags();
+    row.retention_days = 7;
+    row.purge_protection = true;
+    row.created = Timestamp(i64::MIN);
+    row.updated = Timestamp::MAX;
+    row.state = deleted(0, i64::MAX);
+    must(&store, change([Write::Vault(sealed(row.clone()))])).await;
+    assert_eq!(store.vault(&row.name).await.expect("read"), Some(sealed(row)));
+}
+
+pub(crate) async fn keys_come_back(store: AnyStore) {
+    furnish(&store).await;
+    let mut row = key(3, "dev", &"aZ-".repeat(43)[..127]);
+    must(&store, change([Write::Key(sealed(row.clone()))])).await;
+    let found = store.key(&row.vault, &key_name(&row.name.folded())).await.expect("read").expect("a key");
+    assert_eq!(found, sealed(row.clone()));
+    // Equality of names does not see case; what is sealed does.
+    assert_eq!(found.unchecked().name.as_str(), row.name.as_str());
+    row.revision = 2;
+    row.current = version_id(0);
+    row.state = deleted(-1, 0);
+    row.updated = Timestamp(0);
+    must(&store, change([Write::Key(sealed(row.clone()))])).await;
+    assert_eq!(store.key(&row.vault, &row.name).await.expect("read"), Some(sealed(row)));
+}
+
+pub(crate) async fn versions_come_back(store: AnyStore) {
+    furnish(&store).await;
+    let dev = vault_name("dev");
+    let mut row = version(3, "dev", "Root", 2);
+    for (n, spec) in KeySpec::ALL.into_iter().enumerate() {
+        row.version = version_id(100 + n as u8);
+        row.ordinal = 2 + n as u64;
+        row.spec = spec;
+        row.ops = spec.possible_ops();
+        must(&store, change([Write::Version(sealed(row.clone()))])).await;
+        let found = store.version(&dev, row.version).await.expect("read").expect("a version");
+        assert_eq!(found, sealed(row.clone()));
+        assert_eq!(found.unchecked().canonical(), row.canonical(), "the spelling of the key too");
+    }
+    row.revision = 2;
+    row.ops = KeyOps::NONE;
+    row.enabled = false;
+    row.not_before = Some(Timestamp(0));
+    row.expires = Some(Timestamp::MAX);
+    row.tags = odd_tags();
+    row.residency = Residency::Token;
+    row.blob = (0..2_560_u32).map(|n| n as u8).collect();
+    row.public = vec![255; 2_500];
+    row.check_value = vec![0; 3];
+    row.intent = (1 << 62) + 1;
+    must(&store, change([Write::Version(sealed(row.clone()))])).await;
+    assert_eq!(store.version(&dev, row.version).await.expect("read"), Some(sealed(row.clone())));
+    assert!(store.version_exists(row.version).await.expect("read"));
+    assert!(!store.version_exists(version_id(99)).await.expect("read"));
+    // A version is found under its own key and vault only.
+    assert_eq!(store.version(&vault_name("prod"), row.version).await.expect("read"), None);
+}
+
+pub(crate) async fn usage_comes_back(store: AnyStore) {
+    furnish(&store).await;
+    for (revision, encryptions) in [(1, 0), (2, 1 << 32), (3, i64::MAX as u64)] {
+        let row: UsageRow = usage(2, encryptions, revision);
+        must(&store, change([Write::Usage(sealed(row))])).await;
+        assert_eq!(store.usage(row.version).await.expect("read"), Some(sealed(row)));
+    }
+    exists(&store, change([Write::Usage(sealed(usage(2, 0, 1)))])).await;
+}
+
+pub(crate) async fn assignments_come_and_go(store: AnyStore) {
+    let mut first = assignment(1, Scope::Service);
+    first.role = Role::Administrator;
+    first.principal = format!("x509:{}", "~".repeat(2043)).parse().expect("a principal");
+    let second = assignment(2, Scope::Vault(vault_name("dev")));
+    let writes = [Write::Assignment(sealed(second.clone())), Write::Assignment(sealed(first.clone()))];
+    must(&store, change(writes)).await;
+    assert_eq!(store.assignments().await.expect("read"), [sealed(first.clone()), sealed(second.clone())]);
+    must(&store, change([Write::RemoveAssignment(first.id)])).await;
+    assert_eq!(store.assignments().await.expect("read"), [sealed(second)]);
+    conflict(&store, change([Write::RemoveAssignment(first.id)])).await;
+}
+
+pub(crate) async fn heads_come_back(store: AnyStore) {
+    let service = head(HeadScope::Service, 1, &[]);
+    let rows = [(RowId { kind: crate::model::RowKind::Key, id: [9; 16] }, 3, [4; 32])];
+    let of_vault = head(HeadScope::Vault([1; 16]), 1, &rows);
+    must(&store, Change { heads: vec![sealed(of_vault.clone()), sealed(service.clone())], ..change([]) }).await;
+    assert_eq!(store.head(&HeadScope::Service).await.expect("read"), Some(sealed(service.clone())));
+    assert_eq!(store.head(&of_vault.scope).await.expect("read"), Some(sealed(of_vault.clone())));
+    assert_eq!(store.head(&HeadScope::Vault([2; 16])).await.expect("read"), None);
+    let newer = head(HeadScope::Service, 2, &rows);
+    must(&store, Change { heads: vec![sealed(newer.clone())], ..change([]) }).await;
+    assert_eq!(store.heads().await.expect("read"), [sealed(newer), sealed(of_vault)]);
+}
+
+pub(crate) async fn vault_names_are_unique_while_they_exist(store: AnyStore) {
+    let mut row = vault(1, "dev");
+    must(&store, change([Write::Vault(sealed(row.clone()))])).await;
+    exists(&store, change([Write::Vault(sealed(vault(2, "Dev")))])).await;
+    row.revision = 2;
+    row.state = deleted(1, 2);
+    must(&store, change([Write::Vault(sealed(row))])).await;
+    exists(&store, change([Write::Vault(sealed(vault(2, "dev")))])).await;
+}
+
+pub(crate) async fn key_names_are_unique_without_case(store: AnyStore) {
+    furnish(&store).await;
+    exists(&store, change([Write::Key(sealed(key(3, "dev", "ROOT")))])).await;
+    let mut row = key(2, "dev", "Root");
+    row.revision = 2;
+    row.state = deleted(1, 2);
+    must(&store, change([Write::Key(sealed(row))])).await;
+    exists(&store, change([Write::Key(sealed(key(3, "dev", "root")))])).await;
+    let elsewhere = [Write::Vault(sealed(vault(4, "prod"))), Write::Key(sealed(key(3, "prod", "root")))];
+    must(&store, change(elsewhere)).await;
+}
+
+pub(crate) async fn ids_are_unique(store: AnyStore) {
+    furnish(&store).await;
+    must(&store, change([Write::Assignment(sealed(assignment(1, Scope::Service)))])).await;
+    exists(&store, change([Write::Vault(sealed(vault(1, "prod")))])).await;
+    exists(&store, change([Write::Key(sealed(key(2, "dev", "other")))])).await;
+    exists(&store, change([Write::Version(sealed(version(2, "dev", "Root", 2)))])).await;
+    exists(&store, change([Write::Assignment(sealed(assignment(1, Scope::Service)))])).await;
+    // An ordinal is no name: whoever finds it taken has read an old state of the key.
+    conflict(&store, change([Write::Version(sealed(version(3, "dev", "Root", 1)))])).await;
+}
+
+pub(crate) async fn vaults_page_in_order(store: AnyStore) {
+    let names = ["aaa", "aaa-b", "aaab", "aab", "zzz"];
+    for (n, name) in names.iter().enumerate().rev() {
+        let mut row = vault(n as u8 + 1, name);
+        row.state = if *name == "aaab" { deleted(1, 2) } else { State::Active };
+        must(&store, change([Write::Vault(sealed(row))])).await;
+    }
+    for (all, wanted) in [(true, names.to_vec()), (false, vec!["aaa", "aaa-b", "aab", "zzz"])] {
+        for limit in 1..=6 {
+            let mut found = Vec::new();
+            loop {
+                let after = found.last().map(|name: &String| vault_name(name));
+                let page = store.vaults(after.as_ref(), limit, all).await.expect("read");
+                assert!(page.len() <= limit as usize);
+                found.extend(page.iter().map(|row| row.unchecked().name.to_string()));
+                if page.len() < limit as usize {
+                    break;
+                }
+            }
+            assert_eq!(found, wanted);
+        }
+    }
+    assert_eq!(store.vaults(None, 0, true).await.expect("read"), []);
+}
+
+pub(crate) async fn keys_page_in_order(store: AnyStore) {
+    let mut writes = vec![Write::Vault(sealed(vault(1, "dev"))), Write::Vault(sealed(vault(2, "prod")))];
+    let names = ["-a", "0", "A-1", "a-2", "B", "b0", "Zz"];
+    writes.extend(names.iter().enumerate().map(|(n, name)| Write::Key(sealed(key(n as u8 + 10, "dev", name)))));
+    writes.push(Write::Key(sealed(key(99, "prod", "a-3"))));
+    let mut gone = key(50, "dev", "a-9");
+    gone.state = deleted(1, 2);
+    writes.push(Write::Key(sealed(gone)));
+    must(&store, change(writes)).await;
+    let dev = vault_name("dev");
+    let names_of = |page: Vec<super::Sealed<crate::model::KeyObjectRow>>| -> Vec<String> {
+        page.iter().map(|row| row.unchecked().name.to_string()).collect()
+    };
+    assert_eq!(names_of(store.keys(&dev, None, 100, false).await.expect("read")), names);
+    assert_eq!(names_of(store.keys(&dev, None, 3, false).await.expect("read")), names[..3]);
+    let page = store.keys(&dev, Some(&key_name("a-1")), 3, true).await.expect("read");
+    assert_eq!(names_of(page), ["a-2", "a-9", "B"]);
+    // A page goes on behind a name that is no longer there, or never was.
+    assert_eq!(names_of(store.keys(&dev, Some(&key_name("A-5")), 2, false).await.expect("read")), ["B", "b0"]);
+    assert_eq!(names_of(store.keys(&dev, Some(&key_name("zz")), 2, false).await.expect("read")), [""; 0]);
+}
+
+pub(crate) async fn versions_page_newest_first(store: AnyStore) {
+    furnish(&store).await;
+    let mut writes = vec![Write::Key(sealed(key(90, "dev", "other")))];
+    writes.extend((2..=9).map(|n| Write::Version(sealed(version(n + 20, "dev", "Root", u64::from(n))))));
+    writes.push(Write::Version(sealed(version(91, "dev", "other", 5))));
+    must(&store, change(writes)).await;
+    let (dev, root) = (vault_name("dev"), key_name("root"));
+    for (before, limit, wanted) in [
+        (None, 100, vec![9, 8, 7, 6, 5, 4, 3, 2, 1]),
+        (None, 2, vec![9, 8]),
+        (Some(8), 3, vec![7, 6, 5]),
+        (Some(2), 3, vec![1]),
+        (Some(1), 3, vec![]),
+        (Some(0), 3, vec![]),
+        (Some(u64::MAX), 1, vec![9]),
+    ] {
+        let page = store.versions(&dev, &root, before, limit).await.expect("read");
+        let ordinals: Vec<u64> = page.iter().map(|row| row.unchecked().ordinal).collect();
+        assert_eq!(ordinals, wanted, "before {before:?}");
+    }
+}
+
+pub(crate) async fn a_stale_revision_is_a_conflict(store: AnyStore) {
+    furnish(&store).await;
+    let initial = [Write::Instance(sealed(instance())), Write::Usage(sealed(usage(2, 5, 1)))];
+    must(&store, change(initial)).await;
+    for revision in [0, 3, 9] {
+        let stale = [
+            Write::Instance(sealed({
+                let mut row = instance();
+                row.revision = revision;
+                row
+            })),
+            Write::Vault(sealed(crate::model::VaultRow { revision, ..vault(1, "dev") })),
+            Write::Key(sealed(crate::model::KeyObjectRow { revision, ..key(2, "dev", "Root") })),
+            Write::Version(sealed(crate::model::VersionRow { revision, ..version(2, "dev", "Root", 1) })),
+            Write::Usage(sealed(usage(2, 6, revision))),
+        ];
+        for write in stale {
+            conflict(&store, change([write])).await;
+        }
+    }
+    // The second of two that both read revision 1.
+    let mut row = vault(1, "dev");
+    row.revision = 2;
+    must(&store, change([Write::Vault(sealed(row.clone()))])).await;
+    row.purge_protection = true;
+    conflict(&store, change([Write::Vault(sealed(row))])).await;
+}
+
+pub(crate) async fn a_stale_head_is_a_conflict(store: AnyStore) {
+    let with_head = |revision, write: Option<Write>| Change {
+        heads: vec![sealed(head(HeadScope::Service, revision, &[]))],
+        ..change(write)
+    };
+    conflict(&store, with_head(2, None)).await;
+    must(&store, with_head(1, None)).await;
+    conflict(&store, with_head(1, None)).await;
+    conflict(&store, with_head(3, None)).await;
+    must(&store, with_head(2, Some(Write::Vault(sealed(vault(1, "dev")))))).await;
+    // Who decided on an old state is told so before he is told of names.
+    conflict(&store, with_head(2, Some(Write::Vault(sealed(vault(2, "dev")))))).await;
+    exists(&store, with_head(3, Some(Write::Vault(sealed(vault(2, "dev")))))).await;
+}
+
+pub(crate) async fn a_missing_parent_is_a_conflict(store: AnyStore) {
+    furnish(&store).await;
+    conflict(&store, change([Write::Key(sealed(key(3, "prod", "root")))])).await;
+    conflict(&store, change([Write::Version(sealed(version(3, "dev", "other", 1)))])).await;
+    conflict(&store, change([Write::Version(sealed(version(3, "prod", "Root", 1)))])).await;
+    conflict(&store, change([Write::Usage(sealed(usage(3, 1, 1)))])).await;
+}
+
+pub(crate) async fn nothing_of_a_refused_change_is_applied(store: AnyStore) {
+    furnish(&store).await;
+    let scope = HeadScope::Vault([1; 16]);
+    let good = || {
+        vec![
+            Write::Instance(sealed(instance())),
+            Write::Vault(sealed(vault(5, "prod"))),
+            Write::Key(sealed(key(6, "prod", "new"))),
+            Write::Version(sealed(version(6, "prod", "new", 1))),
+            Write::Usage(sealed(usage(6, 1, 1))),
+            Write::Assignment(sealed(assignment(7, Scope::Service))),
+        ]
+    };
+    let bad = [
+        Write::RemoveAssignment(assignment(9, Scope::Service).id),
+        Write::Assignment(sealed(assignment(7, Scope::Service))),
+        Write::Usage(sealed(usage(2, 1, 4))),
+        Write::Version(sealed(version(2, "dev", "Root", 3))),
+    ];
+    for write in bad {
+        let mut writes = good();
+        writes.push(write);
+        let refused = Change {
+            heads: vec![sealed(head(scope, 1, &[]))],
+            request: Some(request(1, "spiffe://example.org/ci", 100)),
+            ..change(writes)
+        };
+        assert!(store.commit(refused).await.is_err());
+        assert_eq!(store.instance().await.expect("read"), None);
+        assert_eq!(store.vaults(None, 10, true).await.expect("read").len(), 1);
+        assert_eq!(store.key(&vault_name("prod"), &key_name("new")).await.expect("read"), None);
+        assert!(!store.version_exists(version_id(6)).await.expect("read"));
+        assert_eq!(store.usage(version_id(6)).await.expect("read"), None);
+        assert_eq!(store.assignments().await.expect("read"), []);
+        assert_eq!(store.head(&scope).await.expect("read"), None);
+        let remembered = store.request("spiffe://example.org/ci", request_id(1), Timestamp(0)).await;
+        assert_eq!(remembered.expect("read"), None);
+    }
+    must(&store, change(good())).await;
+}
+
+pub(crate) async fn a_version_spells_its_key_as_the_key_does(store: AnyStore) {
+    furnish(&store).await;
+    // It is sealed with the spelling and would never verify with another. No conflict: repeating is no help.
+    let result = store.commit(change([Write::Version(sealed(version(3, "dev", "root", 2)))])).await;
+    assert!(matches!(result, Err(CommitError::Store(super::StoreError::Inconsistent { .. }))), "{result:?}");
+}
+
+pub(crate) async fn a_change_lists_its_rows_in_any_order(store: AnyStore) {
+    let writes = [
+        Write::Usage(sealed(usage(2, 1, 1))),
+        Write::Version(sealed(version(2, "dev", "Root", 1))),
+        Write::Key(sealed(key(2, "dev", "Root"))),
+        Write::Vault(sealed(vault(1, "dev"))),
+    ];
+    must(&store, change(writes)).await;
+    assert_eq!(store.scope(&HeadScope::Vault([1; 16])).await.expect("read").rows.len(), 3);
+}
+
+pub(crate) async fn numbers_that_cannot_be_kept_are_refused(store: AnyStore) {
+    furnish(&store).await;
+    let result = store.commit(change([Write::Usage(sealed(usage(2, u64::MAX, 1)))])).await;
+    assert!(matches!(result, Err(CommitError::Store(_))), "{result:?}");
+    assert_eq!(store.usage(version_id(2)).await.expect("read"), None);
+}
+
+pub(crate) async fn requests_are_remembered_and_forgotten(store: AnyStore) {
+    let with = |record| Change { request: Some(record), ..change([]) };
+    let (ann, bob) = ("spiffe://example.org/ann", "spiffe://example.org/bob");
+    must(&store, with(request(1, ann, 100))).await;
+    must(&store, with(request(1, bob, 200))).await;
+    must(&store, with(request(2, ann, 100))).await;
+    conflict(&store, with(request(1, ann, 300))).await;
+    let found = |who, n, now| {
+        let store = Arc::clone(&store);
+        async move { store.request(who, request_id(n), Timestamp(now)).await.expect("read") }
+    };
+    assert_eq!(found(ann, 1, 99).await, Some(request(1, ann, 100)));
+    assert_eq!(found(ann, 1, 100).await, None);
+    assert_eq!(found(ann, 3, 0).await, None);
+    assert_eq!(store.forget_requests(Timestamp(99)).await.expect("forgotten"), 0);
+    assert_eq!(store.forget_requests(Timestamp(100)).await.expect("forgotten"), 2);
+    assert_eq!(found(ann, 1, 0).await, None);
+    assert_eq!(found(bob, 1, 199).await, Some(request(1, bob, 200)));
+    must(&store, with(request(1, ann, 300))).await;
+}
+
+pub(crate) async fn a_scope_is_what_was_written(store: AnyStore) {
+    furnish(&store).await;
+    let granted = assignment(8, Scope::Service);
+    let first = [
+        Write::Instance(sealed(instance())),
+        Write::Usage(sealed(usage(2, 1, 1))),
+        Write::Assignment(sealed(granted.clone())),
+        Write::Vault(sealed(vault(4, "prod"))),
+        Write::Key(sealed(key(5, "prod", "elsewhere"))),
+    ];
+    must(&store, change(first)).await;
+    let mut dev = vault(1, "dev");
+    (dev.revision, dev.state) = (2, deleted(1, 2));
+    let mut root = key(2, "dev", "Root");
+    (root.revision, root.state) = (2, deleted(1, 2));
+    let mut newest = version(2, "dev", "Root", 1);
+    (newest.revision, newest.enabled) = (2, false);
+    let second = [
+        Write::RemoveAssignment(granted.id),
+        Write::Vault(sealed(dev.clone())),
+        Write::Key(sealed(root.clone())),
+        Write::Version(sealed(newest.clone())),
+        Write::Usage(sealed(usage(2, 9, 2))),
+    ];
+    fn mark<R: Row>(row: R) -> (RowId, u64, strongroom_hsm::Seal) {
+        let row = sealed(row);
+        (row.unchecked().row_id(), row.unchecked().revision(), *row.seal())
+    }
+    let service = vec![mark(instance()), mark(dev), mark(vault(4, "prod"))];
+    let in_dev = vec![mark(root), mark(newest), mark(usage(2, 9, 2))];
+    let scopes = [(HeadScope::Service, service), (HeadScope::Vault([1; 16]), in_dev)];
+    let heads = scopes.iter().map(|(scope, rows)| sealed(head(*scope, 1, rows))).collect();
+    must(&store, Change { heads, ..change(second) }).await;
+    for (scope, mut wanted) in scopes {
+        let mut found = store.scope(&scope).await.expect("read");
+        assert_eq!(found.head, Some(sealed(head(scope, 1, &found.rows))), "the head's own digest");
+        found.rows.sort();
+        wanted.sort();
+        assert_eq!(found.rows, wanted);
+    }
+}
+
+pub(crate) async fn of_concurrent_changes_of_a_head_one_wins(store: AnyStore) {
+    for round in 1..=10 {
+        let attempts = (0..4).map(|n| {
+            let store = Arc::clone(&store);
+            let granted = assignment(round as u8 * 8 + n, Scope::Service);
+            let heads = vec![sealed(head(HeadScope::Service, round, &[]))];
+            let change = Change { heads, ..change([Write::Assignment(sealed(granted))]) };
+            tokio::spawn(async move { store.commit(change).await })
+        });
+        let results = join_all(attempts).await.into_iter().map(|result| result.expect("no panic"));
+        let (won, lost): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
+        assert_eq!(won.len(), 1);
+        assert!(lost.iter().all(|result| matches!(result, Err(CommitError::Conflict))), "{lost:?}");
+        assert_eq!(store.assignments().await.expect("read").len() as u64, round);
+    }
+}
+
+pub(crate) async fn readers_see_whole_changes(store: AnyStore) {
+    furnish(&store).await;
+    let scope = HeadScope::Vault([1; 16]);
+    let writer = Arc::clone(&store);
+    let writing = tokio::spawn(async move {
+        for n in 1..=50 {
+            let heads = vec![sealed(head(scope, n, &[]))];
+            must(&writer, Change { heads, ..change([Write::Usage(sealed(usage(2, n, n)))]) }).await;
+        }
+    });
+    while !writing.is_finished() {
+        let found = store.scope(&scope).await.expect("read");
+        let of_head = found.head.map_or(0, |head| head.unchecked().revision);
+        let of_usage = found.rows.iter().find(|(id, ..)| id.kind == crate::model::RowKind::Usage);
+        assert_eq!(of_usage.map_or(0, |(_, revision, _)| *revision), of_head);
+    }
+    writing.await.expect("no panic");
+}
+
+pub(crate) async fn a_dropped_commit_is_whole_or_nothing(store: AnyStore) {
+    furnish(&store).await;
+    let scope = HeadScope::Vault([1; 16]);
+    let mut revision = 0;
+    for microseconds in (0..2_000).step_by(40) {
+        let next = revision + 1;
+        let heads = vec![sealed(head(scope, next, &[]))];
+        let change = Change { heads, ..change([Write::Usage(sealed(usage(2, next, next)))]) };
+        let time = std::time::Duration::from_micros(microseconds);
+        let _ = tokio::time::timeout(time, store.commit(change)).await;
+        // What comes next goes through the same connection, so the dropped change is settled after it.
+        store.forget_requests(Timestamp(0)).await.expect("the writer still works");
+        let found = store.scope(&scope).await.expect("read");
+        let of_head = found.head.map_or(0, |head| head.unchecked().revision);
+        let of_usage = store.usage(version_id(2)).await.expect("read").map_or(0, |row| row.unchecked().revision);
+        assert!(of_head == of_usage && (revision..=next).contains(&of_head), "{of_head} {of_usage} {revision}");
+        revision = of_head;
+    }
+}
+
+pub(crate) async fn a_closed_store_fails(store: AnyStore) {
+    store.close().await;
+    assert!(store.vaults(None, 1, true).await.is_err());
+    assert!(matches!(store.commit(change([])).await, Err(CommitError::Store(_))));
+    store.close().await;
+}

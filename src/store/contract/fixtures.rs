@@ -1,0 +1,155 @@
+//! Rows for the contract: plain ones, and ones with the oddest values that are allowed.
+
+use strongroom_hsm::{Seal, protocol::ServiceKeys};
+
+use crate::{
+    model::{
+        AssignmentId, AssignmentRow, Escrow, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, RequestId, Residency,
+        Role, Row, RowId, Scope, State, Tags, Timestamp, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
+    },
+    store::{Change, HeadRow, HeadScope, RequestRecord, Sealed, Write, head::SetDigest},
+};
+
+/// A name that the fixtures are sure of.
+pub(crate) fn vault_name(text: &str) -> VaultName {
+    text.parse().expect("a vault name")
+}
+
+pub(crate) fn key_name(text: &str) -> KeyName {
+    text.parse().expect("a key name")
+}
+
+pub(crate) fn version_id(n: u8) -> VersionId {
+    VersionId::from_bytes([n; 16])
+}
+
+/// Seals a row as no HSM would: a digest of its canonical form, so that every revision has its own.
+pub(crate) fn sealed<R: Row>(row: R) -> Sealed<R> {
+    let seal: Seal = *blake3::hash(&row.canonical()).as_bytes();
+    Sealed::new(row, seal)
+}
+
+/// A change of these rows alone.
+pub(crate) fn change(writes: impl IntoIterator<Item = Write>) -> Change {
+    Change { name: "test", writes: writes.into_iter().collect(), heads: Vec::new(), request: None }
+}
+
+pub(crate) fn vault(n: u8, name: &str) -> VaultRow {
+    VaultRow {
+        id: [n; 16],
+        name: vault_name(name),
+        tags: Tags::default(),
+        retention_days: 90,
+        purge_protection: false,
+        state: State::Active,
+        created: Timestamp(1_700_000_000),
+        updated: Timestamp(1_700_000_000),
+        intent: 7,
+        revision: 1,
+    }
+}
+
+pub(crate) fn key(n: u8, vault: &str, name: &str) -> KeyObjectRow {
+    KeyObjectRow {
+        id: [n; 16],
+        vault: vault_name(vault),
+        name: key_name(name),
+        current: version_id(n),
+        state: State::Active,
+        created: Timestamp(1_700_000_000),
+        updated: Timestamp(1_700_000_000),
+        intent: 7,
+        revision: 1,
+    }
+}
+
+pub(crate) fn version(n: u8, vault: &str, key: &str, ordinal: u64) -> VersionRow {
+    VersionRow {
+        vault: vault_name(vault),
+        key: key_name(key),
+        version: version_id(n),
+        ordinal,
+        spec: KeySpec::P256,
+        ops: KeyOps::SIGN,
+        enabled: true,
+        not_before: None,
+        expires: None,
+        tags: Tags::default(),
+        residency: Residency::Wrapped,
+        blob: vec![n; 150],
+        public: vec![n; 91],
+        check_value: Vec::new(),
+        intent: 7,
+        created: Timestamp(1_700_000_000),
+        updated: Timestamp(1_700_000_000),
+        revision: 1,
+    }
+}
+
+pub(crate) fn usage(n: u8, encryptions: u64, revision: u64) -> UsageRow {
+    UsageRow { version: version_id(n), encryptions, revision }
+}
+
+pub(crate) fn assignment(n: u8, scope: Scope) -> AssignmentRow {
+    AssignmentRow {
+        id: AssignmentId::from_bytes([n; 16]),
+        principal: "spiffe://example.org/ci".parse().expect("a principal"),
+        role: Role::User,
+        scope,
+        created: Timestamp(1_700_000_000),
+        intent: 7,
+        revision: 1,
+    }
+}
+
+pub(crate) fn instance() -> InstanceRow {
+    InstanceRow {
+        id: [200; 16],
+        created: Timestamp(1_700_000_000),
+        development: true,
+        token_label: "strongroom ☂".to_owned(),
+        token_serial: String::new(),
+        unwrap_template: false,
+        service_keys: ServiceKeys {
+            sealing: vec![0; 40].into(),
+            data: (0..=255).collect::<Vec<u8>>().into(),
+            canary: Vec::new().into(),
+        },
+        escrow: vec![
+            Escrow { recovery_key: [0; 32], blob: Vec::new() },
+            Escrow { recovery_key: [255; 32], blob: vec![9; 512] },
+        ],
+        log_public: vec![48; 44],
+        revision: 1,
+    }
+}
+
+pub(crate) fn head(scope: HeadScope, revision: u64, rows: &[(RowId, u64, Seal)]) -> HeadRow {
+    let mut digest = SetDigest::default();
+    for (id, revision, seal) in rows {
+        digest.insert(id, *revision, seal);
+    }
+    HeadRow { scope, revision, rows: rows.len() as u64, intent: 7, digest }
+}
+
+pub(crate) fn request(n: u8, principal: &str, expires: i64) -> RequestRecord {
+    RequestRecord {
+        principal: principal.to_owned(),
+        id: request_id(n),
+        digest: [n; 32],
+        resource: format!("vaults/v/keys/k{n}"),
+        expires: Timestamp(expires),
+    }
+}
+
+pub(crate) fn request_id(n: u8) -> RequestId {
+    format!("00000000-0000-4000-8000-0000000000{n:02x}").parse().expect("a UUID")
+}
+
+/// The most, longest and strangest tags that are allowed.
+pub(crate) fn odd_tags() -> Tags {
+    let strange = ["'; DROP TABLE keys; --", "\"\\\u{0}\n\u{7f}", "🗝️ключ鍵", "e\u{301}", "\u{202e}\u{feff}"];
+    let strange = strange.into_iter().map(|text| (text.to_owned(), text.to_owned()));
+    let long = (0..10).map(|n| (format!("{n}{}", "\u{10ffff}".repeat(255)), "é".repeat(256)));
+    Tags::new(strange.chain(long)).expect("allowed tags")
+}

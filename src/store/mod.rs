@@ -1,0 +1,228 @@
+//! The store: sealed rows, read one by one or by page, and changed by whole changes only.
+//!
+//! A store keeps what it is given and decides nothing. What it hands out is [`Sealed`]: nobody can use
+//! such a row before its seal has been checked and its revision found to be the newest (`service::seals`).
+//! A [`Change`] is applied whole or not at all, and is durable when [`Store::commit`] returns
+//! (`synchronous=FULL`). Every row carries its revision; a change of a row that somebody else changed
+//! meanwhile is refused with [`CommitError::Conflict`].
+//!
+//! One contract suite (`store::contract`) runs on every implementation.
+
+use async_trait::async_trait;
+use strongroom_hsm::Seal;
+
+use crate::model::{
+    AssignmentId, AssignmentRow, InstanceRow, KeyName, KeyObjectRow, RequestId, Row, RowId, Timestamp, UsageRow,
+    VaultName, VaultRow, VersionId, VersionRow,
+};
+
+#[cfg(test)]
+pub(crate) mod contract;
+pub mod head;
+pub mod sqlite;
+
+pub use head::{HeadRow, HeadScope};
+
+/// A row with its seal, not yet checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed<R> {
+    row: R,
+    seal: Seal,
+}
+
+impl<R: Row> Sealed<R> {
+    /// Joins a row and its seal.
+    #[must_use]
+    pub const fn new(row: R, seal: Seal) -> Self {
+        Self { row, seal }
+    }
+
+    /// The row as the database gives it: **unchecked**. For the store itself and for the checking of seals.
+    #[must_use]
+    pub const fn unchecked(&self) -> &R {
+        &self.row
+    }
+
+    /// The seal that came with it.
+    #[must_use]
+    pub const fn seal(&self) -> &Seal {
+        &self.seal
+    }
+
+    /// Gives both away, unchecked.
+    #[must_use]
+    pub fn into_unchecked(self) -> (R, Seal) {
+        (self.row, self.seal)
+    }
+}
+
+/// One write of a change. A row of revision 1 is inserted; any other replaces the row of the revision before.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// The service's own row.
+    Instance(Sealed<InstanceRow>),
+    /// A vault.
+    Vault(Sealed<VaultRow>),
+    /// A key.
+    Key(Sealed<KeyObjectRow>),
+    /// A version.
+    Version(Sealed<VersionRow>),
+    /// A usage counter.
+    Usage(Sealed<UsageRow>),
+    /// A role assignment.
+    Assignment(Sealed<AssignmentRow>),
+    /// Takes a role assignment away.
+    RemoveAssignment(AssignmentId),
+}
+
+/// A change that was asked for with a request id: what it was and what it made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestRecord {
+    /// Who asked.
+    pub principal: String,
+    /// The caller's id.
+    pub id: RequestId,
+    /// SHA-256 of the method and the request.
+    pub digest: [u8; 32],
+    /// The name of the resource it made or changed.
+    pub resource: String,
+    /// When the record may be forgotten.
+    pub expires: Timestamp,
+}
+
+/// Everything that one change writes: rows, the heads that cover them, and the caller's request id.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What kind of change, as a metric label.
+    pub name: &'static str,
+    /// The rows.
+    pub writes: Vec<Write>,
+    /// The new head of every scope whose rows are written: revision 1 is inserted, any other replaces
+    /// the one before. This is what makes two changes of a scope at once impossible.
+    pub heads: Vec<Sealed<HeadRow>>,
+    /// The request id, if the caller gave one.
+    pub request: Option<RequestRecord>,
+}
+
+/// Why the store gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database did not answer, or not in time. Nothing is known to be wrong with the data.
+    #[error("the store is not available")]
+    Unavailable(#[source] sqlx::Error),
+    /// A row holds what no release of this program wrote.
+    #[error("the store is inconsistent: {table}, column {column}")]
+    Inconsistent {
+        /// Which table.
+        table: &'static str,
+        /// Which column.
+        column: &'static str,
+    },
+    /// The schema is newer or older than this release understands.
+    #[error("the store has schema version {found}; this release reads {reads}")]
+    Schema {
+        /// What it has.
+        found: i64,
+        /// What can be read.
+        reads: &'static str,
+    },
+    /// The file cannot be opened.
+    #[error("the store {path} cannot be opened")]
+    Open {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+/// Why a change was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// A row or head was changed by somebody else meanwhile; read again and decide again.
+    #[error("somebody else changed the same rows meanwhile")]
+    Conflict,
+    /// A row of that name or id exists.
+    #[error("a row of that name exists")]
+    Exists,
+    /// The database failed. Whether the change was applied is **not known** unless `applied` says so.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Where rows are kept. Lists are in the order of their names and go on after `after`.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The service's own row; `None` in a store that was never initialised.
+    async fn instance(&self) -> Result<Option<Sealed<InstanceRow>>, StoreError>;
+    /// A vault, live or deleted.
+    async fn vault(&self, name: &VaultName) -> Result<Option<Sealed<VaultRow>>, StoreError>;
+    /// At most `limit` vaults by name; the deleted ones among them only where `deleted` is said.
+    async fn vaults(
+        &self,
+        after: Option<&VaultName>,
+        limit: u32,
+        deleted: bool,
+    ) -> Result<Vec<Sealed<VaultRow>>, StoreError>;
+    /// A key, live or deleted, by its name without regard to case.
+    async fn key(&self, vault: &VaultName, name: &KeyName) -> Result<Option<Sealed<KeyObjectRow>>, StoreError>;
+    /// At most `limit` keys by folded name; deleted ones only where `deleted` is said.
+    async fn keys(
+        &self,
+        vault: &VaultName,
+        after: Option<&KeyName>,
+        limit: u32,
+        deleted: bool,
+    ) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError>;
+    /// A version of any key of a vault.
+    async fn version(&self, vault: &VaultName, version: VersionId) -> Result<Option<Sealed<VersionRow>>, StoreError>;
+    /// At most `limit` versions, newest first, with ordinals below `before`.
+    async fn versions(
+        &self,
+        vault: &VaultName,
+        key: &KeyName,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Sealed<VersionRow>>, StoreError>;
+    /// Whether a version of that id exists in any vault: settles an open creation intent.
+    async fn version_exists(&self, version: VersionId) -> Result<bool, StoreError>;
+    /// A version's usage counter.
+    async fn usage(&self, version: VersionId) -> Result<Option<Sealed<UsageRow>>, StoreError>;
+    /// Every role assignment.
+    async fn assignments(&self) -> Result<Vec<Sealed<AssignmentRow>>, StoreError>;
+    /// The head of a scope.
+    async fn head(&self, scope: &HeadScope) -> Result<Option<Sealed<HeadRow>>, StoreError>;
+    /// Every head.
+    async fn heads(&self) -> Result<Vec<Sealed<HeadRow>>, StoreError>;
+    /// Every row of a scope, as its head counts them, with the head itself, read at one moment.
+    async fn scope(&self, scope: &HeadScope) -> Result<ScopeRows, StoreError>;
+    /// The record of a request id, unless it has expired.
+    async fn request(
+        &self,
+        principal: &str,
+        id: RequestId,
+        now: Timestamp,
+    ) -> Result<Option<RequestRecord>, StoreError>;
+    /// Applies a change, whole and durable, or not at all. Its rows may be listed in any order. Heads are
+    /// looked at first: who decided on old rows is told [`CommitError::Conflict`] and not
+    /// [`CommitError::Exists`]. A conflict too are a parent that is gone, an ordinal that is taken, an
+    /// assignment to be removed that is not there, and a request id that is remembered, also one that has
+    /// expired and was not forgotten yet ([`Self::forget_requests`]).
+    ///
+    /// A dropped future leaves the change applied or not, never half; which, the rows say.
+    async fn commit(&self, change: Change) -> Result<(), CommitError>;
+    /// Forgets request records that have expired; says how many.
+    async fn forget_requests(&self, now: Timestamp) -> Result<u64, StoreError>;
+    /// Closes the store; what follows fails.
+    async fn close(&self);
+}
+
+/// Every row of a scope at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct ScopeRows {
+    /// The head, unless the scope was never written.
+    pub head: Option<Sealed<HeadRow>>,
+    /// Each row's id, revision and seal.
+    pub rows: Vec<(RowId, u64, Seal)>,
+}

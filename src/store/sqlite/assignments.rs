@@ -1,0 +1,57 @@
+//! Role assignments.
+
+use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
+
+use super::{
+    columns::{Columns, integer},
+    commit::write_one,
+    error::{Failure, fault},
+};
+use crate::{
+    model::{AssignmentId, AssignmentRow, Role},
+    store::{Sealed, StoreError},
+};
+
+const TABLE: &str = "role_assignments";
+const ALL: &str = "SELECT * FROM role_assignments ORDER BY id";
+const INSERT: &str = "INSERT INTO role_assignments (id, revision, seal, principal, role, scope, created_at, \
+    intent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const UPDATE: &str = "UPDATE role_assignments SET revision = ?2, seal = ?3, principal = ?4, role = ?5, scope = ?6, \
+    created_at = ?7, intent = ?8 WHERE id = ?1 AND revision = ?2 - 1";
+const REMOVE: &str = "DELETE FROM role_assignments WHERE id = ?1";
+
+pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<Sealed<AssignmentRow>>, StoreError> {
+    sqlx::query(ALL).fetch_all(pool).await.map_err(fault)?.iter().map(decode).collect()
+}
+
+pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<AssignmentRow>) -> Result<(), Failure> {
+    let row = sealed.unchecked();
+    let query = sqlx::query(if row.revision == 1 { INSERT } else { UPDATE })
+        .bind(row.id.bytes().to_vec())
+        .bind(integer(row.revision, TABLE, "revision")?)
+        .bind(sealed.seal().to_vec())
+        .bind(row.principal.as_str().to_owned())
+        .bind(row.role.name())
+        .bind(row.scope.to_string())
+        .bind(row.created.0)
+        .bind(integer(row.intent, TABLE, "intent")?);
+    write_one(connection, query).await
+}
+
+/// Takes an assignment away; a missing one was taken away by somebody else.
+pub(super) async fn remove(connection: &mut SqliteConnection, id: AssignmentId) -> Result<(), Failure> {
+    write_one(connection, sqlx::query(REMOVE).bind(id.bytes().to_vec())).await
+}
+
+fn decode(row: &SqliteRow) -> Result<Sealed<AssignmentRow>, StoreError> {
+    let columns = Columns::of(TABLE, row);
+    columns.sealed(AssignmentRow {
+        id: columns.version("id")?,
+        principal: columns.parsed("principal")?,
+        role: Role::from_name(columns.text("role")?).ok_or_else(|| columns.wrong("role"))?,
+        scope: columns.parsed("scope")?,
+        created: columns.time("created_at")?,
+        intent: columns.number("intent")?,
+        revision: columns.revision()?,
+    })
+}

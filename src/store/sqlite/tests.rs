@@ -1,0 +1,331 @@
+//! What is SQLite's own; the rest is in the contract.
+
+use std::{os::unix::fs::PermissionsExt as _, path::Path};
+
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions,
+};
+
+use super::*;
+use crate::{
+    model::Scope,
+    store::{
+        Write,
+        contract::{contract_tests, fixtures::*},
+    },
+};
+
+contract_tests!(SqliteStore::temporary);
+
+fn file(folder: &tempfile::TempDir) -> std::path::PathBuf {
+    folder.path().join("store.db")
+}
+
+/// A connection of somebody else to the same file.
+async fn stranger(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).foreign_keys(false).connect().await.expect("opens")
+}
+
+async fn run(connection: &mut SqliteConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.expect("runs");
+}
+
+/// One row of each kind.
+fn one_of_each() -> Change {
+    let scope = Scope::Vault(vault_name("dev"));
+    Change {
+        heads: vec![sealed(head(HeadScope::Service, 1, &[])), sealed(head(HeadScope::Vault([1; 16]), 1, &[]))],
+        request: Some(request(1, "spiffe://example.org/ci", 100)),
+        ..change([
+            Write::Instance(sealed(instance())),
+            Write::Vault(sealed(vault(1, "dev"))),
+            Write::Key(sealed(key(2, "dev", "Root"))),
+            Write::Version(sealed(version(2, "dev", "Root", 1))),
+            Write::Usage(sealed(usage(2, 1, 1))),
+            Write::Assignment(sealed(assignment(3, scope))),
+        ])
+    }
+}
+
+/// Everything that can be read, or the first error.
+async fn read_all(store: &SqliteStore) -> Result<usize, StoreError> {
+    let (dev, root) = (vault_name("dev"), key_name("root"));
+    let mut found = usize::from(store.instance().await?.is_some());
+    found += usize::from(store.vault(&dev).await?.is_some());
+    found += store.vaults(None, 9, true).await?.len();
+    found += usize::from(store.key(&dev, &root).await?.is_some());
+    found += store.keys(&dev, None, 9, true).await?.len();
+    found += usize::from(store.version(&dev, version_id(2)).await?.is_some());
+    found += store.versions(&dev, &root, None, 9).await?.len();
+    found += usize::from(store.usage(version_id(2)).await?.is_some());
+    found += store.assignments().await?.len();
+    found += store.heads().await?.len();
+    found += store.scope(&HeadScope::Service).await?.rows.len();
+    found += store.scope(&HeadScope::Vault([1; 16])).await?.rows.len();
+    found += usize::from(store.request("spiffe://example.org/ci", request_id(1), Timestamp(1)).await?.is_some());
+    Ok(found)
+}
+
+const FOUND: usize = 18;
+
+#[tokio::test]
+async fn sqlite_is_new_enough_and_set_up_to_be_durable() {
+    let (_folder, store) = SqliteStore::temporary().await;
+    // Before 3.51.3 resetting the WAL could corrupt the file.
+    let version: String =
+        sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&store.pools.writer).await.expect("read");
+    let parts: Vec<u32> = version.split('.').map(|part| part.parse().expect("a number")).collect();
+    assert!(parts >= vec![3, 51, 3], "{version}");
+    for (pragma, wanted) in [
+        ("PRAGMA journal_mode", "wal"),
+        ("PRAGMA synchronous", "2"),
+        ("PRAGMA foreign_keys", "1"),
+        ("PRAGMA trusted_schema", "0"),
+        ("PRAGMA secure_delete", "1"),
+    ] {
+        let row = sqlx::query(pragma).fetch_one(&store.pools.writer).await.expect("read");
+        let found: String = row.try_get(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string());
+        assert_eq!(found, wanted, "{pragma}");
+    }
+}
+
+#[tokio::test]
+async fn the_file_and_its_journal_are_the_owners_alone() {
+    let (folder, store) = SqliteStore::temporary().await;
+    store.commit(one_of_each()).await.expect("committed");
+    read_all(&store).await.expect("read");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let mode = entry.metadata().expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{:?}", entry.file_name());
+        names.push(entry.file_name().into_string().expect("a name"));
+    }
+    names.sort();
+    assert_eq!(names, ["store.db", "store.db-shm", "store.db-wal"]);
+}
+
+#[tokio::test]
+async fn reopening_keeps_everything() {
+    let (folder, store) = SqliteStore::temporary().await;
+    store.commit(one_of_each()).await.expect("committed");
+    assert_eq!(read_all(&store).await.expect("read"), FOUND);
+    store.close().await;
+    let store = SqliteStore::open(&file(&folder)).await.expect("opens again");
+    assert_eq!(read_all(&store).await.expect("read"), FOUND);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_is_committed_is_in_the_file_without_closing() {
+    let (folder, store) = SqliteStore::temporary().await;
+    store.commit(one_of_each()).await.expect("committed");
+    let other = SqliteStore::open(&file(&folder)).await.expect("opens beside it");
+    assert_eq!(read_all(&other).await.expect("read"), FOUND);
+}
+
+#[tokio::test]
+async fn two_stores_on_one_file_wait_for_each_other() {
+    let (folder, first) = SqliteStore::temporary().await;
+    let second = SqliteStore::open(&file(&folder)).await.expect("opens beside it");
+    let write = |store: SqliteStore, from: u8| async move {
+        for n in from..from + 20 {
+            let change = change([Write::Assignment(sealed(assignment(n, Scope::Service)))]);
+            store.commit(change).await.expect("committed");
+        }
+    };
+    tokio::join!(write(first.clone(), 0), write(second, 100));
+    assert_eq!(first.assignments().await.expect("read").len(), 40);
+}
+
+#[tokio::test]
+async fn a_file_held_by_somebody_else_is_unavailable_and_then_works() {
+    let (folder, store) = SqliteStore::temporary().await;
+    let mut stranger = stranger(&file(&folder)).await;
+    run(&mut stranger, "BEGIN IMMEDIATE").await;
+    let result = store.commit(one_of_each()).await;
+    assert!(matches!(result, Err(CommitError::Store(StoreError::Unavailable(_)))), "{result:?}");
+    assert_eq!(read_all(&store).await.expect("readers do not wait"), 0);
+    run(&mut stranger, "ROLLBACK").await;
+    store.commit(one_of_each()).await.expect("committed");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_and_left_alone() {
+    let (folder, store) = SqliteStore::temporary().await;
+    store.close().await;
+    let mut stranger = stranger(&file(&folder)).await;
+    run(&mut stranger, "PRAGMA user_version = 2").await;
+    let result = SqliteStore::open(&file(&folder)).await;
+    assert!(matches!(result, Err(StoreError::Schema { found: 2, .. })), "{result:?}");
+    // A migration that this release does not know, whatever the version says.
+    let unknown = "INSERT INTO _sqlx_migrations VALUES (9, 'later', CURRENT_TIMESTAMP, TRUE, x'00', 0)";
+    run(&mut stranger, "PRAGMA user_version = 1").await;
+    run(&mut stranger, unknown).await;
+    let result = SqliteStore::open(&file(&folder)).await;
+    assert!(matches!(result, Err(StoreError::Schema { found: 9, .. })), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_file_of_another_program_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = file(&folder);
+    std::fs::write(&path, b"").expect("a file");
+    let mut stranger = stranger(&path).await;
+    run(&mut stranger, "CREATE TABLE recipes (name TEXT)").await;
+    let result = SqliteStore::open(&path).await;
+    assert!(matches!(result, Err(StoreError::Schema { found: 0, .. })), "{result:?}");
+    let tables: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut stranger).await.expect("read");
+    assert_eq!(tables, 1);
+}
+
+#[tokio::test]
+async fn what_is_no_database_or_no_file_cannot_be_opened() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = file(&folder);
+    std::fs::write(&path, "no database, but long enough to look like one. ".repeat(200)).expect("a file");
+    for path in [path, folder.path().to_owned(), folder.path().join("missing/store.db")] {
+        let result = SqliteStore::open(&path).await;
+        assert!(matches!(result, Err(StoreError::Open { .. })), "{result:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_file_is_read_and_not_written() {
+    let (folder, store) = SqliteStore::temporary().await;
+    store.commit(one_of_each()).await.expect("committed");
+    store.close().await;
+    // Tests may run as root, whom no mode stops: the connection is opened as SQLite would open it.
+    let pools = open::open(&file(&folder), open::Access::Read).await.expect("opens");
+    let store = SqliteStore { pools: Arc::new(pools) };
+    let change = || change([Write::Vault(sealed(vault(9, "prod")))]);
+    for _ in 0..6 {
+        let result = store.commit(change()).await;
+        assert!(matches!(result, Err(CommitError::Store(StoreError::Unavailable(_)))), "{result:?}");
+        assert_eq!(read_all(&store).await.expect("read"), FOUND);
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_applies_nothing_and_the_store_works_again_with_room() {
+    let (_folder, store) = SqliteStore::temporary().await;
+    store.commit(one_of_each()).await.expect("committed");
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.pools.writer).await.expect("read");
+    let limit = AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages + 3));
+    sqlx::query(limit).execute(&store.pools.writer).await.expect("set");
+    let change = || {
+        let versions = (10..60).map(|n| Write::Version(sealed(version(n, "dev", "Root", u64::from(n)))));
+        change(versions)
+    };
+    let result = store.commit(change()).await;
+    assert!(matches!(result, Err(CommitError::Store(StoreError::Unavailable(_)))), "{result:?}");
+    assert_eq!(read_all(&store).await.expect("read"), FOUND);
+    // SQLite has rolled back by itself. The connection that missed it is replaced, and its limit with it.
+    store.commit(change()).await.expect("committed");
+}
+
+#[tokio::test]
+async fn no_damaged_page_panics() {
+    let (folder, store) = SqliteStore::temporary().await;
+    store.commit(one_of_each()).await.expect("committed");
+    store.close().await;
+    let clean = std::fs::read(file(&folder)).expect("bytes");
+    for page in 1..clean.len() / 4096 {
+        let mut bytes = clean.clone();
+        bytes[page * 4096..page * 4096 + 200].fill(0xa5);
+        std::fs::write(file(&folder), &bytes).expect("written");
+        if let Ok(store) = SqliteStore::open(&file(&folder)).await {
+            let _ = read_all(&store).await;
+            let _ = store.commit(change([Write::Vault(sealed(vault(9, "prod")))])).await;
+            store.close().await;
+        }
+    }
+}
+
+/// Takes away what keeps wrong values out: types, NOT NULL and CHECK.
+async fn without_rules(path: &Path) -> SqliteConnection {
+    let mut stranger = stranger(path).await;
+    let sql = "PRAGMA writable_schema = ON; \
+        UPDATE sqlite_schema SET sql = replace(replace(replace(sql, ') STRICT, WITHOUT', ') WITHOUT'), ') STRICT', ')'), \
+        'NOT NULL', '') WHERE type = 'table' AND name <> '_sqlx_migrations'; PRAGMA writable_schema = RESET";
+    run(&mut stranger, sql).await;
+    stranger.close().await.expect("closed");
+    let mut stranger = self::stranger(path).await;
+    run(&mut stranger, "PRAGMA ignore_check_constraints = ON").await;
+    stranger
+}
+
+#[tokio::test]
+async fn no_column_content_is_believed_or_panics() {
+    let (folder, store) = SqliteStore::temporary().await;
+    store.commit(one_of_each()).await.expect("committed");
+    store.close().await;
+    let mut stranger = without_rules(&file(&folder)).await;
+    let store = SqliteStore::open(&file(&folder)).await.expect("opens");
+    assert_eq!(read_all(&store).await.expect("read"), FOUND);
+    let sql = "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c \
+        WHERE t.type = 'table' AND t.name <> '_sqlx_migrations' AND c.name NOT IN ('singleton')";
+    let columns: Vec<(String, String)> = sqlx::query_as(sql).fetch_all(&mut stranger).await.expect("read");
+    assert!(columns.len() > 60);
+    // Not one of these is what a column of ours holds, but for those said below.
+    let strange =
+        ["NULL", "-1", "70000", "1.5", "''", "'\u{e9}!'", "CAST(x'ff' AS TEXT)", "x''", "x'00'", "zeroblob(99)"];
+    let mut believed = Vec::new();
+    run(&mut stranger, "PRAGMA synchronous = OFF").await;
+    for (table, column) in columns {
+        run(&mut stranger, &format!("CREATE TEMP TABLE clean AS SELECT * FROM {table}")).await;
+        for value in strange {
+            let update = AssertSqlSafe(format!("UPDATE OR IGNORE {table} SET {column} = {value}"));
+            let done = sqlx::raw_sql(update).execute(&mut stranger).await.expect("runs");
+            // Nothing is written into a primary key that stays NOT NULL whatever the schema says.
+            if done.rows_affected() == 0 {
+                continue;
+            }
+            let result = read_all(&store).await;
+            let told = matches!(result, Err(StoreError::Inconsistent { .. })) || matches!(result, Ok(n) if n < FOUND);
+            if !told && !is_free(&column, value) {
+                believed.push(format!("{table}.{column} = {value}: {result:?}"));
+            }
+            let restore = format!("BEGIN; DELETE FROM {table}; INSERT INTO {table} SELECT * FROM clean; COMMIT");
+            run(&mut stranger, &restore).await;
+        }
+        run(&mut stranger, "DROP TABLE clean").await;
+    }
+    assert_eq!(read_all(&store).await.expect("read"), FOUND);
+    assert!(believed.is_empty(), "{believed:#?}");
+}
+
+/// Columns that hold any time, any bytes, any text or any number, and for which only the seal can tell.
+fn is_free(column: &str, value: &str) -> bool {
+    let time = matches!(column, "created_at" | "updated_at" | "expires_at" | "not_before" | "deleted_at" | "purge_at");
+    let optional = matches!(column, "not_before" | "expires_at" | "deleted_at" | "purge_at");
+    let number = matches!(column, "encryptions" | "ordinal" | "intent" | "row_count" | "retention_days" | "revision");
+    let bytes = matches!(
+        column,
+        "sealing_key" | "data_key" | "canary" | "log_public" | "check_value" | "public_key" | "blob" | "escrow"
+    );
+    let text = matches!(column, "token_label" | "token_serial" | "resource");
+    match value {
+        "NULL" => optional,
+        // A column of texts keeps a number as its digits.
+        "-1" => time || text,
+        "70000" => time || number || text,
+        "1.5" => text,
+        "''" | "x''" => bytes || text,
+        _ => bytes || text,
+    }
+}
+
+#[tokio::test]
+async fn lookups_and_pages_use_an_index() {
+    let (_folder, store) = SqliteStore::temporary().await;
+    for sql in keys::STATEMENTS.iter().chain(&versions::STATEMENTS).chain(&usage::STATEMENTS).chain(&scopes::STATEMENTS)
+    {
+        let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
+        for row in plan.fetch_all(&store.pools.writer).await.expect("a plan") {
+            let step: String = row.get("detail");
+            assert!(!step.starts_with("SCAN") && !step.contains("TEMP B-TREE"), "{sql}: {step}");
+        }
+    }
+}

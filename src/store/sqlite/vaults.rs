@@ -1,0 +1,89 @@
+//! Vaults.
+
+use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
+
+use super::{
+    columns::{Columns, integer, state_times},
+    commit::write_one,
+    error::{Failure, fault},
+};
+use crate::{
+    model::{Tags, VaultName, VaultRow},
+    store::{Sealed, StoreError},
+};
+
+const TABLE: &str = "vaults";
+const BY_NAME: &str = "SELECT * FROM vaults WHERE name = ?1";
+const ID_BY_NAME: &str = "SELECT id FROM vaults WHERE name = ?1";
+const PAGE: &str = "SELECT * FROM vaults WHERE name > ?1 AND (?2 OR deleted_at IS NULL) ORDER BY name LIMIT ?3";
+const INSERT: &str = "INSERT INTO vaults (id, revision, seal, name, retention_days, purge_protection, deleted_at, \
+    purge_at, created_at, updated_at, intent, tags) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+const UPDATE: &str = "UPDATE vaults SET revision = ?2, seal = ?3, name = ?4, retention_days = ?5, \
+    purge_protection = ?6, deleted_at = ?7, purge_at = ?8, created_at = ?9, updated_at = ?10, intent = ?11, tags = ?12 \
+    WHERE id = ?1 AND revision = ?2 - 1";
+
+pub(super) async fn by_name(pool: &SqlitePool, name: &VaultName) -> Result<Option<Sealed<VaultRow>>, StoreError> {
+    let row = sqlx::query(BY_NAME).bind(name.as_str().to_owned()).fetch_optional(pool).await.map_err(fault)?;
+    row.as_ref().map(decode).transpose()
+}
+
+pub(super) async fn page(
+    pool: &SqlitePool,
+    after: Option<&VaultName>,
+    limit: u32,
+    deleted: bool,
+) -> Result<Vec<Sealed<VaultRow>>, StoreError> {
+    // No name is empty, so every name comes after the empty one.
+    let after = after.map_or("", VaultName::as_str).to_owned();
+    let rows = sqlx::query(PAGE).bind(after).bind(deleted).bind(i64::from(limit)).fetch_all(pool).await;
+    rows.map_err(fault)?.iter().map(decode).collect()
+}
+
+/// The id of the vault of that name, in the transaction that is going to write something into it.
+pub(super) async fn id_of(connection: &mut SqliteConnection, name: &VaultName) -> Result<[u8; 16], Failure> {
+    let row = sqlx::query(ID_BY_NAME).bind(name.as_str().to_owned()).fetch_optional(connection).await?;
+    // Whoever writes into a vault has read it: one that is not there was purged meanwhile.
+    let row = row.ok_or(Failure::CONFLICT)?;
+    Ok(Columns::of(TABLE, &row).array("id")?)
+}
+
+pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<VaultRow>) -> Result<(), Failure> {
+    let row = sealed.unchecked();
+    let (deleted_at, purge_at) = state_times(row.state);
+    let query = sqlx::query(if row.revision == 1 { INSERT } else { UPDATE })
+        .bind(row.id.to_vec())
+        .bind(integer(row.revision, TABLE, "revision")?)
+        .bind(sealed.seal().to_vec())
+        .bind(row.name.as_str().to_owned())
+        .bind(i64::from(row.retention_days))
+        .bind(row.purge_protection)
+        .bind(deleted_at)
+        .bind(purge_at)
+        .bind(row.created.0)
+        .bind(row.updated.0)
+        .bind(integer(row.intent, TABLE, "intent")?)
+        .bind(row.tags.to_json());
+    write_one(connection, query).await
+}
+
+fn decode(row: &SqliteRow) -> Result<Sealed<VaultRow>, StoreError> {
+    let columns = Columns::of(TABLE, row);
+    columns.sealed(VaultRow {
+        id: columns.array("id")?,
+        name: columns.parsed("name")?,
+        tags: tags(&columns)?,
+        retention_days: columns.small("retention_days")?,
+        purge_protection: columns.flag("purge_protection")?,
+        state: columns.state()?,
+        created: columns.time("created_at")?,
+        updated: columns.time("updated_at")?,
+        intent: columns.number("intent")?,
+        revision: columns.revision()?,
+    })
+}
+
+/// `tags`, in the one spelling that is sealed.
+pub(super) fn tags(columns: &Columns<'_>) -> Result<Tags, StoreError> {
+    let json = columns.text("tags")?;
+    Tags::from_json(json).filter(|tags| tags.to_json() == json).ok_or_else(|| columns.wrong("tags"))
+}
