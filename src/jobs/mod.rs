@@ -1,0 +1,113 @@
+//! Loops on a schedule. They decide nothing: each calls something else, again and again, until told to
+//! stop. A failure is logged and the loop goes on; a job that is late skips what it missed.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use strongroom_hsm::algorithms::Lane;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    observe::{
+        metrics::{READY, UPKEEP_EVERY},
+        readiness::{self, Board, Readiness},
+    },
+    service::Service,
+};
+
+/// How often refusals are written out and old request ids forgotten.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
+/// How often readiness is judged.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// The jobs of a service; they end with `stop`.
+pub struct Jobs {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Jobs {
+    /// No jobs yet.
+    #[must_use]
+    pub fn new(stop: CancellationToken) -> Self {
+        Self { tasks: TaskTracker::new(), stop }
+    }
+
+    /// Calls `run` at once and then every so often.
+    fn every<F: Future<Output = ()> + Send>(&self, period: Duration, mut run: impl FnMut() -> F + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = ticks.tick() => run().await,
+                }
+            }
+        });
+    }
+
+    /// Writes out counted refusals and forgets old request ids.
+    pub fn tidy(&self, service: &Arc<Service>) {
+        let service = Arc::clone(service);
+        self.every(TIDY_EVERY, move || {
+            let service = Arc::clone(&service);
+            async move {
+                if let Err(error) = service.tidy().await {
+                    tracing::error!(error = %error, "refusals or old request ids could not be tidied up");
+                }
+            }
+        });
+    }
+
+    /// Judges readiness, puts it on the board and tells `changed` of it.
+    pub fn watch<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        service: &Arc<Service>,
+        board: &Board,
+        canary_age_max: impl Fn(Lane) -> Duration + Send + Sync + 'static,
+        changed: impl Fn(bool) -> F + Send + Sync + 'static,
+    ) {
+        let (service, board) = (Arc::clone(service), board.clone());
+        let shared = Arc::new((canary_age_max, changed));
+        self.every(WATCH_EVERY, move || {
+            let (service, board, shared) = (Arc::clone(&service), board.clone(), Arc::clone(&shared));
+            async move {
+                let readiness = readiness::judge(&service, &shared.0).await;
+                note(&board, &readiness);
+                (shared.1)(readiness.ready).await;
+                board.put(readiness);
+            }
+        });
+    }
+
+    /// Folds what histograms have collected.
+    pub fn upkeep(&self, metrics: metrics_exporter_prometheus::PrometheusHandle) {
+        self.every(UPKEEP_EVERY, move || {
+            metrics.run_upkeep();
+            async {}
+        });
+    }
+
+    /// Waits for the jobs to end, after `stop`.
+    pub async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Logs a change of readiness, once.
+fn note(board: &Board, readiness: &Readiness) {
+    metrics::gauge!(READY).set(if readiness.ready { 1.0 } else { 0.0 });
+    let before = board.newest().map(|before| before.ready);
+    match (before, readiness.ready) {
+        (Some(true), true) | (Some(false), false) => {}
+        (_, true) => tracing::info!("ready"),
+        (_, false) => {
+            let lanes: Vec<&str> = readiness.lanes.iter().filter(|lane| !lane.ready).map(|lane| lane.lane).collect();
+            let trouble: Vec<&str> = readiness.lanes.iter().filter_map(|lane| lane.trouble.as_deref()).collect();
+            tracing::error!(?lanes, ?trouble, log_and_store = readiness.log_and_store, "not ready");
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! Checked rows. Nothing in the service reads the store past this: a row comes out only when its seal is
+//! right and it is the newest of its id, and one that should be there and is not is an error, not an
+//! absence.
+//!
+//! Names decide ids (`vault_id`, `key_id`), so the absence of a row is found by its name.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use quick_cache::sync::Cache;
+use sha2::{Digest as _, Sha256};
+use strongroom_hsm::{KeyRow, Pool, Seal, protocol::Moment};
+
+use super::{
+    KeyRef, Page,
+    error::{Problem, ServiceError},
+    scopes::{ScopeCell, Scopes, hex},
+    usage::UsageCell,
+};
+use crate::{
+    access::Target,
+    model::{
+        AssignmentRow, InstanceRow, KeyName, KeyObjectRow, Row, RowId, RowKind, Scope, UsageRow, VaultName, VaultRow,
+        VersionId, VersionRow,
+    },
+    store::{HeadScope, Sealed, Store, StoreError},
+};
+
+/// A checked row, the seal it was checked by, and how to ask whether it is still the newest.
+#[derive(Debug)]
+pub struct Checked<R> {
+    /// The row.
+    pub row: Arc<R>,
+    /// Its seal.
+    pub seal: Seal,
+    scope: Arc<ScopeCell>,
+    /// The scope's revision at which the row was last known to be the newest.
+    seen: AtomicU64,
+}
+
+impl<R: Row> Checked<R> {
+    fn new(row: R, seal: Seal, scope: Arc<ScopeCell>, seen: u64) -> Self {
+        Self { row: Arc::new(row), seal, scope, seen: AtomicU64::new(seen) }
+    }
+
+    /// Whether the row is still the newest of its id.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let revision = self.scope.revision();
+        if self.seen.load(Ordering::Acquire) == revision {
+            return true;
+        }
+        if !self.scope.is_newest(&self.row.row_id(), &self.seal) {
+            return false;
+        }
+        // Taken before the look, so a change meanwhile only costs another look.
+        self.seen.store(revision, Ordering::Release);
+        true
+    }
+
+    /// Whether the row is still the newest, or at least the newest is not deleted.
+    fn is_current_or_in_use(&self) -> bool {
+        self.is_current() || self.scope.is_in_use(&self.row.row_id())
+    }
+}
+
+/// A version with the key and vault it belongs to: what operations are done with.
+#[derive(Debug)]
+pub struct VersionEntry {
+    /// The vault.
+    pub vault: Arc<Checked<VaultRow>>,
+    /// The key.
+    pub key: Arc<Checked<KeyObjectRow>>,
+    /// The version.
+    pub version: Checked<VersionRow>,
+    /// The version as the HSM's workers read it.
+    pub hsm: Arc<KeyRow>,
+    /// The AES-GCM encryptions that may still be made before more are reserved.
+    pub usage: UsageCell,
+}
+
+impl Target for VersionEntry {
+    fn scope(&self) -> Scope {
+        Scope::Vault(self.vault.row.name.clone())
+    }
+
+    /// The version must be unchanged. A vault or key that changed meanwhile (a tag, a newer version) but is
+    /// in use is no reason to refuse what was admitted.
+    fn still_stands(&self) -> bool {
+        self.version.is_current() && self.key.is_current_or_in_use() && self.vault.is_current_or_in_use()
+    }
+}
+
+impl VersionEntry {
+    /// Whether vault, key and version are the newest rows of their ids.
+    fn is_current(&self) -> bool {
+        self.vault.is_current() && self.key.is_current() && self.version.is_current()
+    }
+}
+
+/// The id of a vault: what its name decides.
+#[must_use]
+pub fn vault_id(name: &VaultName) -> [u8; 16] {
+    derived_id("strongroom.vault", &[], name.as_str())
+}
+
+/// The id of a key: what its vault and folded name decide.
+#[must_use]
+pub fn key_id(vault: [u8; 16], name: &KeyName) -> [u8; 16] {
+    derived_id("strongroom.key", &vault, &name.folded())
+}
+
+fn derived_id(domain: &str, parent: &[u8], name: &str) -> [u8; 16] {
+    let digest =
+        Sha256::new().chain_update(domain).chain_update([0]).chain_update(parent).chain_update(name).finalize();
+    digest[..16].try_into().expect("a digest has 32 bytes")
+}
+
+type VersionCacheKey = (VaultName, String, Option<VersionId>);
+
+/// Checked reads, with a bounded cache of versions.
+pub struct Catalog {
+    store: Arc<dyn Store>,
+    pool: Pool,
+    /// Who knows which row is the newest.
+    pub scopes: Arc<Scopes>,
+    versions: Cache<VersionCacheKey, Arc<VersionEntry>>,
+    vaults: Cache<VaultName, Arc<Checked<VaultRow>>>,
+}
+
+impl Catalog {
+    /// An empty cache over a store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, pool: Pool, scopes: Arc<Scopes>, cached_versions_max: usize) -> Self {
+        Self { store, pool, scopes, versions: Cache::new(cached_versions_max), vaults: Cache::new(10_000) }
+    }
+
+    /// The instance's row.
+    ///
+    /// # Errors
+    /// [`Problem::Tampered`] when its row is not the newest or is missing.
+    pub async fn instance(&self, deadline: Moment) -> Result<InstanceRow, ServiceError> {
+        Ok(self.sealed_instance(deadline).await?.0)
+    }
+
+    /// The instance's row with its seal.
+    ///
+    /// # Errors
+    /// As [`Self::instance`].
+    pub async fn sealed_instance(&self, deadline: Moment) -> Result<(InstanceRow, Seal), ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Service, deadline).await?;
+        let found =
+            self.many(&scope, deadline, || async { Ok(self.store.instance().await?.into_iter().collect()) }).await?;
+        let found = found.into_iter().next();
+        let found = found.ok_or_else(|| tampered("the instance's row".to_owned(), "it is missing from the store"))?;
+        Ok((InstanceRow::clone(&found.row), found.seal))
+    }
+
+    /// A vault, live or deleted.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`]; [`Problem::Tampered`] when its row is not the newest or is missing.
+    pub async fn vault(&self, name: &VaultName, deadline: Moment) -> Result<Arc<Checked<VaultRow>>, ServiceError> {
+        if let Some(vault) = self.vaults.get(name).filter(|vault| vault.is_current()) {
+            return Ok(vault);
+        }
+        let scope = self.scopes.cell(HeadScope::Service, deadline).await?;
+        let id = RowId { kind: RowKind::Vault, id: vault_id(name) };
+        let resource = || format!("vaults/{name}");
+        let found = self.one(&scope, &id, deadline, || self.store.vault(name)).await?;
+        let vault = Arc::new(found.ok_or_else(|| not_found(resource()))?);
+        if vault.row.name != *name {
+            return Err(tampered(resource(), "another vault's row stands in its place"));
+        }
+        self.vaults.insert(name.clone(), Arc::clone(&vault));
+        Ok(vault)
+    }
+
+    /// A vault that is in use.
+    ///
+    /// # Errors
+    /// As [`Self::vault`]; a deleted vault is not found.
+    pub async fn live_vault(&self, name: &VaultName, deadline: Moment) -> Result<Arc<Checked<VaultRow>>, ServiceError> {
+        let vault = self.vault(name, deadline).await?;
+        if vault.row.state.is_active() { Ok(vault) } else { Err(not_found(format!("vaults/{name}"))) }
+    }
+
+    /// At most `page.size + 1` vaults.
+    ///
+    /// # Errors
+    /// When the store does not answer or a row is not the newest.
+    pub async fn vaults(
+        &self,
+        page: &Page<VaultName>,
+        deadline: Moment,
+    ) -> Result<Vec<Checked<VaultRow>>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Service, deadline).await?;
+        let read = || self.store.vaults(page.after.as_ref(), page.size + 1, page.deleted);
+        self.many(&scope, deadline, read).await
+    }
+
+    /// A key of a vault, live or deleted.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`]; [`Problem::Tampered`] when its row is not the newest or is missing.
+    pub async fn key(
+        &self,
+        vault: &VaultRow,
+        name: &KeyName,
+        deadline: Moment,
+    ) -> Result<Arc<Checked<KeyObjectRow>>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        let id = RowId { kind: RowKind::Key, id: key_id(vault.id, name) };
+        let resource = || format!("vaults/{}/keys/{name}", vault.name);
+        let found = self.one(&scope, &id, deadline, || self.store.key(&vault.name, name)).await?;
+        let key = found.ok_or_else(|| not_found(resource()))?;
+        if key.row.name != *name || key.row.vault != vault.name {
+            return Err(tampered(resource(), "another key's row stands in its place"));
+        }
+        Ok(Arc::new(key))
+    }
+
+    /// At most `page.size + 1` keys of a vault.
+    ///
+    /// # Errors
+    /// When the store does not answer or a row is not the newest.
+    pub async fn keys(
+        &self,
+        vault: &VaultRow,
+        page: &Page<KeyName>,
+        deadline: Moment,
+    ) -> Result<Vec<Checked<KeyObjectRow>>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        let read = || self.store.keys(&vault.name, page.after.as_ref(), page.size + 1, page.deleted);
+        self.many(&scope, deadline, read).await
+    }
+
+    /// A version of a key, whatever the state of either.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`]; [`Problem::Tampered`] when its row is not the newest or is missing.
+    pub async fn version(
+        &self,
+        vault: &VaultRow,
+        key: &KeyObjectRow,
+        version: VersionId,
+        deadline: Moment,
+    ) -> Result<Checked<VersionRow>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        let id = RowId { kind: RowKind::Version, id: version.bytes() };
+        let resource = || format!("vaults/{}/keys/{}/versions/{version}", vault.name, key.name);
+        let found = self.one(&scope, &id, deadline, || self.store.version(&vault.name, version)).await;
+        let row = found?.ok_or_else(|| not_found(resource()))?;
+        if row.row.key != key.name && version != key.current {
+            // It is there, under another key: for this one it does not exist.
+            return Err(not_found(resource()));
+        }
+        if row.row.key != key.name || row.row.vault != vault.name || row.row.version != version {
+            return Err(tampered(resource(), "another version's row stands in its place"));
+        }
+        Ok(row)
+    }
+
+    /// At most `page.size + 1` versions of a key, newest first.
+    ///
+    /// # Errors
+    /// When the store does not answer or a row is not the newest.
+    pub async fn versions(
+        &self,
+        vault: &VaultRow,
+        key: &KeyObjectRow,
+        page: &Page<u64>,
+        deadline: Moment,
+    ) -> Result<Vec<Checked<VersionRow>>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        let read = || self.store.versions(&vault.name, &key.name, page.after, page.size + 1);
+        self.many(&scope, deadline, read).await
+    }
+
+    /// A version's usage counter; `None` when it has none yet.
+    ///
+    /// # Errors
+    /// [`Problem::Tampered`] when the row is not the newest or is missing.
+    pub async fn usage(
+        &self,
+        vault: &VaultRow,
+        version: VersionId,
+        deadline: Moment,
+    ) -> Result<Option<Checked<UsageRow>>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        let id = RowId { kind: RowKind::Usage, id: version.bytes() };
+        self.one(&scope, &id, deadline, || self.store.usage(version)).await
+    }
+
+    /// Every role assignment.
+    ///
+    /// # Errors
+    /// When the store does not answer, or a row is not the newest or is missing.
+    pub async fn assignments(&self, deadline: Moment) -> Result<Vec<Checked<AssignmentRow>>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Service, deadline).await?;
+        loop {
+            let seen = scope.revision();
+            let found = self.many(&scope, deadline, || self.store.assignments()).await?;
+            if found.len() == scope.count(RowKind::Assignment) {
+                return Ok(found);
+            }
+            if scope.settled_at(seen, deadline).await? {
+                return Err(tampered("the role assignments".to_owned(), "a row is missing from the store"));
+            }
+        }
+    }
+
+    /// The version an operation names, with its live key and live vault; from memory where possible.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`] also when the key or vault is deleted.
+    pub async fn entry(&self, name: &KeyRef, deadline: Moment) -> Result<Arc<VersionEntry>, ServiceError> {
+        let cache_key = (name.vault.clone(), name.key.folded(), name.version);
+        if let Some(entry) = self.versions.get(&cache_key).filter(|entry| entry.is_current()) {
+            return Ok(entry);
+        }
+        let vault = self.live_vault(&name.vault, deadline).await?;
+        let key = self.key(&vault.row, &name.key, deadline).await?;
+        if !key.row.state.is_active() {
+            return Err(not_found(format!("vaults/{}/keys/{}", name.vault, name.key)));
+        }
+        let version = name.version.unwrap_or(key.row.current);
+        if name.version.is_none() {
+            // One entry for a version, however it was named: its usage is counted once.
+            let exact = KeyRef { version: Some(version), ..name.clone() };
+            let entry = Box::pin(self.entry(&exact, deadline)).await?;
+            self.versions.insert(cache_key, Arc::clone(&entry));
+            return Ok(entry);
+        }
+        let version = self.version(&vault.row, &key.row, version, deadline).await?;
+        let hsm = Arc::new(KeyRow::new(version.row.statement(), version.seal));
+        let usage = self.versions.get(&cache_key).map(|old| old.usage.clone()).unwrap_or_default();
+        let entry = Arc::new(VersionEntry { vault, key, version, hsm, usage });
+        self.versions.insert(cache_key, Arc::clone(&entry));
+        Ok(entry)
+    }
+
+    /// One row by its id, read again while the scope changes under the reading.
+    async fn one<R: Row, F>(
+        &self,
+        scope: &Arc<ScopeCell>,
+        id: &RowId,
+        deadline: Moment,
+        read: impl Fn() -> F + Send + Sync,
+    ) -> Result<Option<Checked<R>>, ServiceError>
+    where
+        F: Future<Output = Result<Option<Sealed<R>>, StoreError>> + Send,
+    {
+        loop {
+            let seen = scope.revision();
+            let found = read().await?;
+            let absent = found.is_none();
+            let mut checked = match self.check(found.into_iter().collect(), scope, seen, deadline).await? {
+                Verdict::Newest(checked) => checked,
+                Verdict::Again => continue,
+            };
+            if absent && scope.has(id) {
+                if scope.settled_at(seen, deadline).await? {
+                    return Err(tampered(format!("the row {}", hex(&id.id)), "it is missing from the store"));
+                }
+                continue;
+            }
+            return Ok(checked.pop());
+        }
+    }
+
+    /// Rows of a scope, read again while the scope changes under the reading.
+    async fn many<R: Row, F>(
+        &self,
+        scope: &Arc<ScopeCell>,
+        deadline: Moment,
+        read: impl Fn() -> F + Send + Sync,
+    ) -> Result<Vec<Checked<R>>, ServiceError>
+    where
+        F: Future<Output = Result<Vec<Sealed<R>>, StoreError>> + Send,
+    {
+        loop {
+            let seen = scope.revision();
+            if let Verdict::Newest(checked) = self.check(read().await?, scope, seen, deadline).await? {
+                return Ok(checked);
+            }
+        }
+    }
+
+    /// Checks that rows are the newest of their ids and that their seals are right.
+    async fn check<R: Row>(
+        &self,
+        found: Vec<Sealed<R>>,
+        scope: &Arc<ScopeCell>,
+        seen: u64,
+        deadline: Moment,
+    ) -> Result<Verdict<R>, ServiceError> {
+        if found.is_empty() {
+            return Ok(Verdict::Newest(Vec::new()));
+        }
+        let pairs = found.iter().map(|sealed| (sealed.unchecked().canonical(), *sealed.seal())).collect();
+        let verdicts = self.pool.check_seals(pairs, deadline).await.map_err(super::hands::outage)?;
+        let mut checked = Vec::with_capacity(found.len());
+        for (sealed, right) in found.into_iter().zip(verdicts) {
+            let (row, seal) = sealed.into_unchecked();
+            if !right {
+                return Err(tampered(describe(&row), "its seal is wrong"));
+            }
+            if !scope.is_newest(&row.row_id(), &seal) {
+                if scope.settled_at(seen, deadline).await? {
+                    return Err(tampered(describe(&row), "an older row was put back"));
+                }
+                return Ok(Verdict::Again);
+            }
+            checked.push(Checked::new(row, seal, Arc::clone(scope), seen));
+        }
+        Ok(Verdict::Newest(checked))
+    }
+}
+
+enum Verdict<R> {
+    Newest(Vec<Checked<R>>),
+    /// The scope changed meanwhile: what was read may be old or too new.
+    Again,
+}
+
+fn describe<R: Row>(row: &R) -> String {
+    let id = row.row_id();
+    let what = match id.kind {
+        RowKind::Vault => "a vault's row",
+        RowKind::Key => "a key's row",
+        RowKind::Version => "a key version's row",
+        RowKind::Usage => "a usage row",
+        RowKind::Assignment => "a role assignment's row",
+        RowKind::Instance => "the instance's row",
+    };
+    format!("{what} (id {})", hex(&id.id))
+}
+
+fn not_found(name: String) -> ServiceError {
+    Problem::NotFound { name }.into()
+}
+
+fn tampered(name: String, why: &'static str) -> ServiceError {
+    ServiceError::because(Problem::Tampered { name }, why)
+}

@@ -1,0 +1,229 @@
+//! The operations with keys: sign, verify, encrypt, decrypt, wrap, unwrap; and random bytes.
+
+use std::{future::Future, sync::Arc};
+
+use strongroom_hsm::{SecretBytes, algorithms::RANDOM_BYTES_MAX};
+
+use super::{
+    Caller, Ciphertext, Encrypted, KeyRef, Service, Signed,
+    catalog::VersionEntry,
+    door::Note,
+    error::{Problem, ServiceError},
+    hands, version_name,
+};
+use crate::{
+    access::{
+        Grant, Op, Permit, ops,
+        state::{NotUsable, usable},
+    },
+    model::{Algorithm, KeyOps, Scope, VersionRow},
+};
+
+impl Service {
+    /// Signs a digest.
+    ///
+    /// # Errors
+    /// When the version may not be used so, or the digest is not as long as the algorithm's.
+    pub async fn sign(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        algorithm: Algorithm,
+        digest: Vec<u8>,
+    ) -> Result<Signed, ServiceError> {
+        let note = Note::with(algorithm);
+        self.with_key::<ops::KeysSign, _, _>(caller, name, KeyOps::SIGN, &note, |grant| async move {
+            algorithm.check_digest(&digest)?;
+            let signature = self.hands.sign(&grant, algorithm, digest, caller.deadline).await?;
+            Ok(Signed { version: used(&grant), signature })
+        })
+        .await
+    }
+
+    /// Verifies a signature over a digest. A wrong signature is `false`, not an error.
+    ///
+    /// # Errors
+    /// When the version may not be used so, or an input has the wrong length.
+    pub async fn verify(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        algorithm: Algorithm,
+        digest: Vec<u8>,
+        signature: Vec<u8>,
+    ) -> Result<(Arc<VersionRow>, bool), ServiceError> {
+        let note = Note::with(algorithm);
+        self.with_key::<ops::KeysVerify, _, _>(caller, name, KeyOps::VERIFY, &note, |grant| async move {
+            algorithm.check_digest(&digest)?;
+            algorithm.check_signature(&signature, used(&grant).spec)?;
+            let right = self.hands.verify(&grant, algorithm, digest, signature, caller.deadline).await?;
+            Ok((used(&grant), right))
+        })
+        .await
+    }
+
+    /// Encrypts data.
+    ///
+    /// # Errors
+    /// When the version may not be used so, an input has the wrong length, or an AES-GCM key is used up.
+    pub async fn encrypt(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        algorithm: Algorithm,
+        plaintext: SecretBytes,
+        additional_data: Vec<u8>,
+    ) -> Result<Encrypted, ServiceError> {
+        let note = Note::with(algorithm);
+        self.with_key::<ops::KeysEncrypt, _, _>(caller, name, KeyOps::ENCRYPT, &note, |grant| async move {
+            algorithm.check_plaintext("plaintext", plaintext.expose_secret(), used(&grant).spec)?;
+            algorithm.check_additional_data(&additional_data)?;
+            self.count_encryption(grant.target(), algorithm, caller.deadline).await?;
+            let sealed = self.hands.encrypt(&grant, algorithm, plaintext, additional_data, caller.deadline).await?;
+            Ok(encrypted(&grant, sealed))
+        })
+        .await
+    }
+
+    /// Decrypts data.
+    ///
+    /// # Errors
+    /// [`Problem::DecryptionFailed`], one error for every reason why data does not decrypt.
+    pub async fn decrypt(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        algorithm: Algorithm,
+        input: Ciphertext,
+    ) -> Result<(Arc<VersionRow>, SecretBytes), ServiceError> {
+        let note = Note::with(algorithm);
+        self.with_key::<ops::KeysDecrypt, _, _>(caller, name, KeyOps::DECRYPT, &note, |grant| async move {
+            check_ciphertext(algorithm, "ciphertext", &input, &used(&grant))?;
+            let plaintext = self.hands.decrypt(&grant, algorithm, input, caller.deadline).await?;
+            Ok((used(&grant), plaintext))
+        })
+        .await
+    }
+
+    /// Wraps a caller's key.
+    ///
+    /// # Errors
+    /// As [`Self::encrypt`].
+    pub async fn wrap_key(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        algorithm: Algorithm,
+        key: SecretBytes,
+    ) -> Result<Encrypted, ServiceError> {
+        let note = Note::with(algorithm);
+        self.with_key::<ops::KeysWrap, _, _>(caller, name, KeyOps::WRAP_KEY, &note, |grant| async move {
+            algorithm.check_plaintext("key", key.expose_secret(), used(&grant).spec)?;
+            let sealed = self.hands.wrap(&grant, algorithm, key, caller.deadline).await?;
+            Ok(encrypted(&grant, sealed))
+        })
+        .await
+    }
+
+    /// Unwraps a caller's key.
+    ///
+    /// # Errors
+    /// As [`Self::decrypt`].
+    pub async fn unwrap_key(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        algorithm: Algorithm,
+        input: Ciphertext,
+    ) -> Result<(Arc<VersionRow>, SecretBytes), ServiceError> {
+        let note = Note::with(algorithm);
+        self.with_key::<ops::KeysUnwrap, _, _>(caller, name, KeyOps::UNWRAP_KEY, &note, |grant| async move {
+            check_ciphertext(algorithm, "wrapped_key", &input, &used(&grant))?;
+            let key = self.hands.unwrap(&grant, algorithm, input, caller.deadline).await?;
+            Ok((used(&grant), key))
+        })
+        .await
+    }
+
+    /// Random bytes of the HSM: 1 to 1024.
+    ///
+    /// # Errors
+    /// When the length is out of bounds or the HSM does not answer.
+    pub async fn random(self: &Arc<Self>, caller: &Caller, length: u32) -> Result<SecretBytes, ServiceError> {
+        let note = Note::default();
+        let work = |permit: Permit<ops::RandomGenerate>| async move {
+            if !(1..=RANDOM_BYTES_MAX).contains(&usize::try_from(length).unwrap_or(usize::MAX)) {
+                let why = format!("{length}; 1 to {RANDOM_BYTES_MAX} are allowed");
+                return Err(Problem::Invalid { field: "length_bytes", why }.into());
+            }
+            self.hands.random(&permit, length, caller.deadline).await
+        };
+        self.plain(caller, "random".to_owned(), Scope::Service, &note, work).await
+    }
+
+    /// An operation with a key: authorised, its state checked, granted, recorded.
+    async fn with_key<O, T, F>(
+        &self,
+        caller: &Caller,
+        name: &KeyRef,
+        operation: KeyOps,
+        note: &Note,
+        act: impl FnOnce(Grant<O, VersionEntry>) -> F + Send,
+    ) -> Result<T, ServiceError>
+    where
+        O: Op,
+        F: Future<Output = Result<T, ServiceError>> + Send,
+    {
+        let scope = Scope::Vault(name.vault.clone());
+        self.plain(caller, name.to_string(), scope, note, |permit: Permit<O>| async move {
+            let entry = self.catalog.entry(name, caller.deadline).await?;
+            let row = &entry.version.row;
+            note.used(row);
+            usable(row, operation, self.clock.now()).map_err(|why| not_usable(row, operation, why))?;
+            check_algorithm(note.algorithm, row, operation)?;
+            let grant = permit.grant(entry)?;
+            note.ran();
+            act(grant).await
+        })
+        .await
+    }
+}
+
+fn check_algorithm(algorithm: Option<Algorithm>, row: &VersionRow, operation: KeyOps) -> Result<(), ServiceError> {
+    match algorithm {
+        Some(algorithm) if !algorithm.takes(row.spec) || !algorithm.ops().contains(operation) => {
+            Err(hands::wrong_algorithm(row.spec, version_name(row), operation, algorithm).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_ciphertext(
+    algorithm: Algorithm,
+    field: &str,
+    input: &Ciphertext,
+    row: &VersionRow,
+) -> Result<(), ServiceError> {
+    algorithm.check_ciphertext(field, &input.ciphertext, row.spec)?;
+    algorithm.check_iv_and_tag(&input.iv, &input.tag)?;
+    algorithm.check_additional_data(&input.additional_data)?;
+    Ok(())
+}
+
+fn not_usable(row: &VersionRow, operation: KeyOps, why: NotUsable) -> Problem {
+    let name = version_name(row);
+    match why {
+        NotUsable::Disabled => Problem::Disabled { name },
+        NotUsable::NotPermitted => Problem::OperationNotPermitted { name, operation: hands::operation_name(operation) },
+        NotUsable::NotYetValid(from) => Problem::NotYetValid { name, from: from.to_string() },
+        NotUsable::Expired(since) => Problem::Expired { name, since: since.to_string() },
+    }
+}
+
+fn used<O: Op>(grant: &Grant<O, VersionEntry>) -> Arc<VersionRow> {
+    Arc::clone(&grant.target().version.row)
+}
+
+fn encrypted<O: Op>(grant: &Grant<O, VersionEntry>, (ciphertext, iv, tag): hands::Sealed) -> Encrypted {
+    Encrypted { version: used(grant), ciphertext, iv, tag }
+}

@@ -1,0 +1,405 @@
+//! The one door. Every operation on every face passes [`Service::plain`] or [`Service::change`]:
+//! authorise, act, record, answer.
+//!
+//! * An operation without a change: act, then record, then answer. No record, no answer.
+//! * A change: record the intent, durably; act; record the outcome; answer. A change goes on to its end
+//!   even when the caller goes away, so no intent is left open by a closed connection. After a crash
+//!   [`super::settle`] closes what was left open (ADR 0004).
+//!
+//! A refusal is recorded too; equal refusals are counted rather than repeated, so that a caller without
+//! rights cannot fill the disk.
+
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use strongroom_hsm::{Residency, protocol::Moment};
+
+use super::{
+    Caller, ChangeOptions, Service,
+    error::{Problem, ServiceError},
+};
+use crate::{
+    access::{Action, Denied, Op, Permit},
+    audit::{Durability, HeadMark, Kind, Outcome, Record},
+    failpoint,
+    model::{Algorithm, AssignmentRow, Scope, Timestamp, VersionId, VersionRow},
+    service::version_name,
+    store::{HeadScope, RequestRecord},
+};
+
+/// What an operation learns that its record should say: filled in on the way.
+#[derive(Debug, Default)]
+pub struct Note {
+    /// The algorithm.
+    pub algorithm: Option<Algorithm>,
+    version: OnceLock<(String, Residency)>,
+    ran: OnceLock<()>,
+}
+
+impl Note {
+    /// A note for an operation with that algorithm.
+    #[must_use]
+    pub fn with(algorithm: Algorithm) -> Self {
+        Self { algorithm: Some(algorithm), ..Self::default() }
+    }
+
+    /// The version that is used.
+    pub fn used(&self, row: &VersionRow) {
+        // Set once: an operation uses one version.
+        let _ = self.version.set((version_name(row), row.residency));
+    }
+
+    /// From here on the HSM is asked.
+    pub fn ran(&self) {
+        let _ = self.ran.set(());
+    }
+
+    fn complete(&self, record: &mut Record) {
+        if let Some((name, residency)) = self.version.get() {
+            record.resource = Some(name.clone());
+            record.residency = Some(residency.name().to_owned());
+            record.ran = self.ran.get().map(|()| "hsm".to_owned());
+        }
+        record.algorithm = self.algorithm.map(|algorithm| algorithm.name().to_owned());
+    }
+}
+
+/// A change: how it is checked, made, and found again when it is asked for twice.
+pub trait Work: Send + Sync + 'static {
+    /// The operation.
+    type Op: Op;
+    /// What it answers.
+    type Out: Send + 'static;
+
+    /// Checks the request against the present state and says what the answer would be.
+    fn check(
+        &self,
+        service: &Service,
+        permit: &Permit<Self::Op>,
+        context: &Context,
+    ) -> impl Future<Output = Result<Self::Out, ServiceError>> + Send;
+
+    /// Makes the change. What was checked may have changed since: check again, under the scope's lock.
+    fn apply(
+        &self,
+        service: &Service,
+        permit: Permit<Self::Op>,
+        context: &Context,
+    ) -> impl Future<Output = Result<Applied<Self::Out>, ServiceError>> + Send;
+
+    /// The answer to a change that was made before under the same request id.
+    fn again(
+        &self,
+        service: &Service,
+        permit: &Permit<Self::Op>,
+        resource: &str,
+        context: &Context,
+    ) -> impl Future<Output = Result<Self::Out, ServiceError>> + Send;
+
+    /// The version it makes, if it makes one: its id is in the intent.
+    fn version(&self) -> Option<VersionId> {
+        None
+    }
+
+    /// The resource as the check found it, where that says more than the request did.
+    fn resource(&self) -> Option<String> {
+        None
+    }
+
+    /// What the change is, in a few words for the record.
+    fn detail(&self) -> Option<String> {
+        None
+    }
+
+    /// Cleans up after [`Self::apply`] failed. When this fails the intent stays open, and the next start
+    /// settles it.
+    fn undo(&self, service: &Service, context: &Context) -> impl Future<Output = Result<(), ServiceError>> + Send {
+        let _ = (service, context);
+        async { Ok(()) }
+    }
+}
+
+/// What a change has come to.
+#[derive(Debug)]
+pub struct Applied<T> {
+    /// The answer.
+    pub out: T,
+    /// The new heads.
+    pub heads: Vec<HeadMark>,
+}
+
+/// What a change is made with.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Who asks.
+    pub caller: Caller,
+    /// With what.
+    pub options: ChangeOptions,
+    /// When the change is made.
+    pub now: Timestamp,
+    /// The index of the intent; 0 while it is only checked.
+    pub intent: u64,
+    scope: Scope,
+    expires: Timestamp,
+}
+
+impl Context {
+    /// The record of the caller's request id, if there is one.
+    #[must_use]
+    pub fn request_record(&self, resource: String) -> Option<RequestRecord> {
+        let id = self.options.request_id?;
+        let principal = self.caller.principal.as_str().to_owned();
+        Some(RequestRecord { principal, id, digest: self.options.digest, resource, expires: self.expires })
+    }
+
+    /// Refuses an etag that is not the current one.
+    ///
+    /// # Errors
+    /// [`Problem::Changed`].
+    pub fn check_etag(&self, current: &str, name: &str) -> Result<(), ServiceError> {
+        match &self.options.etag {
+            Some(etag) if etag != current => Err(Problem::Changed { name: name.to_owned() }.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Service {
+    /// An operation without a change.
+    ///
+    /// # Errors
+    /// When it is refused or fails, or when it cannot be recorded.
+    pub(super) async fn plain<O, T, F>(
+        &self,
+        caller: &Caller,
+        resource: String,
+        scope: Scope,
+        note: &Note,
+        work: impl FnOnce(Permit<O>) -> F + Send,
+    ) -> Result<T, ServiceError>
+    where
+        O: Op,
+        F: Future<Output = Result<T, ServiceError>> + Send,
+    {
+        self.settle_policy(caller.deadline).await?;
+        let permit = match self.policy.permit::<O>(&caller.principal, scope) {
+            Ok(permit) => permit,
+            Err(denied) => return Err(self.denied(caller, resource, denied).await),
+        };
+        let result = work(permit).await;
+        let mut record = self.record::<O>(caller, Kind::Operation, resource);
+        note.complete(&mut record);
+        conclude(&mut record, result.as_ref().err());
+        self.log.append(record, self.durability()).await?;
+        result
+    }
+
+    /// How durable the record of an operation without a change is before its answer.
+    const fn durability(&self) -> Durability {
+        if self.settings.fsync_everything { Durability::Fsync } else { Durability::Write }
+    }
+
+    /// Reads the roles again after a change of unknown fate: until then nobody is permitted anything.
+    async fn settle_policy(&self, deadline: Moment) -> Result<(), ServiceError> {
+        if !self.policy_in_doubt.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _locked = self.catalog.scopes.lock(HeadScope::Service, deadline).await?;
+        let rows = self.catalog.assignments(deadline).await?;
+        let rows = rows.into_iter().map(|checked| AssignmentRow::clone(&checked.row)).collect();
+        self.policy.set(self.policy.now().replaced(rows));
+        self.policy_in_doubt.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// A change, with its intent and outcome.
+    ///
+    /// # Errors
+    /// When it is refused or fails; [`Problem::RecordPending`] when it is done and its outcome could not
+    /// be recorded.
+    pub(super) async fn change<W: Work>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        resource: String,
+        scope: Scope,
+        options: ChangeOptions,
+        work: W,
+    ) -> Result<W::Out, ServiceError> {
+        self.settle_policy(caller.deadline).await?;
+        let permit = match self.policy.permit::<W::Op>(&caller.principal, scope.clone()) {
+            Ok(permit) => permit,
+            Err(denied) => return Err(self.denied(caller, resource, denied).await),
+        };
+        let context = self.context(caller, options, scope);
+        match self.before(&work, &permit, &context).await {
+            Before::Answer(result) => {
+                let mut record = self.record::<W::Op>(caller, Kind::Operation, work.resource().unwrap_or(resource));
+                conclude(&mut record, result.as_ref().err());
+                if result.is_ok() {
+                    let why = if context.options.validate_only { "VALIDATE_ONLY" } else { "REPEATED" };
+                    record.reason = Some(why.to_owned());
+                }
+                self.log.append(record, self.durability()).await?;
+                result
+            }
+            Before::GoOn => {
+                // Detached: a caller that goes away does not stop a change half-way.
+                let service = Arc::clone(self);
+                let Ok(slot) = Arc::clone(&self.changes).try_acquire_owned() else {
+                    return Err(Problem::Overloaded { retry_after: Duration::from_secs(1) }.into());
+                };
+                let resource = work.resource().unwrap_or(resource);
+                let task = tokio::spawn(async move {
+                    let _slot = slot;
+                    service.make(work, permit, context, resource).await
+                });
+                task.await.map_err(|error| ServiceError::because(Problem::Internal, error))?
+            }
+        }
+    }
+
+    /// What can be said before anything is changed.
+    async fn before<W: Work>(&self, work: &W, permit: &Permit<W::Op>, context: &Context) -> Before<W::Out> {
+        match self.repeated(context).await {
+            Err(error) => return Before::Answer(Err(error)),
+            Ok(Some(resource)) => return Before::Answer(work.again(self, permit, &resource, context).await),
+            Ok(None) => {}
+        }
+        match work.check(self, permit, context).await {
+            Ok(_) if !context.options.validate_only => Before::GoOn,
+            result => Before::Answer(result),
+        }
+    }
+
+    /// The resource of an earlier change with the same request id.
+    async fn repeated(&self, context: &Context) -> Result<Option<String>, ServiceError> {
+        let Some(id) = context.options.request_id else { return Ok(None) };
+        match self.store.request(context.caller.principal.as_str(), id, context.now).await? {
+            Some(record) if record.digest == context.options.digest => Ok(Some(record.resource)),
+            Some(_) => Err(Problem::RequestIdReused.into()),
+            None => Ok(None),
+        }
+    }
+
+    /// Intent, change, outcome.
+    async fn make<W: Work>(
+        &self,
+        work: W,
+        permit: Permit<W::Op>,
+        mut context: Context,
+        resource: String,
+    ) -> Result<W::Out, ServiceError> {
+        let mut intent = self.record::<W::Op>(&context.caller, Kind::Intent, resource.clone());
+        intent.outcome = Outcome::Pending;
+        intent.version = work.version().map(|version| version.to_string());
+        intent.detail = work.detail();
+        context.intent = if self.administers(&context.caller) {
+            // A full disk must not keep administrators from ending what fills it.
+            self.log.append_reserved(intent, Durability::Fsync).await?
+        } else {
+            self.log.append(intent, Durability::Fsync).await?
+        };
+        failpoint::hit("service.after_intent");
+        let result = work.apply(self, permit, &context).await;
+        failpoint::hit("service.before_outcome");
+        let mut record = self.record::<W::Op>(&context.caller, Kind::Outcome, resource);
+        record.intent = Some(context.intent);
+        record.detail = work.detail();
+        match result {
+            Ok(applied) => {
+                record.heads = applied.heads;
+                conclude(&mut record, None);
+                match self.log.append_reserved(record, Durability::Fsync).await {
+                    Ok(_) => Ok(applied.out),
+                    Err(error) => Err(ServiceError::because(Problem::RecordPending, error)),
+                }
+            }
+            Err(error) => {
+                self.failed(&work, &context, record, &error).await;
+                match error.problem {
+                    Problem::Changed { .. } => self.made_by_another(&work, &context).await.unwrap_or(Err(error)),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    /// The answer of the same request under the same id that was quicker than this one, if there is one.
+    async fn made_by_another<W: Work>(&self, work: &W, context: &Context) -> Option<Result<W::Out, ServiceError>> {
+        let resource = self.repeated(context).await.ok()??;
+        tracing::debug!(resource, "another request with the same id was quicker");
+        let permit = self.policy.permit::<W::Op>(&context.caller.principal, context.scope.clone()).ok()?;
+        Some(work.again(self, &permit, &resource, context).await)
+    }
+
+    /// Cleans up after a failed change and closes its intent, where it is known that nothing was made.
+    async fn failed<W: Work>(&self, work: &W, context: &Context, mut record: Record, error: &ServiceError) {
+        if matches!(error.problem, Problem::Unknown { .. }) {
+            tracing::error!(intent = context.intent, "the fate of a change is not known; the next start settles it");
+            return;
+        }
+        if let Err(error) = work.undo(self, context).await {
+            tracing::error!(intent = context.intent, %error, cause = ?error.cause, "a failed change could not be undone; the next start settles it");
+            return;
+        }
+        conclude(&mut record, Some(error));
+        if let Err(error) = self.log.append_reserved(record, Durability::Fsync).await {
+            tracing::error!(intent = context.intent, %error, "the outcome of a failed change could not be recorded");
+        }
+    }
+
+    fn administers(&self, caller: &Caller) -> bool {
+        self.policy.now().allows(&caller.principal, Action::RolesRevoke, &Scope::Service)
+    }
+
+    fn context(&self, caller: &Caller, options: ChangeOptions, scope: Scope) -> Context {
+        let now = self.clock.now();
+        let memory = i64::try_from(self.settings.request_memory.as_secs()).unwrap_or(i64::MAX);
+        let expires = Timestamp(now.0.saturating_add(memory));
+        Context { caller: caller.clone(), options, now, intent: 0, scope, expires }
+    }
+
+    fn record<O: Op>(&self, caller: &Caller, kind: Kind, resource: String) -> Record {
+        Record {
+            principal: Some(caller.principal.as_str().to_owned()),
+            source: Some(caller.source.clone()),
+            resource: Some(resource),
+            request: Some(caller.request.clone()),
+            ..Record::new(self.clock.now(), kind, O::ACTION.name(), Outcome::Done)
+        }
+    }
+
+    /// Records a refusal for want of a right.
+    async fn denied(&self, caller: &Caller, resource: String, denied: Denied) -> ServiceError {
+        let mut record = Record {
+            principal: Some(caller.principal.as_str().to_owned()),
+            source: Some(caller.source.clone()),
+            resource: Some(resource),
+            request: Some(caller.request.clone()),
+            ..Record::new(self.clock.now(), Kind::Operation, denied.action.name(), Outcome::Refused)
+        };
+        let error = ServiceError::from(denied);
+        record.reason = Some(error.problem.reason().to_owned());
+        match self.refusals.append(Instant::now(), record).await {
+            Ok(()) => error,
+            Err(failure) => failure.into(),
+        }
+    }
+}
+
+enum Before<T> {
+    Answer(Result<T, ServiceError>),
+    GoOn,
+}
+
+fn conclude(record: &mut Record, error: Option<&ServiceError>) {
+    let Some(error) = error else {
+        record.outcome = Outcome::Done;
+        return;
+    };
+    record.outcome = if error.problem.is_refusal() { Outcome::Refused } else { Outcome::Failed };
+    record.reason = Some(error.problem.reason().to_owned());
+}

@@ -1,0 +1,226 @@
+//! The instance: its first row, its first administrator, and the service that stands on it.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use strongroom_hsm::{
+    Pool,
+    protocol::{Hierarchy, Moment},
+};
+use tokio::sync::Semaphore;
+
+use super::{
+    Service, Settings,
+    catalog::Catalog,
+    error::{Problem, ServiceError},
+    hands::Hands,
+    scopes::{ByItself, Making, NewRow, Put, Scopes, hex},
+    settle,
+};
+use crate::{
+    access::{Policy, PolicyCell},
+    audit::{Durability, Kind, Log, Outcome, Record, Recovered, Refusals},
+    model::{AssignmentRow, Clock, Escrow, InstanceRow, Principal, Role, Row as _, Scope, VersionId},
+    store::{HeadScope, Store},
+};
+
+/// For how long the opening of a service may take altogether.
+const OPEN_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What a service is made of.
+pub struct Parts {
+    /// Where rows are kept.
+    pub store: Arc<dyn Store>,
+    /// The audit log.
+    pub log: Arc<Log>,
+    /// What the log knew when it was opened.
+    pub recovered: Recovered,
+    /// The lanes of the HSM.
+    pub pool: Pool,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What an operator chose.
+    pub settings: Settings,
+}
+
+/// What a new instance is to be.
+#[derive(Clone, Debug)]
+pub struct NewInstance {
+    /// Its id, which its log carries too.
+    pub id: [u8; 16],
+    /// Whether it is for development: `serve` refuses it.
+    pub development: bool,
+    /// The label of its token.
+    pub token_label: String,
+    /// SHA-256 of each recovery key's SubjectPublicKeyInfo, in the order of the escrow.
+    pub recovery_keys: Vec<[u8; 32]>,
+    /// The first administrator.
+    pub administrator: Principal,
+}
+
+impl Service {
+    /// Opens the service: checks what the store holds against its seals, heads and the log, and settles
+    /// what a crash left open.
+    ///
+    /// # Errors
+    /// [`Problem::Tampered`] when the store is not in the state it was left in.
+    pub async fn open(parts: Parts) -> Result<Arc<Self>, ServiceError> {
+        let Parts { store, log, recovered, pool, clock, settings } = parts;
+        let deadline = Moment::now().after(OPEN_WITHIN);
+        let scopes = Arc::new(Scopes::new(Arc::clone(&store), pool.clone(), log.known()));
+        let catalog = Catalog::new(Arc::clone(&store), pool.clone(), Arc::clone(&scopes), settings.cached_versions_max);
+        let instance = catalog.instance(deadline).await?;
+        check_token(&instance, &pool)?;
+        let rows = catalog.assignments(deadline).await?;
+        let policy = Policy::new(1, rows.iter().map(|checked| AssignmentRow::clone(&checked.row)).collect());
+        let service = Arc::new(Self {
+            policy: Arc::new(PolicyCell::new(policy)),
+            policy_in_doubt: AtomicBool::new(false),
+            changes: Arc::new(Semaphore::new(settings.changes_max)),
+            hands: Hands::new(pool.clone()),
+            refusals: Refusals::new(Arc::clone(&log), Durability::Write),
+            catalog,
+            pool,
+            store,
+            log,
+            clock,
+            settings,
+            instance,
+        });
+        settle::settle(&service, recovered.open_intents, deadline).await?;
+        Ok(service)
+    }
+
+    /// The instance.
+    #[must_use]
+    pub fn instance(&self) -> &InstanceRow {
+        &self.instance
+    }
+}
+
+fn check_token(instance: &InstanceRow, pool: &Pool) -> Result<(), ServiceError> {
+    let serial = pool.ready().serial;
+    if serial == instance.token_serial {
+        return Ok(());
+    }
+    let why = format!("the store belongs to the token with serial {}, not to {serial}", instance.token_serial);
+    Err(Problem::Precondition { reason: "ANOTHER_TOKEN", why }.into())
+}
+
+/// Writes a new instance and its first administrator, with their record.
+///
+/// # Errors
+/// When the store has an instance already, or the store, log or HSM fails.
+pub async fn initialise(
+    store: &Arc<dyn Store>,
+    log: &Log,
+    pool: &Pool,
+    hierarchy: &Hierarchy,
+    new: NewInstance,
+    clock: &dyn Clock,
+) -> Result<InstanceRow, ServiceError> {
+    if store.instance().await?.is_some() {
+        let why = "the store has an instance already".to_owned();
+        return Err(Problem::Precondition { reason: "ALREADY_INITIALISED", why }.into());
+    }
+    let deadline = Moment::now().after(OPEN_WITHIN);
+    let row = instance_row(hierarchy, &new, clock);
+    let mut intent = Record::new(clock.now(), Kind::Intent, "instance.initialise", Outcome::Pending);
+    intent.resource = Some(resource(&row));
+    intent.principal = Some(new.administrator.as_str().to_owned());
+    let index = log.append(intent, Durability::Fsync).await?;
+    let administrator = AssignmentRow {
+        id: VersionId::from_bytes(super::fresh_id()),
+        principal: new.administrator.clone(),
+        role: Role::Administrator,
+        scope: Scope::Service,
+        created: row.created,
+        intent: index,
+        revision: 1,
+    };
+    let scopes = Scopes::new(Arc::clone(store), pool.clone(), log.known());
+    let locked = scopes.lock(HeadScope::Service, deadline).await?;
+    let puts =
+        vec![Put::insert(NewRow::Instance(Box::new(row.clone()))), Put::insert(NewRow::Assignment(administrator))];
+    let committed = scopes
+        .commit(
+            &locked,
+            Making { name: "instance.initialise", right: &ByItself, intent: index, request: None, deadline },
+            puts,
+        )
+        .await?;
+    let mut outcome = Record::new(clock.now(), Kind::Outcome, "instance.initialise", Outcome::Done);
+    outcome.resource = Some(resource(&row));
+    outcome.principal = Some(new.administrator.as_str().to_owned());
+    outcome.intent = Some(index);
+    outcome.heads = vec![committed.mark];
+    log.append(outcome, Durability::Fsync).await?;
+    Ok(row)
+}
+
+/// Notes the fresh token that a recovery has put the hierarchy onto.
+///
+/// # Errors
+/// When the store, log or HSM fails.
+pub async fn recovered(
+    store: &Arc<dyn Store>,
+    log: &Log,
+    pool: &Pool,
+    hierarchy: &Hierarchy,
+    clock: &dyn Clock,
+) -> Result<InstanceRow, ServiceError> {
+    let deadline = Moment::now().after(OPEN_WITHIN);
+    let scopes = Arc::new(Scopes::new(Arc::clone(store), pool.clone(), log.known()));
+    let catalog = Catalog::new(Arc::clone(store), pool.clone(), Arc::clone(&scopes), 1);
+    let locked = scopes.lock(HeadScope::Service, deadline).await?;
+    let (old, seal) = catalog.sealed_instance(deadline).await?;
+    let new = InstanceRow {
+        token_serial: hierarchy.serial.clone(),
+        unwrap_template: hierarchy.unwrap_template,
+        service_keys: hierarchy.service_keys.clone(),
+        log_public: hierarchy.log_public.to_vec(),
+        revision: old.revision + 1,
+        ..old.clone()
+    };
+    let mut intent = Record::new(clock.now(), Kind::Intent, "instance.recover", Outcome::Pending);
+    intent.resource = Some(resource(&new));
+    let index = log.append(intent, Durability::Fsync).await?;
+    let put = Put::replace(&old, seal, NewRow::Instance(Box::new(new.clone())));
+    let committed = scopes
+        .commit(
+            &locked,
+            Making { name: "instance.recover", right: &ByItself, intent: index, request: None, deadline },
+            vec![put],
+        )
+        .await?;
+    let mut outcome = Record::new(clock.now(), Kind::Outcome, "instance.recover", Outcome::Done);
+    outcome.resource = Some(resource(&new));
+    outcome.intent = Some(index);
+    outcome.heads = vec![committed.mark];
+    log.append(outcome, Durability::Fsync).await?;
+    Ok(new)
+}
+
+fn instance_row(hierarchy: &Hierarchy, new: &NewInstance, clock: &dyn Clock) -> InstanceRow {
+    let escrow = new
+        .recovery_keys
+        .iter()
+        .zip(&hierarchy.escrow)
+        .map(|(key, blob)| Escrow { recovery_key: *key, blob: blob.to_vec() })
+        .collect();
+    InstanceRow {
+        id: new.id,
+        created: clock.now(),
+        development: new.development,
+        token_label: new.token_label.clone(),
+        token_serial: hierarchy.serial.clone(),
+        unwrap_template: hierarchy.unwrap_template,
+        service_keys: hierarchy.service_keys.clone(),
+        escrow,
+        log_public: hierarchy.log_public.to_vec(),
+        revision: 1,
+    }
+}
+
+fn resource(row: &InstanceRow) -> String {
+    format!("instances/{}", hex(&row.row_id().id))
+}

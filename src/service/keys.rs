@@ -1,0 +1,541 @@
+//! Keys and versions: made, shown, changed, softly deleted and brought back.
+
+use std::sync::{Arc, OnceLock};
+
+use strongroom_hsm::protocol::{Generated, Moment};
+
+use super::{
+    Caller, ChangeOptions, KeyRef, KeyView, NewKey, Page, Paged, Service, VersionPatch,
+    catalog::{Checked, key_id},
+    door::{Applied, Context, Note, Work},
+    error::{Problem, ServiceError},
+    scopes::{Making, NewRow, Put},
+    version_name,
+};
+use crate::{
+    access::{Op, Permit, ops},
+    failpoint,
+    model::{
+        KeyName, KeyObjectRow, KeyOps, KeySpec, Residency, Row as _, Scope, State, Timestamp, VaultName, VaultRow,
+        VersionId, VersionRow,
+    },
+    store::HeadScope,
+};
+
+impl Service {
+    /// Makes a key, or a new version of one.
+    ///
+    /// # Errors
+    /// [`Problem::Deleted`] when the name belongs to a deleted key; [`Problem::Exists`] when the key exists
+    /// and must not.
+    pub async fn create_key(
+        self: &Arc<Self>,
+        caller: &Caller,
+        new: NewKey,
+        options: ChangeOptions,
+    ) -> Result<KeyView, ServiceError> {
+        let scope = Scope::Vault(new.vault.clone());
+        let resource = format!("vaults/{}/keys/{}", new.vault, new.name);
+        let version = VersionId::from_bytes(super::fresh_id());
+        self.change(caller, resource, scope, options, CreateKey { new, version }).await
+    }
+
+    /// Shows a key, live or deleted, with its newest version or the one that is named.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`].
+    pub async fn get_key(&self, caller: &Caller, name: &KeyRef) -> Result<KeyView, ServiceError> {
+        let note = Note::default();
+        let scope = Scope::Vault(name.vault.clone());
+        self.plain(caller, name.to_string(), scope, &note, |_: Permit<ops::KeysRead>| self.view(name, caller.deadline))
+            .await
+    }
+
+    /// Lists the keys of a vault, each with its newest version.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`] when the vault does not exist or is deleted.
+    pub async fn list_keys(
+        &self,
+        caller: &Caller,
+        vault: &VaultName,
+        page: Page<KeyName>,
+    ) -> Result<Paged<KeyView>, ServiceError> {
+        let note = Note::default();
+        let scope = Scope::Vault(vault.clone());
+        let resource = format!("vaults/{vault}/keys");
+        self.plain(caller, resource, scope, &note, |_: Permit<ops::KeysRead>| async {
+            let vault = self.catalog.live_vault(vault, caller.deadline).await?;
+            let mut keys = self.catalog.keys(&vault.row, &page, caller.deadline).await?;
+            let more = truncate(&mut keys, page.size);
+            let mut items = Vec::with_capacity(keys.len());
+            for key in keys {
+                let version = self.catalog.version(&vault.row, &key.row, key.row.current, caller.deadline).await?;
+                items.push(KeyView { vault: Arc::clone(&vault.row), key: key.row, version: version.row });
+            }
+            Ok(Paged { items, more })
+        })
+        .await
+    }
+
+    /// Lists the versions of a key, newest first.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`] when the key does not exist.
+    pub async fn list_versions(
+        &self,
+        caller: &Caller,
+        name: &KeyRef,
+        page: Page<u64>,
+    ) -> Result<Paged<Arc<VersionRow>>, ServiceError> {
+        let note = Note::default();
+        let scope = Scope::Vault(name.vault.clone());
+        let resource = format!("{name}/versions");
+        self.plain(caller, resource, scope, &note, |_: Permit<ops::KeysRead>| async {
+            let vault = self.catalog.live_vault(&name.vault, caller.deadline).await?;
+            let key = self.catalog.key(&vault.row, &name.key, caller.deadline).await?;
+            let mut versions = self.catalog.versions(&vault.row, &key.row, &page, caller.deadline).await?;
+            let more = truncate(&mut versions, page.size);
+            Ok(Paged { items: versions.into_iter().map(|version| version.row).collect(), more })
+        })
+        .await
+    }
+
+    /// Changes a version: the newest, or the one that is named.
+    ///
+    /// # Errors
+    /// [`Problem::Invalid`] when the new values contradict each other or the key's kind.
+    pub async fn update_version(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        patch: VersionPatch,
+        options: ChangeOptions,
+    ) -> Result<Arc<VersionRow>, ServiceError> {
+        let scope = Scope::Vault(name.vault.clone());
+        let work = UpdateVersion { name: name.clone(), patch, exact: OnceLock::new() };
+        self.change(caller, name.to_string(), scope, options, work).await
+    }
+
+    /// Deletes a key softly, with all its versions.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`].
+    pub async fn delete_key(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        options: ChangeOptions,
+    ) -> Result<KeyView, ServiceError> {
+        let scope = Scope::Vault(name.vault.clone());
+        let work = TurnKey::<ops::KeysDelete> { name: name.clone(), delete: true, op: std::marker::PhantomData };
+        self.change(caller, name.to_string(), scope, options, work).await
+    }
+
+    /// Brings a deleted key back.
+    ///
+    /// # Errors
+    /// [`Problem::Precondition`] when it is not deleted.
+    pub async fn undelete_key(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        options: ChangeOptions,
+    ) -> Result<KeyView, ServiceError> {
+        let scope = Scope::Vault(name.vault.clone());
+        let work = TurnKey::<ops::KeysUndelete> { name: name.clone(), delete: false, op: std::marker::PhantomData };
+        self.change(caller, name.to_string(), scope, options, work).await
+    }
+
+    async fn view(&self, name: &KeyRef, deadline: Moment) -> Result<KeyView, ServiceError> {
+        let vault = self.catalog.live_vault(&name.vault, deadline).await?;
+        let key = self.catalog.key(&vault.row, &name.key, deadline).await?;
+        let version = name.version.unwrap_or(key.row.current);
+        let version = self.catalog.version(&vault.row, &key.row, version, deadline).await?;
+        Ok(KeyView { vault: Arc::clone(&vault.row), key: Arc::clone(&key.row), version: version.row })
+    }
+}
+
+fn truncate<T>(items: &mut Vec<T>, size: u32) -> bool {
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let more = items.len() > size;
+    items.truncate(size);
+    more
+}
+
+fn invalid(field: &'static str, why: impl Into<String>) -> ServiceError {
+    Problem::Invalid { field, why: why.into() }.into()
+}
+
+fn check_ops(ops: KeyOps, spec: KeySpec) -> Result<(), ServiceError> {
+    if spec.possible_ops().contains(ops) {
+        return Ok(());
+    }
+    Err(invalid("version.key_operations", format!("{} keys can do {} only", spec.name(), spec.possible_ops())))
+}
+
+fn check_times(not_before: Option<Timestamp>, expires: Option<Timestamp>) -> Result<(), ServiceError> {
+    match (not_before, expires) {
+        (Some(from), Some(until)) if until <= from => {
+            Err(invalid("version.expire_time", "it must be later than not_before_time"))
+        }
+        _ => Ok(()),
+    }
+}
+
+struct CreateKey {
+    new: NewKey,
+    version: VersionId,
+}
+
+/// What a creation found: the vault, and the key if it exists.
+type Place = (Arc<Checked<VaultRow>>, Option<Arc<Checked<KeyObjectRow>>>);
+
+impl CreateKey {
+    fn resource(&self) -> String {
+        format!("vaults/{}/keys/{}", self.new.vault, self.new.name)
+    }
+
+    async fn place(&self, service: &Service, deadline: Moment) -> Result<Place, ServiceError> {
+        let new = &self.new;
+        check_ops(new.ops.unwrap_or(KeyOps::NONE), new.spec)?;
+        check_times(new.not_before, new.expires)?;
+        let vault = service.catalog.live_vault(&new.vault, deadline).await?;
+        let key = match service.catalog.key(&vault.row, &new.name, deadline).await {
+            Ok(key) => Some(key),
+            Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => None,
+            Err(error) => return Err(error),
+        };
+        match &key {
+            Some(key) if !key.row.state.is_active() => Err(Problem::Deleted { name: self.resource() }.into()),
+            Some(_) if new.must_not_exist => Err(Problem::Exists { name: self.resource() }.into()),
+            _ => Ok((vault, key)),
+        }
+    }
+
+    fn key_row(&self, place: &Place, context: &Context) -> KeyObjectRow {
+        let (vault, key) = place;
+        match key {
+            Some(key) => KeyObjectRow {
+                current: self.version,
+                updated: context.now,
+                intent: context.intent,
+                revision: key.row.revision + 1,
+                ..KeyObjectRow::clone(&key.row)
+            },
+            None => KeyObjectRow {
+                id: key_id(vault.row.id, &self.new.name),
+                vault: vault.row.name.clone(),
+                name: self.new.name.clone(),
+                current: self.version,
+                state: State::Active,
+                created: context.now,
+                updated: context.now,
+                intent: context.intent,
+                revision: 1,
+            },
+        }
+    }
+
+    fn version_row(&self, key: &KeyObjectRow, ordinal: u64, made: Generated, context: &Context) -> VersionRow {
+        let new = &self.new;
+        VersionRow {
+            vault: key.vault.clone(),
+            key: key.name.clone(),
+            version: self.version,
+            ordinal,
+            spec: new.spec,
+            ops: new.ops.unwrap_or(new.spec.possible_ops()),
+            enabled: new.enabled,
+            not_before: new.not_before,
+            expires: new.expires,
+            tags: new.tags.clone(),
+            residency: new.residency,
+            blob: made.blob.into_vec(),
+            public: made.public.into_vec(),
+            check_value: made.check_value.into_vec(),
+            intent: context.intent,
+            created: context.now,
+            updated: context.now,
+            revision: 1,
+        }
+    }
+
+    /// The number of the new version among its key's.
+    async fn ordinal(&self, service: &Service, place: &Place, deadline: Moment) -> Result<u64, ServiceError> {
+        let (vault, Some(key)) = place else { return Ok(1) };
+        let newest = service.catalog.version(&vault.row, &key.row, key.row.current, deadline).await?;
+        Ok(newest.row.ordinal + 1)
+    }
+}
+
+impl Work for CreateKey {
+    type Op = ops::KeysCreate;
+    type Out = KeyView;
+
+    fn detail(&self) -> Option<String> {
+        Some(format!("{} {}", self.new.spec.name(), self.new.residency.name()))
+    }
+
+    async fn check(&self, service: &Service, _: &Permit<Self::Op>, context: &Context) -> Result<KeyView, ServiceError> {
+        let place = self.place(service, context.caller.deadline).await?;
+        let key = self.key_row(&place, context);
+        let unmade = Generated { blob: Vec::new().into(), public: Vec::new().into(), check_value: Vec::new().into() };
+        let version = self.version_row(&key, 1, unmade, context);
+        Ok(KeyView { vault: Arc::clone(&place.0.row), key: Arc::new(key), version: Arc::new(version) })
+    }
+
+    async fn apply(
+        &self,
+        service: &Service,
+        permit: Permit<Self::Op>,
+        context: &Context,
+    ) -> Result<Applied<KeyView>, ServiceError> {
+        let deadline = context.caller.deadline;
+        let new = &self.new;
+        let made = service.hands.generate(&permit, new.spec, new.residency, self.version, deadline).await?;
+        failpoint::hit("service.after_generate");
+        // The vault's id is decided by its name: the lock can be taken before the vault is looked at again.
+        let scope = HeadScope::Vault(super::catalog::vault_id(&new.vault));
+        let locked = service.catalog.scopes.lock(scope, deadline).await?;
+        let place = self.place(service, deadline).await?;
+        let ordinal = self.ordinal(service, &place, deadline).await?;
+        let key = self.key_row(&place, context);
+        let version = self.version_row(&key, ordinal, made, context);
+        let key_put = match &place.1 {
+            Some(old) => Put::replace(old.row.as_ref(), old.seal, NewRow::Key(key.clone())),
+            None => Put::insert(NewRow::Key(key.clone())),
+        };
+        let puts = vec![key_put, Put::insert(NewRow::Version(Box::new(version.clone())))];
+        let request = context.request_record(version_name(&version));
+        let committed = service
+            .catalog
+            .scopes
+            .commit(
+                &locked,
+                Making { name: "keys.create", right: &permit, intent: context.intent, request, deadline },
+                puts,
+            )
+            .await?;
+        let out = KeyView { vault: Arc::clone(&place.0.row), key: Arc::new(key), version: Arc::new(version) };
+        Ok(Applied { out, heads: vec![committed.mark] })
+    }
+
+    async fn again(
+        &self,
+        service: &Service,
+        _: &Permit<Self::Op>,
+        resource: &str,
+        context: &Context,
+    ) -> Result<KeyView, ServiceError> {
+        let version = resource.rsplit('/').next().and_then(|version| version.parse().ok());
+        let name = KeyRef { vault: self.new.vault.clone(), key: self.new.name.clone(), version };
+        service.view(&name, context.caller.deadline).await
+    }
+
+    fn version(&self) -> Option<VersionId> {
+        Some(self.version)
+    }
+
+    async fn undo(&self, service: &Service, _: &Context) -> Result<(), ServiceError> {
+        if self.new.residency == Residency::Wrapped {
+            return Ok(());
+        }
+        // The caller's deadline may have passed; cleaning up has its own.
+        service.hands.reap(self.version, Moment::now().after(super::settle::REAP_WITHIN)).await
+    }
+}
+
+struct UpdateVersion {
+    name: KeyRef,
+    patch: VersionPatch,
+    /// The version that was found when the request was checked: the one that is changed, and recorded, even
+    /// when a newer one is made meanwhile.
+    exact: OnceLock<VersionId>,
+}
+
+impl UpdateVersion {
+    async fn plan(
+        &self,
+        service: &Service,
+        context: &Context,
+    ) -> Result<(Arc<Checked<VaultRow>>, Checked<VersionRow>, VersionRow), ServiceError> {
+        let deadline = context.caller.deadline;
+        let vault = service.catalog.live_vault(&self.name.vault, deadline).await?;
+        let key = service.catalog.key(&vault.row, &self.name.key, deadline).await?;
+        if !key.row.state.is_active() {
+            return Err(Problem::NotFound { name: self.name.to_string() }.into());
+        }
+        let version = *self.exact.get_or_init(|| self.name.version.unwrap_or(key.row.current));
+        let old = service.catalog.version(&vault.row, &key.row, version, deadline).await?;
+        context.check_etag(&old.row.etag(), &version_name(&old.row))?;
+        let mut new = VersionRow::clone(&old.row);
+        let patch = &self.patch;
+        new.enabled = patch.enabled.unwrap_or(new.enabled);
+        new.not_before = patch.not_before.unwrap_or(new.not_before);
+        new.expires = patch.expires.unwrap_or(new.expires);
+        new.ops = patch.ops.unwrap_or(new.ops);
+        new.tags = patch.tags.clone().unwrap_or(new.tags);
+        check_ops(new.ops, new.spec)?;
+        check_times(new.not_before, new.expires)?;
+        new.updated = context.now;
+        new.intent = context.intent;
+        new.revision += 1;
+        Ok((vault, old, new))
+    }
+}
+
+impl Work for UpdateVersion {
+    type Op = ops::KeysUpdate;
+    type Out = Arc<VersionRow>;
+
+    fn resource(&self) -> Option<String> {
+        let exact = KeyRef { version: self.exact.get().copied(), ..self.name.clone() };
+        Some(exact.to_string())
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some(self.patch.to_string())
+    }
+
+    async fn check(
+        &self,
+        service: &Service,
+        _: &Permit<Self::Op>,
+        context: &Context,
+    ) -> Result<Self::Out, ServiceError> {
+        Ok(Arc::new(self.plan(service, context).await?.2))
+    }
+
+    async fn apply(
+        &self,
+        service: &Service,
+        permit: Permit<Self::Op>,
+        context: &Context,
+    ) -> Result<Applied<Self::Out>, ServiceError> {
+        let deadline = context.caller.deadline;
+        let scope = HeadScope::Vault(super::catalog::vault_id(&self.name.vault));
+        let locked = service.catalog.scopes.lock(scope, deadline).await?;
+        let (_, old, new) = self.plan(service, context).await?;
+        let put = Put::replace(old.row.as_ref(), old.seal, NewRow::Version(Box::new(new.clone())));
+        let request = context.request_record(version_name(&new));
+        let committed = service
+            .catalog
+            .scopes
+            .commit(
+                &locked,
+                Making { name: "keys.update", right: &permit, intent: context.intent, request, deadline },
+                vec![put],
+            )
+            .await?;
+        Ok(Applied { out: Arc::new(new), heads: vec![committed.mark] })
+    }
+
+    async fn again(
+        &self,
+        service: &Service,
+        _: &Permit<Self::Op>,
+        resource: &str,
+        context: &Context,
+    ) -> Result<Self::Out, ServiceError> {
+        let version = resource.rsplit('/').next().and_then(|version| version.parse().ok());
+        let name = KeyRef { version, ..self.name.clone() };
+        Ok(service.view(&name, context.caller.deadline).await?.version)
+    }
+}
+
+/// Deletes a key softly, or brings it back.
+struct TurnKey<O> {
+    name: KeyRef,
+    delete: bool,
+    op: std::marker::PhantomData<O>,
+}
+
+impl<O> TurnKey<O> {
+    async fn plan(&self, service: &Service, context: &Context) -> Result<(Found, KeyObjectRow), ServiceError> {
+        let deadline = context.caller.deadline;
+        let vault = service.catalog.live_vault(&self.name.vault, deadline).await?;
+        let old = service.catalog.key(&vault.row, &self.name.key, deadline).await?;
+        let name = self.name.to_string();
+        context.check_etag(&old.row.etag(), &name)?;
+        let state = match (self.delete, old.row.state) {
+            (true, State::Active) => {
+                let purge_at = context.now.plus_days(vault.row.retention_days);
+                State::Deleted { since: context.now, purge_at }
+            }
+            (true, State::Deleted { .. }) => return Err(Problem::NotFound { name }.into()),
+            (false, State::Deleted { .. }) => State::Active,
+            (false, State::Active) => {
+                let why = format!("{name} is not deleted");
+                return Err(Problem::Precondition { reason: "NOT_DELETED", why }.into());
+            }
+        };
+        let new = KeyObjectRow {
+            state,
+            updated: context.now,
+            intent: context.intent,
+            revision: old.row.revision + 1,
+            ..KeyObjectRow::clone(&old.row)
+        };
+        Ok(((vault, old), new))
+    }
+
+    async fn view(
+        &self,
+        service: &Service,
+        found: Found,
+        key: KeyObjectRow,
+        deadline: Moment,
+    ) -> Result<KeyView, ServiceError> {
+        let (vault, _) = found;
+        let version = service.catalog.version(&vault.row, &key, key.current, deadline).await?;
+        Ok(KeyView { vault: Arc::clone(&vault.row), key: Arc::new(key), version: version.row })
+    }
+}
+
+type Found = (Arc<Checked<VaultRow>>, Arc<Checked<KeyObjectRow>>);
+
+impl<O: Op> Work for TurnKey<O> {
+    type Op = O;
+    type Out = KeyView;
+
+    async fn check(&self, service: &Service, _: &Permit<O>, context: &Context) -> Result<KeyView, ServiceError> {
+        let (found, new) = self.plan(service, context).await?;
+        self.view(service, found, new, context.caller.deadline).await
+    }
+
+    async fn apply(
+        &self,
+        service: &Service,
+        permit: Permit<O>,
+        context: &Context,
+    ) -> Result<Applied<KeyView>, ServiceError> {
+        let deadline = context.caller.deadline;
+        let scope = HeadScope::Vault(super::catalog::vault_id(&self.name.vault));
+        let locked = service.catalog.scopes.lock(scope, deadline).await?;
+        let (found, new) = self.plan(service, context).await?;
+        let put = Put::replace(found.1.row.as_ref(), found.1.seal, NewRow::Key(new.clone()));
+        let view = self.view(service, found, new, deadline).await?;
+        let request = context.request_record(self.name.to_string());
+        let committed = service
+            .catalog
+            .scopes
+            .commit(
+                &locked,
+                Making { name: O::ACTION.name(), right: &permit, intent: context.intent, request, deadline },
+                vec![put],
+            )
+            .await?;
+        Ok(Applied { out: view, heads: vec![committed.mark] })
+    }
+
+    async fn again(
+        &self,
+        service: &Service,
+        _: &Permit<O>,
+        _: &str,
+        context: &Context,
+    ) -> Result<KeyView, ServiceError> {
+        service.view(&self.name, context.caller.deadline).await
+    }
+}

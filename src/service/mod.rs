@@ -1,0 +1,337 @@
+//! The use cases, one file for each noun, behind one door.
+//!
+//! A face (gRPC, REST, a job) makes a [`Caller`], parses its input into the model's types and calls a
+//! method of [`Service`]. Every method passes [`door`]: the caller is authorised into a `Grant`, acts with
+//! nothing but that grant, and the record is in the log before the answer is given. The pieces:
+//!
+//! * [`catalog`]: checked rows. Nothing reads the store past it.
+//! * [`scopes`]: heads and revisions, so that an old or missing row is found; the making of changes.
+//! * [`hands`]: the only holder of the HSM's lanes; takes grants.
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use strongroom_hsm::{Pool, pool::LaneHealth, protocol::Moment};
+use tokio::sync::Semaphore;
+
+use crate::{
+    access::PolicyCell,
+    audit::{Log, Refusals},
+    model::{
+        Clock, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, Principal, RequestId, Residency, Role, Scope, Tags,
+        Timestamp, VaultName, VaultRow, VersionId, VersionRow,
+    },
+    store::{HeadScope, Store},
+};
+
+pub mod catalog;
+pub mod crypto;
+pub mod door;
+pub mod error;
+pub mod hands;
+pub mod instance;
+pub mod keys;
+pub mod roles;
+pub mod scopes;
+pub mod settle;
+pub mod usage;
+pub mod vaults;
+
+pub use error::{Problem, ServiceError};
+pub use instance::{NewInstance, Parts, initialise};
+
+/// The service. Made by [`Service::open`]; its methods are in the files of their nouns.
+pub struct Service {
+    catalog: catalog::Catalog,
+    hands: hands::Hands,
+    policy: Arc<PolicyCell>,
+    /// A change of roles has an unknown fate: the policy is read again before it decides anything.
+    policy_in_doubt: AtomicBool,
+    /// Changes under way, with or without a caller that waits for them.
+    changes: Arc<Semaphore>,
+    pool: Pool,
+    store: Arc<dyn Store>,
+    log: Arc<Log>,
+    refusals: Refusals,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    instance: InstanceRow,
+}
+
+impl Service {
+    /// How each lane of the HSM is.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<LaneHealth> {
+        self.pool.health()
+    }
+
+    /// Writes the counts of refusals whose window has ended, and forgets old request ids. Called by a job.
+    ///
+    /// # Errors
+    /// When the log or the store fails.
+    pub async fn tidy(&self) -> Result<(), ServiceError> {
+        self.refusals.flush(Instant::now()).await?;
+        self.store.forget_requests(self.clock.now()).await?;
+        Ok(())
+    }
+
+    /// Writes what is still counted and closes the log and the store. Nothing is answered afterwards.
+    ///
+    /// # Errors
+    /// When the log cannot be synced.
+    pub async fn close(&self) -> Result<(), ServiceError> {
+        self.refusals.close(Instant::now()).await?;
+        self.log.close().await?;
+        self.store.close().await;
+        Ok(())
+    }
+
+    /// Whether the log and the store answer.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub async fn healthy(&self) -> Result<(), ServiceError> {
+        self.log.health()?;
+        self.store.head(&HeadScope::Service).await?;
+        Ok(())
+    }
+}
+
+/// A new id: random, never used before.
+fn fresh_id() -> [u8; 16] {
+    uuid::Uuid::new_v4().into_bytes()
+}
+
+/// Who calls, from where, and until when. Made by a face after it has authenticated its peer.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who.
+    pub principal: Principal,
+    /// From where, for the record.
+    pub source: String,
+    /// The server's own id of this request, for the record, logs and answer.
+    pub request: String,
+    /// Work that has not begun by then is not begun.
+    pub deadline: Moment,
+}
+
+/// What every change can be asked with (AIP-154, AIP-155, AIP-163).
+#[derive(Clone, Debug, Default)]
+pub struct ChangeOptions {
+    /// The caller's id of the change.
+    pub request_id: Option<RequestId>,
+    /// The state the caller has seen; another is refused.
+    pub etag: Option<String>,
+    /// Check everything, change nothing.
+    pub validate_only: bool,
+    /// SHA-256 over the method's name and the encoded request, to tell a repetition from another request
+    /// with the same id.
+    pub digest: [u8; 32],
+}
+
+/// A page of a list: at most `size` after `after`.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// 1 to 1000.
+    pub size: u32,
+    /// The last item of the page before.
+    pub after: Option<T>,
+    /// Also what is softly deleted.
+    pub deleted: bool,
+}
+
+/// A page's items, and whether there are more.
+#[derive(Clone, Debug)]
+pub struct Paged<T> {
+    /// In order.
+    pub items: Vec<T>,
+    /// Whether another page follows.
+    pub more: bool,
+}
+
+/// A key, or one of its versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRef {
+    /// The vault.
+    pub vault: VaultName,
+    /// The key.
+    pub key: KeyName,
+    /// The version; the newest when absent.
+    pub version: Option<VersionId>,
+}
+
+impl std::fmt::Display for KeyRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "vaults/{}/keys/{}", self.vault, self.key)?;
+        self.version.map_or(Ok(()), |version| write!(f, "/versions/{version}"))
+    }
+}
+
+/// The full name of a version.
+#[must_use]
+pub fn version_name(row: &VersionRow) -> String {
+    format!("vaults/{}/keys/{}/versions/{}", row.vault, row.key, row.version)
+}
+
+/// What a new vault is to be.
+#[derive(Clone, Debug)]
+pub struct NewVault {
+    /// Its name.
+    pub name: VaultName,
+    /// Its tags.
+    pub tags: Tags,
+    /// 7 to 90.
+    pub retention_days: u16,
+    /// Nothing purged before its date.
+    pub purge_protection: bool,
+}
+
+/// What to change of a vault; what is absent stays.
+#[derive(Clone, Debug, Default)]
+pub struct VaultPatch {
+    /// Replaces all tags.
+    pub tags: Option<Tags>,
+    /// Only `true` is a change that is allowed.
+    pub purge_protection: Option<bool>,
+}
+
+/// What a new version is to be.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// The vault.
+    pub vault: VaultName,
+    /// The key; a new version of it when it exists.
+    pub name: KeyName,
+    /// What kind of key.
+    pub spec: KeySpec,
+    /// What it may be used for; all that its kind can when absent.
+    pub ops: Option<KeyOps>,
+    /// Whether it can be used at once.
+    pub enabled: bool,
+    /// Earlier it neither encrypts, signs nor wraps.
+    pub not_before: Option<Timestamp>,
+    /// From then on it neither encrypts, signs nor wraps.
+    pub expires: Option<Timestamp>,
+    /// Its tags.
+    pub tags: Tags,
+    /// Where it is to live.
+    pub residency: Residency,
+    /// Refuse when the key exists.
+    pub must_not_exist: bool,
+}
+
+/// What to change of a version; what is absent stays.
+#[derive(Clone, Debug, Default)]
+pub struct VersionPatch {
+    /// Switches it on or off.
+    pub enabled: Option<bool>,
+    /// Sets (`Some(Some)`) or clears (`Some(None)`) the time it may be used from.
+    pub not_before: Option<Option<Timestamp>>,
+    /// Sets or clears its expiry.
+    pub expires: Option<Option<Timestamp>>,
+    /// Replaces its operations.
+    pub ops: Option<KeyOps>,
+    /// Replaces all tags.
+    pub tags: Option<Tags>,
+}
+
+impl std::fmt::Display for VersionPatch {
+    /// The fields that are changed, for the record; tags by their name only.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let time = |time: &Option<Option<Timestamp>>, name: &str| {
+            time.map(|time| format!("{name}={} ", time.map_or_else(|| "none".to_owned(), |time| time.to_string())))
+        };
+        let fields = [
+            self.enabled.map(|enabled| format!("enabled={enabled} ")),
+            time(&self.not_before, "not_before"),
+            time(&self.expires, "expires"),
+            self.ops.map(|ops| format!("ops={ops} ")),
+            self.tags.as_ref().map(|_| "tags ".to_owned()),
+        ];
+        let fields: String = fields.into_iter().flatten().collect();
+        f.write_str(fields.trim_end())
+    }
+}
+
+/// A key with one of its versions and the vault it is in.
+#[derive(Clone, Debug)]
+pub struct KeyView {
+    /// The vault.
+    pub vault: Arc<VaultRow>,
+    /// The key.
+    pub key: Arc<KeyObjectRow>,
+    /// The version that was asked for.
+    pub version: Arc<VersionRow>,
+}
+
+/// A new role assignment.
+#[derive(Clone, Debug)]
+pub struct NewAssignment {
+    /// Who.
+    pub principal: Principal,
+    /// What.
+    pub role: Role,
+    /// Where.
+    pub scope: Scope,
+}
+
+/// A signature and the version that made it.
+#[derive(Debug)]
+pub struct Signed {
+    /// Which version.
+    pub version: Arc<VersionRow>,
+    /// The signature.
+    pub signature: Vec<u8>,
+}
+
+/// A ciphertext and the version that made it.
+#[derive(Debug)]
+pub struct Encrypted {
+    /// Which version.
+    pub version: Arc<VersionRow>,
+    /// The ciphertext or wrapped key, without tag.
+    pub ciphertext: Vec<u8>,
+    /// A*GCM: 12 bytes.
+    pub iv: Vec<u8>,
+    /// A*GCM: 16 bytes.
+    pub tag: Vec<u8>,
+}
+
+/// What a decryption needs.
+#[derive(Debug)]
+pub struct Ciphertext {
+    /// The ciphertext or wrapped key, without tag.
+    pub ciphertext: Vec<u8>,
+    /// A*GCM: 12 bytes; else empty.
+    pub iv: Vec<u8>,
+    /// A*GCM: 16 bytes; else empty.
+    pub tag: Vec<u8>,
+    /// A*GCM only.
+    pub additional_data: Vec<u8>,
+}
+
+/// Limits and durations that an operator chooses.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Sync every record before its answer, not those of changes only (D5).
+    pub fsync_everything: bool,
+    /// For how long a request id is remembered.
+    pub request_memory: Duration,
+    /// The most rows of versions kept in memory.
+    pub cached_versions_max: usize,
+    /// The most changes under way at once; more are refused.
+    pub changes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            fsync_everything: false,
+            request_memory: Duration::from_secs(24 * 3600),
+            cached_versions_max: 100_000,
+            changes_max: 1024,
+        }
+    }
+}

@@ -1,0 +1,596 @@
+//! Scopes: which row is the newest, and how rows change (ADR 0002).
+//!
+//! On first use a scope's rows are counted against its sealed head, and the head against the newest one
+//! that the audit log knows. From then on the seal of the newest row of every id is in memory, and a row
+//! that the store hands out must be exactly that one. A change takes the scope's lock, seals the new rows
+//! and the new head in the HSM, and commits them together.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use strongroom_hsm::{Pool, Seal, protocol::Moment};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::error::{Problem, ServiceError};
+use crate::{
+    access::{Denied, Op, Permit},
+    audit::{self, HeadMark},
+    model::{AssignmentRow, InstanceRow, KeyObjectRow, Row, RowId, RowKind, UsageRow, VaultRow, VersionRow},
+    store::{Change, CommitError, HeadRow, HeadScope, RequestRecord, ScopeRows, Sealed, Store, Write, head::SetDigest},
+};
+
+/// Half a seal: enough to tell the newest row from any other (128 bits of an HMAC).
+type SealPrefix = [u8; 16];
+
+/// How often a reader looks whether a commit has ended.
+const COMMIT_POLL: Duration = Duration::from_millis(1);
+
+fn prefix(seal: &Seal) -> SealPrefix {
+    seal[..16].try_into().expect("a seal has 32 bytes")
+}
+
+/// What is known of one scope.
+#[derive(Debug)]
+pub struct ScopeCell {
+    scope: HeadScope,
+    /// The head's revision: changes with every change of the scope.
+    revision: AtomicU64,
+    /// A commit is on its way: the store may already show what memory does not know yet.
+    committing: AtomicBool,
+    known: RwLock<Known>,
+    change: Arc<Mutex<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Whether memory and store are known to agree; not so before the first load and after a commit
+    /// whose fate is unknown.
+    sure: bool,
+    /// Whether the scope was loaded before: from then on this process knows its head better than the log.
+    loaded: bool,
+    /// The head's revision.
+    revision: u64,
+    /// The head of a commit whose fate is unknown, as revision and short digest: the only other one that a
+    /// later load may find.
+    attempted: Option<(u64, [u8; 32])>,
+    intent: u64,
+    digest: SetDigest,
+    newest: HashMap<RowId, Newest>,
+}
+
+/// The newest row of an id.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    seal: SealPrefix,
+    /// Whether this process has written it as a row in use; not known (false) of what was loaded.
+    in_use: bool,
+}
+
+impl ScopeCell {
+    fn new(scope: HeadScope) -> Self {
+        Self {
+            scope,
+            revision: AtomicU64::new(0),
+            committing: AtomicBool::new(false),
+            known: RwLock::default(),
+            change: Arc::default(),
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The head's revision. While it stays the same, no row of the scope has changed.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// The head as the audit log records it.
+    #[must_use]
+    pub fn mark(&self) -> HeadMark {
+        let known = self.read();
+        HeadMark { scope: self.scope.to_string(), revision: known.revision, digest: hex(&known.digest.short()) }
+    }
+
+    /// Whether that seal is the one of the newest row of that id.
+    #[must_use]
+    pub fn is_newest(&self, id: &RowId, seal: &Seal) -> bool {
+        let known = self.read();
+        known.sure && known.newest.get(id).is_some_and(|newest| newest.seal == prefix(seal))
+    }
+
+    /// Whether the newest row of that id is known to be in use, though it may have changed.
+    #[must_use]
+    pub fn is_in_use(&self, id: &RowId) -> bool {
+        let known = self.read();
+        known.sure && known.newest.get(id).is_some_and(|newest| newest.in_use)
+    }
+
+    fn was_loaded(&self) -> bool {
+        self.read().loaded
+    }
+
+    /// Whether a head of that revision and short digest is the one last written, or the one of a commit
+    /// whose fate is unknown.
+    fn may_be(&self, revision: u64, digest: [u8; 32]) -> bool {
+        let known = self.read();
+        (revision, digest) == (known.revision, known.digest.short()) || known.attempted == Some((revision, digest))
+    }
+
+    /// Whether a row of that id exists.
+    #[must_use]
+    pub fn has(&self, id: &RowId) -> bool {
+        self.read().newest.contains_key(id)
+    }
+
+    /// How many rows of that kind there are.
+    #[must_use]
+    pub fn count(&self, kind: RowKind) -> usize {
+        self.read().newest.keys().filter(|id| id.kind == kind).count()
+    }
+
+    /// Waits for a commit that is on its way; then says whether the scope is still at that revision, so
+    /// that what was read from the store can be held against what is known.
+    ///
+    /// # Errors
+    /// When the deadline passes first, or when a commit failed and nothing is known for sure.
+    pub async fn settled_at(&self, revision: u64, deadline: Moment) -> Result<bool, ServiceError> {
+        while self.committing.load(Ordering::Acquire) {
+            if Moment::now() >= deadline {
+                return Err(Problem::DeadlineExceeded.into());
+            }
+            tokio::time::sleep(COMMIT_POLL).await;
+        }
+        if !self.read().sure {
+            return Err(Problem::Unavailable { what: "the store" }.into());
+        }
+        Ok(self.revision() == revision)
+    }
+}
+
+/// A row to be written, and the row it replaces.
+#[derive(Debug)]
+pub struct Put {
+    row: NewRow,
+    replaces: Option<(u64, Seal)>,
+}
+
+/// The kinds of rows.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each is its row's name")]
+pub enum NewRow {
+    Instance(Box<InstanceRow>),
+    Vault(VaultRow),
+    Key(KeyObjectRow),
+    Version(Box<VersionRow>),
+    Usage(UsageRow),
+    Assignment(AssignmentRow),
+    RemoveAssignment(AssignmentRow),
+}
+
+impl NewRow {
+    fn id(&self) -> RowId {
+        match self {
+            Self::Instance(row) => row.row_id(),
+            Self::Vault(row) => row.row_id(),
+            Self::Key(row) => row.row_id(),
+            Self::Version(row) => row.row_id(),
+            Self::Usage(row) => row.row_id(),
+            Self::Assignment(row) | Self::RemoveAssignment(row) => row.row_id(),
+        }
+    }
+
+    fn revision(&self) -> u64 {
+        match self {
+            Self::Instance(row) => row.revision,
+            Self::Vault(row) => row.revision,
+            Self::Key(row) => row.revision,
+            Self::Version(row) => row.revision,
+            Self::Usage(row) => row.revision,
+            Self::Assignment(row) | Self::RemoveAssignment(row) => row.revision,
+        }
+    }
+
+    /// Whether it is not softly deleted.
+    const fn is_in_use(&self) -> bool {
+        match self {
+            Self::Vault(row) => row.state.is_active(),
+            Self::Key(row) => row.state.is_active(),
+            _ => true,
+        }
+    }
+
+    fn canonical(&self) -> Vec<u8> {
+        match self {
+            Self::Instance(row) => row.canonical(),
+            Self::Vault(row) => row.canonical(),
+            Self::Key(row) => row.canonical(),
+            Self::Version(row) => row.canonical(),
+            Self::Usage(row) => row.canonical(),
+            Self::Assignment(row) | Self::RemoveAssignment(row) => row.canonical(),
+        }
+    }
+
+    fn sealed(self, seal: Seal) -> Write {
+        match self {
+            Self::Instance(row) => Write::Instance(Sealed::new(*row, seal)),
+            Self::Vault(row) => Write::Vault(Sealed::new(row, seal)),
+            Self::Key(row) => Write::Key(Sealed::new(row, seal)),
+            Self::Version(row) => Write::Version(Sealed::new(*row, seal)),
+            Self::Usage(row) => Write::Usage(Sealed::new(row, seal)),
+            Self::Assignment(row) => Write::Assignment(Sealed::new(row, seal)),
+            Self::RemoveAssignment(row) => Write::RemoveAssignment(row.id),
+        }
+    }
+
+    const fn is_removal(&self) -> bool {
+        matches!(self, Self::RemoveAssignment(_))
+    }
+}
+
+impl Put {
+    /// A new row.
+    #[must_use]
+    pub const fn insert(row: NewRow) -> Self {
+        Self { row, replaces: None }
+    }
+
+    /// A row in place of one that was read under the scope's lock.
+    #[must_use]
+    pub fn replace<R: Row>(old: &R, old_seal: Seal, row: NewRow) -> Self {
+        Self { row, replaces: Some((old.revision(), old_seal)) }
+    }
+
+    /// Takes a role assignment away.
+    #[must_use]
+    pub fn remove(row: AssignmentRow, seal: Seal) -> Self {
+        Self { replaces: Some((row.revision, seal)), row: NewRow::RemoveAssignment(row) }
+    }
+}
+
+/// A scope whose rows nobody else changes while this is held.
+#[derive(Debug)]
+pub struct Locked {
+    cell: Arc<ScopeCell>,
+    _guard: OwnedMutexGuard<()>,
+}
+
+impl Locked {
+    /// The scope.
+    #[must_use]
+    pub fn cell(&self) -> &Arc<ScopeCell> {
+        &self.cell
+    }
+}
+
+/// Waits for a scope's lock, until the deadline.
+async fn acquire(cell: &ScopeCell, deadline: Moment) -> Result<OwnedMutexGuard<()>, ServiceError> {
+    let left = deadline.since(Moment::now());
+    let waiting = Arc::clone(&cell.change).lock_owned();
+    Ok(tokio::time::timeout(left, waiting).await.map_err(|_| Problem::DeadlineExceeded)?)
+}
+
+/// Every scope that has been used.
+pub struct Scopes {
+    store: Arc<dyn Store>,
+    pool: Pool,
+    cells: RwLock<HashMap<HeadScope, Arc<ScopeCell>>>,
+    /// What the audit log knew at the start.
+    logged: audit::Known,
+}
+
+impl Scopes {
+    /// No scope has been used yet.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, pool: Pool, logged: audit::Known) -> Self {
+        Self { store, pool, cells: RwLock::default(), logged }
+    }
+
+    /// A scope, loaded and checked.
+    ///
+    /// # Errors
+    /// When the store does not answer, or what it holds is not what was last written.
+    pub async fn cell(&self, scope: HeadScope, deadline: Moment) -> Result<Arc<ScopeCell>, ServiceError> {
+        let cell = self.entry(scope);
+        if cell.read().sure {
+            return Ok(cell);
+        }
+        let guard = acquire(&cell, deadline).await?;
+        self.load(&cell, deadline).await?;
+        drop(guard);
+        Ok(cell)
+    }
+
+    /// Takes a scope's lock: until it is dropped nobody else changes a row of the scope.
+    ///
+    /// # Errors
+    /// As [`Self::cell`].
+    pub async fn lock(&self, scope: HeadScope, deadline: Moment) -> Result<Locked, ServiceError> {
+        let cell = self.entry(scope);
+        let guard = acquire(&cell, deadline).await?;
+        self.load(&cell, deadline).await?;
+        Ok(Locked { cell, _guard: guard })
+    }
+
+    fn entry(&self, scope: HeadScope) -> Arc<ScopeCell> {
+        if let Some(cell) = self.cells.read().unwrap_or_else(PoisonError::into_inner).get(&scope) {
+            return Arc::clone(cell);
+        }
+        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(cells.entry(scope).or_insert_with(|| Arc::new(ScopeCell::new(scope))))
+    }
+
+    /// Loads a scope unless memory and store agree. The caller holds the scope's lock.
+    async fn load(&self, cell: &ScopeCell, deadline: Moment) -> Result<(), ServiceError> {
+        if cell.read().sure {
+            return Ok(());
+        }
+        let ScopeRows { head, rows } = self.store.scope(&cell.scope).await?;
+        let mut digest = SetDigest::default();
+        let mut newest = HashMap::with_capacity(rows.len());
+        for (id, revision, seal) in &rows {
+            digest.insert(id, *revision, seal);
+            newest.insert(id.clone(), Newest { seal: prefix(seal), in_use: false });
+        }
+        let (revision, intent) = self.check_head(cell, head, &digest, rows.len(), deadline).await?;
+        let mut known = cell.write();
+        *known = Known { sure: true, loaded: true, revision, attempted: None, intent, digest, newest };
+        cell.revision.store(revision, Ordering::Release);
+        Ok(())
+    }
+
+    /// Checks a scope's head: its seal, its rows, and that it is not older than the log knows.
+    async fn check_head(
+        &self,
+        cell: &ScopeCell,
+        head: Option<Sealed<HeadRow>>,
+        digest: &SetDigest,
+        rows: usize,
+        deadline: Moment,
+    ) -> Result<(u64, u64), ServiceError> {
+        let scope = cell.scope;
+        let tampered = |why: &str| {
+            ServiceError::because(Problem::Tampered { name: format!("the head of scope {scope}") }, why.to_owned())
+        };
+        if cell.was_loaded() {
+            let found = head.as_ref().map_or(0, |head| head.unchecked().revision);
+            if !cell.may_be(found, digest.short()) {
+                return Err(tampered(
+                    "it is neither the head that was last written nor the one that was being written",
+                ));
+            }
+        }
+        // Of a scope that this process has changed, the log's state at the start says nothing any more.
+        let logged = self.logged.heads.get(&scope.to_string()).filter(|_| !cell.was_loaded());
+        let Some(head) = head else {
+            return match (rows, logged) {
+                (0, None) => Ok((0, 0)),
+                (0, Some(mark)) => Err(tampered(&format!("it is missing; the log knows revision {}", mark.revision))),
+                _ => Err(tampered("it is missing, and the scope has rows")),
+            };
+        };
+        let (head, seal) = head.into_unchecked();
+        let right =
+            self.pool.check_seals(vec![(head.canonical(), seal)], deadline).await.map_err(super::hands::outage)?;
+        if right != [true] || head.scope != scope {
+            return Err(tampered("its seal is wrong"));
+        }
+        if head.digest != *digest || usize::try_from(head.rows) != Ok(rows) {
+            return Err(tampered("the scope's rows are not the ones it counts: a row was removed, added or put back"));
+        }
+        if !cell.was_loaded() && head.intent >= self.logged.next_index {
+            return Err(tampered(
+                "the audit log ends before the newest change of the store: it was lost, or an older one put back",
+            ));
+        }
+        match logged {
+            Some(mark) if mark.revision > head.revision => Err(tampered(&format!(
+                "it has revision {}; the log knows revision {}: an older state was put back",
+                head.revision, mark.revision
+            ))),
+            Some(mark) if mark.revision == head.revision && mark.digest != hex(&digest.short()) => {
+                Err(tampered("the log knows another state of the same revision"))
+            }
+            _ => Ok((head.revision, head.intent)),
+        }
+    }
+
+    /// Whether a commit that failed was applied after all: what the store's head says, if it answers.
+    async fn fate(&self, attempted: &HeadRow) -> Option<bool> {
+        let head = self.store.head(&attempted.scope).await.ok()?;
+        let found = head.as_ref().map_or(0, |head| head.unchecked().revision);
+        match head {
+            Some(head) if *head.unchecked() == *attempted => Some(true),
+            _ if found + 1 == attempted.revision => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Seals and commits rows of one locked scope, with its new head. Returns the mark for the record.
+    ///
+    /// # Errors
+    /// [`Problem::Changed`] when the store holds something else than was read; [`Problem::Unknown`]
+    /// when the store failed during the commit.
+    pub async fn commit(&self, locked: &Locked, change: Making<'_>, puts: Vec<Put>) -> Result<Committed, ServiceError> {
+        let cell = &locked.cell;
+        let Making { name, right, intent, request, deadline } = change;
+        let forms = puts.iter().map(|put| put.row.canonical()).collect();
+        let seals = self.pool.seal(forms, deadline).await.map_err(super::hands::outage)?;
+        let (head, newest) = next_head(cell, &puts, &seals, intent);
+        let head_seal = self.pool.seal(vec![head.canonical()], deadline).await.map_err(super::hands::outage)?;
+        let head_seal = *head_seal.first().ok_or(Problem::Internal)?;
+        let mark =
+            HeadMark { scope: cell.scope.to_string(), revision: head.revision, digest: hex(&head.digest.short()) };
+        let writes = puts.into_iter().zip(&seals).map(|(put, seal)| put.row.sealed(*seal)).collect();
+        let change = Change { name, writes, heads: vec![Sealed::new(head.clone(), head_seal)], request };
+        right.check()?;
+        let under_way = UnderWay::begin(cell, (head.revision, head.digest.short()));
+        match self.store.commit(change).await {
+            Ok(()) => under_way.done(head, newest),
+            Err(CommitError::Store(error)) => match self.fate(&head).await {
+                Some(true) => under_way.done(head, newest),
+                Some(false) => {
+                    under_way.nothing();
+                    return Err(ServiceError::because(Problem::Unavailable { what: "the store" }, error));
+                }
+                None => return Err(ServiceError::because(Problem::Unknown { what: "store" }, error)),
+            },
+            Err(error) => {
+                under_way.nothing();
+                return Err(ServiceError::because(Problem::Changed { name: "the resource".to_owned() }, error));
+            }
+        }
+        Ok(Committed { mark, seals })
+    }
+}
+
+/// What must still hold when a change is committed: its permit, which may have been revoked while the
+/// change waited for the scope's lock or for the HSM.
+pub trait Right: Send + Sync {
+    /// Whether the change may still be made.
+    ///
+    /// # Errors
+    /// When it may not.
+    fn check(&self) -> Result<(), Denied>;
+}
+
+impl<O: Op> Right for Permit<O> {
+    fn check(&self) -> Result<(), Denied> {
+        if self.still_holds() { Ok(()) } else { Err(self.denied()) }
+    }
+}
+
+/// A change that the service makes by itself.
+#[derive(Debug)]
+pub struct ByItself;
+
+impl Right for ByItself {
+    fn check(&self) -> Result<(), Denied> {
+        Ok(())
+    }
+}
+
+/// A commit that is on its way. Unless it is said to be done, memory is no longer known to agree with
+/// the store, and the scope is loaded again on its next use.
+struct UnderWay<'a> {
+    cell: &'a ScopeCell,
+    done: bool,
+}
+
+impl<'a> UnderWay<'a> {
+    fn begin(cell: &'a ScopeCell, attempted: (u64, [u8; 32])) -> Self {
+        cell.write().attempted = Some(attempted);
+        cell.committing.store(true, Ordering::Release);
+        Self { cell, done: false }
+    }
+
+    /// It is known that nothing was applied.
+    fn nothing(mut self) {
+        self.cell.write().attempted = None;
+        self.done = true;
+    }
+
+    fn done(mut self, head: HeadRow, newest: Changes) {
+        apply(self.cell, head, newest);
+        self.done = true;
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            let mut known = self.cell.write();
+            known.sure = false;
+            // No revision of a head: every row that was checked before is looked at again.
+            self.cell.revision.store(u64::MAX, Ordering::Release);
+        }
+        self.cell.committing.store(false, Ordering::Release);
+    }
+}
+
+/// What a change is made with, beside its rows.
+pub struct Making<'a> {
+    /// What kind of change, as a metric label.
+    pub name: &'static str,
+    /// What must still hold when it is committed.
+    pub right: &'a dyn Right,
+    /// The audit log's index of its intent; 0 when it has none.
+    pub intent: u64,
+    /// The caller's request id, if there is one.
+    pub request: Option<RequestRecord>,
+    /// When to give up before the commit.
+    pub deadline: Moment,
+}
+
+/// A change that is durable.
+#[derive(Debug)]
+pub struct Committed {
+    /// The scope's new head, for the outcome record.
+    pub mark: HeadMark,
+    /// The seals of the rows, in the order they were put.
+    pub seals: Vec<Seal>,
+}
+
+type Changes = Vec<(RowId, Option<Newest>)>;
+
+fn next_head(cell: &ScopeCell, puts: &[Put], seals: &[Seal], intent: u64) -> (HeadRow, Changes) {
+    let known = cell.read();
+    let mut digest = known.digest.clone();
+    let mut rows = u64::try_from(known.newest.len()).expect("a count fits");
+    let mut newest = Vec::with_capacity(puts.len());
+    for (put, seal) in puts.iter().zip(seals) {
+        let id = put.row.id();
+        match &put.replaces {
+            Some((revision, old)) => digest.remove(&id, *revision, old),
+            None => rows += 1,
+        }
+        if put.row.is_removal() {
+            rows -= 1;
+            newest.push((id, None));
+        } else {
+            digest.insert(&id, put.row.revision(), seal);
+            newest.push((id, Some(Newest { seal: prefix(seal), in_use: put.row.is_in_use() })));
+        }
+    }
+    let revision = known.revision + 1;
+    let intent = intent.max(known.intent);
+    (HeadRow { scope: cell.scope, revision, rows, intent, digest }, newest)
+}
+
+fn apply(cell: &ScopeCell, head: HeadRow, newest: Changes) {
+    let mut known = cell.write();
+    known.digest = head.digest;
+    known.intent = head.intent;
+    known.revision = head.revision;
+    known.attempted = None;
+    for (id, seal) in newest {
+        match seal {
+            Some(seal) => known.newest.insert(id, seal),
+            None => known.newest.remove(&id),
+        };
+    }
+    // Under the lock: whoever sees the new revision sees the new rows.
+    cell.revision.store(head.revision, Ordering::Release);
+}
+
+/// Lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

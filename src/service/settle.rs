@@ -1,0 +1,126 @@
+//! What a crash left open, closed at the start: for every intent without an outcome the rows say whether
+//! the change was made (each row carries the intent of its newest change), and the outcome is recorded.
+//! A token object of a creation that was not made is destroyed; nothing else ever is (D6).
+
+use std::{sync::Arc, time::Duration};
+
+use strongroom_hsm::protocol::Moment;
+
+use super::{
+    KeyRef, Service,
+    catalog::vault_id,
+    error::{Problem, ServiceError},
+    scopes::ScopeCell,
+};
+use crate::{
+    audit::{Durability, Kind, Outcome, Record},
+    model::{Row as _, RowId, RowKind, VaultName, VersionId},
+    store::HeadScope,
+};
+
+/// How long the clean-up of one unfinished creation may take.
+pub const REAP_WITHIN: Duration = Duration::from_secs(30);
+
+/// Settles open intents, oldest first.
+///
+/// # Errors
+/// When the store, the log or the HSM fails: the service does not start with an open intent.
+pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadline: Moment) -> Result<(), ServiceError> {
+    for (index, intent) in intents {
+        // First of all: a store that was altered ends the start here, before anything is taken for unmade.
+        let scope = service.catalog.scopes.cell(scope_of(&intent), deadline).await?;
+        let made = made(service, &scope, index, &intent, deadline).await?;
+        let version = intent.version.as_deref().and_then(|version| version.parse::<VersionId>().ok());
+        if let (false, Some(version)) = (made, version) {
+            service.hands.reap(version, Moment::now().after(REAP_WITHIN)).await?;
+        }
+        tracing::warn!(index, operation = intent.operation, made, "an open intent was settled");
+        let mut outcome = Record {
+            kind: Kind::Outcome,
+            outcome: if made { Outcome::Done } else { Outcome::Failed },
+            reason: Some("SETTLED_AT_START".to_owned()),
+            intent: Some(index),
+            time: service.clock.now().0,
+            version: None,
+            ..intent.clone()
+        };
+        outcome.heads = vec![scope.mark()];
+        service.log.append_reserved(outcome, Durability::Fsync).await?;
+    }
+    Ok(())
+}
+
+/// What an intent was about, read from its resource name.
+enum About {
+    Vault(VaultName),
+    Key(KeyRef),
+    Assignment(VersionId),
+    Instance,
+}
+
+fn about(resource: &str) -> Option<About> {
+    let parts: Vec<&str> = resource.split('/').collect();
+    match parts.as_slice() {
+        ["vaults", vault] => Some(About::Vault(vault.parse().ok()?)),
+        ["vaults", vault, "keys", key] => {
+            Some(About::Key(KeyRef { vault: vault.parse().ok()?, key: key.parse().ok()?, version: None }))
+        }
+        ["vaults", vault, "keys", key, "versions", version] => {
+            let version = Some(version.parse().ok()?);
+            Some(About::Key(KeyRef { vault: vault.parse().ok()?, key: key.parse().ok()?, version }))
+        }
+        ["roleAssignments", id] => Some(About::Assignment(id.parse().ok()?)),
+        ["instances", _] => Some(About::Instance),
+        _ => None,
+    }
+}
+
+fn scope_of(intent: &Record) -> HeadScope {
+    match intent.resource.as_deref().and_then(about) {
+        Some(About::Key(name)) => HeadScope::Vault(vault_id(&name.vault)),
+        _ => HeadScope::Service,
+    }
+}
+
+/// Whether the change of an intent is in the store.
+async fn made(
+    service: &Service,
+    scope: &ScopeCell,
+    index: u64,
+    intent: &Record,
+    deadline: Moment,
+) -> Result<bool, ServiceError> {
+    if let Some(version) = &intent.version {
+        let version: VersionId = version.parse().map_err(|_| Problem::Internal)?;
+        return Ok(scope.has(&RowId { kind: RowKind::Version, id: version.bytes() }));
+    }
+    let about = intent.resource.as_deref().and_then(about).ok_or(Problem::Internal)?;
+    let found = match about {
+        About::Instance => return Ok(true),
+        About::Assignment(id) => {
+            let rows = service.catalog.assignments(deadline).await?;
+            let exists = rows.iter().any(|checked| checked.row.id == id);
+            return Ok(exists == (intent.operation == "roles.assign"));
+        }
+        About::Vault(name) => service.catalog.vault(&name, deadline).await.map(|vault| vault.row.intent),
+        About::Key(name) => key_intent(service, &name, intent, deadline).await,
+    };
+    match found {
+        Ok(newest) => Ok(newest == index),
+        Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The intent of the newest change of a key, or of a version when the change was one of a version.
+async fn key_intent(service: &Service, name: &KeyRef, intent: &Record, deadline: Moment) -> Result<u64, ServiceError> {
+    let vault = service.catalog.vault(&name.vault, deadline).await?;
+    let key = service.catalog.key(&vault.row, &name.key, deadline).await?;
+    if intent.operation != "keys.update" {
+        return Ok(key.row.intent);
+    }
+    let version = name.version.unwrap_or(key.row.current);
+    let version = service.catalog.version(&vault.row, &key.row, version, deadline).await?;
+    debug_assert_eq!(version.row.row_id().id, version.row.version.bytes());
+    Ok(version.row.intent)
+}

@@ -1,0 +1,111 @@
+//! The count of AES-GCM encryptions: at most 2^32 with one key and random IVs (NIST SP 800-38D section
+//! 8.3). Numbers are reserved in the store in ranges before they are used, so a crash loses some and
+//! repeats none, and the hot path writes nothing.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use strongroom_hsm::{
+    algorithms::{GCM_ENCRYPTIONS_MAX, Scheme},
+    protocol::Moment,
+};
+use tokio::sync::Mutex;
+
+use super::{
+    Service,
+    catalog::VersionEntry,
+    error::{Problem, ServiceError},
+    scopes::{ByItself, Making, NewRow, Put},
+    version_name,
+};
+use crate::{
+    audit::{Durability, Kind, Outcome, Record},
+    model::{Algorithm, UsageRow},
+    store::HeadScope,
+};
+
+/// How many encryptions are reserved at once, at most.
+pub const RANGE_MAX: u64 = 1 << 16;
+/// How many are reserved at once for a key that is seldom used: what is reserved and forgotten (a restart, a
+/// row that left the cache) is never more than what was used, so it cannot use up a key by itself.
+pub const RANGE_MIN: u64 = 64;
+
+/// The reserved encryptions of a version that are left, shared by everyone who uses it.
+#[derive(Clone, Debug, Default)]
+pub struct UsageCell(Arc<Cell>);
+
+#[derive(Debug, Default)]
+struct Cell {
+    left: AtomicU64,
+    refill: Mutex<()>,
+}
+
+impl UsageCell {
+    fn take(&self) -> bool {
+        self.0.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
+    }
+}
+
+impl Service {
+    /// Takes one encryption out of the version's budget, reserving more when none is left. Algorithms
+    /// without such a limit take nothing.
+    pub(super) async fn count_encryption(
+        self: &Arc<Self>,
+        entry: &Arc<VersionEntry>,
+        algorithm: Algorithm,
+        deadline: Moment,
+    ) -> Result<(), ServiceError> {
+        if algorithm.scheme() != Scheme::AesGcm {
+            return Ok(());
+        }
+        while !entry.usage.take() {
+            let _one_at_a_time = entry.usage.0.refill.lock().await;
+            if entry.usage.take() {
+                return Ok(());
+            }
+            // Detached: a caller that goes away does not stop a commit half-way.
+            let (service, reserving) = (Arc::clone(self), Arc::clone(entry));
+            let task = tokio::spawn(async move { service.reserve(&reserving, deadline).await });
+            let reserved = task.await.map_err(|error| ServiceError::because(Problem::Internal, error))??;
+            entry.usage.0.left.fetch_add(reserved, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// Reserves a range; says how many encryptions it holds.
+    async fn reserve(&self, entry: &Arc<VersionEntry>, deadline: Moment) -> Result<u64, ServiceError> {
+        let vault = &entry.vault.row;
+        let version = entry.version.row.version;
+        let locked = self.catalog.scopes.lock(HeadScope::Vault(vault.id), deadline).await?;
+        let old = self.catalog.usage(vault, version, deadline).await?;
+        let used = old.as_ref().map_or(0, |old| old.row.encryptions);
+        let range = used.clamp(RANGE_MIN, RANGE_MAX).min(GCM_ENCRYPTIONS_MAX.saturating_sub(used));
+        if range == 0 {
+            return Err(Problem::UsedUp { name: version_name(&entry.version.row) }.into());
+        }
+        let revision = old.as_ref().map_or(0, |old| old.row.revision) + 1;
+        let row = NewRow::Usage(UsageRow { version, encryptions: used + range, revision });
+        let put = match &old {
+            Some(old) => Put::replace(old.row.as_ref(), old.seal, row),
+            None => Put::insert(row),
+        };
+        let committed = self
+            .catalog
+            .scopes
+            .commit(
+                &locked,
+                Making { name: "keys.reserve", right: &ByItself, intent: 0, request: None, deadline },
+                vec![put],
+            )
+            .await?;
+        let record = Record {
+            resource: Some(version_name(&entry.version.row)),
+            heads: vec![committed.mark],
+            ..Record::new(self.clock.now(), Kind::Event, "keys.reserve", Outcome::Done)
+        };
+        self.log.append(record, Durability::Write).await?;
+        Ok(range)
+    }
+}

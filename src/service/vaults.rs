@@ -1,0 +1,333 @@
+//! Vaults: made, shown, changed, softly deleted and brought back.
+
+use std::sync::Arc;
+
+use strongroom_hsm::protocol::Moment;
+
+use super::{
+    Caller, ChangeOptions, NewVault, Page, Paged, Service, VaultPatch,
+    catalog::{Checked, vault_id},
+    door::{Applied, Context, Note, Work},
+    error::{Problem, ServiceError},
+    scopes::{Making, NewRow, Put},
+};
+use crate::{
+    access::{Permit, ops},
+    model::{Row as _, Scope, State, VaultName, VaultRow},
+    store::HeadScope,
+};
+
+/// Days that a deleted object can be recovered for, at least and at most (Azure Key Vault's bounds).
+pub const RETENTION_DAYS: std::ops::RangeInclusive<u16> = 7..=90;
+
+impl Service {
+    /// Makes a vault.
+    ///
+    /// # Errors
+    /// [`Problem::Exists`] or [`Problem::Deleted`] when the name is taken.
+    pub async fn create_vault(
+        self: &Arc<Self>,
+        caller: &Caller,
+        new: NewVault,
+        options: ChangeOptions,
+    ) -> Result<Arc<VaultRow>, ServiceError> {
+        let resource = format!("vaults/{}", new.name);
+        self.change(caller, resource, Scope::Service, options, CreateVault(new)).await
+    }
+
+    /// Shows a vault, live or deleted.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`].
+    pub async fn get_vault(&self, caller: &Caller, name: &VaultName) -> Result<Arc<VaultRow>, ServiceError> {
+        let note = Note::default();
+        self.plain(caller, resource(name), Scope::Vault(name.clone()), &note, |_: Permit<ops::VaultsRead>| async {
+            Ok(Arc::clone(&self.catalog.vault(name, caller.deadline).await?.row))
+        })
+        .await
+    }
+
+    /// Lists the vaults that the caller may read. A caller without any role is refused.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn list_vaults(
+        &self,
+        caller: &Caller,
+        page: Page<VaultName>,
+    ) -> Result<Paged<Arc<VaultRow>>, ServiceError> {
+        // Administrators read at the service's scope; users see the vaults of their roles.
+        let policy = self.policy.now();
+        let note = Note::default();
+        let scope = policy.reading_scope(&caller.principal);
+        self.plain(caller, "vaults".to_owned(), scope, &note, |_: Permit<ops::VaultsRead>| async {
+            self.visible_vaults(caller, page, |vault| policy.sees(&caller.principal, vault)).await
+        })
+        .await
+    }
+
+    async fn visible_vaults(
+        &self,
+        caller: &Caller,
+        mut page: Page<VaultName>,
+        sees: impl Fn(&VaultName) -> bool + Send,
+    ) -> Result<Paged<Arc<VaultRow>>, ServiceError> {
+        let size = usize::try_from(page.size).map_err(|_| Problem::Internal)?;
+        let mut items = Vec::new();
+        loop {
+            let found = self.catalog.vaults(&page, caller.deadline).await?;
+            let last = found.len() <= size;
+            for vault in found {
+                page.after = Some(vault.row.name.clone());
+                if !sees(&vault.row.name) {
+                    continue;
+                }
+                if items.len() == size {
+                    return Ok(Paged { items, more: true });
+                }
+                items.push(vault.row);
+            }
+            if last {
+                return Ok(Paged { items, more: false });
+            }
+        }
+    }
+
+    /// Changes a vault.
+    ///
+    /// # Errors
+    /// [`Problem::Precondition`] when purge protection would be switched off.
+    pub async fn update_vault(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &VaultName,
+        patch: VaultPatch,
+        options: ChangeOptions,
+    ) -> Result<Arc<VaultRow>, ServiceError> {
+        let work = ChangeVault::<ops::VaultsUpdate>::new(name, Edit::Patch(patch));
+        self.change(caller, resource(name), Scope::Vault(name.clone()), options, work).await
+    }
+
+    /// Deletes a vault softly.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`].
+    pub async fn delete_vault(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &VaultName,
+        options: ChangeOptions,
+    ) -> Result<Arc<VaultRow>, ServiceError> {
+        let work = ChangeVault::<ops::VaultsDelete>::new(name, Edit::Delete);
+        self.change(caller, resource(name), Scope::Vault(name.clone()), options, work).await
+    }
+
+    /// Brings a deleted vault back.
+    ///
+    /// # Errors
+    /// [`Problem::Precondition`] when it is not deleted.
+    pub async fn undelete_vault(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &VaultName,
+        options: ChangeOptions,
+    ) -> Result<Arc<VaultRow>, ServiceError> {
+        let work = ChangeVault::<ops::VaultsUndelete>::new(name, Edit::Undelete);
+        self.change(caller, resource(name), Scope::Vault(name.clone()), options, work).await
+    }
+}
+
+fn resource(name: &VaultName) -> String {
+    format!("vaults/{name}")
+}
+
+struct CreateVault(NewVault);
+
+impl CreateVault {
+    async fn plan(&self, service: &Service, context: &Context) -> Result<VaultRow, ServiceError> {
+        let NewVault { name, tags, retention_days, purge_protection } = &self.0;
+        if !RETENTION_DAYS.contains(retention_days) {
+            let why = format!("{retention_days} days; 7 to 90 are allowed");
+            return Err(Problem::Invalid { field: "vault.retention_days", why }.into());
+        }
+        match service.catalog.vault(name, context.caller.deadline).await {
+            Ok(vault) => return Err(taken(&vault.row)),
+            Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(VaultRow {
+            id: vault_id(name),
+            name: name.clone(),
+            tags: tags.clone(),
+            retention_days: *retention_days,
+            purge_protection: *purge_protection,
+            state: State::Active,
+            created: context.now,
+            updated: context.now,
+            intent: context.intent,
+            revision: 1,
+        })
+    }
+}
+
+fn taken(vault: &VaultRow) -> ServiceError {
+    let name = resource(&vault.name);
+    if vault.state.is_active() { Problem::Exists { name }.into() } else { Problem::Deleted { name }.into() }
+}
+
+impl Work for CreateVault {
+    type Op = ops::VaultsCreate;
+    type Out = Arc<VaultRow>;
+
+    async fn check(
+        &self,
+        service: &Service,
+        _: &Permit<Self::Op>,
+        context: &Context,
+    ) -> Result<Self::Out, ServiceError> {
+        Ok(Arc::new(self.plan(service, context).await?))
+    }
+
+    async fn apply(
+        &self,
+        service: &Service,
+        permit: Permit<Self::Op>,
+        context: &Context,
+    ) -> Result<Applied<Self::Out>, ServiceError> {
+        let locked = service.catalog.scopes.lock(HeadScope::Service, context.caller.deadline).await?;
+        let row = self.plan(service, context).await?;
+        let put = Put::insert(NewRow::Vault(row.clone()));
+        let request = context.request_record(resource(&row.name));
+        let committed = service
+            .catalog
+            .scopes
+            .commit(
+                &locked,
+                Making {
+                    name: "vaults.create",
+                    right: &permit,
+                    intent: context.intent,
+                    request,
+                    deadline: context.caller.deadline,
+                },
+                vec![put],
+            )
+            .await?;
+        Ok(Applied { out: Arc::new(row), heads: vec![committed.mark] })
+    }
+
+    async fn again(
+        &self,
+        service: &Service,
+        _: &Permit<Self::Op>,
+        _: &str,
+        context: &Context,
+    ) -> Result<Self::Out, ServiceError> {
+        Ok(Arc::clone(&service.catalog.vault(&self.0.name, context.caller.deadline).await?.row))
+    }
+}
+
+enum Edit {
+    Patch(VaultPatch),
+    Delete,
+    Undelete,
+}
+
+struct ChangeVault<O> {
+    name: VaultName,
+    edit: Edit,
+    op: std::marker::PhantomData<O>,
+}
+
+impl<O> ChangeVault<O> {
+    fn new(name: &VaultName, edit: Edit) -> Self {
+        Self { name: name.clone(), edit, op: std::marker::PhantomData }
+    }
+
+    async fn plan(
+        &self,
+        service: &Service,
+        context: &Context,
+        deadline: Moment,
+    ) -> Result<(Arc<Checked<VaultRow>>, VaultRow), ServiceError> {
+        let old = service.catalog.vault(&self.name, deadline).await?;
+        context.check_etag(&old.row.etag(), &resource(&self.name))?;
+        let mut new = VaultRow::clone(&old.row);
+        self.edit.apply(&mut new, context)?;
+        new.updated = context.now;
+        new.intent = context.intent;
+        new.revision += 1;
+        Ok((old, new))
+    }
+}
+
+impl Edit {
+    fn apply(&self, row: &mut VaultRow, context: &Context) -> Result<(), ServiceError> {
+        let name = resource(&row.name);
+        match self {
+            Self::Undelete if row.state.is_active() => {
+                let why = format!("{name} is not deleted");
+                return Err(Problem::Precondition { reason: "NOT_DELETED", why }.into());
+            }
+            Self::Undelete => row.state = State::Active,
+            Self::Patch(_) | Self::Delete if !row.state.is_active() => return Err(Problem::NotFound { name }.into()),
+            Self::Delete => {
+                let purge_at = context.now.plus_days(row.retention_days);
+                row.state = State::Deleted { since: context.now, purge_at };
+            }
+            Self::Patch(patch) => {
+                if let Some(tags) = &patch.tags {
+                    row.tags = tags.clone();
+                }
+                if patch.purge_protection == Some(false) && row.purge_protection {
+                    let why = format!("purge protection of {name} cannot be switched off again");
+                    return Err(Problem::Precondition { reason: "PURGE_PROTECTION_IS_FINAL", why }.into());
+                }
+                row.purge_protection |= patch.purge_protection == Some(true);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<O: crate::access::Op> Work for ChangeVault<O> {
+    type Op = O;
+    type Out = Arc<VaultRow>;
+
+    async fn check(&self, service: &Service, _: &Permit<O>, context: &Context) -> Result<Self::Out, ServiceError> {
+        Ok(Arc::new(self.plan(service, context, context.caller.deadline).await?.1))
+    }
+
+    async fn apply(
+        &self,
+        service: &Service,
+        permit: Permit<O>,
+        context: &Context,
+    ) -> Result<Applied<Self::Out>, ServiceError> {
+        let deadline = context.caller.deadline;
+        let locked = service.catalog.scopes.lock(HeadScope::Service, deadline).await?;
+        let (old, new) = self.plan(service, context, deadline).await?;
+        let put = Put::replace(old.row.as_ref(), old.seal, NewRow::Vault(new.clone()));
+        let request = context.request_record(resource(&new.name));
+        let committed = service
+            .catalog
+            .scopes
+            .commit(
+                &locked,
+                Making { name: O::ACTION.name(), right: &permit, intent: context.intent, request, deadline },
+                vec![put],
+            )
+            .await?;
+        Ok(Applied { out: Arc::new(new), heads: vec![committed.mark] })
+    }
+
+    async fn again(
+        &self,
+        service: &Service,
+        _: &Permit<O>,
+        _: &str,
+        context: &Context,
+    ) -> Result<Self::Out, ServiceError> {
+        Ok(Arc::clone(&service.catalog.vault(&self.name, context.caller.deadline).await?.row))
+    }
+}
