@@ -1,0 +1,64 @@
+//! Whether what a configuration names is there, and closed to those it should be closed to.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+
+use super::{Config, Fault};
+
+/// What is wrong with the files and folders that a configuration names. Nothing is opened or changed.
+#[must_use]
+pub fn faults_on_disk(config: &Config) -> Vec<Fault> {
+    let mut faults = Faults::default();
+    faults.file("server.certificate", &config.server.certificate, 0);
+    // Group may read: secret mounts of orchestrators are often like that. Others may not.
+    faults.file("server.key", &config.server.key, 0o007);
+    faults.file("server.client_ca", &config.server.client_ca, 0);
+    faults.file("hsm.module", &config.hsm.module, 0o002);
+    faults.file("hsm.pin_file", &config.hsm.pin_file, 0o077);
+    faults.made_by_init("hsm.state_dir", Some(&config.hsm.state_dir));
+    for folder in &config.hsm.sync_dirs {
+        faults.folder("hsm.sync_dirs", folder);
+    }
+    faults.made_by_init("store.sqlite", config.store.parent());
+    faults.made_by_init("audit.dir", config.audit.dir.parent());
+    faults.0
+}
+
+#[derive(Default)]
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn add(&mut self, key: &str, why: String) {
+        self.0.push(Fault { key: key.to_owned(), why });
+    }
+
+    fn file(&mut self, key: &str, path: &Path, forbidden: u32) {
+        match fs::metadata(path) {
+            Err(error) => self.add(key, format!("{} cannot be read: {error}", path.display())),
+            Ok(about) if about.is_dir() => self.add(key, format!("{} is a folder, not a file", path.display())),
+            Ok(about) if about.mode() & forbidden != 0 => {
+                let mode = about.mode() & 0o777;
+                self.add(key, format!("{} has mode {mode:03o}: take away {forbidden:03o} (chmod)", path.display()));
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn folder(&mut self, key: &str, path: &Path) {
+        match fs::metadata(path) {
+            Err(error) => self.add(key, format!("{} cannot be read: {error}", path.display())),
+            Ok(about) if !about.is_dir() => self.add(key, format!("{} is not a folder", path.display())),
+            Ok(about) if about.mode() & 0o022 != 0 => {
+                self.add(key, format!("others can write to {}: chmod go-w", path.display()));
+            }
+            Ok(_) => {}
+        }
+    }
+
+    /// A folder that `init` makes: it may be missing.
+    fn made_by_init(&mut self, key: &str, path: Option<&Path>) {
+        match path {
+            Some(path) if path.try_exists().unwrap_or(true) => self.folder(key, path),
+            _ => {}
+        }
+    }
+}

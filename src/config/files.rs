@@ -1,0 +1,41 @@
+//! Files that an operator names, read whole and with a limit.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
+
+use zeroize::Zeroizing;
+
+/// The longest certificate, key or bundle that is read.
+const BYTES_MAX: usize = 1024 * 1024;
+
+/// A file that could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {path}")]
+pub struct ReadError {
+    /// Which file.
+    pub path: String,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Reads a whole file of at most 1 MiB into memory that is wiped afterwards.
+///
+/// # Errors
+/// When it cannot be read, or is longer.
+pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+    let failed = |source| ReadError { path: path.display().to_string(), source };
+    let file = File::open(path).map_err(failed)?;
+    let expected = file.metadata().map_err(failed)?.len();
+    // One more than expected, allocated at once: a buffer that grows would leave copies behind.
+    let room = usize::try_from(expected).unwrap_or(BYTES_MAX).min(BYTES_MAX) + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    file.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > BYTES_MAX {
+        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {BYTES_MAX} bytes"))));
+    }
+    Ok(bytes)
+}

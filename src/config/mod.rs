@@ -1,0 +1,333 @@
+//! The configuration of `strongroom serve`: TOML, read raw, then checked.
+//!
+//! Every fault is named with its key path, all of them at once; a key that this release does not know is a
+//! fault. Relative paths are relative to the file. Secrets are named by file and never stand in it. This
+//! module and `cli::dev` are the only ones that read files of an operator; nothing here is read twice.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
+
+use strongroom_hsm::{
+    Profile,
+    algorithms::Lane,
+    profile::{LaneProfile, Sandbox, TokenName},
+};
+
+mod disk;
+pub mod files;
+mod reader;
+
+pub use disk::faults_on_disk;
+pub use reader::Fault;
+use reader::Section;
+
+/// The longest configuration that is read.
+const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What an operator chose, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The gRPC face.
+    pub server: Server,
+    /// Metrics and health over HTTP.
+    pub metrics: Metrics,
+    /// The HSM and its lanes.
+    pub hsm: Hsm,
+    /// The SQLite file.
+    pub store: PathBuf,
+    /// The audit log.
+    pub audit: Audit,
+    /// The program's own log.
+    pub log: LogStyle,
+}
+
+/// The gRPC face.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The server's certificate chain (PEM).
+    pub certificate: PathBuf,
+    /// Its private key (PEM).
+    pub key: PathBuf,
+    /// The authorities of client certificates (PEM).
+    pub client_ca: PathBuf,
+    /// The most connections at once.
+    pub connections_max: usize,
+    /// The most requests at once; each may hold a message of 1 MiB.
+    pub requests_max: usize,
+    /// The deadline of a request that has none.
+    pub deadline_default: Duration,
+    /// The longest deadline; a longer one is cut to it.
+    pub deadline_max: Duration,
+    /// How long requests may take to end after SIGTERM.
+    pub drain: Duration,
+}
+
+/// Metrics and health over HTTP.
+#[derive(Clone, Copy, Debug)]
+pub struct Metrics {
+    /// Where it listens.
+    pub listen: SocketAddr,
+}
+
+/// The HSM and its lanes.
+#[derive(Clone, Debug)]
+pub struct Hsm {
+    /// The PKCS#11 module.
+    pub module: PathBuf,
+    /// What the module finds in its environment; workers get nothing else.
+    pub environment: BTreeMap<String, String>,
+    /// Which token.
+    pub token: TokenName,
+    /// The file with the user PIN.
+    pub pin_file: PathBuf,
+    /// Where the start lock, the PIN latch and what `init` has not finished live.
+    pub state_dir: PathBuf,
+    /// How tightly workers shut themselves in.
+    pub sandbox: Sandbox,
+    /// Folders with the token's files.
+    pub sync_dirs: Vec<PathBuf>,
+    /// The lanes.
+    pub lanes: BTreeMap<Lane, LaneProfile>,
+    /// The most keys that a worker keeps loaded.
+    pub cached_keys_max: usize,
+    /// A worker is replaced after this many loads.
+    pub loads_max: u64,
+    /// How often the canary signs.
+    pub canary_every: Duration,
+}
+
+impl Hsm {
+    /// What the pool is started with; `program` is this program, which is its own worker.
+    #[must_use]
+    pub fn profile(&self, program: PathBuf) -> Profile {
+        Profile {
+            module: self.module.clone(),
+            environment: self.environment.clone(),
+            token: self.token.clone(),
+            pin_file: self.pin_file.clone(),
+            state_dir: self.state_dir.clone(),
+            sync_dirs: self.sync_dirs.clone(),
+            sandbox: self.sandbox,
+            lanes: self.lanes.clone(),
+            cached_keys_max: self.cached_keys_max,
+            loads_max: self.loads_max,
+            canary_every: self.canary_every,
+            worker_program: program,
+            worker_arguments: vec!["hsm-worker".to_owned()],
+            faults: BTreeMap::new(),
+        }
+    }
+}
+
+/// The audit log.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Sync every record before its answer, not those of changes only.
+    pub fsync_everything: bool,
+}
+
+/// How the program's own log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogStyle {
+    /// From which level on.
+    pub level: tracing::level_filters::LevelFilter,
+    /// One JSON object or one line of text for each event.
+    pub format: LogFormat,
+}
+
+/// The form of the program's own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For machines.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// A configuration that cannot be used: every fault of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {}", list(.faults))]
+pub struct ConfigError {
+    /// Which file.
+    pub path: String,
+    /// Each fault.
+    pub faults: Vec<Fault>,
+}
+
+fn list(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Reads and checks a file. Whether the files that it names are there is [`faults_on_disk`]'s question.
+///
+/// # Errors
+/// Every fault of the file.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let refuse =
+        |why: String| ConfigError { path: path.display().to_string(), faults: vec![Fault { key: String::new(), why }] };
+    let path_absolute = std::path::absolute(path).map_err(|error| refuse(error.to_string()))?;
+    let about = fs::metadata(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    if about.len() > CONFIG_BYTES_MAX {
+        return Err(refuse(format!("is longer than {CONFIG_BYTES_MAX} bytes")));
+    }
+    let text = fs::read_to_string(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    let folder = path_absolute.parent().unwrap_or(Path::new("/"));
+    parse(&text, folder).map_err(|faults| ConfigError { path: path.display().to_string(), faults })
+}
+
+/// Checks a configuration's text; relative paths in it are relative to `folder`.
+///
+/// # Errors
+/// Every fault of it.
+pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
+    let table = text.parse::<toml::Table>().map_err(|error| {
+        vec![Fault { key: String::new(), why: format!("is not TOML: {}", error.to_string().trim()) }]
+    })?;
+    let faults = Rc::new(RefCell::new(Vec::new()));
+    let mut root = Section::root(table, folder, Rc::clone(&faults));
+    let server = server(root.section("server"));
+    let metrics = metrics(root.section("metrics"));
+    let hsm = hsm(root.section("hsm"));
+    let mut store = root.section("store");
+    let sqlite = store.required_path("sqlite");
+    store.finish();
+    let audit = audit(root.section("audit"));
+    let log = log(root.section("log"));
+    root.finish();
+    match (server, metrics, faults.take()) {
+        (Some(server), Some(metrics), found) if found.is_empty() => {
+            Ok(Config { server, metrics, hsm, store: sqlite, audit, log })
+        }
+        (_, _, found) => Err(found),
+    }
+}
+
+fn server(mut section: Section) -> Option<Server> {
+    let listen = listen(&mut section, None);
+    let certificate = section.required_path("certificate");
+    let key = section.required_path("key");
+    let client_ca = section.required_path("client_ca");
+    let connections_max = section.count("connections_max", 10_000, 1..=1_000_000);
+    let requests_max = section.count("requests_max", 1024, 1..=1_000_000);
+    let deadline_default = section.milliseconds("deadline_default_ms", Duration::from_secs(10), 10..=600_000);
+    let deadline_max = section.milliseconds("deadline_max_ms", Duration::from_secs(60), 10..=600_000);
+    let drain = section.milliseconds("drain_ms", Duration::from_secs(20), 0..=600_000);
+    if deadline_default > deadline_max {
+        section.fault("deadline_default_ms", "is longer than deadline_max_ms");
+    }
+    section.finish();
+    let listen = listen?;
+    Some(Server {
+        listen,
+        certificate,
+        key,
+        client_ca,
+        connections_max,
+        requests_max,
+        deadline_default,
+        deadline_max,
+        drain,
+    })
+}
+
+fn metrics(mut section: Section) -> Option<Metrics> {
+    let listen = listen(&mut section, Some("127.0.0.1:8444"));
+    section.finish();
+    Some(Metrics { listen: listen? })
+}
+
+/// `listen` and `allow_non_loopback`, which belong together.
+fn listen(section: &mut Section, default: Option<&str>) -> Option<SocketAddr> {
+    let address = section.address("listen", default);
+    let anywhere = section.switch("allow_non_loopback", false);
+    let address = address?;
+    if !anywhere && !address.ip().is_loopback() {
+        let why = format!("{address} can be reached by other machines: say allow_non_loopback = true if that is meant");
+        section.fault("listen", why);
+    }
+    Some(address)
+}
+
+fn hsm(mut section: Section) -> Hsm {
+    let module = section.required_path("module");
+    let environment = section.section("environment").texts();
+    let mut token = section.section("token");
+    let name = TokenName { label: token.required_text("label"), serial: token.text("serial") };
+    if name.label.len() > 32 {
+        token.fault("label", "is longer than 32 bytes, the longest that PKCS#11 has");
+    }
+    token.finish();
+    let pin_file = section.required_path("pin_file");
+    let state_dir = section.required_path("state_dir");
+    let sandbox =
+        section.word("sandbox", Sandbox::Strict, &[("strict", Sandbox::Strict), ("network", Sandbox::Network)]);
+    let sync_dirs = section.paths("sync_dirs");
+    let cached_keys_max = section.count("cached_keys_max", 10_000, 16..=1_000_000);
+    let loads_max = section.number("loads_max", 1_000_000, 1..=u64::MAX >> 1);
+    let canary_every = section.milliseconds("canary_every_ms", Duration::from_secs(5), 100..=600_000);
+    let lanes = lanes(section.section("lanes"));
+    section.finish();
+    Hsm {
+        module,
+        environment,
+        token: name,
+        pin_file,
+        state_dir,
+        sandbox,
+        sync_dirs,
+        lanes,
+        cached_keys_max,
+        loads_max,
+        canary_every,
+    }
+}
+
+/// The lanes measured best for software modules, with what the file says instead.
+fn lanes(mut section: Section) -> BTreeMap<Lane, LaneProfile> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut lanes = Profile::softhsm_lanes(cores);
+    for (lane, profile) in &mut lanes {
+        let mut section = section.section(lane.name());
+        profile.workers = section.count("workers", profile.workers, 1..=256);
+        profile.queue_max = section.count("queue_max", profile.queue_max, 1..=1_000_000);
+        profile.hang = section.milliseconds("hang_ms", profile.hang, 100..=3_600_000);
+        section.finish();
+    }
+    section.finish();
+    lanes
+}
+
+fn audit(mut section: Section) -> Audit {
+    let audit =
+        Audit { dir: section.required_path("dir"), fsync_everything: section.switch("fsync_everything", false) };
+    section.finish();
+    audit
+}
+
+fn log(mut section: Section) -> LogStyle {
+    use tracing::level_filters::LevelFilter;
+    let levels = [
+        ("error", LevelFilter::ERROR),
+        ("warn", LevelFilter::WARN),
+        ("info", LevelFilter::INFO),
+        ("debug", LevelFilter::DEBUG),
+    ];
+    let level = section.word("level", LevelFilter::INFO, &levels);
+    let format = section.word("format", LogFormat::Json, &[("json", LogFormat::Json), ("text", LogFormat::Text)]);
+    section.finish();
+    LogStyle { level, format }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! From a tonic request to caller and message, and from a result to tonic's answer.
+
+use tonic::{Request, Response, Status};
+
+use super::errors;
+use crate::service::{Caller, Problem, ServiceError};
+
+/// The caller, as the front found it, and the message.
+pub(super) fn open<M>(request: Request<M>) -> Result<(Caller, M), Status> {
+    let (_, mut extensions, message) = request.into_parts();
+    // The front puts it there; a route that it does not stand before must not be served.
+    let caller = extensions.remove::<Caller>().ok_or_else(|| errors::of_problem(&Problem::Internal, ""))?;
+    Ok((caller, message))
+}
+
+/// The answer, or the status of the error.
+pub(super) fn answer<M>(caller: &Caller, result: Result<M, ServiceError>) -> Result<Response<M>, Status> {
+    result.map(Response::new).map_err(|error| errors::status(&error, &caller.request))
+}
+
+/// Implements a service of the contract by the functions of the same names in the module that calls it:
+/// `async fn name(service: &Arc<Service>, caller: &Caller, message: Request) -> Result<Response, ServiceError>`.
+macro_rules! serve {
+    ($contract:path { $($name:ident($request:ident) -> $response:ident;)* }) => {
+        #[tonic::async_trait]
+        impl $contract for super::Face {
+            $(
+                async fn $name(
+                    &self,
+                    request: tonic::Request<strongroom_proto::v1::$request>,
+                ) -> Result<tonic::Response<strongroom_proto::v1::$response>, tonic::Status> {
+                    let (caller, message) = super::call::open(request)?;
+                    let result = $name(&self.service, &caller, message).await;
+                    super::call::answer(&caller, result)
+                }
+            )*
+        }
+    };
+}
+pub(super) use serve;

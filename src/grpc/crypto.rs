@@ -1,0 +1,218 @@
+//! `strongroom.v1.Crypto`.
+//!
+//! Secrets are moved, not copied, from the message into [`SecretBytes`], which are wiped. What tonic, h2
+//! and TLS hold of a message on its way cannot be wiped by us; nor can an answer once it is handed to them.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use strongroom_hsm::{
+    Digest, SecretBytes,
+    algorithms::{LengthError, MESSAGE_BYTES_MAX},
+};
+use strongroom_proto::v1::{
+    DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, GenerateRandomBytesRequest,
+    GenerateRandomBytesResponse, SignRequest, SignResponse, UnwrapKeyRequest, UnwrapKeyResponse, VerifyRequest,
+    VerifyResponse, WrapKeyRequest, WrapKeyResponse, crypto_server, sign_request, verify_request,
+};
+
+use super::{call::serve, decode, names};
+use crate::{
+    model::Algorithm,
+    service::{Caller, Ciphertext, Problem, Service, ServiceError, version_name},
+};
+
+serve!(crypto_server::Crypto {
+    sign(SignRequest) -> SignResponse;
+    verify(VerifyRequest) -> VerifyResponse;
+    encrypt(EncryptRequest) -> EncryptResponse;
+    decrypt(DecryptRequest) -> DecryptResponse;
+    wrap_key(WrapKeyRequest) -> WrapKeyResponse;
+    unwrap_key(UnwrapKeyRequest) -> UnwrapKeyResponse;
+    generate_random_bytes(GenerateRandomBytesRequest) -> GenerateRandomBytesResponse;
+});
+
+async fn sign(service: &Arc<Service>, caller: &Caller, message: SignRequest) -> Result<SignResponse, ServiceError> {
+    let name = names::key_or_version("name", &message.name)?;
+    let algorithm = decode::algorithm(&message.algorithm)?;
+    let input = match decode::required("input", message.input)? {
+        sign_request::Input::Digest(digest) => Input::Digest(digest),
+        sign_request::Input::Message(message) => Input::Message(SecretBytes::new(message)),
+    };
+    let digest = input.digest(algorithm, message.input_crc32c)?;
+    let signed = service.sign(caller, &name, algorithm, digest).await?;
+    let signature_crc32c = crc32c::crc32c(&signed.signature);
+    Ok(SignResponse { name: version_name(&signed.version), signature: signed.signature, signature_crc32c })
+}
+
+async fn verify(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: VerifyRequest,
+) -> Result<VerifyResponse, ServiceError> {
+    let name = names::key_or_version("name", &message.name)?;
+    let algorithm = decode::algorithm(&message.algorithm)?;
+    decode::check_crc32c("signature_crc32c", message.signature_crc32c, &message.signature)?;
+    let input = match decode::required("input", message.input)? {
+        verify_request::Input::Digest(digest) => Input::Digest(digest),
+        verify_request::Input::Message(message) => Input::Message(SecretBytes::new(message)),
+    };
+    let digest = input.digest(algorithm, message.input_crc32c)?;
+    let (version, valid) = service.verify(caller, &name, algorithm, digest, message.signature).await?;
+    Ok(VerifyResponse { name: version_name(&version), valid })
+}
+
+/// What is signed or verified.
+enum Input {
+    Digest(Vec<u8>),
+    /// May be confidential: it is wiped.
+    Message(SecretBytes),
+}
+
+impl Input {
+    /// The digest: as given, or of the message under the algorithm's hash.
+    fn digest(self, algorithm: Algorithm, crc32c: Option<u32>) -> Result<Vec<u8>, Problem> {
+        match self {
+            Self::Digest(digest) => {
+                decode::check_crc32c("input_crc32c", crc32c, &digest)?;
+                Ok(digest)
+            }
+            Self::Message(message) => {
+                let message = message.expose_secret();
+                decode::check_crc32c("input_crc32c", crc32c, message)?;
+                hash(algorithm, message)
+            }
+        }
+    }
+}
+
+fn hash(algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, Problem> {
+    if message.len() > MESSAGE_BYTES_MAX {
+        return Err(Problem::Length(LengthError {
+            field: "message".to_owned(),
+            algorithm: algorithm.name().to_owned(),
+            found_bytes: message.len(),
+            takes: format!("at most {MESSAGE_BYTES_MAX}; hash longer ones yourself and send the digest"),
+        }));
+    }
+    match algorithm.signature_digest() {
+        Some(Digest::Sha256) => Ok(Sha256::digest(message).to_vec()),
+        Some(Digest::Sha384) => Ok(Sha384::digest(message).to_vec()),
+        Some(Digest::Sha512) => Ok(Sha512::digest(message).to_vec()),
+        Some(Digest::Sha1) | None => {
+            let why = format!("{} is not a signature algorithm; RS*, PS* and ES* are", algorithm.name());
+            Err(Problem::Invalid { field: "algorithm", why })
+        }
+    }
+}
+
+async fn encrypt(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: EncryptRequest,
+) -> Result<EncryptResponse, ServiceError> {
+    let plaintext = SecretBytes::new(message.plaintext);
+    let name = names::key_or_version("name", &message.name)?;
+    let algorithm = decode::algorithm(&message.algorithm)?;
+    decode::check_crc32c("plaintext_crc32c", message.plaintext_crc32c, plaintext.expose_secret())?;
+    decode::check_crc32c("additional_data_crc32c", message.additional_data_crc32c, &message.additional_data)?;
+    let encrypted = service.encrypt(caller, &name, algorithm, plaintext, message.additional_data).await?;
+    let ciphertext_crc32c = crc32c::crc32c(&encrypted.ciphertext);
+    Ok(EncryptResponse {
+        name: version_name(&encrypted.version),
+        ciphertext: encrypted.ciphertext,
+        iv: encrypted.iv,
+        tag: encrypted.tag,
+        ciphertext_crc32c,
+    })
+}
+
+async fn decrypt(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: DecryptRequest,
+) -> Result<DecryptResponse, ServiceError> {
+    let name = names::key_or_version("name", &message.name)?;
+    let algorithm = decode::algorithm(&message.algorithm)?;
+    decode::check_crc32c("ciphertext_crc32c", message.ciphertext_crc32c, &message.ciphertext)?;
+    decode::check_crc32c("additional_data_crc32c", message.additional_data_crc32c, &message.additional_data)?;
+    let DecryptRequest { ciphertext, iv, tag, additional_data, .. } = message;
+    let input = Ciphertext { ciphertext, iv, tag, additional_data };
+    let (version, plaintext) = service.decrypt(caller, &name, algorithm, input).await?;
+    let plaintext_crc32c = crc32c::crc32c(plaintext.expose_secret());
+    Ok(DecryptResponse { name: version_name(&version), plaintext: plaintext.into_exposed(), plaintext_crc32c })
+}
+
+async fn wrap_key(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: WrapKeyRequest,
+) -> Result<WrapKeyResponse, ServiceError> {
+    let key = SecretBytes::new(message.key);
+    let name = names::key_or_version("name", &message.name)?;
+    let algorithm = decode::algorithm(&message.algorithm)?;
+    decode::check_crc32c("key_crc32c", message.key_crc32c, key.expose_secret())?;
+    let wrapped = service.wrap_key(caller, &name, algorithm, key).await?;
+    let wrapped_key_crc32c = crc32c::crc32c(&wrapped.ciphertext);
+    Ok(WrapKeyResponse { name: version_name(&wrapped.version), wrapped_key: wrapped.ciphertext, wrapped_key_crc32c })
+}
+
+async fn unwrap_key(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: UnwrapKeyRequest,
+) -> Result<UnwrapKeyResponse, ServiceError> {
+    let name = names::key_or_version("name", &message.name)?;
+    let algorithm = decode::algorithm(&message.algorithm)?;
+    decode::check_crc32c("wrapped_key_crc32c", message.wrapped_key_crc32c, &message.wrapped_key)?;
+    let (iv, tag, additional_data) = (Vec::new(), Vec::new(), Vec::new());
+    let input = Ciphertext { ciphertext: message.wrapped_key, iv, tag, additional_data };
+    let (version, key) = service.unwrap_key(caller, &name, algorithm, input).await?;
+    let key_crc32c = crc32c::crc32c(key.expose_secret());
+    Ok(UnwrapKeyResponse { name: version_name(&version), key: key.into_exposed(), key_crc32c })
+}
+
+async fn generate_random_bytes(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: GenerateRandomBytesRequest,
+) -> Result<GenerateRandomBytesResponse, ServiceError> {
+    // A negative length is no length; the service says which are.
+    let length = u32::try_from(message.length_bytes).unwrap_or(0);
+    let data = service.random(caller, length).await?;
+    let data_crc32c = crc32c::crc32c(data.expose_secret());
+    Ok(GenerateRandomBytesResponse { data: data.into_exposed(), data_crc32c })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_hashed_with_the_hash_of_their_algorithm() {
+        for (algorithm, bytes) in [("ES256", 32), ("RS384", 48), ("PS512", 64), ("ES512", 64), ("ES256K", 32)] {
+            let algorithm = Algorithm::from_name(algorithm).expect("is one");
+            assert_eq!(hash(algorithm, b"message").expect("hashes").len(), bytes);
+        }
+        for algorithm in ["A256GCM", "RSA-OAEP", "RSA-OAEP-256", "A128KW"] {
+            let algorithm = Algorithm::from_name(algorithm).expect("is one");
+            assert!(matches!(hash(algorithm, b"x"), Err(Problem::Invalid { field: "algorithm", .. })));
+        }
+    }
+
+    #[test]
+    fn a_message_has_64_kib_at_most() {
+        let es256 = Algorithm::from_name("ES256").expect("is one");
+        assert!(hash(es256, &[0; MESSAGE_BYTES_MAX]).is_ok());
+        assert!(matches!(hash(es256, &[0; MESSAGE_BYTES_MAX + 1]), Err(Problem::Length(_))));
+    }
+
+    #[test]
+    fn a_damaged_input_is_refused_before_it_is_hashed() {
+        let es256 = Algorithm::from_name("ES256").expect("is one");
+        assert!(Input::Message(SecretBytes::new(b"a".to_vec())).digest(es256, Some(1)).is_err());
+        let crc = crc32c::crc32c(b"a");
+        assert!(Input::Message(SecretBytes::new(b"a".to_vec())).digest(es256, Some(crc)).is_ok());
+        assert!(Input::Digest(vec![0; 32]).digest(es256, Some(1)).is_err());
+    }
+}

@@ -1,0 +1,288 @@
+//! From the contract's fields to the model's types. What this release does not know is refused (P9).
+
+use std::collections::HashMap;
+
+use prost::Message;
+use prost_types::FieldMask;
+use sha2::{Digest as _, Sha256};
+use strongroom_proto::v1;
+
+use super::names::invalid;
+use crate::{
+    model::{Algorithm, KeyOps, KeySpec, Residency, Role, Tags, Timestamp},
+    service::{ChangeOptions, Problem},
+};
+
+/// A field that must be there.
+pub(super) fn required<T>(field: &'static str, value: Option<T>) -> Result<T, Problem> {
+    value.ok_or_else(|| Problem::Invalid { field, why: "is missing".to_owned() })
+}
+
+/// A value of an enum that this release knows; 0 is the one that says nothing.
+fn known<E: TryFrom<i32>>(field: &'static str, value: i32) -> Result<E, Problem> {
+    E::try_from(value)
+        .map_err(|_| Problem::Invalid { field, why: format!("{value} is not a value that is known here") })
+}
+
+/// A time in whole seconds from 1970 to 9999, or none.
+pub(super) fn time(field: &'static str, time: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>, Problem> {
+    let Some(time) = time else { return Ok(None) };
+    if time.nanos != 0 {
+        return Err(Problem::Invalid { field, why: "has a fraction of a second; whole seconds are taken".to_owned() });
+    }
+    if !(0..=Timestamp::MAX.0).contains(&time.seconds) {
+        return Err(Problem::Invalid { field, why: "is not between the years 1970 and 9999".to_owned() });
+    }
+    Ok(Some(Timestamp(time.seconds)))
+}
+
+/// Tags.
+pub(super) fn tags(field: &'static str, tags: HashMap<String, String>) -> Result<Tags, Problem> {
+    Tags::new(tags).map_err(|error| invalid(field, &error))
+}
+
+/// The kind of a new key.
+pub(super) fn spec(version: &v1::KeyVersion) -> Result<KeySpec, Problem> {
+    let key_type = known::<v1::KeyType>("version.key_type", version.key_type)?;
+    let curve = known::<v1::Curve>("version.curve", version.curve)?;
+    let size = version.key_size;
+    if key_type != v1::KeyType::Ec && curve != v1::Curve::Unspecified {
+        return Err(Problem::Invalid { field: "version.curve", why: "is for EC keys only".to_owned() });
+    }
+    let wrong = |takes: &str| Problem::Invalid { field: "version.key_size", why: format!("{size}; {takes}") };
+    match (key_type, size, curve) {
+        (v1::KeyType::Unspecified, ..) => {
+            Err(Problem::Invalid { field: "version.key_type", why: "is missing: RSA, EC or OCT".to_owned() })
+        }
+        (v1::KeyType::Rsa, 0 | 2048, _) => Ok(KeySpec::Rsa2048),
+        (v1::KeyType::Rsa, 3072, _) => Ok(KeySpec::Rsa3072),
+        (v1::KeyType::Rsa, 4096, _) => Ok(KeySpec::Rsa4096),
+        (v1::KeyType::Rsa, ..) => Err(wrong("RSA keys have 2048, 3072 or 4096 bits")),
+        (v1::KeyType::Ec, _, v1::Curve::Unspecified | v1::Curve::P256) => Ok(KeySpec::P256),
+        (v1::KeyType::Ec, _, v1::Curve::P384) => Ok(KeySpec::P384),
+        (v1::KeyType::Ec, _, v1::Curve::P521) => Ok(KeySpec::P521),
+        (v1::KeyType::Ec, _, v1::Curve::P256k) => Ok(KeySpec::P256K),
+        (v1::KeyType::Oct, 128, _) => Ok(KeySpec::Aes128),
+        (v1::KeyType::Oct, 192, _) => Ok(KeySpec::Aes192),
+        (v1::KeyType::Oct, 0 | 256, _) => Ok(KeySpec::Aes256),
+        (v1::KeyType::Oct, ..) => Err(wrong("oct keys have 128, 192 or 256 bits")),
+    }
+}
+
+/// Key operations; `None` when there are none.
+pub(super) fn ops(field: &'static str, ops: &[i32]) -> Result<Option<KeyOps>, Problem> {
+    let mut found = KeyOps::NONE;
+    for op in ops {
+        found = found.union(match known::<v1::KeyOperation>(field, *op)? {
+            v1::KeyOperation::Unspecified => {
+                return Err(Problem::Invalid { field, why: "an operation is not said".to_owned() });
+            }
+            v1::KeyOperation::Encrypt => KeyOps::ENCRYPT,
+            v1::KeyOperation::Decrypt => KeyOps::DECRYPT,
+            v1::KeyOperation::Sign => KeyOps::SIGN,
+            v1::KeyOperation::Verify => KeyOps::VERIFY,
+            v1::KeyOperation::WrapKey => KeyOps::WRAP_KEY,
+            v1::KeyOperation::UnwrapKey => KeyOps::UNWRAP_KEY,
+        });
+    }
+    Ok(if ops.is_empty() { None } else { Some(found) })
+}
+
+/// A residency; wrapped when it is not said.
+pub(super) fn residency(field: &'static str, residency: i32) -> Result<Residency, Problem> {
+    Ok(match known::<v1::Residency>(field, residency)? {
+        v1::Residency::Unspecified | v1::Residency::Wrapped => Residency::Wrapped,
+        v1::Residency::Token => Residency::Token,
+    })
+}
+
+/// A role.
+pub(super) fn role(field: &'static str, role: i32) -> Result<Role, Problem> {
+    match known::<v1::Role>(field, role)? {
+        v1::Role::Unspecified => {
+            Err(Problem::Invalid { field, why: "is missing: ROLE_ADMINISTRATOR or ROLE_USER".to_owned() })
+        }
+        v1::Role::Administrator => Ok(Role::Administrator),
+        v1::Role::User => Ok(Role::User),
+    }
+}
+
+/// An algorithm by its JWA name.
+pub(super) fn algorithm(name: &str) -> Result<Algorithm, Problem> {
+    Algorithm::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
+        let name: String = name.chars().take(40).collect();
+        Problem::Invalid { field: "algorithm", why: format!("{name:?} is none of {}", known.join(", ")) }
+    })
+}
+
+/// The paths of a mask, each of them one that may be changed.
+pub(super) fn mask<'a>(mask: Option<&'a FieldMask>, known: &[&str]) -> Result<Vec<&'a str>, Problem> {
+    let field = "update_mask";
+    let paths = &required(field, mask)?.paths;
+    if paths.is_empty() {
+        return Err(Problem::Invalid { field, why: format!("is empty; it takes {}", known.join(", ")) });
+    }
+    for path in paths {
+        if !known.contains(&path.as_str()) {
+            let path: String = path.chars().take(80).collect();
+            let why = format!("{path:?} is not a field that can be changed; it takes {}", known.join(", "));
+            return Err(Problem::Invalid { field, why });
+        }
+    }
+    Ok(paths.iter().map(String::as_str).collect())
+}
+
+/// The options of a change. `method` and `message` are what a repetition must repeat; `tags` are the
+/// message's, which have no order on the wire, and are to be cleared in it.
+pub(super) fn options(
+    method: &str,
+    message: &impl Message,
+    tags: Option<&HashMap<String, String>>,
+    request_id: &str,
+    etag: &str,
+    validate_only: bool,
+) -> Result<ChangeOptions, Problem> {
+    let request_id = if request_id.is_empty() {
+        None
+    } else {
+        Some(request_id.parse().map_err(|error| invalid("request_id", &error))?)
+    };
+    Ok(ChangeOptions {
+        request_id,
+        etag: Some(etag).filter(|etag| !etag.is_empty()).map(str::to_owned),
+        validate_only,
+        digest: digest(method, message, tags),
+    })
+}
+
+/// SHA-256( method | 0 | tags, sorted, each with lengths | message ).
+fn digest(method: &str, message: &impl Message, tags: Option<&HashMap<String, String>>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(method);
+    hash.update([0]);
+    let mut sorted: Vec<(&String, &String)> = tags.into_iter().flatten().collect();
+    sorted.sort();
+    hash.update((sorted.len() as u64).to_be_bytes());
+    for text in sorted.into_iter().flat_map(|(key, value)| [key, value]) {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text);
+    }
+    hash.update(message.encode_to_vec());
+    hash.finalize().into()
+}
+
+/// That a field is as it was sent (CRC32C, RFC 3720 appendix B.4), where the caller says so.
+pub(super) fn check_crc32c(field: &'static str, said: Option<u32>, bytes: &[u8]) -> Result<(), Problem> {
+    match said {
+        Some(said) if said != crc32c::crc32c(bytes) => Err(Problem::Invalid {
+            field,
+            why: "does not match: the field was damaged on its way; send it again".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(key_type: i32, key_size: i32, curve: i32) -> v1::KeyVersion {
+        v1::KeyVersion { key_type, key_size, curve, ..Default::default() }
+    }
+
+    #[test]
+    fn kinds_of_keys_have_their_defaults() {
+        for (key_type, size, curve, expected) in [
+            (1, 0, 0, KeySpec::Rsa2048),
+            (1, 4096, 0, KeySpec::Rsa4096),
+            (2, 0, 0, KeySpec::P256),
+            (2, 384, 2, KeySpec::P384),
+            (2, 0, 4, KeySpec::P256K),
+            (3, 0, 0, KeySpec::Aes256),
+            (3, 192, 0, KeySpec::Aes192),
+        ] {
+            assert_eq!(spec(&version(key_type, size, curve)).expect("is one"), expected);
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_sizes_and_curves_are_refused() {
+        for (key_type, size, curve, field) in [
+            (0, 0, 0, "version.key_type"),
+            (9, 0, 0, "version.key_type"),
+            (-1, 0, 0, "version.key_type"),
+            (1, 1024, 0, "version.key_size"),
+            (1, -2048, 0, "version.key_size"),
+            (3, 512, 0, "version.key_size"),
+            (2, 0, 7, "version.curve"),
+            (1, 0, 1, "version.curve"),
+        ] {
+            let Err(Problem::Invalid { field: found, .. }) = spec(&version(key_type, size, curve)) else {
+                panic!("{key_type} {size} {curve} is refused");
+            };
+            assert_eq!(found, field);
+        }
+    }
+
+    #[test]
+    fn unknown_values_of_enums_are_refused() {
+        assert!(ops("f", &[3, 4]).is_ok_and(|ops| ops == Some(KeyOps::SIGN.union(KeyOps::VERIFY))));
+        assert!(ops("f", &[]).is_ok_and(|ops| ops.is_none()));
+        assert!(ops("f", &[0]).is_err() && ops("f", &[3, 99]).is_err());
+        assert!(residency("f", 0).is_ok_and(|residency| residency == Residency::Wrapped));
+        assert!(residency("f", 3).is_err());
+        assert!(role("f", 0).is_err() && role("f", 3).is_err());
+        assert!(algorithm("ES256").is_ok() && algorithm("es256").is_err() && algorithm("").is_err());
+    }
+
+    #[test]
+    fn times_are_whole_seconds_of_our_era() {
+        let at = |seconds, nanos| time("f", Some(prost_types::Timestamp { seconds, nanos }));
+        assert!(time("f", None).is_ok_and(|time| time.is_none()));
+        assert!(at(0, 0).is_ok() && at(Timestamp::MAX.0, 0).is_ok());
+        assert!(at(1, 1).is_err() && at(-1, 0).is_err() && at(Timestamp::MAX.0 + 1, 0).is_err());
+        assert!(at(i64::MIN, 0).is_err() && at(0, -1).is_err());
+    }
+
+    #[test]
+    fn a_mask_names_known_fields() {
+        let of = |paths: &[&str]| FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() };
+        assert!(mask(Some(&of(&["tags"])), &["tags", "enabled"]).is_ok());
+        for paths in [&[][..], &["*"], &["tags", "etag"], &["Tags"], &["tags.a"]] {
+            assert!(mask(Some(&of(paths)), &["tags", "enabled"]).is_err(), "{paths:?}");
+        }
+        assert!(mask(None, &["tags"]).is_err());
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_content_and_the_method() {
+        let message = v1::GetKeyRequest { name: "vaults/dev/keys/a".to_owned() };
+        let many: HashMap<String, String> = (0..15).map(|n| (format!("k{n}"), "v".to_owned())).collect();
+        // A copy has another order of iteration.
+        let copy: HashMap<String, String> = many.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        assert_eq!(digest("m", &message, Some(&many)), digest("m", &message, Some(&copy)));
+        assert_ne!(digest("m", &message, Some(&many)), digest("m", &message, None));
+        assert_ne!(digest("m", &message, None), digest("n", &message, None));
+        let moved = HashMap::from([("a".to_owned(), "bc".to_owned())]);
+        let other = HashMap::from([("ab".to_owned(), "c".to_owned())]);
+        assert_ne!(digest("m", &message, Some(&moved)), digest("m", &message, Some(&other)));
+    }
+
+    #[test]
+    fn request_ids_are_uuids() {
+        let message = v1::GetKeyRequest::default();
+        let of = |id: &str| options("m", &message, None, id, "", false);
+        assert!(of("").is_ok_and(|options| options.request_id.is_none() && options.etag.is_none()));
+        assert!(of("6f9619ff-8b86-d011-b42d-00cf4fc964ff").is_ok_and(|options| options.request_id.is_some()));
+        assert!(of("00000000-0000-0000-0000-000000000000").is_err() && of("x").is_err());
+    }
+
+    #[test]
+    fn a_wrong_crc_is_refused_and_a_missing_one_is_not() {
+        // RFC 3720 appendix B.4: 32 bytes of zeroes.
+        assert!(check_crc32c("f", Some(0x8a91_36aa), &[0; 32]).is_ok());
+        assert!(check_crc32c("f", Some(0), &[0; 32]).is_err());
+        assert!(check_crc32c("f", None, &[0; 32]).is_ok());
+    }
+}

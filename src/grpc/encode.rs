@@ -1,0 +1,176 @@
+//! From rows to the contract's messages.
+
+use strongroom_hsm::algorithms::KeyType;
+use strongroom_proto::v1;
+
+use crate::{
+    model::{AssignmentRow, KeyOps, KeySpec, Residency, Role, Row as _, State, Tags, Timestamp, VaultRow, VersionRow},
+    service::{KeyView, version_name},
+};
+
+fn time(time: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: time.0, nanos: 0 }
+}
+
+fn change(created: Timestamp, updated: Timestamp, state: State, revision: u64) -> v1::Change {
+    let (since, purge_at) = match state {
+        State::Active => (None, None),
+        State::Deleted { since, purge_at } => (Some(time(since)), Some(time(purge_at))),
+    };
+    v1::Change {
+        create_time: Some(time(created)),
+        update_time: Some(time(updated)),
+        delete_time: since,
+        purge_time: purge_at,
+        revision: i64::try_from(revision).unwrap_or(i64::MAX),
+    }
+}
+
+const fn state(state: State) -> v1::State {
+    match state {
+        State::Active => v1::State::Active,
+        State::Deleted { .. } => v1::State::Deleted,
+    }
+}
+
+fn tags(tags: &Tags) -> std::collections::HashMap<String, String> {
+    tags.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// A vault.
+pub(super) fn vault(row: &VaultRow) -> v1::Vault {
+    v1::Vault {
+        name: format!("vaults/{}", row.name),
+        tags: tags(&row.tags),
+        retention_days: i32::from(row.retention_days),
+        purge_protection: row.purge_protection,
+        state: state(row.state).into(),
+        change: Some(change(row.created, row.updated, row.state, row.revision)),
+        etag: row.etag(),
+    }
+}
+
+/// A key with one of its versions.
+pub(super) fn key(view: &KeyView) -> v1::Key {
+    let KeyView { vault, key, version: of } = view;
+    v1::Key {
+        name: format!("vaults/{}/keys/{}", key.vault, key.name),
+        version: Some(version(of)),
+        state: state(key.state).into(),
+        change: Some(change(key.created, key.updated, key.state, key.revision)),
+        recovery: Some(v1::Recovery {
+            level: vault.recovery_level().to_owned(),
+            retention_days: i32::from(vault.retention_days),
+        }),
+        etag: key.etag(),
+    }
+}
+
+/// A version.
+pub(super) fn version(row: &VersionRow) -> v1::KeyVersion {
+    let (key_type, curve) = kind(row.spec);
+    v1::KeyVersion {
+        name: version_name(row),
+        key_type: key_type.into(),
+        key_size: i32::try_from(row.spec.bits()).unwrap_or_default(),
+        curve: curve.into(),
+        key_operations: row.ops.iter().map(|(op, _)| operation(op).into()).collect(),
+        enabled: Some(row.enabled),
+        not_before_time: row.not_before.map(time),
+        expire_time: row.expires.map(time),
+        tags: tags(&row.tags),
+        residency: match row.residency {
+            Residency::Wrapped => v1::Residency::Wrapped,
+            Residency::Token => v1::Residency::Token,
+        }
+        .into(),
+        public_key: row.public.clone(),
+        algorithms: algorithms(row),
+        change: Some(change(row.created, row.updated, State::Active, row.revision)),
+        etag: row.etag(),
+    }
+}
+
+/// Those that its kind takes and its operations allow.
+fn algorithms(row: &VersionRow) -> Vec<String> {
+    let allowed = |ops: KeyOps| ops.iter().any(|(op, _)| row.ops.contains(op));
+    row.spec
+        .algorithms()
+        .filter(|algorithm| allowed(algorithm.ops()))
+        .map(|algorithm| algorithm.name().to_owned())
+        .collect()
+}
+
+const fn kind(spec: KeySpec) -> (v1::KeyType, v1::Curve) {
+    let key_type = match spec.key_type() {
+        KeyType::Rsa => v1::KeyType::Rsa,
+        KeyType::Ec => v1::KeyType::Ec,
+        KeyType::Oct => v1::KeyType::Oct,
+    };
+    let curve = match spec {
+        KeySpec::P256 => v1::Curve::P256,
+        KeySpec::P384 => v1::Curve::P384,
+        KeySpec::P521 => v1::Curve::P521,
+        KeySpec::P256K => v1::Curve::P256k,
+        KeySpec::Rsa2048
+        | KeySpec::Rsa3072
+        | KeySpec::Rsa4096
+        | KeySpec::Aes128
+        | KeySpec::Aes192
+        | KeySpec::Aes256 => v1::Curve::Unspecified,
+    };
+    (key_type, curve)
+}
+
+/// One operation; the table of [`KeyOps`] has no others.
+fn operation(op: KeyOps) -> v1::KeyOperation {
+    [
+        (KeyOps::ENCRYPT, v1::KeyOperation::Encrypt),
+        (KeyOps::DECRYPT, v1::KeyOperation::Decrypt),
+        (KeyOps::SIGN, v1::KeyOperation::Sign),
+        (KeyOps::VERIFY, v1::KeyOperation::Verify),
+        (KeyOps::WRAP_KEY, v1::KeyOperation::WrapKey),
+        (KeyOps::UNWRAP_KEY, v1::KeyOperation::UnwrapKey),
+    ]
+    .into_iter()
+    .find(|(known, _)| *known == op)
+    .map_or(v1::KeyOperation::Unspecified, |(_, shown)| shown)
+}
+
+/// A role assignment.
+pub(super) fn assignment(row: &AssignmentRow) -> v1::RoleAssignment {
+    v1::RoleAssignment {
+        name: format!("roleAssignments/{}", row.id),
+        principal: row.principal.as_str().to_owned(),
+        role: match row.role {
+            Role::Administrator => v1::Role::Administrator,
+            Role::User => v1::Role::User,
+        }
+        .into(),
+        scope: row.scope.to_string(),
+        create_time: Some(time(row.created)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_and_kind_is_shown() {
+        for (op, name) in KeyOps::ALL_SIX.iter() {
+            assert_ne!(operation(op), v1::KeyOperation::Unspecified, "{name}");
+        }
+        for spec in KeySpec::ALL {
+            let (key_type, curve) = kind(spec);
+            assert_eq!(curve == v1::Curve::Unspecified, key_type != v1::KeyType::Ec, "{}", spec.name());
+            let message = v1::KeyVersion {
+                key_type: key_type.into(),
+                curve: curve.into(),
+                key_size: i32::try_from(spec.bits()).expect("small"),
+                ..Default::default()
+            };
+            assert_eq!(super::super::decode::spec(&message).expect("comes back"), spec);
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! What stands before every route: who asks, under which id, until when, and whether there is room. An
+//! answer always carries `x-request-id`; every request is counted, also one whose caller goes away.
+//!
+//! Metadata decide nothing but the deadline: identity comes from TLS, never from a header.
+
+use std::{cell::Cell, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use strongroom_hsm::protocol::Moment;
+use tokio::{sync::Semaphore, time::timeout};
+use tonic::{Code, Status, body::Body, service::Routes};
+use tower::Service as _;
+use tracing::Instrument as _;
+
+use super::{errors, identity::IdentityError};
+use crate::{
+    model::Principal,
+    observe::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_UNDER_WAY},
+    service::{Caller, Problem},
+};
+
+/// The one method that is answered without a client certificate.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+/// How long after its deadline a request is given up. The lanes and the door end it at its deadline; this
+/// is for what does not listen to deadlines, a body that never comes for one.
+const LATE: Duration = Duration::from_millis(250);
+/// The most health checks of peers without a certificate at once, and how long each may take.
+const LOBBY_MAX: usize = 32;
+const LOBBY_WITHIN: Duration = Duration::from_secs(2);
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
+const METHODS: [&str; 27] = [
+    "/strongroom.v1.Crypto/Sign",
+    "/strongroom.v1.Crypto/Verify",
+    "/strongroom.v1.Crypto/Encrypt",
+    "/strongroom.v1.Crypto/Decrypt",
+    "/strongroom.v1.Crypto/WrapKey",
+    "/strongroom.v1.Crypto/UnwrapKey",
+    "/strongroom.v1.Crypto/GenerateRandomBytes",
+    "/strongroom.v1.Keys/CreateKey",
+    "/strongroom.v1.Keys/GetKey",
+    "/strongroom.v1.Keys/ListKeys",
+    "/strongroom.v1.Keys/ListKeyVersions",
+    "/strongroom.v1.Keys/UpdateKeyVersion",
+    "/strongroom.v1.Keys/DeleteKey",
+    "/strongroom.v1.Keys/UndeleteKey",
+    "/strongroom.v1.Vaults/CreateVault",
+    "/strongroom.v1.Vaults/GetVault",
+    "/strongroom.v1.Vaults/ListVaults",
+    "/strongroom.v1.Vaults/UpdateVault",
+    "/strongroom.v1.Vaults/DeleteVault",
+    "/strongroom.v1.Vaults/UndeleteVault",
+    "/strongroom.v1.RoleAssignments/CreateRoleAssignment",
+    "/strongroom.v1.RoleAssignments/ListRoleAssignments",
+    "/strongroom.v1.RoleAssignments/DeleteRoleAssignment",
+    HEALTH_CHECK,
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.health.v1.Health/List",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+];
+
+fn label(path: &str) -> &'static str {
+    METHODS.iter().find(|method| **method == path).map_or("other", |method| &method[1..])
+}
+
+/// What an operator allows.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most requests at once.
+    pub requests_max: usize,
+    /// The deadline of a request that has none.
+    pub deadline_default: Duration,
+    /// The longest deadline.
+    pub deadline_max: Duration,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address, as records show it.
+    pub source: String,
+    /// Who it is, by its certificate.
+    pub identity: Result<Principal, IdentityError>,
+}
+
+impl Peer {
+    /// The peer at that address.
+    #[must_use]
+    pub fn new(address: SocketAddr, identity: Result<Principal, IdentityError>) -> Self {
+        Self { source: address.to_string(), identity }
+    }
+}
+
+/// All routes, behind one admission.
+pub struct Front {
+    routes: Routes,
+    room: Arc<Semaphore>,
+    /// The room of peers without a certificate: they cannot take that of the others.
+    lobby: Arc<Semaphore>,
+    limits: Limits,
+}
+
+impl Front {
+    /// Stands before `routes`.
+    #[must_use]
+    pub fn new(routes: Routes, limits: Limits) -> Self {
+        let (room, lobby) = (Semaphore::new(limits.requests_max), Semaphore::new(LOBBY_MAX));
+        Self { routes, room: Arc::new(room), lobby: Arc::new(lobby), limits }
+    }
+
+    /// Answers one request of `peer`.
+    ///
+    /// # Errors
+    /// None: what goes wrong is an answer too.
+    pub async fn answer(&self, peer: &Peer, request: http::Request<Body>) -> Result<http::Response<Body>, Infallible> {
+        let method = label(request.uri().path());
+        let id = uuid::Uuid::new_v4().to_string();
+        let ticket = Ticket::new(method);
+        let span = tracing::info_span!("grpc", request = id, method);
+        let answered = self.admit(peer, &id, request).instrument(span).await;
+        let mut response = answered.unwrap_or_else(Status::into_http);
+        own(&mut response, &id);
+        if let Ok(id) = HeaderValue::try_from(id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        ticket.end(code(response.headers()));
+        Ok(response)
+    }
+
+    async fn admit(
+        &self,
+        peer: &Peer,
+        id: &str,
+        mut request: http::Request<Body>,
+    ) -> Result<http::Response<Body>, Status> {
+        let mut deadline = self.deadline(request.headers(), id)?;
+        let mut room = &self.room;
+        match &peer.identity {
+            Ok(principal) => {
+                request.extensions_mut().insert(Caller {
+                    principal: principal.clone(),
+                    source: peer.source.clone(),
+                    request: id.to_owned(),
+                    deadline: Moment::now().after(deadline),
+                });
+            }
+            Err(_) if request.uri().path() == HEALTH_CHECK => {
+                room = &self.lobby;
+                deadline = deadline.min(LOBBY_WITHIN);
+            }
+            Err(error) => {
+                tracing::debug!(source = peer.source, error = %error, "a peer without an identity was refused");
+                return Err(errors::refusal(Code::Unauthenticated, "UNAUTHENTICATED", error.to_string(), id));
+            }
+        }
+        let Ok(_room) = room.try_acquire() else {
+            let message = "too many requests at the moment: try again in a second";
+            return Err(errors::refusal(Code::ResourceExhausted, "OVERLOADED", message, id));
+        };
+        // A clone of the routes is a few counters; each call needs one of its own.
+        let mut routes = self.routes.clone();
+        match timeout(deadline + LATE, routes.call(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(never)) => match never {},
+            Err(_) => Err(errors::of_problem(&Problem::DeadlineExceeded, id)),
+        }
+    }
+
+    fn deadline(&self, headers: &HeaderMap, id: &str) -> Result<Duration, Status> {
+        let Some(header) = headers.get("grpc-timeout") else { return Ok(self.limits.deadline_default) };
+        match header.to_str().ok().and_then(grpc_timeout) {
+            Some(asked) => Ok(asked.min(self.limits.deadline_max)),
+            None => {
+                let message = "the header grpc-timeout is not 1 to 8 digits and one of H, M, S, m, u, n";
+                Err(errors::refusal(Code::InvalidArgument, "MALFORMED_REQUEST", message, id))
+            }
+        }
+    }
+}
+
+/// `grpc-timeout` (gRPC over HTTP/2, "Timeout"): at most 8 digits and a unit.
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// Replaces what tonic says of a message that it could not read: INTERNAL would be our fault, and is not.
+/// Every error of ours has details, tonic's have none.
+fn own(response: &mut http::Response<Body>, id: &str) {
+    let code = code(response.headers());
+    if response.headers().contains_key("grpc-status-details-bin") {
+        return;
+    }
+    let (reason, message) = match code {
+        Code::Internal => ("MALFORMED_REQUEST", "the request is not a message of this method"),
+        Code::OutOfRange => ("REQUEST_TOO_LARGE", "the request is longer than 1 MiB"),
+        _ => return,
+    };
+    *response = errors::refusal(Code::InvalidArgument, reason, message, id).into_http();
+}
+
+/// The code of an answer. A status in the head is an error; that of a success comes in the trailers.
+fn code(headers: &HeaderMap) -> Code {
+    headers.get("grpc-status").map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()))
+}
+
+/// Counts a request, whichever way it ends.
+struct Ticket {
+    method: &'static str,
+    began: Moment,
+    code: Cell<Code>,
+}
+
+impl Ticket {
+    fn new(method: &'static str) -> Self {
+        metrics::gauge!(REQUESTS_UNDER_WAY).increment(1.0);
+        // Until it has ended otherwise, its caller has gone away.
+        Self { method, began: Moment::now(), code: Cell::new(Code::Cancelled) }
+    }
+
+    fn end(self, code: Code) {
+        self.code.set(code);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let took = Moment::now().since(self.began);
+        metrics::gauge!(REQUESTS_UNDER_WAY).decrement(1.0);
+        metrics::counter!(REQUESTS, "method" => self.method, "code" => name(self.code.get())).increment(1);
+        metrics::histogram!(REQUEST_SECONDS, "method" => self.method).record(took);
+    }
+}
+
+/// The name of a code, as the gRPC specification writes it.
+const fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    fn front() -> Front {
+        let limits = Limits {
+            requests_max: 1,
+            deadline_default: Duration::from_secs(10),
+            deadline_max: Duration::from_secs(60),
+        };
+        let (_, health) = tonic_health::server::health_reporter();
+        Front::new(Routes::new(health).prepare(), limits)
+    }
+
+    fn request(path: &str) -> http::Request<Body> {
+        let request = http::Request::post(path).header("content-type", "application/grpc");
+        request.body(Body::empty()).expect("is one")
+    }
+
+    fn stranger() -> Peer {
+        Peer::new(([127, 0, 0, 1], 9).into(), Err(IdentityError::NoCertificate))
+    }
+
+    fn status(response: &http::Response<Body>) -> Status {
+        Status::from_header_map(response.headers()).expect("is an error")
+    }
+
+    #[tokio::test]
+    async fn without_a_certificate_only_the_health_check_is_answered() {
+        let front = front();
+        for path in METHODS.into_iter().chain(["/grpc.health.v1.Health/check", "/"]) {
+            let Ok(response) = front.answer(&stranger(), request(path)).await;
+            let refused = code(response.headers()) == Code::Unauthenticated;
+            assert_eq!(refused, path != HEALTH_CHECK, "{path}");
+            let id = response.headers().get("x-request-id").expect("always there").to_str().expect("text").to_owned();
+            if refused {
+                let details = status(&response).get_error_details();
+                assert_eq!(details.request_info().map(|info| info.request_id.clone()), Some(id));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_read_is_the_callers_fault() {
+        let Ok(response) = front().answer(&stranger(), request(HEALTH_CHECK)).await;
+        assert_eq!(code(response.headers()), Code::InvalidArgument);
+        let reason = status(&response).get_error_details().error_info().map(|info| info.reason.clone());
+        assert_eq!(reason.as_deref(), Some("MALFORMED_REQUEST"));
+    }
+
+    fn known() -> Peer {
+        let principal = "spiffe://test.invalid/known".parse().expect("a principal");
+        Peer::new(([127, 0, 0, 1], 9).into(), Ok(principal))
+    }
+
+    #[tokio::test]
+    async fn without_room_a_caller_is_told_when_to_come_back() {
+        let front = front();
+        let _taken = front.room.try_acquire().expect("there is room for one");
+        let Ok(response) = front.answer(&known(), request(HEALTH_CHECK)).await;
+        assert_eq!(code(response.headers()), Code::ResourceExhausted);
+        assert!(status(&response).get_error_details().retry_info().is_some());
+    }
+
+    #[tokio::test]
+    async fn strangers_and_known_peers_do_not_take_each_others_room() {
+        let front = front();
+        let strangers = u32::try_from(LOBBY_MAX).expect("a small number");
+        let _taken = front.lobby.try_acquire_many(strangers).expect("nobody is in it");
+        let Ok(refused) = front.answer(&stranger(), request(HEALTH_CHECK)).await;
+        assert_eq!(code(refused.headers()), Code::ResourceExhausted);
+        let Ok(served) = front.answer(&known(), request(HEALTH_CHECK)).await;
+        assert_ne!(code(served.headers()), Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn timeouts_are_read_and_cut() {
+        assert_eq!(grpc_timeout("1n"), Some(Duration::from_nanos(1)));
+        assert_eq!(grpc_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        for wrong in ["", "1", "S", "1s", "123456789S", "-1S", "+1S", "1.5S", "é", "1é"] {
+            assert_eq!(grpc_timeout(wrong), None, "{wrong}");
+        }
+        let mut headers = HeaderMap::new();
+        assert_eq!(front().deadline(&headers, "r").expect("none is said"), Duration::from_secs(10));
+        headers.insert("grpc-timeout", HeaderValue::from_static("2H"));
+        assert_eq!(front().deadline(&headers, "r").expect("is cut"), Duration::from_secs(60));
+        headers.insert("grpc-timeout", HeaderValue::from_static("soon"));
+        assert!(front().deadline(&headers, "r").is_err());
+    }
+
+    #[test]
+    fn every_method_of_the_contract_has_a_label() {
+        let set = <prost_types::FileDescriptorSet as prost::Message>::decode(strongroom_proto::DESCRIPTORS);
+        let set = set.expect("compiled in");
+        for file in &set.file {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    assert_ne!(label(&path), "other", "{path}");
+                }
+            }
+        }
+        assert_eq!(label("/strongroom.v1.Keys/../x"), "other");
+    }
+}

@@ -1,0 +1,165 @@
+//! `strongroom.v1.Keys`.
+
+use std::sync::Arc;
+
+use strongroom_proto::v1::{
+    CreateKeyRequest, DeleteKeyRequest, GetKeyRequest, Key, KeyVersion, ListKeyVersionsRequest,
+    ListKeyVersionsResponse, ListKeysRequest, ListKeysResponse, UndeleteKeyRequest, UpdateKeyVersionRequest,
+    keys_server,
+};
+
+use super::{call::serve, decode, encode, names, pages::List};
+use crate::{
+    model::Tags,
+    service::{Caller, NewKey, Problem, Service, ServiceError, VersionPatch},
+};
+
+serve!(keys_server::Keys {
+    create_key(CreateKeyRequest) -> Key;
+    get_key(GetKeyRequest) -> Key;
+    list_keys(ListKeysRequest) -> ListKeysResponse;
+    list_key_versions(ListKeyVersionsRequest) -> ListKeyVersionsResponse;
+    update_key_version(UpdateKeyVersionRequest) -> KeyVersion;
+    delete_key(DeleteKeyRequest) -> Key;
+    undelete_key(UndeleteKeyRequest) -> Key;
+});
+
+/// What can be changed.
+const MASK: [&str; 5] = ["enabled", "not_before_time", "expire_time", "key_operations", "tags"];
+
+async fn create_key(
+    service: &Arc<Service>,
+    caller: &Caller,
+    mut message: CreateKeyRequest,
+) -> Result<Key, ServiceError> {
+    let vault = names::vault("parent", &message.parent)?;
+    let name = message.key_id.parse().map_err(|error| names::invalid("key_id", &error))?;
+    let tags = message.version.as_mut().map(|version| std::mem::take(&mut version.tags)).unwrap_or_default();
+    let options = decode::options("CreateKey", &message, Some(&tags), &message.request_id, "", message.validate_only)?;
+    let version = decode::required("version", message.version)?;
+    let new = NewKey {
+        vault,
+        name,
+        spec: decode::spec(&version)?,
+        ops: decode::ops("version.key_operations", &version.key_operations)?,
+        enabled: version.enabled.unwrap_or(true),
+        not_before: decode::time("version.not_before_time", version.not_before_time)?,
+        expires: decode::time("version.expire_time", version.expire_time)?,
+        tags: decode::tags("version.tags", tags)?,
+        residency: decode::residency("version.residency", version.residency)?,
+        must_not_exist: message.must_not_exist,
+    };
+    Ok(encode::key(&service.create_key(caller, new, options).await?))
+}
+
+async fn get_key(service: &Arc<Service>, caller: &Caller, message: GetKeyRequest) -> Result<Key, ServiceError> {
+    let name = names::key_or_version("name", &message.name)?;
+    Ok(encode::key(&service.get_key(caller, &name).await?))
+}
+
+async fn list_keys(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: ListKeysRequest,
+) -> Result<ListKeysResponse, ServiceError> {
+    let vault = names::vault("parent", &message.parent)?;
+    let list = List { kind: "keys", parent: vault.as_str(), deleted: message.show_deleted };
+    let page = list.page(message.page_size, &message.page_token, |last| last.parse().ok())?;
+    let found = service.list_keys(caller, &vault, page).await?;
+    let next_page_token = list.next(found.more, found.items.last().map(|view| view.key.name.to_string()));
+    Ok(ListKeysResponse { keys: found.items.iter().map(encode::key).collect(), next_page_token })
+}
+
+async fn list_key_versions(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: ListKeyVersionsRequest,
+) -> Result<ListKeyVersionsResponse, ServiceError> {
+    let name = names::key("parent", &message.parent)?;
+    let parent = name.to_string();
+    let list = List { kind: "versions", parent: &parent, deleted: false };
+    let page = list.page(message.page_size, &message.page_token, |last| last.parse().ok())?;
+    let found = service.list_versions(caller, &name, page).await?;
+    let next_page_token = list.next(found.more, found.items.last().map(|row| row.ordinal.to_string()));
+    let versions = found.items.iter().map(|row| encode::version(row)).collect();
+    Ok(ListKeyVersionsResponse { versions, next_page_token })
+}
+
+async fn update_key_version(
+    service: &Arc<Service>,
+    caller: &Caller,
+    mut message: UpdateKeyVersionRequest,
+) -> Result<KeyVersion, ServiceError> {
+    let tags = message.version.as_mut().map(|version| std::mem::take(&mut version.tags)).unwrap_or_default();
+    let etag = message.version.as_ref().map(|version| version.etag.clone()).unwrap_or_default();
+    let options =
+        decode::options("UpdateKeyVersion", &message, Some(&tags), &message.request_id, &etag, message.validate_only)?;
+    let version = decode::required("version", message.version)?;
+    let name = names::key_or_version("version.name", &version.name)?;
+    let mask = decode::mask(message.update_mask.as_ref(), &MASK)?;
+    let patch = patch(&mask, &version, decode::tags("version.tags", tags)?)?;
+    Ok(encode::version(&*service.update_version(caller, &name, patch, options).await?))
+}
+
+fn patch(mask: &[&str], version: &KeyVersion, tags: Tags) -> Result<VersionPatch, Problem> {
+    let mut patch = VersionPatch::default();
+    for path in mask {
+        match *path {
+            "enabled" => patch.enabled = Some(decode::required("version.enabled", version.enabled)?),
+            "not_before_time" => {
+                patch.not_before = Some(decode::time("version.not_before_time", version.not_before_time)?);
+            }
+            "expire_time" => patch.expires = Some(decode::time("version.expire_time", version.expire_time)?),
+            "key_operations" => {
+                let ops = decode::ops("version.key_operations", &version.key_operations)?;
+                patch.ops = Some(decode::required("version.key_operations", ops)?);
+            }
+            "tags" => patch.tags = Some(tags.clone()),
+            _ => return Err(Problem::Internal),
+        }
+    }
+    Ok(patch)
+}
+
+async fn delete_key(service: &Arc<Service>, caller: &Caller, message: DeleteKeyRequest) -> Result<Key, ServiceError> {
+    let name = names::key("name", &message.name)?;
+    let options =
+        decode::options("DeleteKey", &message, None, &message.request_id, &message.etag, message.validate_only)?;
+    Ok(encode::key(&service.delete_key(caller, &name, options).await?))
+}
+
+async fn undelete_key(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: UndeleteKeyRequest,
+) -> Result<Key, ServiceError> {
+    let name = names::key("name", &message.name)?;
+    let options =
+        decode::options("UndeleteKey", &message, None, &message.request_id, &message.etag, message.validate_only)?;
+    Ok(encode::key(&service.undelete_key(caller, &name, options).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_changes_what_its_mask_names_and_nothing_else() {
+        let version = KeyVersion { enabled: Some(false), key_operations: vec![3], ..Default::default() };
+        let made = patch(&["enabled", "expire_time"], &version, Tags::default()).expect("is one");
+        assert_eq!(made.enabled, Some(false));
+        assert_eq!(made.expires, Some(None));
+        assert!(made.not_before.is_none() && made.ops.is_none() && made.tags.is_none());
+    }
+
+    #[test]
+    fn what_a_mask_names_must_be_there() {
+        let version = KeyVersion::default();
+        assert!(patch(&["enabled"], &version, Tags::default()).is_err());
+        assert!(patch(&["key_operations"], &version, Tags::default()).is_err());
+        for path in MASK {
+            let version = KeyVersion { enabled: Some(true), key_operations: vec![1], ..Default::default() };
+            assert!(patch(&[path], &version, Tags::default()).is_ok(), "{path}");
+        }
+    }
+}

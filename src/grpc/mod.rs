@@ -1,0 +1,82 @@
+//! The gRPC face, `strongroom.v1`: decode, call the service, encode. Nothing is decided here.
+//!
+//! What a request passes, from the outside in:
+//!
+//! ```text
+//! listener   connections, TLS 1.3, the peer's certificate          tls.rs, identity.rs
+//! front      who, request id, deadline, room; figures              front.rs
+//! routes     tonic: protobuf, health, reflection
+//! call       the caller and the message; the status of an error    call.rs, errors.rs
+//! vaults, keys, crypto, roles    one file for each noun            decode, names, pages, encode
+//! ```
+//!
+//! A client certificate is asked for by TLS but demanded here, so that a client without one gets a status
+//! it can show instead of a broken connection. Without a certificate only `grpc.health.v1.Health/Check`
+//! is answered: load balancers and kubelets have none.
+
+use std::sync::Arc;
+
+use strongroom_proto::{DESCRIPTORS, v1};
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+
+mod call;
+mod crypto;
+mod decode;
+mod encode;
+pub mod errors;
+pub mod front;
+pub mod identity;
+mod keys;
+pub mod listener;
+mod names;
+mod pages;
+mod roles;
+pub mod tls;
+mod vaults;
+
+pub use front::{Front, Limits};
+pub use listener::Listener;
+
+use crate::service::Service;
+
+/// The longest request message.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// The services of `strongroom.v1`, for health reports.
+pub const SERVICES: [&str; 4] =
+    ["strongroom.v1.Vaults", "strongroom.v1.Keys", "strongroom.v1.Crypto", "strongroom.v1.RoleAssignments"];
+
+/// The face itself: implements the services of the contract, one file for each.
+#[derive(Clone)]
+struct Face {
+    service: Arc<Service>,
+}
+
+/// Reflection could not be set up: the descriptors that were compiled in are not right.
+#[derive(Debug, thiserror::Error)]
+#[error("the compiled-in descriptors of strongroom.v1 cannot be served")]
+pub struct DescriptorError(#[source] tonic_reflection::server::Error);
+
+/// Every route of the face, with health and reflection.
+///
+/// # Errors
+/// When the compiled-in descriptors are not right.
+pub fn routes(service: &Arc<Service>, health: HealthReporter) -> Result<Routes, DescriptorError> {
+    let face = Face { service: Arc::clone(service) };
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(DescriptorError)?;
+    let health = tonic_health::server::HealthService::from_health_reporter(health);
+    Ok(Routes::new(tonic_health::pb::health_server::HealthServer::new(health))
+        .add_service(reflection)
+        .add_service(v1::vaults_server::VaultsServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(v1::keys_server::KeysServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(v1::crypto_server::CryptoServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(
+            v1::role_assignments_server::RoleAssignmentsServer::new(face).max_decoding_message_size(MESSAGE_BYTES_MAX),
+        )
+        .prepare())
+}

@@ -1,0 +1,117 @@
+//! Resource names (AIP-122): from text to the model's types, and the text of what has no row.
+
+use crate::{
+    model::{AssignmentId, VaultName},
+    service::{KeyRef, Problem},
+};
+
+/// The longest name that is looked at: the longest right one has 24 + 127 + 32 characters and its words.
+const NAME_BYTES_MAX: usize = 256;
+
+fn wrong(field: &'static str, found: &str, form: &str) -> Problem {
+    let found: String = found.chars().take(200).collect();
+    Problem::Invalid { field, why: format!("{found:?} is not of the form {form}") }
+}
+
+/// A problem with one part of a name.
+pub(super) fn invalid(field: &'static str, error: &impl ToString) -> Problem {
+    Problem::Invalid { field, why: error.to_string() }
+}
+
+/// `vaults/{vault}`.
+pub(super) fn vault(field: &'static str, name: &str) -> Result<VaultName, Problem> {
+    let vault = name.strip_prefix("vaults/").filter(|vault| !vault.contains('/'));
+    let vault = vault.ok_or_else(|| wrong(field, name, "vaults/{vault}"))?;
+    vault.parse().map_err(|error| invalid(field, &error))
+}
+
+/// `vaults/{vault}/keys/{key}`, or a version of it.
+pub(super) fn key_or_version(field: &'static str, name: &str) -> Result<KeyRef, Problem> {
+    const FORM: &str = "vaults/{vault}/keys/{key} or vaults/{vault}/keys/{key}/versions/{version}";
+    if name.len() > NAME_BYTES_MAX {
+        return Err(wrong(field, name, FORM));
+    }
+    let parts: Vec<&str> = name.split('/').collect();
+    let (vault, key, version) = match parts.as_slice() {
+        ["vaults", vault, "keys", key] => (vault, key, None),
+        ["vaults", vault, "keys", key, "versions", version] => (vault, key, Some(version)),
+        _ => return Err(wrong(field, name, FORM)),
+    };
+    Ok(KeyRef {
+        vault: vault.parse().map_err(|error| invalid(field, &error))?,
+        key: key.parse().map_err(|error| invalid(field, &error))?,
+        version: version.map(|version| version.parse()).transpose().map_err(|error| invalid(field, &error))?,
+    })
+}
+
+/// `vaults/{vault}/keys/{key}`, without a version.
+pub(super) fn key(field: &'static str, name: &str) -> Result<KeyRef, Problem> {
+    let found = key_or_version(field, name)?;
+    if found.version.is_some() {
+        return Err(wrong(field, name, "vaults/{vault}/keys/{key}, without a version"));
+    }
+    Ok(found)
+}
+
+/// `roleAssignments/{id}`.
+pub(super) fn assignment(field: &'static str, name: &str) -> Result<AssignmentId, Problem> {
+    let id = name.strip_prefix("roleAssignments/").ok_or_else(|| wrong(field, name, "roleAssignments/{id}"))?;
+    id.parse().map_err(|error| invalid(field, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const VERSION: &str = "0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn names_come_back() {
+        assert_eq!(vault("name", "vaults/dev").expect("is one").as_str(), "dev");
+        for name in ["vaults/dev/keys/Root-1".to_owned(), format!("vaults/dev/keys/k/versions/{VERSION}")] {
+            assert_eq!(key_or_version("name", &name).expect("is one").to_string(), name);
+        }
+        assert_eq!(assignment("name", &format!("roleAssignments/{VERSION}")).expect("is one").to_string(), VERSION);
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for name in ["", "dev", "vaults/", "vaults/dev/", "vaults/dev/keys", "/vaults/dev", "vaults/-dev", "Vaults/dev"]
+        {
+            assert!(vault("name", name).is_err(), "{name}");
+            assert!(key_or_version("name", name).is_err(), "{name}");
+        }
+        for name in [
+            "vaults/dev/keys/a/",
+            "vaults/dev/keys/a/versions",
+            "vaults/dev/keys/a/versions/",
+            "vaults/dev/keys/a/versions/1",
+            "vaults/dev/keys/a_b",
+            "vaults/dev//keys/a",
+            "vaults/dev/keys/%61",
+        ] {
+            assert!(key_or_version("name", name).is_err(), "{name}");
+        }
+        assert!(key("name", &format!("vaults/dev/keys/k/versions/{VERSION}")).is_err());
+        assert!(assignment("name", "roleAssignments/x").is_err());
+    }
+
+    #[test]
+    fn a_huge_name_is_cut_in_the_answer() {
+        let Err(Problem::Invalid { why, .. }) = vault("name", &"x".repeat(1 << 20)) else { panic!("is refused") };
+        assert!(why.len() < 300);
+        let Err(Problem::Invalid { why, .. }) = key_or_version("name", &"/".repeat(1 << 20)) else {
+            panic!("is refused")
+        };
+        assert!(why.len() < 400);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(name in "(vaults/)?.{0,40}(/keys/)?.{0,40}(/versions/)?.{0,40}") {
+            let _ = (vault("name", &name), key_or_version("name", &name), assignment("name", &name));
+        }
+    }
+}
