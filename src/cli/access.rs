@@ -1,0 +1,142 @@
+//! `strongroom access …`: role assignments.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use strongroom_proto::v1::{
+    self, CreateRoleAssignmentRequest, DeleteRoleAssignmentRequest, ListRoleAssignmentsRequest, RoleAssignment,
+};
+
+use super::{
+    change::ChangeArgs,
+    client::Client,
+    connection::ConnectionArgs,
+    failure::{Action, Failure, Noun},
+    output::{self, FormatArgs},
+    view::{AssignmentList, AssignmentView},
+};
+use crate::model::{AssignmentId, Principal, Scope};
+
+/// `access …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum AccessCommand {
+    /// Give a principal a role
+    Grant(GrantArgs),
+    /// List who has which role where
+    List(FormatArgs),
+    /// Take a role away, in force at once
+    Revoke(RevokeArgs),
+}
+
+/// `--role`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RoleArg {
+    /// Everything, everywhere; its scope is `/`
+    Administrator,
+    /// Everything with the keys of one vault
+    User,
+}
+
+/// What `access grant` takes.
+#[derive(Debug, Args)]
+pub(super) struct GrantArgs {
+    /// Who: spiffe://… or another URI in the client certificate, else x509:sha256:DIGEST of the certificate
+    #[arg(long, value_name = "PRINCIPAL")]
+    principal: Principal,
+    /// What
+    #[arg(long, value_enum)]
+    role: RoleArg,
+    /// Where: / or vaults/VAULT [default: / for an administrator, the current vault for a user]
+    #[arg(long, value_name = "SCOPE")]
+    scope: Option<Scope>,
+    #[command(flatten)]
+    change: ChangeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What `access revoke` takes.
+#[derive(Debug, Args)]
+pub(super) struct RevokeArgs {
+    /// Which assignment, as `access list` shows it
+    id: String,
+    #[command(flatten)]
+    change: ChangeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// Does what the command says.
+pub(super) async fn run(connection: &ConnectionArgs, command: AccessCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        AccessCommand::Grant(args) => grant(connection, &args).await,
+        AccessCommand::List(args) => list(connection, args).await,
+        AccessCommand::Revoke(args) => revoke(connection, &args).await,
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn action(what: String, request_id: Option<&str>) -> Action {
+    Action { what, noun: Noun::Access, scope: "/".into(), request_id: request_id.map(str::to_owned) }
+}
+
+async fn grant(connection: &ConnectionArgs, args: &GrantArgs) -> anyhow::Result<()> {
+    let (role, scope) = match (args.role, args.scope.clone()) {
+        (RoleArg::Administrator, scope) => (v1::Role::Administrator, scope.unwrap_or(Scope::Service)),
+        (RoleArg::User, Some(scope)) => (v1::Role::User, scope),
+        (RoleArg::User, None) => (v1::Role::User, Scope::Vault(connection.vault()?)),
+    };
+    let request_id = args.change.request_id()?;
+    let request = CreateRoleAssignmentRequest {
+        role_assignment: Some(RoleAssignment {
+            principal: args.principal.to_string(),
+            role: role.into(),
+            scope: scope.to_string(),
+            ..RoleAssignment::default()
+        }),
+        request_id: request_id.clone(),
+        validate_only: false,
+    };
+    let client = connection.connect().await?;
+    let action = action(format!("give {} a role at {scope}", args.principal), Some(&request_id));
+    let send = |request| async { client.roles().create_role_assignment(request).await };
+    let assignment = client.call(&action, || request.clone(), send).await?;
+    output::show(args.format.format, &AssignmentView::from(&assignment))
+}
+
+async fn list(connection: &ConnectionArgs, args: FormatArgs) -> anyhow::Result<()> {
+    let client = connection.connect().await?;
+    let assignments = all(&client).await?;
+    output::show(args.format, &AssignmentList(assignments.iter().map(AssignmentView::from).collect()))
+}
+
+async fn all(client: &Client) -> anyhow::Result<Vec<RoleAssignment>> {
+    let action = action("list role assignments".into(), None);
+    let (mut assignments, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListRoleAssignmentsRequest { page_size: 1000, page_token };
+        let send = |request| async { client.roles().list_role_assignments(request).await };
+        let page = client.call(&action, || request.clone(), send).await?;
+        assignments.extend(page.role_assignments);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(assignments);
+        }
+    }
+}
+
+async fn revoke(connection: &ConnectionArgs, args: &RevokeArgs) -> anyhow::Result<()> {
+    let id: AssignmentId = args.id.strip_prefix("roleAssignments/").unwrap_or(&args.id).parse().map_err(|_| {
+        Failure::new(format!("{:?} is not the id of a role assignment: 32 lower-case hexadecimal digits", args.id))
+            .hint("list them: strongroom access list")
+    })?;
+    let name = format!("roleAssignments/{id}");
+    let request_id = args.change.request_id()?;
+    let client = connection.connect().await?;
+    let action = action(format!("revoke {name}"), Some(&request_id));
+    let request =
+        || DeleteRoleAssignmentRequest { name: name.clone(), request_id: request_id.clone(), validate_only: false };
+    let send = |request| async { client.roles().delete_role_assignment(request).await };
+    let assignment = client.call(&action, request, send).await?;
+    output::show(args.format.format, &AssignmentView::from(&assignment))
+}

@@ -1,0 +1,276 @@
+//! The parts of a server, put together: `serve` and `dev` run what is composed here, `init` and `recover`
+//! use the pieces. Everything a part needs is handed to it here, and nowhere else.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls::ServerConfig;
+use strongroom_hsm::{Pool, Profile, StartError, protocol::Fault, protocol::ServiceKeys};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::failure::Failure;
+use crate::{
+    audit::{Log, OpenError, Options, Recovered},
+    config::{self, Config, files},
+    grpc::tls::{self, Material},
+    model::{Clock, InstanceRow, SystemClock},
+    service::{Parts, Service, ServiceError, Settings},
+    store::{Store, StoreError, sqlite::SqliteStore},
+};
+
+/// How long the workers may take to finish what is under way, once nobody asks any more.
+pub(super) const POOL_GRACE: Duration = Duration::from_secs(5);
+
+/// An error with its causes as details, so that nothing is lost, and what to do about it.
+pub(super) fn failure(what: impl Into<String>, error: &dyn std::error::Error) -> Failure {
+    let mut failure = Failure::new(format!("{}: {error}", what.into()));
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        // Transparent errors say what their source says.
+        if text != said {
+            failure = failure.detail(text.clone());
+        }
+        said = text;
+        next = cause.source();
+    }
+    failure
+}
+
+/// Reads a configuration and checks what it names on disk.
+pub(super) fn load(path: &Path) -> anyhow::Result<Config> {
+    let config = read(path)?;
+    let faults = config::faults_on_disk(&config);
+    if faults.is_empty() { Ok(config) } else { Err(faulty(path, &faults).into()) }
+}
+
+/// As [`load`], for commands that come first: the state folder, and the store's, are made if they are missing.
+pub(super) fn prepare(path: &Path) -> anyhow::Result<Config> {
+    let config = read(path)?;
+    make_folder(&config.hsm.state_dir)?;
+    for made_in in [config.store.parent(), config.audit.dir.parent()].into_iter().flatten() {
+        make_folder(made_in)?;
+    }
+    load(path)
+}
+
+/// Reads a configuration.
+pub(super) fn read(path: &Path) -> anyhow::Result<Config> {
+    Ok(config::load(path).map_err(|error| faulty(path, &error.faults))?)
+}
+
+fn faulty(path: &Path, faults: &[config::Fault]) -> Failure {
+    let failure = Failure::new(format!("the configuration {} has {} fault(s)", path.display(), faults.len()));
+    faults
+        .iter()
+        .fold(failure, |failure, fault| failure.detail(fault.to_string()))
+        .hint("softhsm-config/strongroom.sample.toml explains every key; `strongroom config check FILE` looks again")
+}
+
+/// This program, which is its own worker.
+pub(super) fn program() -> anyhow::Result<PathBuf> {
+    // The running program itself: the file of that name may be a newer release by the time a worker is
+    // replaced, and front and worker must be of one.
+    let own = PathBuf::from("/proc/self/exe");
+    if own.exists() {
+        return Ok(own);
+    }
+    std::env::current_exe().map_err(|error| failure("this program cannot find itself", &error).into())
+}
+
+/// The runtime of a server.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("strongroom").build();
+    built.map_err(|error| failure("the server cannot start its threads", &error).into())
+}
+
+/// As many descriptors as the system grants: the usual 1024 are fewer than the connections that are allowed.
+/// What is not granted stays as it was.
+pub(super) fn raise_limits() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}
+
+/// Nothing of this process in core files, nor for other processes of the same user: plaintexts and TLS keys
+/// pass through it. Workers see to themselves.
+pub(super) fn close_memory() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let closed = setrlimit(Resource::Core, none).and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    if let Err(error) = closed {
+        tracing::warn!(%error, "core files could not be switched off");
+    }
+}
+
+/// The configuration of TLS, from the files that are named.
+pub(super) fn tls(server: &config::Server) -> anyhow::Result<ServerConfig> {
+    let read = |path: &Path| files::read(path).map_err(|error| failure("TLS cannot be set up", &error));
+    let (certificate, key, client_ca) = (read(&server.certificate)?, read(&server.key)?, read(&server.client_ca)?);
+    let material = Material { certificate: &certificate, key: &key, client_ca: &client_ca };
+    tls::server(&material).map_err(|error| {
+        failure("TLS cannot be set up", &error)
+            .detail(format!("server.certificate = {}", server.certificate.display()))
+            .detail(format!("server.key = {}", server.key.display()))
+            .detail(format!("server.client_ca = {}", server.client_ca.display()))
+            .into()
+    })
+}
+
+/// Opens the store in that file.
+pub(super) async fn store(path: &Path) -> anyhow::Result<Arc<dyn Store>> {
+    let opened = SqliteStore::open(path).await.map_err(|error| match error {
+        StoreError::Schema { .. } => failure(format!("the store {} cannot be used", path.display()), &error)
+            .hint("run the release that wrote it, or a newer one; there is no way back"),
+        error => failure("the server cannot start", &error).hint("check store.sqlite, its folder and its owner"),
+    })?;
+    Ok(Arc::new(opened))
+}
+
+/// The row that says whose store it is, unchecked: its seal is checked once the HSM is there.
+pub(super) async fn instance(store: &Arc<dyn Store>) -> anyhow::Result<Option<InstanceRow>> {
+    let found = store.instance().await.map_err(|error| failure("the store does not say whose it is", &error))?;
+    Ok(found.map(|row| row.into_unchecked().0))
+}
+
+/// An instance's id, as logs and audit records write it.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Opens the audit log of an instance. Blocks a thread of its own: a long segment takes its time.
+pub(super) async fn log(
+    dir: &Path,
+    instance: [u8; 16],
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<(Arc<Log>, Recovered)> {
+    let (dir, options) = (dir.to_owned(), Options { clock: Arc::clone(clock), ..Options::default() });
+    let opening = tokio::task::spawn_blocking(move || Log::open(&dir, options, &hexadecimal(&instance)));
+    let (log, recovered) = opening.await?.map_err(|error| {
+        let hint = match &error {
+            OpenError::Locked(_) => "another server or command uses it; there is one for each log and store",
+            OpenError::Damaged { .. } => {
+                "keep a copy of log and store before anything else, then find out who wrote to them"
+            }
+            OpenError::Exposed { .. } => "only the service's user may enter it",
+            _ => "check audit.dir, its folder and its owner",
+        };
+        failure("the audit log cannot be opened", &error).hint(hint)
+    })?;
+    if let Some(torn) = &recovered.torn {
+        tracing::warn!(file = %torn.file.display(), bytes = torn.bytes, "the audit log ended in the middle of a record, which was cut off");
+    }
+    Ok((Arc::new(log), recovered))
+}
+
+/// Starts the workers.
+pub(super) async fn pool(profile: Profile, service_keys: ServiceKeys) -> anyhow::Result<Pool> {
+    Ok(Pool::start(profile, service_keys).await.map_err(|error| hsm_failure("the HSM cannot be used", &error))?)
+}
+
+/// What an HSM that does not start means.
+pub(super) fn hsm_failure(what: &str, error: &StartError) -> Failure {
+    let failure = failure(what, error);
+    match error {
+        StartError::Refused { source: Fault::PinRefused, .. } => failure
+            .hint("correct the PIN file, then `strongroom pin clear-latch --config FILE`, then start again")
+            .hint("a token locks itself after a few wrong PINs: nobody tries again before that"),
+        StartError::Late { .. } => {
+            failure.hint("is the HSM reachable? `strongroom doctor` asks it one thing at a time")
+        }
+        _ => failure.hint("`strongroom doctor --config FILE` says what is missing"),
+    }
+}
+
+/// A service, open and not yet served.
+pub(super) struct House {
+    pub(super) service: Arc<Service>,
+    pub(super) pool: Pool,
+}
+
+impl House {
+    /// Opens everything of an instance that exists.
+    pub(super) async fn open(
+        config: &Config,
+        profile: Profile,
+        instance: InstanceRow,
+        store: Arc<dyn Store>,
+    ) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (log, recovered) = log(&config.audit.dir, instance.id, &clock).await?;
+        let pool = pool(profile, instance.service_keys).await?;
+        let settings = Settings { fsync_everything: config.audit.fsync_everything, ..Settings::default() };
+        let parts = Parts { store, log, recovered, pool: pool.clone(), clock, settings };
+        match Service::open(parts).await {
+            Ok(service) => Ok(Self { service, pool }),
+            Err(error) => {
+                pool.shutdown(Duration::ZERO).await;
+                Err(refused(&error).into())
+            }
+        }
+    }
+
+    /// Closes log and store, then ends the workers.
+    pub(super) async fn close(self) -> anyhow::Result<()> {
+        let closed = self.service.close().await;
+        self.pool.shutdown(POOL_GRACE).await;
+        Ok(closed.map_err(|error| failure("the log could not be closed", &error))?)
+    }
+}
+
+/// Why a service did not open.
+pub(super) fn refused(error: &ServiceError) -> Failure {
+    use crate::service::Problem;
+    let shown = failure("the service cannot open", error);
+    match &error.problem {
+        Problem::Tampered { .. } => shown
+            .hint("keep a copy of store and log, and find out who wrote to the store; restore both from one backup")
+            .hint("an older store beside a newer log looks like this too"),
+        Problem::Precondition { reason: "ANOTHER_TOKEN", .. } => {
+            shown.hint("check hsm.token.label and hsm.token.serial; if the token was lost, `strongroom recover`")
+        }
+        _ => shown.hint("`strongroom doctor --config FILE` says what is missing"),
+    }
+}
+
+/// SIGTERM or SIGINT. Made before anything is started, so that neither is ever missed.
+pub(super) struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ending {
+    /// Listens from now on.
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).map_err(|error| failure("signals cannot be heard", &error));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one of them.
+    pub(super) async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Makes a folder for its owner only, with what is missing above it; one that exists stays as it is.
+pub(super) fn make_folder(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    Ok(made.map_err(|error| failure(format!("cannot make the folder {}", path.display()), &error))?)
+}
+
+/// Makes what was renamed or made in a folder durable.
+pub(super) fn sync_folder(path: &Path) -> anyhow::Result<()> {
+    let synced = fs::File::open(path).and_then(|folder| folder.sync_all());
+    Ok(synced.map_err(|error| failure(format!("cannot sync the folder {}", path.display()), &error))?)
+}

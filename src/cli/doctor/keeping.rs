@@ -1,0 +1,100 @@
+//! What is kept: certificates, store, audit log.
+
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::{Checks, compose, failure};
+use crate::{
+    audit::{Log, OpenError},
+    cli::failure::Failure,
+    config::{Config, files},
+    grpc::tls,
+    model::{Clock as _, InstanceRow, SystemClock, Timestamp, time::DAY_S},
+};
+
+/// A certificate with less than this left is worth a note.
+const NOTE_DAYS: i64 = 30;
+
+/// Whether TLS can be set up, and for how long.
+pub(super) fn tls(checks: &mut Checks, config: &Config) {
+    let made = compose::tls(&config.server).map_err(|error| Failure::new(error.to_string()));
+    if checks.of("TLS", made, |_| "certificate, key and client authorities fit".to_owned()).is_none() {
+        return;
+    }
+    let certificates = files::read(&config.server.certificate).ok().and_then(|pem| tls::certificates(&pem));
+    for certificate in certificates.iter().flatten() {
+        let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { continue };
+        let ends = Timestamp(parsed.validity().not_after.timestamp());
+        let (what, left) = ("server certificate", ends.0 - SystemClock.now().0);
+        if left <= 0 {
+            checks.wrong(what, format!("{} expired at {ends}", parsed.subject()));
+        } else if left < NOTE_DAYS * DAY_S {
+            checks.note(what, format!("{} ends at {ends}: renew it", parsed.subject()));
+        } else {
+            checks.ok(what, format!("{} until {ends}", parsed.subject()));
+        }
+    }
+}
+
+/// Whether the store opens, and whose it is. A store that is not there is not made.
+pub(super) async fn store(checks: &mut Checks, config: &Config) -> Option<InstanceRow> {
+    if !config.store.exists() {
+        checks.wrong("store", format!("{} is not there: `strongroom init` makes it", config.store.display()));
+        return None;
+    }
+    let opened = compose::store(&config.store).await.map_err(|error| Failure::new(error.to_string()));
+    let store = checks.of("store", opened, |_| format!("{} opens, its schema is known", config.store.display()))?;
+    let found = compose::instance(&store).await;
+    store.close().await;
+    match found {
+        Ok(Some(instance)) => {
+            checks.ok("instance", compose::hexadecimal(&instance.id));
+            if instance.development {
+                checks.wrong("instance", "made by `strongroom dev`: `serve` refuses it");
+            }
+            if instance.escrow.is_empty() {
+                checks.note("recovery keys", "none: when the token is lost, so is every key");
+            } else {
+                checks.ok("recovery keys", instance.escrow.len().to_string());
+            }
+            Some(instance)
+        }
+        Ok(None) => {
+            checks.wrong("instance", "none: `strongroom init` makes one");
+            None
+        }
+        Err(error) => {
+            checks.wrong("instance", error.to_string());
+            None
+        }
+    }
+}
+
+/// Whether the log is what was written, from its first record to its last.
+pub(super) async fn log(checks: &mut Checks, config: &Config, instance: Option<&InstanceRow>) {
+    let dir = config.audit.dir.clone();
+    let verified = match tokio::task::spawn_blocking(move || Log::verify(&dir)).await {
+        Ok(Ok(verified)) => verified,
+        Ok(Err(OpenError::Missing(dir))) if instance.is_none() => {
+            return checks.note("audit log", format!("none in {}: `strongroom init` begins it", dir.display()));
+        }
+        Ok(Err(error)) => return checks.wrong("audit log", failure("it cannot be verified", &error).to_string()),
+        Err(error) => return checks.wrong("audit log", error.to_string()),
+    };
+    checks.ok(
+        "audit log",
+        format!("{} records, {} to {}, all in their chain", verified.records, verified.first, verified.last),
+    );
+    if instance.is_some_and(|instance| compose::hexadecimal(&instance.id) != verified.instance) {
+        checks.wrong("audit log", format!("it belongs to instance {}, the store to another", verified.instance));
+    }
+    if !verified.open.is_empty() {
+        let found = format!("{} open: changes under way, or a crash that the next start settles", verified.open.len());
+        checks.note("audit log intents", found);
+    }
+    if verified.torn.is_some() {
+        checks.note(
+            "audit log end",
+            "a record is not whole: it is being written, or a crash that the next start cuts off",
+        );
+    }
+}

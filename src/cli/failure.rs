@@ -1,0 +1,312 @@
+//! What went wrong, in words: what happened, to what, and what to do about it.
+//!
+//! A [`Failure`] travels inside `anyhow::Error`; [`print`] shows it, and any other error, on standard
+//! error. What a server says is decoded here from `google.rpc.Status` and its details, and nowhere else.
+
+use std::{
+    fmt,
+    io::{self, Write as _},
+};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::{output::printable, tls_cause};
+
+/// An error with details, hints and the ids that an operator can search for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Failure {
+    message: String,
+    details: Vec<String>,
+    hints: Vec<String>,
+    request_id: Option<String>,
+}
+
+impl Failure {
+    /// What happened, and to what.
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..Self::default() }
+    }
+
+    /// One more line about it.
+    pub(super) fn detail(mut self, line: impl Into<String>) -> Self {
+        self.details.push(line.into());
+        self
+    }
+
+    /// What to do about it.
+    pub(super) fn hint(mut self, line: impl Into<String>) -> Self {
+        self.hints.push(line.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.details.iter().try_for_each(|line| write!(f, "\n  {line}"))?;
+        self.hints.iter().try_for_each(|line| write!(f, "\nhint: {line}"))?;
+        self.request_id.as_ref().map_or(Ok(()), |id| write!(f, "\nrequest id: {id}"))
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Shows an error on standard error. That nobody reads it is no error of its own.
+pub(super) fn print(error: &anyhow::Error) {
+    let text = match error.downcast_ref::<Failure>() {
+        Some(failure) => failure.to_string(),
+        None => format!("{error:#}"),
+    };
+    let lines: Vec<String> = text.lines().map(printable).collect();
+    let _ = writeln!(io::stderr().lock(), "error: {}", lines.join("\n"));
+}
+
+/// What a call deals with: decides which command a hint names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noun {
+    /// `vault …`.
+    Vault,
+    /// `key …`.
+    Key,
+    /// `access …`.
+    Access,
+}
+
+/// What is being done, for errors: `sign with vaults/dev/keys/k`.
+#[derive(Clone, Debug)]
+pub(super) struct Action {
+    /// A verb and its object, as it reads after "cannot".
+    pub(super) what: String,
+    /// What it deals with.
+    pub(super) noun: Noun,
+    /// The scope whose role allows it: `/` or `vaults/{vault}`.
+    pub(super) scope: String,
+    /// The request id of a change: repeating it with the same one changes nothing twice.
+    pub(super) request_id: Option<String>,
+}
+
+/// What is known about the caller, for hints.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Caller {
+    /// The name in the client certificate.
+    pub(super) principal: Option<String>,
+    /// Where the server is.
+    pub(super) endpoint: String,
+    /// The time given to the command, in seconds.
+    pub(super) timeout_s: u64,
+}
+
+/// What a server answered instead of a result.
+pub(super) fn from_status(status: &Status, action: &Action, caller: &Caller) -> Failure {
+    if let Some(failure) = tls_cause::explain(status, &caller.endpoint) {
+        return failure;
+    }
+    let details = status.get_error_details();
+    let mut failure = Failure::new(format!("cannot {}: {}", action.what, said(status)));
+    failure.details = detail_lines(status.code(), &details);
+    failure.hints = hints(status.code(), &details, action, caller);
+    failure.request_id = details.request_info().map(|info| info.request_id.clone()).filter(|id| !id.is_empty());
+    failure
+}
+
+/// A deadline that passed before the server answered.
+pub(super) fn timed_out(action: &Action, caller: &Caller) -> Failure {
+    let message = format!("cannot {}: no answer from {} in {} s", action.what, caller.endpoint, caller.timeout_s);
+    let mut failure = Failure::new(message);
+    failure.hints = hints(Code::DeadlineExceeded, &ErrorDetails::new(), action, caller);
+    failure
+}
+
+fn said(status: &Status) -> String {
+    if status.message().is_empty() { status.code().description().to_owned() } else { status.message().to_owned() }
+}
+
+fn detail_lines(code: Code, details: &ErrorDetails) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(info) = details.error_info() {
+        lines.push(format!("reason: {} ({})", info.reason, code_name(code)));
+    }
+    if let Some(bad) = details.bad_request() {
+        lines.extend(bad.field_violations.iter().map(|v| format!("field {}: {}", v.field, v.description)));
+    }
+    if let Some(precondition) = details.precondition_failure() {
+        lines.extend(precondition.violations.iter().map(|v| format!("{}: {}", v.subject, v.description)));
+    }
+    if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {
+        lines.push(format!("try again in {} s", delay.as_secs_f64()));
+    }
+    lines
+}
+
+fn hints(code: Code, details: &ErrorDetails, action: &Action, caller: &Caller) -> Vec<String> {
+    let reason = details.error_info().map_or("", |info| info.reason.as_str());
+    by_reason(reason, action).unwrap_or_else(|| by_code(code, action, caller)).into_iter().collect()
+}
+
+/// `Some(None)`: the server's words say what to do already.
+fn by_reason(reason: &str, action: &Action) -> Option<Option<String>> {
+    let hint = match reason {
+        "DECRYPTION_FAILED" => {
+            "check that the file is whole, and that --aad is the one it was encrypted with".to_owned()
+        }
+        "KEY_DISABLED" => "enable it: strongroom key update NAME --enable [--version V]".to_owned(),
+        "KEY_NOT_YET_VALID" => "change its date: strongroom key update NAME --not-before TIME".to_owned(),
+        "KEY_EXPIRED" => "make a new version (strongroom key create NAME …), or change the date: \
+                          strongroom key update NAME --expires TIME"
+            .to_owned(),
+        "OPERATION_NOT_PERMITTED" => "see what it may do: strongroom key show NAME".to_owned(),
+        "NAME_RESERVED" => format!("bring it back: strongroom {} recover NAME", action.noun.word()),
+        "OUTCOME_UNKNOWN" => match &action.request_id {
+            Some(id) => format!("repeat the command with --request-id {id}: nothing is changed twice"),
+            None => "repeat the command".to_owned(),
+        },
+        "WRONG_ALGORITHM" | "KEY_USED_UP" | "RECORD_PENDING" | "INVALID_FIELD" | "INVALID_LENGTH" => return Some(None),
+        _ => return None,
+    };
+    Some(Some(hint))
+}
+
+fn by_code(code: Code, action: &Action, caller: &Caller) -> Option<String> {
+    let noun = action.noun.word();
+    Some(match code {
+        Code::Unauthenticated => {
+            "the server does not know this client certificate: pass one with --cert and --key-file, or load the \
+             development identity: . DIR/env"
+                .to_owned()
+        }
+        Code::PermissionDenied => ask_for_role(action, caller),
+        Code::NotFound => format!("list what there is: strongroom {noun} list"),
+        Code::AlreadyExists => format!("choose another name, or look at it: strongroom {noun} show NAME"),
+        Code::Aborted => format!("it was changed meanwhile: look at it (strongroom {noun} list) and repeat"),
+        Code::ResourceExhausted => {
+            "the server has too much to do: try again later, or with a longer --timeout".to_owned()
+        }
+        Code::DeadlineExceeded | Code::Cancelled => match &action.request_id {
+            Some(id) => format!(
+                "it may have been done: repeat with --request-id {id} and a longer --timeout; nothing is changed twice"
+            ),
+            None => format!("give it more time: --timeout SECONDS (it had {})", caller.timeout_s),
+        },
+        Code::Unavailable => format!("is {} running and ready? see its log and /readyz", caller.endpoint),
+        Code::Unimplemented => format!("{} is an older Strongroom, or something else", caller.endpoint),
+        Code::Internal | Code::DataLoss | Code::Unknown => "the server's log says more under the request id".to_owned(),
+        _ => return None,
+    })
+}
+
+fn ask_for_role(action: &Action, caller: &Caller) -> String {
+    let principal = caller.principal.as_deref().unwrap_or("<your principal>");
+    let role = if action.scope == "/" { "administrator" } else { "user" };
+    format!(
+        "ask an administrator for a role: strongroom access grant --principal {principal} --role {role} --scope {}",
+        action.scope
+    )
+}
+
+impl Noun {
+    /// The command's first word.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Vault => "vault",
+            Self::Key => "key",
+            Self::Access => "access",
+        }
+    }
+}
+
+/// A code by its name in google.rpc.Code.
+pub(super) const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn action() -> Action {
+        Action {
+            what: "sign with vaults/dev/keys/k".into(),
+            noun: Noun::Key,
+            scope: "vaults/dev".into(),
+            request_id: None,
+        }
+    }
+
+    fn caller() -> Caller {
+        Caller {
+            principal: Some("spiffe://example.org/ci".into()),
+            endpoint: "https://127.0.0.1:8443".into(),
+            timeout_s: 30,
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_role_and_the_principal() {
+        let text = from_status(&Status::permission_denied("no right"), &action(), &caller()).to_string();
+        assert_eq!(
+            text,
+            "cannot sign with vaults/dev/keys/k: no right\nhint: ask an administrator for a role: strongroom access \
+             grant --principal spiffe://example.org/ci --role user --scope vaults/dev"
+        );
+    }
+
+    #[test]
+    fn details_are_shown_with_reason_fields_and_request_id() {
+        let mut details =
+            ErrorDetails::with_error_info("INVALID_FIELD", "strongroom.v1", [("a".to_owned(), "b".to_owned())]);
+        details.add_bad_request_violation("digest", "has 31 bytes; ES256 takes exactly 32");
+        details.set_request_info("0123", "");
+        let status = Status::with_error_details(Code::InvalidArgument, "the digest is wrong", details);
+        assert_eq!(
+            from_status(&status, &action(), &caller()).to_string(),
+            "cannot sign with vaults/dev/keys/k: the digest is wrong\n  reason: INVALID_FIELD (INVALID_ARGUMENT)\n  \
+             field digest: has 31 bytes; ES256 takes exactly 32\nrequest id: 0123"
+        );
+    }
+
+    #[test]
+    fn overload_says_when_to_come_back() {
+        let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(250)));
+        let status = Status::with_error_details(Code::ResourceExhausted, "full", details);
+        let text = from_status(&status, &action(), &caller()).to_string();
+        assert!(text.contains("try again in 0.25 s") && text.contains("hint: "), "{text}");
+    }
+
+    #[test]
+    fn a_change_that_may_have_been_made_names_its_request_id() {
+        let action = Action { request_id: Some("6f".into()), ..action() };
+        let text = timed_out(&action, &caller()).to_string();
+        assert!(text.contains("no answer from https://127.0.0.1:8443 in 30 s"), "{text}");
+        assert!(text.contains("--request-id 6f"), "{text}");
+    }
+
+    #[test]
+    fn every_code_has_a_hint_or_needs_none() {
+        for code in (1..=16).map(Code::from_i32) {
+            let failure = from_status(&Status::new(code, "x"), &action(), &caller());
+            let needs_none = matches!(code, Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange);
+            assert_eq!(failure.hints.is_empty(), needs_none, "{code:?}");
+        }
+    }
+}

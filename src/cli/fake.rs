@@ -1,0 +1,215 @@
+//! A server for tests: TLS with client certificates, answers that can be told apart, no keys.
+//!
+//! It encrypts by adding one to each byte and holds a signature for right when it begins with 1.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use strongroom_proto::v1::{self, crypto_server, keys_server};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Request, Response, Status,
+    transport::{Certificate, Identity, Server, ServerTlsConfig},
+};
+
+/// The version that everything is done with.
+pub(super) const VERSION: &str = "vaults/dev/keys/k/versions/0123456789abcdef0123456789abcdef";
+
+/// A running server and the files that its clients need.
+pub(super) struct Fake {
+    address: SocketAddr,
+    folder: tempfile::TempDir,
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    created: Mutex<Vec<v1::CreateKeyRequest>>,
+    pages: Mutex<usize>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Fake {
+    /// Starts one.
+    pub(super) async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ca_key = KeyPair::generate().expect("a key");
+        let mut ca_params = CertificateParams::default();
+        ca_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = ca_params.self_signed(&ca_key).expect("a certificate").pem();
+        let issuer = Issuer::from_params(&ca_params, &ca_key);
+        let issue = |name: SanType| {
+            let key = KeyPair::generate().expect("a key");
+            let mut params = CertificateParams::default();
+            params.subject_alt_names = vec![name];
+            (params.signed_by(&key, &issuer).expect("a certificate").pem(), key.serialize_pem())
+        };
+        let (server, server_key) = issue(SanType::IpAddress([127, 0, 0, 1].into()));
+        let (client, client_key) = issue(SanType::URI("spiffe://example.org/ci".try_into().expect("ASCII")));
+        for (name, content) in [("ca.pem", &ca), ("cert.pem", &client), ("key.pem", &client_key)] {
+            std::fs::write(folder.path().join(name), content).expect("written");
+        }
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(server, server_key))
+            .client_ca_root(Certificate::from_pem(ca));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let seen = Arc::new(Seen::default());
+        let router = Server::builder()
+            .tls_config(tls)
+            .expect("TLS")
+            .add_service(keys_server::KeysServer::new(Keys(seen.clone())))
+            .add_service(crypto_server::CryptoServer::new(Crypto));
+        tokio::spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
+        Self { address, folder, seen }
+    }
+
+    /// Where it is.
+    pub(super) fn endpoint(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// One of its clients' files.
+    pub(super) fn path(&self, name: &str) -> String {
+        let path: PathBuf = self.folder.path().join(name);
+        path.display().to_string()
+    }
+
+    /// The flags that reach it.
+    pub(super) fn flags(&self) -> String {
+        self.flags_without("")
+    }
+
+    /// The same, but for those that `others` names.
+    pub(super) fn flags_without(&self, others: &str) -> String {
+        [
+            ("--endpoint", self.endpoint()),
+            ("--ca", self.path("ca.pem")),
+            ("--cert", self.path("cert.pem")),
+            ("--key-file", self.path("key.pem")),
+            ("--vault", "dev".to_owned()),
+        ]
+        .into_iter()
+        .filter(|(flag, _)| !others.split_whitespace().any(|other| other == *flag))
+        .map(|(flag, value)| format!("{flag} {value} "))
+        .collect()
+    }
+
+    /// The requests for new keys that came.
+    pub(super) fn created(&self) -> Vec<v1::CreateKeyRequest> {
+        locked(&self.seen.created).clone()
+    }
+
+    /// How many pages of keys were asked for.
+    pub(super) fn pages(&self) -> usize {
+        *locked(&self.seen.pages)
+    }
+}
+
+struct Keys(Arc<Seen>);
+
+fn key() -> v1::Key {
+    v1::Key {
+        name: "vaults/dev/keys/k".into(),
+        version: Some(v1::KeyVersion { name: VERSION.into(), ..v1::KeyVersion::default() }),
+        ..v1::Key::default()
+    }
+}
+
+#[tonic::async_trait]
+impl keys_server::Keys for Keys {
+    async fn create_key(&self, request: Request<v1::CreateKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        let mut created = locked(&self.0.created);
+        created.push(request.into_inner());
+        if created.len() < 3 { Err(Status::unavailable("not yet")) } else { Ok(Response::new(key())) }
+    }
+
+    async fn get_key(&self, request: Request<v1::GetKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        if request.get_ref().name.ends_with("/slow") {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        Ok(Response::new(key()))
+    }
+
+    async fn list_keys(&self, _: Request<v1::ListKeysRequest>) -> Result<Response<v1::ListKeysResponse>, Status> {
+        let mut pages = locked(&self.0.pages);
+        *pages += 1;
+        let next_page_token = if *pages < 2 { "more".to_owned() } else { String::new() };
+        Ok(Response::new(v1::ListKeysResponse { keys: vec![key()], next_page_token }))
+    }
+
+    async fn list_key_versions(
+        &self,
+        _: Request<v1::ListKeyVersionsRequest>,
+    ) -> Result<Response<v1::ListKeyVersionsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn update_key_version(
+        &self,
+        _: Request<v1::UpdateKeyVersionRequest>,
+    ) -> Result<Response<v1::KeyVersion>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn delete_key(&self, _: Request<v1::DeleteKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn undelete_key(&self, _: Request<v1::UndeleteKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+struct Crypto;
+
+#[tonic::async_trait]
+impl crypto_server::Crypto for Crypto {
+    async fn sign(&self, request: Request<v1::SignRequest>) -> Result<Response<v1::SignResponse>, Status> {
+        let wrong = u32::from(request.get_ref().name.ends_with("/damaged"));
+        let signature = vec![1; 64];
+        let signature_crc32c = crc32c::crc32c(&signature) + wrong;
+        Ok(Response::new(v1::SignResponse { name: VERSION.into(), signature, signature_crc32c }))
+    }
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
+        let valid = request.get_ref().signature.first() == Some(&1);
+        Ok(Response::new(v1::VerifyResponse { name: VERSION.into(), valid }))
+    }
+
+    async fn encrypt(&self, request: Request<v1::EncryptRequest>) -> Result<Response<v1::EncryptResponse>, Status> {
+        let ciphertext: Vec<u8> = request.get_ref().plaintext.iter().map(|byte| byte.wrapping_add(1)).collect();
+        let ciphertext_crc32c = crc32c::crc32c(&ciphertext);
+        let (iv, tag) = (vec![3; 12], vec![4; 16]);
+        Ok(Response::new(v1::EncryptResponse { name: VERSION.into(), ciphertext, iv, tag, ciphertext_crc32c }))
+    }
+
+    async fn decrypt(&self, request: Request<v1::DecryptRequest>) -> Result<Response<v1::DecryptResponse>, Status> {
+        let plaintext: Vec<u8> = request.get_ref().ciphertext.iter().map(|byte| byte.wrapping_sub(1)).collect();
+        let plaintext_crc32c = crc32c::crc32c(&plaintext);
+        Ok(Response::new(v1::DecryptResponse { name: VERSION.into(), plaintext, plaintext_crc32c }))
+    }
+
+    async fn wrap_key(&self, _: Request<v1::WrapKeyRequest>) -> Result<Response<v1::WrapKeyResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn unwrap_key(&self, _: Request<v1::UnwrapKeyRequest>) -> Result<Response<v1::UnwrapKeyResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn generate_random_bytes(
+        &self,
+        _: Request<v1::GenerateRandomBytesRequest>,
+    ) -> Result<Response<v1::GenerateRandomBytesResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}

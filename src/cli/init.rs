@@ -1,0 +1,271 @@
+//! `strongroom init` and `strongroom recover`: what is done once, before the first `serve`.
+//!
+//! Each goes in steps, and what a step has made is written to the state folder before the next one: when
+//! it is interrupted, the same command goes on from there. What the file holds is wrapped by the HSM. Only
+//! a crash in the moment between the HSM's making its keys and the writing of the file leaves a token that
+//! nothing knows; the next run says so, and that it is to be initialised anew.
+
+use std::{path::Path, process::ExitCode, sync::Arc};
+
+use strongroom_hsm::{
+    Pool, Profile, StartError,
+    pool::{Provisioned, provision},
+    protocol::{Fault, Hierarchy, Provision},
+};
+
+use super::{
+    compose::{self, failure, hexadecimal},
+    failure::Failure,
+    operate::{InitArgs, RecoverArgs},
+    output,
+    serve::DEVELOPMENT_LABEL,
+};
+use crate::{
+    audit::Log,
+    config::{Config, LogFormat, LogStyle, files},
+    grpc::{identity, tls},
+    model::{Clock, Escrow, InstanceRow, Principal, SystemClock},
+    observe::logging,
+    service::{NewInstance, initialise, instance::recovered},
+    store::Store,
+};
+
+mod keys;
+mod pending;
+
+use keys::RecoveryKey;
+use pending::Pending;
+
+/// Makes token keys, store, log and the first administrator.
+pub(super) fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
+    let config = compose::prepare(&args.config)?;
+    if config.hsm.token.label == DEVELOPMENT_LABEL {
+        return Err(Failure::new(format!("the label {DEVELOPMENT_LABEL:?} is for development: `serve` refuses it"))
+            .hint("give the token another label (hsm.token.label)")
+            .into());
+    }
+    let administrator = administrator(&args.admin_certificate)?;
+    let recovery = args.recovery_key.iter().map(|path| keys::public(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    quiet();
+    compose::runtime()?.block_on(initialise_all(&config, administrator, &recovery, args.so_pin_file.as_deref()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Brings root and database onto a fresh token.
+pub(super) fn recover(args: RecoverArgs) -> anyhow::Result<ExitCode> {
+    let config = compose::prepare(&args.config)?;
+    let private = keys::private(&args.recovery_key_private)?;
+    quiet();
+    compose::runtime()?.block_on(recover_all(&config, private, args.so_pin_file.as_deref()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Warnings only: what was done is printed at the end.
+fn quiet() {
+    logging::start(LogStyle { level: tracing::level_filters::LevelFilter::WARN, format: LogFormat::Text });
+}
+
+fn administrator(path: &Path) -> anyhow::Result<Principal> {
+    let pem = files::read(path).map_err(|error| failure("the administrator's certificate cannot be used", &error))?;
+    let certificates = tls::certificates(&pem).ok_or_else(|| {
+        Failure::new(format!("{} is not a certificate in PEM", path.display()))
+            .hint("it is the client certificate that the administrator will connect with")
+    })?;
+    let principal = identity::principal(&certificates[0]);
+    Ok(principal.map_err(|error| failure(format!("{} names nobody", path.display()), &error))?)
+}
+
+/// What both commands work with.
+struct Site {
+    store: Arc<dyn Store>,
+    log: Arc<Log>,
+    profile: Profile,
+    clock: Arc<dyn Clock>,
+}
+
+impl Site {
+    async fn open(config: &Config, store: Arc<dyn Store>, instance: [u8; 16]) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        // It locks: neither a server nor another such command is at work beside us.
+        let (log, _) = compose::log(&config.audit.dir, instance, &clock).await?;
+        Ok(Self { store, log, profile: config.hsm.profile(compose::program()?), clock })
+    }
+
+    /// Asks the HSM for a hierarchy; for a token first, if there is a security officer's PIN for it.
+    async fn hierarchy(&self, so_pin: Option<&Path>, make: Provision) -> anyhow::Result<Hierarchy> {
+        let token = so_pin.map(|so_pin| Provision::InitToken { so_pin_file: so_pin.to_owned() });
+        let requests = token.into_iter().chain([make]).collect();
+        let made = provision(&self.profile, requests).await.map_err(|error| unprovisioned(&error))?;
+        made.into_iter()
+            .find_map(|answer| if let Provisioned::Hierarchy(hierarchy) = answer { Some(hierarchy) } else { None })
+            .ok_or_else(|| Failure::new("the worker did not say what it made").into())
+    }
+
+    async fn pool(&self, hierarchy: &Hierarchy) -> anyhow::Result<Pool> {
+        compose::pool(self.profile.clone(), hierarchy.service_keys.clone()).await
+    }
+
+    async fn close(self, pool: Pool) -> anyhow::Result<()> {
+        pool.shutdown(compose::POOL_GRACE).await;
+        self.log.close().await.map_err(|error| failure("the log could not be closed", &error))?;
+        self.store.close().await;
+        Ok(())
+    }
+}
+
+/// What a token that could not be provisioned means.
+fn unprovisioned(error: &StartError) -> Failure {
+    let shown = compose::hsm_failure("the token could not be prepared", error);
+    match error {
+        StartError::Refused { source: Fault::Setup(_), .. } => shown
+            .hint("a token that is missing is made with --so-pin-file; one that is there is used without it")
+            .hint("a token that an interrupted run has left keys on, and no file in the state folder, is to be initialised anew by the vendor's tools: nothing depends on those keys"),
+        _ => shown,
+    }
+}
+
+async fn initialise_all(
+    config: &Config,
+    administrator: Principal,
+    recovery: &[RecoveryKey],
+    so_pin: Option<&Path>,
+) -> anyhow::Result<()> {
+    let store = compose::store(&config.store).await?;
+    let fingerprints: Vec<[u8; 32]> = recovery.iter().map(|key| key.fingerprint).collect();
+    let begun = Pending::read(config, pending::INIT)?;
+    if let Some(instance) = compose::instance(&store).await? {
+        return match begun {
+            Some(begun) if begun.instance == instance.id => {
+                begun.forget(config, pending::INIT)?;
+                say_initialised(config, &instance, None)
+            }
+            _ => Err(Failure::new(format!("the store {} has an instance already", config.store.display()))
+                .hint("`strongroom serve` runs it; another instance needs another store, log and token")
+                .into()),
+        };
+    }
+    let mut begun = begun.unwrap_or_else(|| Pending::new(uuid::Uuid::new_v4().into_bytes(), &fingerprints));
+    if begun.recovery != fingerprints {
+        return Err(Failure::new("an interrupted `init` had other recovery keys")
+            .hint(format!("give the same ones, in the same order: {}", begun.shown_recovery()))
+            .into());
+    }
+    begun.write(config, pending::INIT)?;
+    let site = Site::open(config, store, begun.instance).await?;
+    let hierarchy = match &begun.hierarchy {
+        Some(hierarchy) => hierarchy.clone(),
+        None => {
+            let recovery = recovery.iter().map(|key| key.spki.clone().into()).collect();
+            let made = site.hierarchy(so_pin, Provision::CreateHierarchy { recovery }).await?;
+            begun.hierarchy = Some(made.clone());
+            begun.write(config, pending::INIT)?;
+            made
+        }
+    };
+    let pool = site.pool(&hierarchy).await?;
+    let new = NewInstance {
+        id: begun.instance,
+        development: false,
+        token_label: config.hsm.token.label.clone(),
+        recovery_keys: fingerprints,
+        administrator: administrator.clone(),
+    };
+    let made = initialise(&site.store, &site.log, &pool, &hierarchy, new, &*site.clock).await;
+    site.close(pool).await?;
+    let instance = made.map_err(|error| {
+        failure("the instance could not be made", &error).hint("repeat the same command: it goes on from here")
+    })?;
+    begun.forget(config, pending::INIT)?;
+    say_initialised(config, &instance, Some(&administrator))
+}
+
+fn say_initialised(config: &Config, instance: &InstanceRow, administrator: Option<&Principal>) -> anyhow::Result<()> {
+    let administrator = administrator.map_or("made before", Principal::as_str);
+    output::line(&format!(
+        "Initialised.\n\
+         \x20 instance         {}\n\
+         \x20 token            {} (serial {})\n\
+         \x20 unwrap template  {}\n\
+         \x20 administrator    {administrator}\n\
+         \x20 recovery keys    {}\n\
+         \x20 store            {}\n\
+         \x20 audit log        {}\n\
+         Keep: store and audit log in one backup, of one moment; the private halves of the recovery keys away from\n\
+         this machine; the token and its PINs. Without token and without recovery key every key is lost.\n\
+         Next: strongroom serve --config FILE",
+        hexadecimal(&instance.id),
+        instance.token_label,
+        instance.token_serial,
+        if instance.unwrap_template {
+            "yes"
+        } else {
+            "no: this module lacks it; PIN and store together give keys away"
+        },
+        shown_escrow(&instance.escrow),
+        config.store.display(),
+        config.audit.dir.display(),
+    ))
+}
+
+fn shown_escrow(escrow: &[Escrow]) -> String {
+    if escrow.is_empty() {
+        return "none: a lost token cannot be brought back".to_owned();
+    }
+    let keys: Vec<String> =
+        escrow.iter().map(|escrow| format!("sha256:{}", hexadecimal(&escrow.recovery_key))).collect();
+    keys.join(", ")
+}
+
+async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Path>) -> anyhow::Result<()> {
+    let store = compose::store(&config.store).await?;
+    let instance = compose::instance(&store).await?.ok_or_else(|| {
+        Failure::new(format!("the store {} has no instance to recover", config.store.display()))
+            .hint("put the saved store and its audit log in place first")
+    })?;
+    let escrow = escrow_of(&instance, &private)?;
+    let begun = Pending::read(config, pending::RECOVER)?.filter(|begun| begun.instance == instance.id);
+    let mut begun = begun.unwrap_or_else(|| Pending::new(instance.id, &[]));
+    let site = Site::open(config, store, instance.id).await?;
+    let hierarchy = match &begun.hierarchy {
+        Some(hierarchy) => hierarchy.clone(),
+        None => {
+            let service_keys = instance.service_keys.clone();
+            let recover = Provision::Recover { private: private.pkcs8, escrow: escrow.into(), service_keys };
+            let made = site.hierarchy(so_pin, recover).await?;
+            begun.hierarchy = Some(made.clone());
+            begun.write(config, pending::RECOVER)?;
+            made
+        }
+    };
+    // Every worker signs with the new canary before it is ready: that the token works is proved here.
+    let pool = site.pool(&hierarchy).await?;
+    let recorded = if instance.token_serial == hierarchy.serial && instance.service_keys == hierarchy.service_keys {
+        Ok(instance)
+    } else {
+        recovered(&site.store, &site.log, &pool, &hierarchy, &*site.clock).await
+    };
+    site.close(pool).await?;
+    let instance =
+        recorded.map_err(|error| compose::refused(&error).hint("repeat the same command: it goes on from here"))?;
+    begun.forget(config, pending::RECOVER)?;
+    output::line(&format!(
+        "Recovered.\n\
+         \x20 instance         {}\n\
+         \x20 token            {} (serial {})\n\
+         The root key opened the store's keys, and the new canary signs. Keys of `token` residency are not there.\n\
+         Next: strongroom serve --config FILE",
+        hexadecimal(&instance.id),
+        config.hsm.token.label,
+        instance.token_serial,
+    ))
+}
+
+/// The root under that recovery key.
+fn escrow_of(instance: &InstanceRow, private: &keys::Private) -> anyhow::Result<Vec<u8>> {
+    let found = instance.escrow.iter().find(|escrow| escrow.recovery_key == private.fingerprint);
+    Ok(found.map(|escrow| escrow.blob.clone()).ok_or_else(|| {
+        Failure::new("that is not one of the recovery keys of this instance")
+            .detail(format!("given: sha256:{}", hexadecimal(&private.fingerprint)))
+            .detail(format!("known: {}", shown_escrow(&instance.escrow)))
+    })?)
+}

@@ -1,0 +1,116 @@
+//! `key create`.
+
+use clap::Args;
+use strongroom_proto::v1::{self, CreateKeyRequest, KeyVersion};
+
+use super::{NameArgs, changing};
+use crate::cli::{
+    change::ChangeArgs,
+    connection::ConnectionArgs,
+    failure::Failure,
+    output::{self, FormatArgs},
+    parse::{self, CurveArg, ResidencyArg, TimeArg, TypeArg},
+    view::KeyView,
+};
+
+/// What `key create` takes.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct CreateArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// The type of key
+    #[arg(long = "type", value_name = "TYPE", value_enum, ignore_case = true)]
+    key_type: TypeArg,
+    /// In bits. RSA: 2048 (default), 3072, 4096. oct: 128, 192, 256 (default)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    size: Option<i32>,
+    /// EC only [default: P-256]
+    #[arg(long, value_name = "CURVE", value_enum, ignore_case = true)]
+    curve: Option<CurveArg>,
+    /// What it may be used for, comma-separated [default: all that its type can]
+    #[arg(long, value_name = "OPS", value_delimiter = ',', value_parser = parse::operation())]
+    ops: Vec<v1::KeyOperation>,
+    /// Where it lives [default: wrapped]
+    #[arg(long, value_name = "WHERE", value_enum)]
+    residency: Option<ResidencyArg>,
+    /// Earlier it neither encrypts, signs nor wraps: RFC 3339, or a duration from now such as P7D
+    #[arg(long, value_name = "TIME", value_parser = parse::time)]
+    not_before: Option<TimeArg>,
+    /// From then on it neither encrypts, signs nor wraps: RFC 3339, or a duration from now such as P1Y
+    #[arg(long, value_name = "TIME", value_parser = parse::time)]
+    expires: Option<TimeArg>,
+    /// A tag; once for each
+    #[arg(long = "tag", value_name = "K=V", value_parser = parse::tag)]
+    tags: Vec<(String, String)>,
+    /// Make it disabled
+    #[arg(long)]
+    disabled: bool,
+    /// Fail when the key exists, rather than add a version to it
+    #[arg(long)]
+    must_not_exist: bool,
+    #[command(flatten)]
+    change: ChangeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// Makes a key or a version.
+pub(in crate::cli) async fn run(connection: &ConnectionArgs, args: &CreateArgs) -> anyhow::Result<()> {
+    let version = args.version(parse::now())?;
+    let key = args.name.key(connection)?;
+    let request_id = args.change.request_id()?;
+    let request = CreateKeyRequest {
+        parent: key.parent(),
+        key_id: key.key.to_string(),
+        version: Some(version),
+        must_not_exist: args.must_not_exist,
+        request_id: request_id.clone(),
+        validate_only: false,
+    };
+    let client = connection.connect().await?;
+    let action = changing("create", &key, &request_id);
+    let send = |request| async { client.keys().create_key(request).await };
+    let made = client.call(&action, || request.clone(), send).await?;
+    output::show(args.format.format, &KeyView::from(&made))
+}
+
+impl CreateArgs {
+    fn version(&self, now: jiff::Timestamp) -> anyhow::Result<KeyVersion> {
+        let key_type = self.checked_type()?;
+        let time = |time: Option<TimeArg>| time.map(|time| time.resolve(now)).transpose();
+        Ok(KeyVersion {
+            key_type: key_type.into(),
+            key_size: self.size.unwrap_or_default(),
+            curve: self.curve.map_or(v1::Curve::Unspecified, v1::Curve::from).into(),
+            key_operations: self.ops.iter().map(|operation| (*operation).into()).collect(),
+            enabled: Some(!self.disabled),
+            not_before_time: time(self.not_before)?,
+            expire_time: time(self.expires)?,
+            tags: parse::tags(&self.tags)?,
+            residency: self.residency.map_or(v1::Residency::Unspecified, v1::Residency::from).into(),
+            ..KeyVersion::default()
+        })
+    }
+
+    fn checked_type(&self) -> Result<v1::KeyType, Failure> {
+        let key_type = match self.key_type {
+            TypeArg::Rsa => v1::KeyType::Rsa,
+            TypeArg::Ec => v1::KeyType::Ec,
+            TypeArg::Oct => v1::KeyType::Oct,
+            TypeArg::Okp => {
+                return Err(Failure::new("keys of type OKP (Ed25519) are not offered by this server")
+                    .hint("for signatures take --type EC (P-256, P-384, P-521, P-256K) or --type RSA"));
+            }
+        };
+        match (key_type, self.size, self.curve) {
+            (v1::KeyType::Ec, Some(_), _) => {
+                Err(Failure::new("--size is for RSA and oct keys; an EC key's size is that of its curve")
+                    .hint("pass --curve P-256, P-384, P-521 or P-256K"))
+            }
+            (v1::KeyType::Rsa | v1::KeyType::Oct, _, Some(_)) => {
+                Err(Failure::new("--curve is for EC keys").hint("pass --size, or --type EC"))
+            }
+            _ => Ok(key_type),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `key encrypt` and `key decrypt`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use strongroom_hsm::algorithms::{ADDITIONAL_DATA_BYTES_MAX, PLAINTEXT_BYTES_MAX};
+use strongroom_proto::v1::{DecryptRequest, EncryptRequest};
+use zeroize::Zeroizing;
+
+use super::{Algorithm, FileArgs, FormatArgs, KeyOps, UseView, VersionedNameArgs, one_standard_input, report, using};
+use crate::cli::{
+    client,
+    connection::ConnectionArgs,
+    envelope::{self, Ciphertext},
+    failure::Failure,
+    files::{self, Content, Limit, Out},
+    parse,
+};
+
+pub(super) const AFTER_HELP: &str = "\
+The file is one JSON object, bytes in base64url:
+  { \"format\": \"strongroom.ciphertext.v1\", \"name\": VERSION, \"algorithm\": A, \"additional_data\": true,
+    \"iv\": …, \"tag\": …, \"ciphertext\": … }
+`additional_data` is there when --aad was given; `iv` and `tag` are there for A*GCM.";
+
+const PLAINTEXT: Limit = Limit {
+    bytes_max: PLAINTEXT_BYTES_MAX,
+    hint: "encrypt larger files with a key of your own, and wrap that: strongroom key wrap",
+};
+const ADDITIONAL: Limit =
+    Limit { bytes_max: ADDITIONAL_DATA_BYTES_MAX, hint: "pass its digest as additional data instead" };
+
+/// What `key encrypt` takes.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct EncryptArgs {
+    #[command(flatten)]
+    key: VersionedNameArgs,
+    /// By which algorithm
+    #[arg(long, value_name = "A", value_parser = parse::algorithm(KeyOps::ENCRYPT))]
+    algorithm: Algorithm,
+    #[command(flatten)]
+    files: FileArgs,
+    /// A*GCM: additional data that is authenticated and needed again to decrypt; at most 16 KiB
+    #[arg(long, value_name = "FILE")]
+    aad: Option<PathBuf>,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What `key decrypt` takes.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct DecryptArgs {
+    #[command(flatten)]
+    key: VersionedNameArgs,
+    /// By which algorithm [default: the one that the file names]
+    #[arg(long, value_name = "A", value_parser = parse::algorithm(KeyOps::DECRYPT))]
+    algorithm: Option<Algorithm>,
+    #[command(flatten)]
+    files: FileArgs,
+    /// The additional data that it was encrypted with
+    #[arg(long, value_name = "FILE")]
+    aad: Option<PathBuf>,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+fn additional_data(input: &Path, aad: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    let Some(aad) = aad else {
+        return Ok(Vec::new());
+    };
+    one_standard_input(&[input, aad])?;
+    Ok(files::read(aad, ADDITIONAL)?.to_vec())
+}
+
+/// Encrypts a file.
+pub(in crate::cli) async fn encrypt(connection: &ConnectionArgs, args: &EncryptArgs) -> anyhow::Result<()> {
+    let key = args.key.key(connection)?;
+    let additional = additional_data(&args.files.input, args.aad.as_deref())?;
+    let plaintext = files::read(&args.files.input, PLAINTEXT)?;
+    let out = Out::prepare(&args.files.output, Content::Public)?;
+    let client = connection.connect().await?;
+    let action = using("encrypt with", &key);
+    let request = || EncryptRequest {
+        name: key.to_string(),
+        algorithm: args.algorithm.name().to_owned(),
+        plaintext_crc32c: Some(crc32c::crc32c(&plaintext)),
+        plaintext: plaintext.to_vec(),
+        additional_data_crc32c: Some(crc32c::crc32c(&additional)),
+        additional_data: additional.clone(),
+    };
+    let send = |request| async { client.crypto().encrypt(request).await };
+    let answer = client.call(&action, request, send).await?;
+    client::check_crc(&action, "ciphertext", &answer.ciphertext, answer.ciphertext_crc32c)?;
+    let name = answer.name.clone();
+    let mut file = Ciphertext::new(answer.name, args.algorithm, answer.ciphertext, answer.iv, answer.tag);
+    file.additional_data = !additional.is_empty();
+    let to_standard = out.is_standard();
+    out.commit(&envelope::encode(&file)?)?;
+    report(args.format, to_standard, &UseView { name, algorithm: args.algorithm.name(), valid: None })
+}
+
+/// Decrypts a file.
+pub(in crate::cli) async fn decrypt(connection: &ConnectionArgs, args: &DecryptArgs) -> anyhow::Result<()> {
+    let key = args.key.key(connection)?;
+    let additional = additional_data(&args.files.input, args.aad.as_deref())?;
+    let (file, version, algorithm) = envelope::open::<Ciphertext>(&args.files.input, &key, args.algorithm)?;
+    check_additional_data(&args.files.input, file.additional_data, args.aad.as_deref(), &additional)?;
+    let out = Out::prepare(&args.files.output, Content::Secret)?;
+    let client = connection.connect().await?;
+    let action = using("decrypt with", &version);
+    let request = || DecryptRequest {
+        name: version.to_string(),
+        algorithm: algorithm.name().to_owned(),
+        ciphertext_crc32c: Some(crc32c::crc32c(&file.ciphertext.0)),
+        ciphertext: file.ciphertext.0.clone(),
+        iv: file.iv.0.clone(),
+        tag: file.tag.0.clone(),
+        additional_data_crc32c: Some(crc32c::crc32c(&additional)),
+        additional_data: additional.clone(),
+    };
+    let send = |request| async { client.crypto().decrypt(request).await };
+    let answer = client.call(&action, request, send).await?;
+    let plaintext = Zeroizing::new(answer.plaintext);
+    client::check_crc(&action, "plaintext", &plaintext, answer.plaintext_crc32c)?;
+    let to_standard = out.is_standard();
+    out.commit(&plaintext)?;
+    report(args.format, to_standard, &UseView { name: answer.name, algorithm: algorithm.name(), valid: None })
+}
+
+/// Says in words what would otherwise be a decryption that fails.
+fn check_additional_data(input: &Path, needed: bool, aad: Option<&Path>, found: &[u8]) -> Result<(), Failure> {
+    let input = files::shown(input, "standard input");
+    match (needed, aad) {
+        (true, None) => Err(Failure::new(format!("{input} was encrypted with additional data"))
+            .hint("pass the same additional data: --aad FILE")),
+        (false, Some(aad)) if !found.is_empty() => {
+            let message =
+                format!("{input} was encrypted without additional data, but --aad {} is given", aad.display());
+            Err(Failure::new(message).hint("leave out --aad"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,57 @@
+//! `key delete` and `key recover`.
+
+use clap::Args;
+use strongroom_proto::v1::{DeleteKeyRequest, UndeleteKeyRequest};
+
+use super::{NameArgs, changing};
+use crate::cli::{
+    change::{ChangeArgs, EtagArgs},
+    connection::ConnectionArgs,
+    output::{self, FormatArgs},
+    view::KeyView,
+};
+
+/// What both take.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct LifecycleArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    #[command(flatten)]
+    etag: EtagArgs,
+    #[command(flatten)]
+    change: ChangeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// Deletes a key softly.
+pub(in crate::cli) async fn delete(connection: &ConnectionArgs, args: &LifecycleArgs) -> anyhow::Result<()> {
+    let key = args.name.key(connection)?;
+    let request_id = args.change.request_id()?;
+    let client = connection.connect().await?;
+    let request = || DeleteKeyRequest {
+        name: key.to_string(),
+        etag: args.etag.value(),
+        request_id: request_id.clone(),
+        validate_only: false,
+    };
+    let send = |request| async { client.keys().delete_key(request).await };
+    let deleted = client.call(&changing("delete", &key, &request_id), request, send).await?;
+    output::show(args.format.format, &KeyView::from(&deleted))
+}
+
+/// Brings a key back.
+pub(in crate::cli) async fn recover(connection: &ConnectionArgs, args: &LifecycleArgs) -> anyhow::Result<()> {
+    let key = args.name.key(connection)?;
+    let request_id = args.change.request_id()?;
+    let client = connection.connect().await?;
+    let request = || UndeleteKeyRequest {
+        name: key.to_string(),
+        etag: args.etag.value(),
+        request_id: request_id.clone(),
+        validate_only: false,
+    };
+    let send = |request| async { client.keys().undelete_key(request).await };
+    let back = client.call(&changing("bring back", &key, &request_id), request, send).await?;
+    output::show(args.format.format, &KeyView::from(&back))
+}

@@ -1,0 +1,149 @@
+//! `strongroom key …`: one file for each kind of work.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Subcommand};
+
+use super::{
+    connection::ConnectionArgs,
+    failure::{Action, Failure, Noun},
+    files, output,
+    output::{Format, FormatArgs},
+    view::UseView,
+};
+use crate::model::{Algorithm, KeyOps};
+
+mod create;
+mod encrypt;
+mod lifecycle;
+mod random;
+mod show;
+mod sign;
+mod update;
+mod wrap;
+
+use super::names::KeyRef;
+
+/// `key …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make a key, or a new version of a key that exists
+    Create(create::CreateArgs),
+    /// Show a key with its newest version, or one version
+    Show(show::ShowArgs),
+    /// List the keys of the vault
+    List(show::ListArgs),
+    /// List the versions of a key, newest first
+    Versions(show::VersionsArgs),
+    /// Change what a version may do, and when
+    Update(update::UpdateArgs),
+    /// Sign a file. It is hashed here; only its digest is sent
+    Sign(sign::SignArgs),
+    /// Verify a signature: exit code 0 when it is right, 1 when it is wrong, 2 on an error
+    Verify(sign::VerifyArgs),
+    /// Encrypt a small file (AES-GCM: at most 64 KiB) into a JSON file that names the version
+    #[command(after_help = encrypt::AFTER_HELP)]
+    Encrypt(encrypt::EncryptArgs),
+    /// Decrypt what `key encrypt` wrote
+    Decrypt(encrypt::DecryptArgs),
+    /// Wrap a key of yours into a JSON file that names the version
+    #[command(after_help = wrap::AFTER_HELP)]
+    Wrap(wrap::WrapArgs),
+    /// Unwrap what `key wrap` wrote
+    Unwrap(wrap::UnwrapArgs),
+    /// Random bytes from the HSM
+    Random(random::RandomArgs),
+    /// Delete a key softly: all its versions stop working and can be brought back
+    Delete(lifecycle::LifecycleArgs),
+    /// Bring a deleted key back with all its versions
+    Recover(lifecycle::LifecycleArgs),
+}
+
+/// Does what the command says.
+pub(super) async fn run(connection: &ConnectionArgs, command: KeyCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        KeyCommand::Create(args) => create::run(connection, &args).await,
+        KeyCommand::Show(args) => show::show(connection, &args).await,
+        KeyCommand::List(args) => show::list(connection, &args).await,
+        KeyCommand::Versions(args) => show::versions(connection, &args).await,
+        KeyCommand::Update(args) => update::run(connection, &args).await,
+        KeyCommand::Sign(args) => sign::sign(connection, &args).await,
+        KeyCommand::Verify(args) => return sign::verify(connection, &args).await,
+        KeyCommand::Encrypt(args) => encrypt::encrypt(connection, &args).await,
+        KeyCommand::Decrypt(args) => encrypt::decrypt(connection, &args).await,
+        KeyCommand::Wrap(args) => wrap::wrap(connection, &args).await,
+        KeyCommand::Unwrap(args) => wrap::unwrap(connection, &args).await,
+        KeyCommand::Random(args) => random::run(connection, &args).await,
+        KeyCommand::Delete(args) => lifecycle::delete(connection, &args).await,
+        KeyCommand::Recover(args) => lifecycle::recover(connection, &args).await,
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Which key.
+#[derive(Debug, Args)]
+struct NameArgs {
+    /// The key, in the current vault, or its full name vaults/VAULT/keys/KEY
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+impl NameArgs {
+    fn key(&self, connection: &ConnectionArgs) -> anyhow::Result<KeyRef> {
+        KeyRef::resolve(connection, &self.name, None)?.whole_key()
+    }
+}
+
+/// Which key, and perhaps which version.
+#[derive(Debug, Args)]
+struct VersionedNameArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// Which version: 32 hexadecimal digits, or its full name [default: the newest]
+    #[arg(long, value_name = "V")]
+    version: Option<String>,
+}
+
+impl VersionedNameArgs {
+    fn key(&self, connection: &ConnectionArgs) -> anyhow::Result<KeyRef> {
+        KeyRef::resolve(connection, &self.name.name, self.version.as_deref())
+    }
+}
+
+/// Where the data come from and where the result goes.
+#[derive(Debug, Args)]
+struct FileArgs {
+    /// The file to read; - is standard input
+    #[arg(long = "in", value_name = "FILE")]
+    input: PathBuf,
+    /// The file to write, whole or not at all; - is standard output
+    #[arg(long = "out", value_name = "FILE")]
+    output: PathBuf,
+}
+
+/// Something done with a key.
+fn using(verb: &str, key: &KeyRef) -> Action {
+    Action { what: format!("{verb} {key}"), noun: Noun::Key, scope: key.parent(), request_id: None }
+}
+
+/// A change of a key.
+fn changing(verb: &str, key: &KeyRef, request_id: &str) -> Action {
+    Action { request_id: Some(request_id.to_owned()), ..using(verb, key) }
+}
+
+/// Says which version was used: on standard output, unless the result itself went there.
+fn report(format: FormatArgs, out_is_standard: bool, used: &UseView) -> anyhow::Result<()> {
+    if out_is_standard {
+        output::note(&format!("version: {}", used.name));
+        return Ok(());
+    }
+    output::show(format.format, used)
+}
+
+/// Refuses to read standard input twice.
+fn one_standard_input(paths: &[&std::path::Path]) -> Result<(), Failure> {
+    if paths.iter().filter(|path| files::is_standard(path)).count() > 1 {
+        return Err(Failure::new("standard input (-) can be read once only").hint("put the other input into a file"));
+    }
+    Ok(())
+}

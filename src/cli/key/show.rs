@@ -1,0 +1,129 @@
+//! `key show`, `key list`, `key versions`.
+
+use clap::{Args, ValueEnum};
+use strongroom_proto::v1::{GetKeyRequest, Key, KeyVersion, ListKeyVersionsRequest, ListKeysRequest};
+
+use super::{Format, FormatArgs, KeyRef, NameArgs, VersionedNameArgs, using};
+use crate::{
+    cli::{
+        client::Client,
+        connection::ConnectionArgs,
+        failure::{Action, Failure, Noun},
+        jwk, output,
+        view::{KeyList, KeyView, VersionList, VersionView},
+    },
+    model::VaultName,
+};
+
+/// How a key is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum KeyFormat {
+    /// For people
+    #[default]
+    Table,
+    /// For programs: strongroom.v1.Key
+    Json,
+    /// The public key: SubjectPublicKeyInfo, as OpenSSL reads it
+    Pem,
+    /// The public key as a JSON Web Key; its kid is the version's full name
+    Jwk,
+}
+
+/// What `key show` takes.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ShowArgs {
+    #[command(flatten)]
+    key: VersionedNameArgs,
+    /// How to show the key
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t)]
+    format: KeyFormat,
+}
+
+/// What `key list` takes.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ListArgs {
+    /// Also show deleted keys
+    #[arg(long)]
+    deleted: bool,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What `key versions` takes.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct VersionsArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// Shows a key.
+pub(in crate::cli) async fn show(connection: &ConnectionArgs, args: &ShowArgs) -> anyhow::Result<()> {
+    let name = args.key.key(connection)?;
+    let client = connection.connect().await?;
+    let send = |request| async { client.keys().get_key(request).await };
+    let key = client.call(&using("show", &name), || GetKeyRequest { name: name.to_string() }, send).await?;
+    match args.format {
+        KeyFormat::Table => output::show(Format::Table, &KeyView::from(&key)),
+        KeyFormat::Json => output::json(&KeyView::from(&key)),
+        KeyFormat::Pem => output::line(jwk::pem(version(&key)?)?.trim_end()),
+        KeyFormat::Jwk => output::json(&jwk::of(version(&key)?)?),
+    }
+}
+
+fn version(key: &Key) -> Result<&KeyVersion, Failure> {
+    key.version.as_ref().ok_or_else(|| Failure::new(format!("the server sent no version of {}", key.name)))
+}
+
+/// Lists the keys of the current vault.
+pub(in crate::cli) async fn list(connection: &ConnectionArgs, args: &ListArgs) -> anyhow::Result<()> {
+    let vault = connection.vault()?;
+    let client = connection.connect().await?;
+    let keys = all_keys(&client, &vault, args.deleted).await?;
+    output::show(args.format.format, &KeyList(keys.iter().map(KeyView::from).collect()))
+}
+
+async fn all_keys(client: &Client, vault: &VaultName, show_deleted: bool) -> anyhow::Result<Vec<Key>> {
+    let parent = format!("vaults/{vault}");
+    // The noun of what may be missing: a vault.
+    let action = Action {
+        what: format!("list the keys of {parent}"),
+        noun: Noun::Vault,
+        scope: parent.clone(),
+        request_id: None,
+    };
+    let (mut keys, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListKeysRequest { parent: parent.clone(), page_size: 1000, page_token, show_deleted };
+        let send = |request| async { client.keys().list_keys(request).await };
+        let page = client.call(&action, || request.clone(), send).await?;
+        keys.extend(page.keys);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(keys);
+        }
+    }
+}
+
+/// Lists the versions of a key.
+pub(in crate::cli) async fn versions(connection: &ConnectionArgs, args: &VersionsArgs) -> anyhow::Result<()> {
+    let key = args.name.key(connection)?;
+    let client = connection.connect().await?;
+    let versions = all_versions(&client, &key).await?;
+    output::show(args.format.format, &VersionList(versions.iter().map(VersionView::from).collect()))
+}
+
+async fn all_versions(client: &Client, key: &KeyRef) -> anyhow::Result<Vec<KeyVersion>> {
+    let (mut versions, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListKeyVersionsRequest { parent: key.to_string(), page_size: 1000, page_token };
+        let send = |request| async { client.keys().list_key_versions(request).await };
+        let page = client.call(&using("list the versions of", key), || request.clone(), send).await?;
+        versions.extend(page.versions);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(versions);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The command line: what can be typed, and which function does it.
+//!
+//! * Client commands (`vault`, `key`, `access`) speak `strongroom.v1` to a server; `client` connects and
+//!   calls, `view` shows what came back, `failure` says what went wrong.
+//! * Operator commands (`serve`, `dev`, `init`, …) are in a file each; their arguments are in `operate`.
+//!
+//! Exit codes: 0 done; 1 a signature is wrong (`key verify`); 2 an error, whatever the command.
+//! This folder is the only place that prints, and prints through [`output`] and [`failure`] only.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+mod access;
+mod change;
+mod client;
+mod compose;
+mod connection;
+mod dev;
+mod doctor;
+mod ecdsa_der;
+mod envelope;
+mod face;
+mod failure;
+mod files;
+mod hsm_worker;
+mod init;
+mod jwk;
+mod key;
+mod names;
+pub mod operate;
+mod output;
+mod parse;
+mod serve;
+mod tls_cause;
+mod vault;
+mod view;
+
+#[cfg(test)]
+mod fake;
+
+use connection::ConnectionArgs;
+
+/// A key service on any PKCS#11 HSM: server, worker, and command line in one program.
+#[derive(Debug, Parser)]
+#[command(name = "strongroom", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 wrong signature (key verify), 2 error.
+JSON (-o json) is the message of strongroom.v1 in the protobuf JSON form: field names in lowerCamelCase, \
+bytes in base64, times in RFC 3339, enums by name, 64-bit numbers as strings; lists are arrays.";
+
+/// Commands that speak to a server.
+#[derive(Debug, Subcommand)]
+enum ClientCommand {
+    /// Vaults: the containers of keys
+    #[command(subcommand)]
+    Vault(vault::VaultCommand),
+    /// Keys: make, show, change and use them
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Who may do what
+    #[command(subcommand)]
+    Access(access::AccessCommand),
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Run the server
+    Serve(operate::ServeArgs),
+    /// Run everything for development on SoftHSM, in one folder
+    Dev(operate::DevArgs),
+    /// Prepare a token and a database for `serve`
+    Init(operate::InitArgs),
+    /// Bring root and database onto a fresh token with a recovery key
+    Recover(operate::RecoverArgs),
+    /// Look at a configuration file
+    #[command(subcommand)]
+    Config(operate::ConfigCommand),
+    /// The latch that a refused PIN sets
+    #[command(subcommand)]
+    Pin(operate::PinCommand),
+    /// Check a module, a token and a configuration, and say what works
+    Doctor(operate::DoctorArgs),
+    /// The worker program; started by the server, never by hand
+    #[command(hide = true)]
+    HsmWorker(operate::HsmWorkerArgs),
+}
+
+/// Exit code of every error.
+const EXIT_ERROR: u8 = 2;
+
+/// The program: reads the arguments, does what they say, prints what went wrong.
+#[must_use]
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    dispatch(cli).unwrap_or_else(|error| {
+        failure::print(&error);
+        ExitCode::from(EXIT_ERROR)
+    })
+}
+
+/// Help and version are no errors. A closed pipe behind them is none of ours.
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(EXIT_ERROR),
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Client(command) => block_on(client_command(&cli.connection, command)),
+        Command::Serve(args) => serve::run(args),
+        Command::Dev(args) => dev::run(args),
+        Command::Init(args) => init::init(args),
+        Command::Recover(args) => init::recover(args),
+        Command::Config(operate::ConfigCommand::Check(args)) => doctor::config_check(args),
+        Command::Pin(operate::PinCommand::ClearLatch(args)) => doctor::clear_latch(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::HsmWorker(_) => Ok(hsm_worker::run()),
+    }
+}
+
+async fn client_command(connection: &ConnectionArgs, command: ClientCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ClientCommand::Vault(command) => vault::run(connection, command).await,
+        ClientCommand::Key(command) => key::run(connection, command).await,
+        ClientCommand::Access(command) => access::run(connection, command).await,
+    }
+}
+
+/// One command is one task: a runtime of one thread is all it needs. Server and worker make their own.
+fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! What the operator's commands take. They are carried out in `serve`, `dev`, `init` and `doctor`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::parse;
+
+/// What `serve` takes.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The configuration (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// What `dev` takes.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Everything is kept in this folder: token, database, log, certificates, `env`
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Where to serve gRPC
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8443", value_parser = parse::listen_address)]
+    pub listen: SocketAddr,
+    /// Where to serve metrics, /livez and /readyz
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8444", value_parser = parse::listen_address)]
+    pub metrics_listen: SocketAddr,
+    /// Also listen on addresses that other machines can reach. The development token's PIN is no secret
+    #[arg(long)]
+    pub allow_non_loopback: bool,
+    /// For tests: scripted faults of the HSM, for each lane (see hsm/src/worker/faults.rs)
+    #[cfg(feature = "failpoints")]
+    #[arg(long, value_name = "LANE=SCRIPT", hide = true)]
+    pub hsm_faults: Vec<String>,
+    /// For tests: another figure of the lanes: workers, queue_max or hang_ms of a lane, or canary_every_ms,
+    /// loads_max, cached_keys_max
+    #[cfg(feature = "failpoints")]
+    #[arg(long, value_name = "[LANE.]KEY=NUMBER", hide = true)]
+    pub hsm_set: Vec<String>,
+}
+
+/// What `init` takes.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The configuration (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The certificate (PEM) of the first administrator
+    #[arg(long, value_name = "FILE")]
+    pub admin_certificate: PathBuf,
+    /// A public key (PEM, RSA) that the root key is escrowed for; once for each
+    #[arg(long, value_name = "FILE", required_unless_present = "no_recovery")]
+    pub recovery_key: Vec<PathBuf>,
+    /// Make no escrow: when the token is lost, so are all keys
+    #[arg(long, conflicts_with = "recovery_key")]
+    pub no_recovery: bool,
+    /// The security officer's PIN, to be: initialise a free slot as the token first, with this PIN and that of
+    /// hsm.pin_file
+    #[arg(long, value_name = "FILE")]
+    pub so_pin_file: Option<PathBuf>,
+}
+
+/// What `recover` takes.
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// The configuration (TOML), naming the fresh token and the database that was saved
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The private key (PEM) of one of the recovery keys
+    #[arg(long, value_name = "FILE")]
+    pub recovery_key_private: PathBuf,
+    /// The security officer's PIN, to be: initialise a free slot as the token first, with this PIN and that of
+    /// hsm.pin_file
+    #[arg(long, value_name = "FILE")]
+    pub so_pin_file: Option<PathBuf>,
+}
+
+/// `config …`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say whether a configuration is right, and name every fault
+    Check(ConfigCheckArgs),
+}
+
+/// What `config check` takes.
+#[derive(Debug, Args)]
+pub struct ConfigCheckArgs {
+    /// The configuration (TOML)
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// `pin …`.
+#[derive(Debug, Subcommand)]
+pub enum PinCommand {
+    /// Let workers try the PIN again, after it was corrected
+    ClearLatch(ClearLatchArgs),
+}
+
+/// What `pin clear-latch` takes.
+#[derive(Debug, Args)]
+pub struct ClearLatchArgs {
+    /// The configuration (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// What `doctor` takes.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Check all that this configuration (TOML) names
+    #[arg(long, value_name = "FILE", conflicts_with = "module")]
+    pub config: Option<PathBuf>,
+    /// Check this PKCS#11 module only
+    #[arg(long, value_name = "PATH")]
+    pub module: Option<PathBuf>,
+}
+
+/// Whatever the server hands its worker.
+#[derive(Debug, Args)]
+pub struct HsmWorkerArgs {
+    /// Passed on
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub arguments: Vec<std::ffi::OsString>,
+}

@@ -1,0 +1,219 @@
+//! Values on the command line: times, tags, key types, curves, operations, algorithms, addresses. Pure.
+
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, ToSocketAddrs as _},
+};
+
+use clap::{
+    ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use prost_types::Timestamp;
+use strongroom_proto::v1;
+
+use crate::model::{Algorithm, KeyOps, Tags};
+
+/// `--type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TypeArg {
+    /// Sign, verify, encrypt, decrypt, wrap, unwrap
+    #[value(name = "RSA")]
+    Rsa,
+    /// Elliptic curve: sign, verify
+    #[value(name = "EC")]
+    Ec,
+    /// Edwards curve; not offered by this server
+    #[value(name = "OKP")]
+    Okp,
+    /// AES: encrypt, decrypt, wrap, unwrap
+    #[value(name = "oct")]
+    Oct,
+}
+
+/// `--curve`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum CurveArg {
+    /// secp256r1
+    #[value(name = "P-256")]
+    P256,
+    /// secp384r1
+    #[value(name = "P-384")]
+    P384,
+    /// secp521r1
+    #[value(name = "P-521")]
+    P521,
+    /// secp256k1
+    #[value(name = "P-256K", alias = "secp256k1")]
+    P256K,
+}
+
+impl From<CurveArg> for v1::Curve {
+    fn from(curve: CurveArg) -> Self {
+        match curve {
+            CurveArg::P256 => Self::P256,
+            CurveArg::P384 => Self::P384,
+            CurveArg::P521 => Self::P521,
+            CurveArg::P256K => Self::P256k,
+        }
+    }
+}
+
+/// `--residency`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ResidencyArg {
+    /// Wrapped by the HSM's root key and kept in the store
+    Wrapped,
+    /// A permanent object of the token; cannot be recovered from escrow
+    Token,
+}
+
+impl From<ResidencyArg> for v1::Residency {
+    fn from(residency: ResidencyArg) -> Self {
+        match residency {
+            ResidencyArg::Wrapped => Self::Wrapped,
+            ResidencyArg::Token => Self::Token,
+        }
+    }
+}
+
+/// `--ops`: one operation by its JWK name; the flag splits at commas.
+pub(super) fn operation() -> impl TypedValueParser<Value = v1::KeyOperation> {
+    PossibleValuesParser::new(KeyOps::ALL_SIX.iter().map(|(_, name)| name))
+        .map(|name| operation_named(&name).expect("one of the possible values"))
+}
+
+fn operation_named(name: &str) -> Option<v1::KeyOperation> {
+    OPERATIONS.into_iter().find(|(_, known)| *known == name).map(|(operation, _)| operation)
+}
+
+const OPERATIONS: [(v1::KeyOperation, &str); 6] = [
+    (v1::KeyOperation::Encrypt, "encrypt"),
+    (v1::KeyOperation::Decrypt, "decrypt"),
+    (v1::KeyOperation::Sign, "sign"),
+    (v1::KeyOperation::Verify, "verify"),
+    (v1::KeyOperation::WrapKey, "wrapKey"),
+    (v1::KeyOperation::UnwrapKey, "unwrapKey"),
+];
+
+/// An operation's JWK name; `None` for one that this program does not know.
+pub(super) fn operation_name(operation: v1::KeyOperation) -> Option<&'static str> {
+    OPERATIONS.into_iter().find(|(known, _)| *known == operation).map(|(_, name)| name)
+}
+
+/// `--algorithm` of an operation: the JWA names that serve it.
+pub(super) fn algorithm(ops: KeyOps) -> impl TypedValueParser<Value = Algorithm> {
+    let names = Algorithm::ALL.into_iter().filter(move |algorithm| algorithm.ops().contains(ops));
+    PossibleValuesParser::new(names.map(Algorithm::name))
+        .map(|name| Algorithm::from_name(&name).expect("one of the possible values"))
+}
+
+/// `--tag K=V`.
+pub(super) fn tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a tag looks like key=value".to_owned()),
+    }
+}
+
+/// Checked tags as they are sent.
+pub(super) fn tags(tags: &[(String, String)]) -> anyhow::Result<HashMap<String, String>> {
+    let mut seen = HashMap::with_capacity(tags.len());
+    for (key, value) in tags {
+        if seen.insert(key.clone(), value.clone()).is_some() {
+            anyhow::bail!("the tag {key:?} is given twice");
+        }
+    }
+    Tags::new(seen.clone())?;
+    Ok(seen)
+}
+
+/// A time on the command line: absolute, or from now on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum TimeArg {
+    /// At that time.
+    At(jiff::Timestamp),
+    /// So much later than now.
+    In(jiff::Span),
+}
+
+/// `--expires`, `--not-before`: RFC 3339, or an ISO 8601 duration from now.
+pub(super) fn time(text: &str) -> Result<TimeArg, String> {
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return if at.subsec_nanosecond() == 0 {
+            Ok(TimeArg::At(at))
+        } else {
+            Err("times are whole seconds".to_owned())
+        };
+    }
+    let is_duration = text.starts_with('P');
+    match text.parse::<jiff::Span>() {
+        Ok(span) if is_duration && span.is_positive() => Ok(TimeArg::In(span)),
+        _ => {
+            Err("a time looks like 2027-01-31T00:00:00Z (RFC 3339), or like P90D, P1Y, PT12H: so long from now"
+                .to_owned())
+        }
+    }
+}
+
+impl TimeArg {
+    /// The time itself. Years and months are those of the calendar in UTC.
+    pub(super) fn resolve(self, now: jiff::Timestamp) -> anyhow::Result<Timestamp> {
+        let at = match self {
+            Self::At(at) => at,
+            Self::In(span) => now.to_zoned(jiff::tz::TimeZone::UTC).checked_add(span)?.timestamp(),
+        };
+        Ok(Timestamp { seconds: at.as_second(), nanos: 0 })
+    }
+}
+
+/// Now, by this machine's clock: durations on the command line are counted from it.
+#[expect(clippy::disallowed_methods, reason = "the command line is a program of its own; its clock is the machine's")]
+pub(super) fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+/// `--listen`: an address, or a host name that stands for one.
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || "an address to listen on looks like 127.0.0.1:8443 or localhost:8443".to_owned();
+    text.to_socket_addrs().map_err(|_| wrong())?.next().ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(text: &str) -> String {
+        let now = "2026-11-30T12:00:00.75Z".parse().expect("a time");
+        let time = time(text).expect("a time").resolve(now).expect("in range");
+        jiff::Timestamp::from_second(time.seconds).expect("in range").to_string()
+    }
+
+    #[test]
+    fn times_are_absolute_or_from_now() {
+        assert_eq!(resolved("2027-01-31T01:00:00+01:00"), "2027-01-31T00:00:00Z");
+        assert_eq!(resolved("P90D"), "2027-02-28T12:00:00Z");
+        assert_eq!(resolved("P3M"), "2027-02-28T12:00:00Z", "a month's end stays one");
+        assert_eq!(resolved("PT12H"), "2026-12-01T00:00:00Z");
+        for bad in ["", "tomorrow", "90", "2027-01-31", "-P1D", "P0D", "2027-01-31T00:00:00.5Z", "1h"] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+        assert!(time("P9999Y").expect("a time").resolve(jiff::Timestamp::UNIX_EPOCH).is_err());
+    }
+
+    #[test]
+    fn tags_have_a_key_and_come_once() {
+        assert_eq!(tag("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(tag("a").is_err() && tag("=b").is_err());
+        assert!(tags(&[("a".into(), "1".into()), ("a".into(), "2".into())]).is_err());
+        assert!(tags(&vec![("k".into(), String::new()); 1]).is_ok());
+    }
+
+    #[test]
+    fn operations_have_their_jwk_names() {
+        for (_, name) in KeyOps::ALL_SIX.iter() {
+            let operation = operation_named(name).expect("known");
+            assert_eq!(operation_name(operation), Some(name));
+        }
+    }
+}

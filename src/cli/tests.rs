@@ -1,0 +1,255 @@
+//! The command line as a whole: what is accepted, what is refused and in which words.
+
+use clap::CommandFactory as _;
+
+use super::*;
+
+fn parsed(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("strongroom").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_commands_of_the_manual_are_taken() {
+    let lines = [
+        "vault create dev --retention-days 7 --purge-protection --tag a=b",
+        "vault show",
+        "vault show dev -o json",
+        "vault list --deleted",
+        "vault update dev --tag a=b --tag c=d",
+        "vault delete dev",
+        "vault recover dev",
+        "key create k --type EC --curve P-256 --ops sign,verify --residency token --not-before 2027-01-01T00:00:00Z",
+        "key create k --type RSA --size 3072 --expires P1Y --tag a=b --disabled --must-not-exist",
+        "key create k --type oct --size 256",
+        "key create k --type OKP",
+        "key show k --version 0123456789abcdef0123456789abcdef -o jwk",
+        "key show k -o pem",
+        "key list -o json",
+        "key versions k -o json",
+        "key update k --disable --clear-expires --ops sign",
+        "key sign k --algorithm ES256 --in a --out b --der --version v",
+        "key sign k --algorithm RS256 --in - --out - --digest",
+        "key verify k --algorithm ES256K --in a --signature b --der",
+        "key encrypt k --algorithm A256GCM --in a --out b --aad c",
+        "key decrypt k --in b --out a --aad c",
+        "key decrypt k --algorithm RSA-OAEP-256 --in b --out a",
+        "key wrap k --algorithm A256KW --in a --out b --raw",
+        "key unwrap k --in b --out a",
+        "key random --bytes 32 --out r",
+        "key delete k --etag e --request-id 00000000-0000-4000-8000-000000000001",
+        "key recover k",
+        "access grant --principal spiffe://example.org/ci --role user --scope vaults/dev",
+        "access list -o json",
+        "access revoke 0123456789abcdef0123456789abcdef",
+        "--endpoint https://127.0.0.1:1 --ca a --cert b --key-file c --vault dev --timeout 5 key list",
+        "key list --endpoint https://127.0.0.1:1 --vault dev",
+        "serve --config c",
+        "dev --data-dir d --listen 127.0.0.1:1 --metrics-listen localhost:2 --allow-non-loopback",
+        "init --config c --admin-certificate a --recovery-key r --recovery-key s",
+        "init --config c --admin-certificate a --no-recovery",
+        "recover --config c --recovery-key-private k",
+        "config check c",
+        "pin clear-latch --config c",
+        "doctor",
+        "doctor --module m",
+        "hsm-worker",
+    ];
+    for line in lines {
+        if let Err(error) = parsed(line) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let lines = [
+        ("key sign k --algorithm ES255 --in a --out b", "[possible values: RS256"),
+        ("key encrypt k --algorithm ES256 --in a --out b", "[possible values: RSA-OAEP"),
+        ("key create k --type DSA", "[possible values: RSA, EC, OKP, oct]"),
+        ("key create k --type EC --ops sing", "[possible values: encrypt"),
+        ("key create k --type EC --expires tomorrow", "RFC 3339"),
+        ("key update k --enable --disable", "cannot be used with"),
+        ("key random --bytes 0", "1..=1048576"),
+        ("vault create 1ab", "beginning with a letter"),
+        ("vault create dev --retention-days 6", "7..=90"),
+        ("access grant --principal ci --role user", "a URI with a scheme"),
+        ("access grant --principal a:b --role user --scope dev", "`/` or `vaults/{vault}`"),
+        ("init --config c --admin-certificate a", "--recovery-key"),
+        ("init --config c --admin-certificate a --no-recovery --recovery-key r", "cannot be used with"),
+        ("dev --data-dir d --listen nowhere", "looks like 127.0.0.1:8443"),
+        ("key", "Usage:"),
+        ("kei list", "unrecognized subcommand"),
+        ("key list --timeout 0", "1..=86400"),
+        ("key unwrap k --raw --in a --out b", "--algorithm"),
+    ];
+    for (line, expected) in lines {
+        let error = parsed(line).map(|_| ()).expect_err(line);
+        assert!(error.to_string().contains(expected), "{line}: {error}");
+    }
+}
+
+#[test]
+fn usage_errors_exit_with_2_and_help_with_0() {
+    let code = |line: &str| format!("{:?}", usage(&parsed(line).map(|_| ()).expect_err(line)));
+    assert_eq!(code("key list --nonsense"), format!("{:?}", ExitCode::from(2)));
+    assert_eq!(code("key"), format!("{:?}", ExitCode::from(2)));
+    assert_eq!(code("key --help"), format!("{:?}", ExitCode::SUCCESS));
+    assert_eq!(code("--version"), format!("{:?}", ExitCode::SUCCESS));
+}
+
+/// Commands from the typed line to the fake server and back, through TLS.
+mod end_to_end {
+    use std::{fs, path::Path};
+
+    use strongroom_proto::v1;
+
+    use super::*;
+    use fake::Fake;
+
+    const VERSION: &str = fake::VERSION;
+
+    async fn typed(fake: &Fake, line: &str) -> anyhow::Result<ExitCode> {
+        let cli = parsed(&format!("{} {line}", fake.flags())).expect(line);
+        done(cli).await
+    }
+
+    async fn done(cli: Cli) -> anyhow::Result<ExitCode> {
+        let Command::Client(command) = cli.command else { anyhow::bail!("no client command") };
+        client_command(&cli.connection, command).await
+    }
+
+    fn code(result: anyhow::Result<ExitCode>) -> String {
+        format!("{:?}", result.expect("done"))
+    }
+
+    fn error(result: anyhow::Result<ExitCode>) -> String {
+        let error = result.expect_err("an error");
+        error.downcast_ref::<failure::Failure>().map_or_else(|| format!("{error:#}"), ToString::to_string)
+    }
+
+    fn file(dir: &Path, name: &str, content: &[u8]) -> String {
+        let path = dir.join(name);
+        fs::write(&path, content).expect("written");
+        path.display().to_string()
+    }
+
+    #[tokio::test]
+    async fn an_encrypted_file_comes_back_and_names_its_version() {
+        let fake = Fake::start().await;
+        let dir = tempfile::tempdir().expect("a folder");
+        let (plain, aad) = (file(dir.path(), "plain", b"attack at dawn"), file(dir.path(), "aad", b"context"));
+        let (sealed, opened) = (format!("{plain}.json"), format!("{plain}.opened"));
+        let line = format!("key encrypt k --algorithm A256GCM --in {plain} --out {sealed} --aad {aad}");
+        assert_eq!(code(typed(&fake, &line).await), format!("{:?}", ExitCode::SUCCESS));
+        let json: serde_json::Value = serde_json::from_slice(&fs::read(&sealed).expect("read")).expect("JSON");
+        assert_eq!(json["name"], VERSION);
+        assert_eq!(json["additional_data"], true);
+        code(typed(&fake, &format!("key decrypt k --in {sealed} --out {opened} --aad {aad}")).await);
+        assert_eq!(fs::read(&opened).expect("read"), b"attack at dawn");
+        let text = error(typed(&fake, &format!("key decrypt k --in {sealed} --out {opened}2")).await);
+        assert!(text.contains("was encrypted with additional data"), "{text}");
+        let text = error(typed(&fake, &format!("key decrypt other --in {sealed} --out {opened}2 --aad {aad}")).await);
+        assert!(text.contains("is not a version of vaults/dev/keys/other"), "{text}");
+        assert!(!Path::new(&format!("{opened}2")).exists());
+    }
+
+    #[tokio::test]
+    async fn a_wrong_signature_is_1_and_an_error_2() {
+        let fake = Fake::start().await;
+        let dir = tempfile::tempdir().expect("a folder");
+        let (good, bad) = (file(dir.path(), "good", &[1; 64]), file(dir.path(), "bad", &[2; 64]));
+        let line = |signature: &str| format!("key verify k --algorithm ES256 --in {good} --signature {signature}");
+        assert_eq!(code(typed(&fake, &line(&good)).await), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(code(typed(&fake, &line(&bad)).await), format!("{:?}", ExitCode::from(1)));
+        let text = error(typed(&fake, &line("/nonexistent")).await);
+        assert!(text.starts_with("cannot open /nonexistent"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn damage_on_the_way_is_an_error_and_leaves_no_file() {
+        let fake = Fake::start().await;
+        let dir = tempfile::tempdir().expect("a folder");
+        let input = file(dir.path(), "in", b"x");
+        let text =
+            error(typed(&fake, &format!("key sign damaged --algorithm ES256 --in {input} --out {input}.sig")).await);
+        assert!(text.contains("signature was damaged on the way"), "{text}");
+        assert_eq!(fs::read_dir(dir.path()).expect("read").count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_passes_is_repeated_with_the_same_request_id() {
+        let fake = Fake::start().await;
+        assert_eq!(code(typed(&fake, "key create k --type EC").await), format!("{:?}", ExitCode::SUCCESS));
+        let seen = fake.created();
+        assert_eq!(seen.len(), 3, "two refusals and a success");
+        assert!(seen.iter().all(|request| request == &seen[0]), "the same request each time");
+        assert_eq!(seen[0].version.as_ref().map(v1::KeyVersion::key_type), Some(v1::KeyType::Ec));
+    }
+
+    #[tokio::test]
+    async fn keys_that_cannot_be_are_refused_here() {
+        let fake = Fake::start().await;
+        let cases = [
+            ("key create k --type OKP", "not offered by this server"),
+            ("key create k --type EC --size 256", "--size is for RSA and oct"),
+            ("key create k --type oct --curve P-256", "--curve is for EC"),
+            ("key create k --type EC --tag a=1 --tag a=2", "is given twice"),
+            ("key create a_b --type EC", "is not a key name"),
+            ("key update k", "nothing to change was named"),
+            ("key delete vaults/dev/keys/k/versions/0123456789abcdef0123456789abcdef", "takes a whole key"),
+            ("key show keys/k", "is not the name of a key"),
+            ("key sign k --algorithm RS256 --der --in a --out b", "have one form only"),
+            ("access revoke 12", "is not the id of a role assignment"),
+        ];
+        for (line, expected) in cases {
+            let text = error(typed(&fake, line).await);
+            assert!(text.contains(expected), "{line}: {text}");
+        }
+        assert!(fake.created().is_empty());
+    }
+
+    #[tokio::test]
+    async fn lists_are_read_to_their_last_page() {
+        let fake = Fake::start().await;
+        assert_eq!(code(typed(&fake, "key list -o json").await), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(fake.pages(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_is_given_up() {
+        let fake = Fake::start().await;
+        let text = error(typed(&fake, "--timeout 1 key show slow").await);
+        assert!(text.starts_with("cannot show vaults/dev/keys/slow: no answer from https://"), "{text}");
+        assert!(text.contains("--timeout SECONDS (it had 1)"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn broken_connections_say_why() {
+        let fake = Fake::start().await;
+        let other = Fake::start().await;
+        let (ca, cert) = (fake.path("ca.pem"), fake.path("cert.pem"));
+        let cases = [
+            (format!("--ca {}", other.path("ca.pem")), "is not signed by the CA you trust"),
+            (format!("--endpoint https://127.0.0.1:1 --ca {ca}"), "nothing listens there"),
+            (format!("--endpoint {}", fake.endpoint().replace("127.0.0.1", "localhost")), "is for another host name"),
+            ("--endpoint https://no-such-host.invalid:1".to_owned(), "there is no host of that name"),
+            (format!("--key-file {cert}"), "holds no private key in PEM"),
+            (format!("--key-file {}", other.path("key.pem")), "belong together"),
+            (
+                format!("--cert {} --key-file {}", other.path("cert.pem"), other.path("key.pem")),
+                "refused the client certificate",
+            ),
+        ];
+        for (flags, expected) in cases {
+            let line = format!("{} {flags} key list", fake.flags_without(&flags));
+            let text = error(done(parsed(&line).expect("flags")).await);
+            assert!(text.contains(expected), "{flags}: {text}");
+        }
+    }
+}

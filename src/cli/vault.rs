@@ -1,0 +1,248 @@
+//! `strongroom vault …`.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use prost_types::FieldMask;
+use strongroom_proto::v1::{
+    CreateVaultRequest, DeleteVaultRequest, GetVaultRequest, ListVaultsRequest, UndeleteVaultRequest,
+    UpdateVaultRequest, Vault,
+};
+
+use super::{
+    change::{self, ChangeArgs, EtagArgs},
+    client::Client,
+    connection::ConnectionArgs,
+    failure::{Action, Noun},
+    output::{self, FormatArgs},
+    parse,
+    view::{VaultList, VaultView},
+};
+use crate::model::VaultName;
+
+/// `vault …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum VaultCommand {
+    /// Make a vault
+    Create(CreateArgs),
+    /// Show a vault
+    Show(ShowArgs),
+    /// List the vaults you may read
+    List(ListArgs),
+    /// Change a vault
+    Update(UpdateArgs),
+    /// Delete a vault softly: it and its keys stop working and can be brought back
+    Delete(DeleteArgs),
+    /// Bring a deleted vault back, with everything in it
+    Recover(DeleteArgs),
+}
+
+/// What `vault create` takes.
+#[derive(Debug, Args)]
+pub(super) struct CreateArgs {
+    /// The vault: 3 to 24 of a-z, 0-9 and -, beginning with a letter
+    name: VaultName,
+    /// For how many days what is deleted in it can be brought back: 7 to 90; fixed for ever
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(i32).range(7..=90))]
+    retention_days: i32,
+    /// Nothing in it can be purged before its date; cannot be switched off again
+    #[arg(long)]
+    purge_protection: bool,
+    /// A tag; once for each
+    #[arg(long = "tag", value_name = "K=V", value_parser = parse::tag)]
+    tags: Vec<(String, String)>,
+    #[command(flatten)]
+    change: ChangeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What `vault show` takes.
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// The vault [default: the current one]
+    name: Option<VaultName>,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What `vault list` takes.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Also show deleted vaults
+    #[arg(long)]
+    deleted: bool,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What `vault update` takes.
+#[derive(Debug, Args)]
+pub(super) struct UpdateArgs {
+    /// The vault
+    name: VaultName,
+    /// Switch purge protection on; cannot be switched off again
+    #[arg(long)]
+    purge_protection: bool,
+    /// A tag; once for each. They replace all tags that it has
+    #[arg(long = "tag", value_name = "K=V", value_parser = parse::tag, conflicts_with = "clear_tags")]
+    tags: Vec<(String, String)>,
+    /// Take all tags away
+    #[arg(long)]
+    clear_tags: bool,
+    #[command(flatten)]
+    etag: EtagArgs,
+    #[command(flatten)]
+    change: ChangeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What `vault delete` and `vault recover` take.
+#[derive(Debug, Args)]
+pub(super) struct DeleteArgs {
+    /// The vault
+    name: VaultName,
+    #[command(flatten)]
+    etag: EtagArgs,
+    #[command(flatten)]
+    change: ChangeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// Does what the command says.
+pub(super) async fn run(connection: &ConnectionArgs, command: VaultCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        VaultCommand::Create(args) => create(connection, &args).await,
+        VaultCommand::Show(args) => show(connection, &args).await,
+        VaultCommand::List(args) => list(connection, &args).await,
+        VaultCommand::Update(args) => update(connection, &args).await,
+        VaultCommand::Delete(args) => delete(connection, &args).await,
+        VaultCommand::Recover(args) => recover(connection, &args).await,
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A change of a vault: needs the role `administrator`.
+fn change(verb: &str, vault: &VaultName, request_id: &str) -> Action {
+    Action {
+        what: format!("{verb} vaults/{vault}"),
+        noun: Noun::Vault,
+        scope: "/".into(),
+        request_id: Some(request_id.to_owned()),
+    }
+}
+
+fn reading(what: String, scope: String) -> Action {
+    Action { what, noun: Noun::Vault, scope, request_id: None }
+}
+
+fn shown(args: FormatArgs, vault: &Vault) -> anyhow::Result<()> {
+    output::show(args.format, &VaultView::from(vault))
+}
+
+async fn create(connection: &ConnectionArgs, args: &CreateArgs) -> anyhow::Result<()> {
+    let request_id = args.change.request_id()?;
+    let request = CreateVaultRequest {
+        vault_id: args.name.to_string(),
+        vault: Some(Vault {
+            tags: parse::tags(&args.tags)?,
+            retention_days: args.retention_days,
+            purge_protection: args.purge_protection,
+            ..Vault::default()
+        }),
+        request_id: request_id.clone(),
+        validate_only: false,
+    };
+    let client = connection.connect().await?;
+    let action = change("create", &args.name, &request_id);
+    let send = |request| async { client.vaults().create_vault(request).await };
+    shown(args.format, &client.call(&action, || request.clone(), send).await?)
+}
+
+async fn show(connection: &ConnectionArgs, args: &ShowArgs) -> anyhow::Result<()> {
+    let vault = args.name.clone().map_or_else(|| connection.vault(), Ok)?;
+    let name = format!("vaults/{vault}");
+    let client = connection.connect().await?;
+    let action = reading(format!("show {name}"), name.clone());
+    let send = |request| async { client.vaults().get_vault(request).await };
+    shown(args.format, &client.call(&action, || GetVaultRequest { name: name.clone() }, send).await?)
+}
+
+async fn list(connection: &ConnectionArgs, args: &ListArgs) -> anyhow::Result<()> {
+    let client = connection.connect().await?;
+    let vaults = all(&client, args.deleted).await?;
+    output::show(args.format.format, &VaultList(vaults.iter().map(VaultView::from).collect()))
+}
+
+async fn all(client: &Client, show_deleted: bool) -> anyhow::Result<Vec<Vault>> {
+    let action = reading("list vaults".into(), "/".into());
+    let (mut vaults, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListVaultsRequest { page_size: 1000, page_token, show_deleted };
+        let send = |request| async { client.vaults().list_vaults(request).await };
+        let page = client.call(&action, || request.clone(), send).await?;
+        vaults.extend(page.vaults);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(vaults);
+        }
+    }
+}
+
+async fn update(connection: &ConnectionArgs, args: &UpdateArgs) -> anyhow::Result<()> {
+    let mut paths = Vec::new();
+    if args.purge_protection {
+        paths.push("purge_protection".to_owned());
+    }
+    if args.clear_tags || !args.tags.is_empty() {
+        paths.push("tags".to_owned());
+    }
+    change::check_mask(&paths, "--purge-protection, --tag, --clear-tags")?;
+    let request_id = args.change.request_id()?;
+    let request = UpdateVaultRequest {
+        vault: Some(Vault {
+            name: format!("vaults/{}", args.name),
+            tags: parse::tags(&args.tags)?,
+            purge_protection: args.purge_protection,
+            etag: args.etag.value(),
+            ..Vault::default()
+        }),
+        update_mask: Some(FieldMask { paths }),
+        request_id: request_id.clone(),
+        validate_only: false,
+    };
+    let client = connection.connect().await?;
+    let action = change("change", &args.name, &request_id);
+    let send = |request| async { client.vaults().update_vault(request).await };
+    shown(args.format, &client.call(&action, || request.clone(), send).await?)
+}
+
+async fn delete(connection: &ConnectionArgs, args: &DeleteArgs) -> anyhow::Result<()> {
+    let request_id = args.change.request_id()?;
+    let client = connection.connect().await?;
+    let action = change("delete", &args.name, &request_id);
+    let request = || DeleteVaultRequest {
+        name: format!("vaults/{}", args.name),
+        etag: args.etag.value(),
+        request_id: request_id.clone(),
+        validate_only: false,
+    };
+    let send = |request| async { client.vaults().delete_vault(request).await };
+    shown(args.format, &client.call(&action, request, send).await?)
+}
+
+async fn recover(connection: &ConnectionArgs, args: &DeleteArgs) -> anyhow::Result<()> {
+    let request_id = args.change.request_id()?;
+    let client = connection.connect().await?;
+    let action = change("bring back", &args.name, &request_id);
+    let request = || UndeleteVaultRequest {
+        name: format!("vaults/{}", args.name),
+        etag: args.etag.value(),
+        request_id: request_id.clone(),
+        validate_only: false,
+    };
+    let send = |request| async { client.vaults().undelete_vault(request).await };
+    shown(args.format, &client.call(&action, request, send).await?)
+}
