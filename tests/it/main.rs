@@ -1,0 +1,11 @@
+//! The program as its users have it: `strongroom dev` with a real SoftHSM, real TLS and SQLite in a
+//! temporary folder; the command line and gRPC against it; OpenSSL and RustCrypto as second opinions.
+
+mod algorithms;
+mod commands;
+mod dev;
+mod kills;
+mod load;
+mod production;
+mod rpc;
+mod trouble;

@@ -1,0 +1,295 @@
+//! The production form: `init` with a recovery key, `serve`, and `recover` onto a fresh token.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use crate::dev::{Dev, PROGRAM, openssl, signal, text};
+
+/// Everything that an operator has made by hand before `init`.
+struct Site {
+    folder: TempDir,
+    port: u16,
+}
+
+/// A port that is free now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("has one").port()
+}
+
+fn private(path: &Path, content: impl AsRef<[u8]>) {
+    fs::write(path, content).expect("writes");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("sets");
+}
+
+impl Site {
+    fn new() -> Self {
+        let site = Self { folder: tempfile::tempdir().expect("a folder"), port: free_port() };
+        site.certificates();
+        site.fresh_token_folder();
+        private(&site.path("pin"), "246810\n");
+        private(&site.path("so-pin"), "13579111\n");
+        let conf = site.path("softhsm2.conf");
+        fs::write(&conf, format!("directories.tokendir = {}\n", text(&site.path("tokens")))).expect("writes");
+        site.configuration();
+        site.recovery_key();
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn fresh_token_folder(&self) {
+        let tokens = self.path("tokens");
+        let _ = fs::remove_dir_all(&tokens);
+        fs::create_dir(&tokens).expect("makes");
+        fs::set_permissions(&tokens, fs::Permissions::from_mode(0o700)).expect("sets");
+    }
+
+    /// The sample, with this site's paths and ports.
+    fn configuration(&self) {
+        let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/softhsm-config/strongroom.sample.toml");
+        let module = ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"]
+            .into_iter()
+            .find(|path| Path::new(path).exists())
+            .expect("SoftHSM: apt-get install softhsm2");
+        let config = fs::read_to_string(sample)
+            .expect("the sample")
+            .replace("listen = \"127.0.0.1:8443\"", &format!("listen = \"127.0.0.1:{}\"", self.port))
+            .replace("#listen = \"127.0.0.1:8444\"", "listen = \"127.0.0.1:0\"")
+            .replace("/usr/lib/softhsm/libsofthsm2.so", module)
+            .replace("/etc/strongroom/softhsm2.conf", text(&self.path("softhsm2.conf")));
+        fs::write(self.path("strongroom.toml"), config).expect("writes");
+    }
+
+    /// An authority, a server and an administrator, made by OpenSSL.
+    fn certificates(&self) {
+        let tls = self.path("tls");
+        fs::create_dir(&tls).expect("makes");
+        let at = |name: &str| text(&tls.join(name)).to_owned();
+        let new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+        let authority = [
+            "req",
+            "-x509",
+            "-subj",
+            "/CN=Test CA",
+            "-days",
+            "2",
+            "-keyout",
+            &at("ca.key"),
+            "-out",
+            &at("clients.pem"),
+        ];
+        openssl(&[&authority[..], &new].concat());
+        for (name, alternative) in [
+            ("server", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+            ("admin", "subjectAltName=URI:spiffe://example.org/admin"),
+        ] {
+            let (key, pem) = (at(&format!("{name}.key")), at(&format!("{name}.pem")));
+            let request =
+                ["req", "-x509", "-CA", &at("clients.pem"), "-CAkey", &at("ca.key"), "-subj", &format!("/CN={name}")];
+            let rest = [
+                "-days",
+                "2",
+                "-addext",
+                alternative,
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+                "-keyout",
+                &key,
+                "-out",
+                &pem,
+            ];
+            openssl(&[&request[..], &new, &rest].concat());
+            fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("sets");
+        }
+    }
+
+    fn recovery_key(&self) {
+        let (private, public) = (self.path("recovery.pem"), self.path("recovery.pub.pem"));
+        openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072", "-out", text(&private)]);
+        openssl(&["pkey", "-in", text(&private), "-pubout", "-out", text(&public)]);
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o600)).expect("sets");
+    }
+
+    fn operator(&self, arguments: &[&str]) -> Output {
+        Command::new(PROGRAM).args(arguments).arg("--config").arg(self.path("strongroom.toml")).output().expect("runs")
+    }
+
+    fn operator_ok(&self, arguments: &[&str]) -> String {
+        let output = self.operator(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    fn init(&self) -> String {
+        let (admin, recovery, so_pin) =
+            (self.path("tls/admin.pem"), self.path("recovery.pub.pem"), self.path("so-pin"));
+        let key = ["--recovery-key", text(&recovery), "--so-pin-file", text(&so_pin)];
+        self.operator_ok(&[&["init", "--admin-certificate", text(&admin)][..], &key].concat())
+    }
+
+    fn client(&self, arguments: &[&str]) -> Output {
+        let tls = |name: &str| self.path("tls").join(name);
+        Command::new(PROGRAM)
+            .args(arguments)
+            .env("STRONGROOM_ENDPOINT", format!("https://127.0.0.1:{}", self.port))
+            .env("STRONGROOM_CA", tls("clients.pem"))
+            .env("STRONGROOM_CERT", tls("admin.pem"))
+            .env("STRONGROOM_KEY", tls("admin.key"))
+            .env("STRONGROOM_VAULT", "main")
+            .stdin(Stdio::null())
+            .output()
+            .expect("runs")
+    }
+
+    fn client_ok(&self, arguments: &[&str]) -> String {
+        let output = self.client(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// Serves until the guard is dropped.
+    fn serve(&self) -> Serving {
+        let log = fs::File::create(self.path("serve.log")).expect("makes");
+        let mut child = Command::new(PROGRAM)
+            .args(["serve", "--config"])
+            .arg(self.path("strongroom.toml"))
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("spawns");
+        let begun = Instant::now();
+        while !self.client(&["vault", "list"]).status.success() {
+            let ended = child.try_wait().expect("waits");
+            let said = || fs::read_to_string(self.path("serve.log")).unwrap_or_default();
+            assert!(ended.is_none() && begun.elapsed() < Duration::from_secs(90), "it does not serve: {}", said());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Serving(child)
+    }
+}
+
+struct Serving(Child);
+
+impl Serving {
+    fn stop(mut self) {
+        signal(self.0.id(), "TERM");
+        assert_eq!(self.0.wait().expect("waits").code(), Some(0));
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_lost_token_is_recovered_with_the_recovery_key() {
+    let site = Site::new();
+    site.init();
+    let serving = site.serve();
+    site.client_ok(&["vault", "create", "main"]);
+    site.client_ok(&["key", "create", "release", "--type", "EC"]);
+    let (file, sig) = (site.path("pin"), site.path("sig"));
+    let paths = ["--in", text(&file)];
+    site.client_ok(&[&["key", "sign", "release", "--algorithm", "ES256", "--out", text(&sig)][..], &paths].concat());
+    serving.stop();
+
+    // The token is gone, with the root in it.
+    site.fresh_token_folder();
+    let output = site.operator(&["serve"]);
+    assert_eq!(output.status.code(), Some(2), "it cannot serve without its token");
+    let (recovery, so_pin) = (site.path("recovery.pem"), site.path("so-pin"));
+    site.operator_ok(&["recover", "--recovery-key-private", text(&recovery), "--so-pin-file", text(&so_pin)]);
+    let serving = site.serve();
+    let verify = ["key", "verify", "release", "--algorithm", "ES256", "--signature", text(&sig)];
+    site.client_ok(&[&verify[..], &paths].concat());
+    site.client_ok(&[&["key", "sign", "release", "--algorithm", "ES256", "--out", text(&sig)][..], &paths].concat());
+    site.client_ok(&[&verify[..], &paths].concat());
+    serving.stop();
+}
+
+#[test]
+fn another_recovery_key_is_refused() {
+    let site = Site::new();
+    site.init();
+    site.fresh_token_folder();
+    site.recovery_key();
+    let (recovery, so_pin) = (site.path("recovery.pem"), site.path("so-pin"));
+    let output = site.operator(&["recover", "--recovery-key-private", text(&recovery), "--so-pin-file", text(&so_pin)]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("recovery key"),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn init_happens_once_and_says_what_it_wants() {
+    let site = Site::new();
+    let admin = site.path("tls/admin.pem");
+    let output = site.operator(&["init", "--admin-certificate", text(&admin)]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("--recovery-key"),
+        "an escrow, or the words that say there is none"
+    );
+    site.init();
+    let output = site.operator(&["init", "--admin-certificate", text(&admin), "--no-recovery"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("already"), "{}", String::from_utf8_lossy(&output.stderr));
+    site.operator_ok(&["doctor"]);
+}
+
+#[test]
+fn serve_refuses_what_was_made_for_development() {
+    let mut dev = Dev::new();
+    dev.stop();
+    let site = Site::new();
+    let config = fs::read_to_string(site.path("strongroom.toml")).expect("reads");
+    let data = dev.data();
+    let config = config
+        .replace("tls/server.pem", text(&data.join("tls/server.pem")))
+        .replace("tls/server.key", text(&data.join("tls/server.key")));
+    fs::write(site.path("strongroom.toml"), config).expect("writes");
+    let output = site.operator(&["serve"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("development"),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn faults_of_a_configuration_are_named_by_their_keys() {
+    let site = Site::new();
+    let config = fs::read_to_string(site.path("strongroom.toml")).expect("reads");
+    let wrong = site.path("wrong.toml");
+    fs::write(
+        &wrong,
+        config.replace("[store]", "[store]\ncolour = \"blue\"").replace("label = \"strongroom\"", "label = 7"),
+    )
+    .expect("writes");
+    let output = Command::new(PROGRAM).args(["config", "check"]).arg(&wrong).output().expect("runs");
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    for word in ["colour", "label"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let output =
+        Command::new(PROGRAM).args(["config", "check"]).arg(site.path("strongroom.toml")).output().expect("runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

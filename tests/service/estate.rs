@@ -1,0 +1,243 @@
+//! An estate of its own for each test: a fresh token, store and log in a temporary folder.
+
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
+
+use strongroom::{
+    audit::{Log, OpenError, Options},
+    model::{KeySpec, Principal, Residency, SystemClock, Tags},
+    service::{Caller, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, initialise},
+    store::{Store, sqlite::SqliteStore},
+};
+use strongroom_hsm::{
+    KeyRow, Pool, Profile,
+    pool::{Provisioned, provision},
+    profile::{Sandbox, TokenName},
+    protocol::{Hierarchy, Moment, Provision, ServiceKeys},
+};
+use tempfile::TempDir;
+
+/// Everything an instance stands on.
+pub(crate) struct Estate {
+    dir: PathBuf,
+    service_keys: ServiceKeys,
+    /// Removes the folder when the test ends.
+    _folder: Option<TempDir>,
+}
+
+const INSTANCE: [u8; 16] = [0x5a; 16];
+
+/// The administrator of every estate.
+pub(crate) fn caller() -> Caller {
+    called("spiffe://test.invalid/admin")
+}
+
+/// A caller of that name.
+pub(crate) fn called(principal: &str) -> Caller {
+    Caller {
+        principal: principal.parse().expect("a principal"),
+        source: "test".to_owned(),
+        request: "r".to_owned(),
+        deadline: Moment::now().after(Duration::from_secs(30)),
+    }
+}
+
+/// A key that is wanted.
+pub(crate) fn key(name: &str, spec: KeySpec) -> NewKey {
+    NewKey {
+        vault: "dev".parse().expect("right"),
+        name: name.parse().expect("right"),
+        spec,
+        ops: None,
+        enabled: true,
+        not_before: None,
+        expires: None,
+        tags: Tags::default(),
+        residency: Residency::Wrapped,
+        must_not_exist: false,
+    }
+}
+
+/// Debian's SoftHSM.
+fn module() -> PathBuf {
+    let places = ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"];
+    let found = places.iter().map(PathBuf::from).find(|path| path.exists());
+    found.expect("SoftHSM: apt-get install softhsm2")
+}
+
+impl Estate {
+    /// A new instance with a vault `dev`.
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().to_owned();
+        for folder in ["tokens", "state"] {
+            fs::create_dir(dir.join(folder)).expect("a folder");
+        }
+        let conf = format!("directories.tokendir = {}\nobjectstore.backend = file\n", dir.join("tokens").display());
+        fs::write(dir.join("softhsm2.conf"), conf).expect("a file");
+        for (name, pin) in [("pin", "1234"), ("so-pin", "5678")] {
+            let path = dir.join(name);
+            fs::write(&path, pin).expect("a file");
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
+        }
+        let none = ServiceKeys { sealing: vec![].into(), data: vec![].into(), canary: vec![].into() };
+        let mut estate = Self { dir, service_keys: none, _folder: Some(folder) };
+        let hierarchy = estate.provision().await;
+        estate.service_keys = hierarchy.service_keys.clone();
+        estate.initialise(&hierarchy).await;
+        let service = estate.open().await.expect("opens");
+        let vault = NewVault {
+            name: "dev".parse().expect("right"),
+            tags: Tags::default(),
+            retention_days: 90,
+            purge_protection: false,
+        };
+        service.create_vault(&caller(), vault, Default::default()).await.expect("a vault");
+        service.close().await.expect("closes");
+        estate
+    }
+
+    /// The instance that another process has made in that folder and keeps.
+    pub(crate) async fn existing(dir: PathBuf) -> Self {
+        let none = ServiceKeys { sealing: vec![].into(), data: vec![].into(), canary: vec![].into() };
+        let mut estate = Self { dir, service_keys: none, _folder: None };
+        let instance = estate.store().await.instance().await.expect("reads").expect("an instance");
+        estate.service_keys = instance.unchecked().service_keys.clone();
+        estate
+    }
+
+    /// The folder of it all.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        &self.dir
+    }
+
+    /// The newest version of a key, as workers read it.
+    pub(crate) async fn key_row(&self, name: &str) -> KeyRow {
+        let (vault, name) = ("dev".parse().expect("right"), name.parse().expect("right"));
+        let store = self.store().await;
+        let key = store.key(&vault, &name).await.expect("reads").expect("a key");
+        let version = store.version(&vault, key.unchecked().current).await.expect("reads").expect("a version");
+        let (row, seal) = version.into_unchecked();
+        KeyRow::new(row.statement(), seal)
+    }
+
+    /// Lanes with a medium worker for each core.
+    pub(crate) async fn measured_pool(&self) -> Pool {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let profile = Profile { lanes: Profile::softhsm_lanes(cores), ..self.profile() };
+        Pool::start(profile, self.service_keys.clone()).await.expect("workers")
+    }
+
+    async fn provision(&self) -> Hierarchy {
+        let so_pin_file = self.dir.join("so-pin");
+        let requests = vec![Provision::InitToken { so_pin_file }, Provision::CreateHierarchy { recovery: Vec::new() }];
+        let mut answers = provision(&self.profile(), requests).await.expect("provisions");
+        match answers.pop() {
+            Some(Provisioned::Hierarchy(hierarchy)) => hierarchy,
+            _ => panic!("a hierarchy"),
+        }
+    }
+
+    async fn initialise(&self, hierarchy: &Hierarchy) {
+        let (store, pool) = (self.store().await, self.pool().await);
+        let (log, _) = self.log();
+        let new = NewInstance {
+            id: INSTANCE,
+            development: false,
+            token_label: "test".to_owned(),
+            recovery_keys: Vec::new(),
+            administrator: caller().principal,
+        };
+        initialise(&store, &log, &pool, hierarchy, new, &SystemClock).await.expect("initialises");
+        log.close().await.expect("closes");
+        store.close().await;
+    }
+
+    /// Opens the service as `serve` does.
+    pub(crate) async fn open(&self) -> Result<Arc<Service>, ServiceError> {
+        self.open_with(self.profile()).await
+    }
+
+    /// Opens the service on workers of that profile.
+    pub(crate) async fn open_with(&self, profile: Profile) -> Result<Arc<Service>, ServiceError> {
+        let (log, recovered) = self.log();
+        let pool = Pool::start(profile, self.service_keys.clone()).await.expect("workers");
+        Service::open(Parts {
+            store: self.store().await,
+            log: Arc::new(log),
+            recovered,
+            pool,
+            clock: Arc::new(SystemClock),
+            settings: Settings::default(),
+        })
+        .await
+    }
+
+    fn log(&self) -> (Log, strongroom::audit::Recovered) {
+        let instance: String = INSTANCE.iter().map(|byte| format!("{byte:02x}")).collect();
+        let dir = self.dir.join("log");
+        // A worker that another test is starting holds our descriptors between fork and exec.
+        for _ in 0..100 {
+            match Log::open(&dir, Options::default(), &instance) {
+                Err(OpenError::Locked(_)) => std::thread::sleep(Duration::from_millis(20)),
+                opened => return opened.expect("a log"),
+            }
+        }
+        panic!("the log stays locked")
+    }
+
+    async fn store(&self) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(&self.database()).await.expect("a store"))
+    }
+
+    async fn pool(&self) -> Pool {
+        Pool::start(self.profile(), self.service_keys.clone()).await.expect("workers")
+    }
+
+    /// The database file.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.dir.join("store.sqlite")
+    }
+
+    /// Loses the log.
+    pub(crate) fn lose_log(&self) {
+        fs::remove_dir_all(self.dir.join("log")).expect("removes");
+    }
+
+    /// The whole log.
+    pub(crate) fn log_text(&self) -> String {
+        let mut files: Vec<PathBuf> = fs::read_dir(self.dir.join("log"))
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+            .collect();
+        files.sort();
+        files.iter().map(|path| fs::read_to_string(path).expect("text")).collect()
+    }
+
+    /// SoftHSM on this estate's token.
+    pub(crate) fn profile(&self) -> Profile {
+        let conf = self.dir.join("softhsm2.conf");
+        Profile {
+            module: module(),
+            environment: BTreeMap::from([("SOFTHSM2_CONF".to_owned(), conf.display().to_string())]),
+            token: TokenName { label: "test".to_owned(), serial: None },
+            pin_file: self.dir.join("pin"),
+            state_dir: self.dir.join("state"),
+            sync_dirs: vec![self.dir.join("tokens")],
+            sandbox: Sandbox::Strict,
+            lanes: Profile::softhsm_lanes(1),
+            cached_keys_max: 1000,
+            loads_max: 1_000_000,
+            canary_every: Duration::from_secs(5),
+            worker_program: PathBuf::from(env!("CARGO_BIN_EXE_strongroom")),
+            worker_arguments: vec!["hsm-worker".to_owned()],
+            faults: BTreeMap::new(),
+        }
+    }
+}
+
+/// A principal's name.
+#[allow(dead_code, reason = "for tests that assign roles")]
+pub(crate) fn principal(name: &str) -> Principal {
+    name.parse().expect("a principal")
+}
