@@ -1,0 +1,197 @@
+//! Operations per second of RSA-2048, P-256 and AES-256-GCM (1 KiB), side by side in one run:
+//!
+//! * `raw`: PKCS#11 in this process, one session, one call after the other;
+//! * `worker`: through the lanes to worker processes, 64 calls under way;
+//! * `grpc`: end to end over TLS with authorisation and audit, 64 calls under way on 4 connections.
+//!
+//! Client, server and workers share the machine's cores. Compare the rows of one run, not of two.
+
+#[path = "../tests/service/estate.rs"]
+#[allow(dead_code, reason = "shared with tests/service, which uses all of it")]
+mod estate;
+mod grpc;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
+use estate::{Estate, caller, key};
+use strongroom::model::{Algorithm, KeySpec};
+use strongroom_hsm::{
+    Admission, KeyRow, Pool, SecretBytes,
+    protocol::{Hello, Moment, Operation, Role},
+    worker::raw::Raw,
+};
+use tokio::runtime::Runtime;
+
+/// What is measured.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    spec: KeySpec,
+    algorithm: Algorithm,
+    input_bytes: usize,
+}
+
+const CASES: [Case; 3] = [
+    Case { name: "RSA-2048 PS256", spec: KeySpec::Rsa2048, algorithm: Algorithm::Ps256, input_bytes: 32 },
+    Case { name: "P-256 ES256", spec: KeySpec::P256, algorithm: Algorithm::Es256, input_bytes: 32 },
+    Case { name: "AES-256-GCM 1 KiB", spec: KeySpec::Aes256, algorithm: Algorithm::A256Gcm, input_bytes: 1024 },
+];
+
+/// Calls under way at once.
+const CONCURRENCY: u64 = 64;
+
+/// Always admitted: what is measured here is the lane.
+struct Admitted;
+
+impl Admission for Admitted {
+    fn still_holds(&self) -> bool {
+        true
+    }
+}
+
+fn operation(case: Case) -> Operation {
+    let input = vec![0x5a; case.input_bytes];
+    match case.spec.key_type() {
+        strongroom_hsm::algorithms::KeyType::Oct => Operation::Encrypt {
+            algorithm: case.algorithm,
+            purpose: strongroom_hsm::KeyOps::ENCRYPT,
+            plaintext: SecretBytes::new(input),
+            additional_data: Vec::new().into(),
+        },
+        _ => Operation::Sign { algorithm: case.algorithm, digest: input.into() },
+    }
+}
+
+fn soon() -> Moment {
+    Moment::now().after(Duration::from_secs(60))
+}
+
+/// Runs `count` operations, at most [`CONCURRENCY`] at once.
+async fn spread<F>(count: u64, run: impl Fn() -> F) -> Duration
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let begun = Instant::now();
+    let tasks: Vec<_> = (0..CONCURRENCY.min(count))
+        .map(|lane| {
+            let share = count / CONCURRENCY + u64::from(lane < count % CONCURRENCY);
+            let runs: Vec<F> = (0..share).map(|_| run()).collect();
+            tokio::spawn(async move {
+                for one in runs {
+                    one.await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no operation fails");
+    }
+    begun.elapsed()
+}
+
+fn raw(group: &mut BenchmarkGroup<'_, WallTime>, raw: &mut Raw, case: Case) {
+    let key = raw.key(case.spec).expect("a key");
+    let input = vec![0x5a; case.input_bytes];
+    group.bench_function("raw", |bench| bench.iter(|| raw.run(key, case.algorithm, &input).expect("runs")));
+}
+
+fn through_workers(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    runtime: &Runtime,
+    pool: &Pool,
+    key: &Arc<KeyRow>,
+    case: Case,
+) {
+    group.bench_function("worker", |bench| {
+        bench.iter_custom(|count| {
+            runtime.block_on(spread(count, || {
+                let (pool, key) = (pool.clone(), Arc::clone(key));
+                async move {
+                    let admitted: Arc<dyn Admission> = Arc::new(Admitted);
+                    pool.operate(&key, operation(case), admitted, soon()).await.expect("runs");
+                }
+            }))
+        });
+    });
+}
+
+fn end_to_end(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, server: &grpc::Server, case: Case) {
+    let name = runtime.block_on(server.create(case.spec));
+    group.bench_function("grpc", |bench| {
+        bench.iter_custom(|count| {
+            runtime.block_on(spread(count, || server.call(&name, case.algorithm, case.input_bytes)))
+        });
+    });
+}
+
+/// A key's row, as the service would load it.
+fn row(runtime: &Runtime, estate: &Estate, case: Case) -> Arc<KeyRow> {
+    runtime.block_on(async {
+        let service = estate.open().await.expect("opens");
+        let name = format!("k-{}", case.spec.name());
+        service.create_key(&caller(), key(&name, case.spec), Default::default()).await.expect("made");
+        service.close().await.expect("closes");
+    });
+    let name = format!("k-{}", case.spec.name());
+    Arc::new(runtime.block_on(estate.key_row(&name)))
+}
+
+fn hello(estate: &Estate) -> Hello {
+    let profile = estate.profile();
+    Hello {
+        module: profile.module,
+        role: Role::Provision,
+        token: profile.token,
+        pin_file: profile.pin_file,
+        state_dir: profile.state_dir,
+        sync_dirs: Vec::new(),
+        sandbox: profile.sandbox,
+        cached_keys_max: 1,
+        flush_us: 0,
+        faults: String::new(),
+    }
+}
+
+/// The module in this process reads its configuration from the environment, so the program runs itself
+/// again with it.
+fn with_softhsm(estate: &Estate) {
+    let conf = estate.profile().environment["SOFTHSM2_CONF"].clone();
+    let status = std::process::Command::new(std::env::current_exe().expect("a program"))
+        .args(std::env::args_os().skip(1))
+        .env("SOFTHSM2_CONF", conf)
+        .env(ESTATE, estate.folder())
+        .status()
+        .expect("runs");
+    assert!(status.success(), "the benchmark failed: {status}");
+}
+
+/// Names the folder of the estate in the second run.
+const ESTATE: &str = "STRONGROOM_BENCH_ESTATE";
+
+fn main() {
+    let runtime = Runtime::new().expect("a runtime");
+    let Some(folder) = std::env::var_os(ESTATE) else {
+        let estate = runtime.block_on(Estate::new());
+        return with_softhsm(&estate);
+    };
+    let estate = runtime.block_on(Estate::existing(folder.into()));
+    let mut module = Raw::open(&hello(&estate)).expect("the module");
+    let server = grpc::Server::start(&runtime);
+    let mut criterion = Criterion::default().configure_from_args();
+    for case in CASES {
+        let key = row(&runtime, &estate, case);
+        let pool = runtime.block_on(estate.measured_pool());
+        let mut group = criterion.benchmark_group(case.name);
+        group.throughput(Throughput::Elements(1)).sample_size(10).measurement_time(Duration::from_secs(4));
+        raw(&mut group, &mut module, case);
+        through_workers(&mut group, &runtime, &pool, &key, case);
+        end_to_end(&mut group, &runtime, &server, case);
+        group.finish();
+        runtime.block_on(pool.shutdown(Duration::from_secs(5)));
+    }
+    criterion.final_summary();
+}
