@@ -100,11 +100,12 @@ async fn welcome(face: &Face, place: &Place) -> anyhow::Result<()> {
     say(place, addresses)
 }
 
+/// `ready` is the last of what a script needs: whoever waits for that line has read the addresses.
 fn say(place: &Place, addresses: Addresses) -> anyhow::Result<()> {
     let env = env::quoted(&place.env());
     output::line(&format!(
-        "ready: {}\n\
-         metrics, /livez and /readyz: http://{}\n\
+        "metrics, /livez and /readyz: http://{}\n\
+         ready: {}\n\
          Everything is in {}. For development only: PINs and keys lie there in files, and there is no recovery key.\n\
          In a second terminal:\n\
          \x20 . {env}\n\
@@ -112,8 +113,8 @@ fn say(place: &Place, addresses: Addresses) -> anyhow::Result<()> {
          \x20 strongroom key sign hello --algorithm ES256 --in /bin/ls --out ls.sig --der\n\
          \x20 strongroom key --help\n\
          Ctrl-C ends it; the next start finds everything where it was.",
-        env::endpoint(addresses.grpc),
         addresses.metrics,
+        env::endpoint(addresses.grpc),
         place.path().display(),
     ))
 }
