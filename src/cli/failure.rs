@@ -156,6 +156,9 @@ fn by_reason(reason: &str, action: &Action) -> Option<Option<String>> {
                           strongroom key update NAME --expires TIME"
             .to_owned(),
         "OPERATION_NOT_PERMITTED" => "see what it may do: strongroom key show NAME".to_owned(),
+        "DELETED" => {
+            "bring it back: strongroom key recover NAME; if it is the vault: strongroom vault recover NAME".to_owned()
+        }
         "NAME_RESERVED" => format!("bring it back: strongroom {} recover NAME", action.noun.word()),
         "OUTCOME_UNKNOWN" => match &action.request_id {
             Some(id) => format!("repeat the command with --request-id {id}: nothing is changed twice"),

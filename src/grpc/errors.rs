@@ -29,7 +29,7 @@ const RETRY_UNAVAILABLE: Duration = Duration::from_secs(1);
 pub const fn code(problem: &Problem) -> Code {
     match problem {
         Problem::Denied(_) => Code::PermissionDenied,
-        Problem::NotFound { .. } => Code::NotFound,
+        Problem::NotFound { .. } | Problem::SoftDeleted { .. } => Code::NotFound,
         Problem::Exists { .. } | Problem::Deleted { .. } => Code::AlreadyExists,
         Problem::Changed { .. } => Code::Aborted,
         Problem::Invalid { .. }
@@ -125,6 +125,7 @@ fn resource(problem: &Problem) -> Option<&str> {
         Problem::NotFound { name }
         | Problem::Exists { name }
         | Problem::Deleted { name }
+        | Problem::SoftDeleted { name }
         | Problem::Changed { name }
         | Problem::Disabled { name }
         | Problem::NotYetValid { name, .. }
@@ -241,6 +242,7 @@ mod tests {
             (P::NotFound { name: name() }, "NOT_FOUND", C::NotFound),
             (P::Exists { name: name() }, "ALREADY_EXISTS", C::AlreadyExists),
             (P::Deleted { name: name() }, "NAME_RESERVED", C::AlreadyExists),
+            (P::SoftDeleted { name: name() }, "DELETED", C::NotFound),
             (P::Changed { name: name() }, "ETAG_MISMATCH", C::Aborted),
             (P::Invalid { field: "name", why: "is wrong".to_owned() }, "INVALID_FIELD", C::InvalidArgument),
             (P::Length(length), "INVALID_LENGTH", C::InvalidArgument),

@@ -181,10 +181,14 @@ impl Catalog {
     /// A vault that is in use.
     ///
     /// # Errors
-    /// As [`Self::vault`]; a deleted vault is not found.
+    /// As [`Self::vault`]; [`Problem::SoftDeleted`].
     pub async fn live_vault(&self, name: &VaultName, deadline: Moment) -> Result<Arc<Checked<VaultRow>>, ServiceError> {
         let vault = self.vault(name, deadline).await?;
-        if vault.row.state.is_active() { Ok(vault) } else { Err(not_found(format!("vaults/{name}"))) }
+        if vault.row.state.is_active() {
+            Ok(vault)
+        } else {
+            Err(Problem::SoftDeleted { name: format!("vaults/{name}") }.into())
+        }
     }
 
     /// At most `page.size + 1` vaults.
@@ -315,7 +319,7 @@ impl Catalog {
     /// The version an operation names, with its live key and live vault; from memory where possible.
     ///
     /// # Errors
-    /// [`Problem::NotFound`] also when the key or vault is deleted.
+    /// [`Problem::NotFound`]; [`Problem::SoftDeleted`] when the key or vault is deleted.
     pub async fn entry(&self, name: &KeyRef, deadline: Moment) -> Result<Arc<VersionEntry>, ServiceError> {
         let cache_key = (name.vault.clone(), name.key.folded(), name.version);
         if let Some(entry) = self.versions.get(&cache_key).filter(|entry| entry.is_current()) {
@@ -324,7 +328,7 @@ impl Catalog {
         let vault = self.live_vault(&name.vault, deadline).await?;
         let key = self.key(&vault.row, &name.key, deadline).await?;
         if !key.row.state.is_active() {
-            return Err(not_found(format!("vaults/{}/keys/{}", name.vault, name.key)));
+            return Err(Problem::SoftDeleted { name: format!("vaults/{}/keys/{}", name.vault, name.key) }.into());
         }
         let version = name.version.unwrap_or(key.row.current);
         if name.version.is_none() {

@@ -31,6 +31,12 @@ pub enum Problem {
         /// Its resource name.
         name: String,
     },
+    /// It is softly deleted, for those who may know.
+    #[error("{name} is deleted and does nothing until it is undeleted")]
+    SoftDeleted {
+        /// Its resource name.
+        name: String,
+    },
     /// The etag is not the current one.
     #[error("{name} was changed by somebody else; read it again")]
     Changed {
@@ -170,6 +176,7 @@ impl Problem {
             Self::NotFound { .. } => "NOT_FOUND",
             Self::Exists { .. } => "ALREADY_EXISTS",
             Self::Deleted { .. } => "NAME_RESERVED",
+            Self::SoftDeleted { .. } => "DELETED",
             Self::Changed { .. } => "ETAG_MISMATCH",
             Self::Invalid { .. } => "INVALID_FIELD",
             Self::Length(_) => "INVALID_LENGTH",

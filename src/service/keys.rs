@@ -364,7 +364,7 @@ impl UpdateVersion {
         let vault = service.catalog.live_vault(&self.name.vault, deadline).await?;
         let key = service.catalog.key(&vault.row, &self.name.key, deadline).await?;
         if !key.row.state.is_active() {
-            return Err(Problem::NotFound { name: self.name.to_string() }.into());
+            return Err(Problem::SoftDeleted { name: self.name.to_string() }.into());
         }
         let version = *self.exact.get_or_init(|| self.name.version.unwrap_or(key.row.current));
         let old = service.catalog.version(&vault.row, &key.row, version, deadline).await?;
@@ -463,7 +463,7 @@ impl<O> TurnKey<O> {
                 let purge_at = context.now.plus_days(vault.row.retention_days);
                 State::Deleted { since: context.now, purge_at }
             }
-            (true, State::Deleted { .. }) => return Err(Problem::NotFound { name }.into()),
+            (true, State::Deleted { .. }) => return Err(Problem::SoftDeleted { name }.into()),
             (false, State::Deleted { .. }) => State::Active,
             (false, State::Active) => {
                 let why = format!("{name} is not deleted");

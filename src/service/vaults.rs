@@ -270,7 +270,9 @@ impl Edit {
                 return Err(Problem::Precondition { reason: "NOT_DELETED", why }.into());
             }
             Self::Undelete => row.state = State::Active,
-            Self::Patch(_) | Self::Delete if !row.state.is_active() => return Err(Problem::NotFound { name }.into()),
+            Self::Patch(_) | Self::Delete if !row.state.is_active() => {
+                return Err(Problem::SoftDeleted { name }.into());
+            }
             Self::Delete => {
                 let purge_at = context.now.plus_days(row.retention_days);
                 row.state = State::Deleted { since: context.now, purge_at };

@@ -324,7 +324,8 @@ async fn the_newest_version_is_used_and_older_ones_stay() {
     let change = deleted.change.expect("a change");
     let (gone, purged) = (change.delete_time.expect("a time").seconds, change.purge_time.expect("a time").seconds);
     assert_eq!(purged - gone, 90 * 86_400);
-    assert_eq!(crypto.sign(sign(&first)).await.expect_err("deleted").code(), Code::NotFound);
+    let status = crypto.sign(sign(&first)).await.expect_err("deleted");
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "DELETED"));
 }
 
 #[tokio::test]
