@@ -56,13 +56,14 @@ impl Admission for Admitted {
 fn operation(case: Case) -> Operation {
     let input = vec![0x5a; case.input_bytes];
     match case.spec.key_type() {
-        strongroom_hsm::algorithms::KeyType::Oct => Operation::Encrypt {
+        strongroom_hsm::algorithms::KeyType::Aes => Operation::Encrypt {
             algorithm: case.algorithm,
             purpose: strongroom_hsm::KeyOps::ENCRYPT,
             plaintext: SecretBytes::new(input),
+            iv: Vec::new().into(),
             additional_data: Vec::new().into(),
         },
-        _ => Operation::Sign { algorithm: case.algorithm, digest: input.into() },
+        _ => Operation::Sign { algorithm: case.algorithm, input: input.into() },
     }
 }
 

@@ -1,6 +1,7 @@
 //! The table of key types and algorithms: one row each, asked by everyone.
 //!
-//! Names are JWA's (RFC 7518, RFC 8812). Lengths are checked here and nowhere else, because modules do
+//! Names are JWA's (RFC 7518, RFC 8037, RFC 8812), and Azure Key Vault's where JWA has none (`A256CBC`,
+//! `A256CBCPAD`, `A256KWP`). Lengths are checked here and nowhere else, because modules do
 //! not: SoftHSM 2.6.1 signs a digest of any length and accepts an empty IV and a tag of no bits.
 
 use serde::{Deserialize, Serialize};
@@ -22,28 +23,49 @@ pub enum KeySpec {
     P521,
     /// secp256k1, `P-256K` in Azure Key Vault's words.
     P256K,
+    /// Ed25519 (RFC 8032).
+    Ed25519,
     /// AES, 128 bits.
     Aes128,
     /// AES, 192 bits.
     Aes192,
     /// AES, 256 bits.
     Aes256,
+    /// HMAC, 256 bits: as long as SHA-256's output, the least that HS256 takes (RFC 7518 section 3.2).
+    Hmac256,
+    /// HMAC, 384 bits.
+    Hmac384,
+    /// HMAC, 512 bits.
+    Hmac512,
 }
 
-/// A key type (JWK `kty`).
+/// A type of key. JWK's `kty` is the same but for its `oct`, which is two types here: no module uses one
+/// key for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyType {
     /// RSA.
     Rsa,
-    /// Elliptic curve.
+    /// Elliptic curve, in short Weierstrass form.
     Ec,
-    /// Octets.
-    Oct,
+    /// Octet key pair (RFC 8037): Ed25519.
+    Okp,
+    /// Octets for AES.
+    Aes,
+    /// Octets for HMAC.
+    Hmac,
+}
+
+impl KeyType {
+    /// Whether it is one secret, without a public half.
+    #[must_use]
+    pub const fn is_secret(self) -> bool {
+        matches!(self, Self::Aes | Self::Hmac)
+    }
 }
 
 impl KeySpec {
     /// Every row of the table.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Rsa2048,
         Self::Rsa3072,
         Self::Rsa4096,
@@ -51,9 +73,13 @@ impl KeySpec {
         Self::P384,
         Self::P521,
         Self::P256K,
+        Self::Ed25519,
         Self::Aes128,
         Self::Aes192,
         Self::Aes256,
+        Self::Hmac256,
+        Self::Hmac384,
+        Self::Hmac512,
     ];
 
     /// The stable name, as stored and shown.
@@ -67,9 +93,13 @@ impl KeySpec {
             Self::P384 => "P-384",
             Self::P521 => "P-521",
             Self::P256K => "P-256K",
+            Self::Ed25519 => "Ed25519",
             Self::Aes128 => "AES-128",
             Self::Aes192 => "AES-192",
             Self::Aes256 => "AES-256",
+            Self::Hmac256 => "HMAC-256",
+            Self::Hmac384 => "HMAC-384",
+            Self::Hmac512 => "HMAC-512",
         }
     }
 
@@ -85,7 +115,9 @@ impl KeySpec {
         match self {
             Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => KeyType::Rsa,
             Self::P256 | Self::P384 | Self::P521 | Self::P256K => KeyType::Ec,
-            Self::Aes128 | Self::Aes192 | Self::Aes256 => KeyType::Oct,
+            Self::Ed25519 => KeyType::Okp,
+            Self::Aes128 | Self::Aes192 | Self::Aes256 => KeyType::Aes,
+            Self::Hmac256 | Self::Hmac384 | Self::Hmac512 => KeyType::Hmac,
         }
     }
 
@@ -96,8 +128,9 @@ impl KeySpec {
             Self::Rsa2048 => 2048,
             Self::Rsa3072 => 3072,
             Self::Rsa4096 => 4096,
-            Self::P256 | Self::P256K | Self::Aes256 => 256,
-            Self::P384 => 384,
+            Self::P256 | Self::P256K | Self::Ed25519 | Self::Aes256 | Self::Hmac256 => 256,
+            Self::P384 | Self::Hmac384 => 384,
+            Self::Hmac512 => 512,
             Self::P521 => 521,
             Self::Aes128 => 128,
             Self::Aes192 => 192,
@@ -115,8 +148,8 @@ impl KeySpec {
     pub const fn possible_ops(self) -> KeyOps {
         match self.key_type() {
             KeyType::Rsa => KeyOps::ALL_SIX,
-            KeyType::Ec => KeyOps::SIGN.union(KeyOps::VERIFY),
-            KeyType::Oct => KeyOps::ENCRYPT.union(KeyOps::DECRYPT).union(KeyOps::WRAP_KEY).union(KeyOps::UNWRAP_KEY),
+            KeyType::Ec | KeyType::Okp | KeyType::Hmac => KeyOps::SIGN.union(KeyOps::VERIFY),
+            KeyType::Aes => KeyOps::ENCRYPT.union(KeyOps::DECRYPT).union(KeyOps::WRAP_KEY).union(KeyOps::UNWRAP_KEY),
         }
     }
 
@@ -130,9 +163,11 @@ impl KeySpec {
     #[must_use]
     pub const fn lane(self) -> Lane {
         match self {
-            Self::Aes128 | Self::Aes192 | Self::Aes256 => Lane::Short,
+            Self::Aes128 | Self::Aes192 | Self::Aes256 | Self::Hmac256 | Self::Hmac384 | Self::Hmac512 => Lane::Short,
             Self::Rsa4096 => Lane::Long,
-            Self::Rsa2048 | Self::Rsa3072 | Self::P256 | Self::P384 | Self::P521 | Self::P256K => Lane::Medium,
+            Self::Rsa2048 | Self::Rsa3072 | Self::P256 | Self::P384 | Self::P521 | Self::P256K | Self::Ed25519 => {
+                Lane::Medium
+            }
         }
     }
 }
@@ -142,7 +177,7 @@ impl KeySpec {
 pub enum Lane {
     /// AES, HMAC, random bytes, seals: about 10 microseconds.
     Short,
-    /// EC, RSA-2048 and RSA-3072, and loading their keys: 30 microseconds to 2 milliseconds.
+    /// EC, Ed25519, RSA-2048 and RSA-3072, and loading their keys: 30 microseconds to 2 milliseconds.
     Medium,
     /// RSA-4096: 4 milliseconds.
     Long,
@@ -302,12 +337,25 @@ pub enum Scheme {
     RsaPss(Digest),
     /// ECDSA over a digest, r‖s (RFC 7518 section 3.4): `CKM_ECDSA`.
     Ecdsa(Digest),
+    /// Ed25519 over a message (RFC 8032 section 5.1): `CKM_EDDSA`. It hashes the message twice itself, so no
+    /// digest can stand for it.
+    Eddsa,
+    /// HMAC over a message (RFC 2104): `CKM_SHA256_HMAC` and its kin.
+    Hmac(Digest),
     /// RSAES-OAEP with MGF1 of the same hash and an empty label (RFC 8017 section 7.1).
     RsaOaep(Digest),
+    /// RSAES-PKCS1-v1_5 (RFC 8017 section 7.2).
+    RsaEs15,
     /// AES-GCM, IV of 12 bytes, tag of 16 (NIST SP 800-38D): `CKM_AES_GCM`.
     AesGcm,
+    /// AES-CBC of whole blocks under the caller's IV (NIST SP 800-38A section 6.2): `CKM_AES_CBC`.
+    AesCbc,
+    /// AES-CBC with the padding of PKCS #7 (RFC 5652 section 6.3).
+    AesCbcPad,
     /// AES key wrap (RFC 3394).
     AesKw,
+    /// AES key wrap with padding (RFC 5649).
+    AesKwp,
 }
 
 /// An algorithm by its JWA name.
@@ -324,15 +372,32 @@ pub enum Algorithm {
     Es256K,
     Es384,
     Es512,
+    EdDsa,
+    Hs256,
+    Hs384,
+    Hs512,
     RsaOaep,
     RsaOaep256,
+    Rsa15,
     A128Gcm,
     A192Gcm,
     A256Gcm,
+    A128Cbc,
+    A192Cbc,
+    A256Cbc,
+    A128CbcPad,
+    A192CbcPad,
+    A256CbcPad,
     A128Kw,
     A192Kw,
     A256Kw,
+    A128Kwp,
+    A192Kwp,
+    A256Kwp,
 }
+
+/// How many algorithms there are.
+const ALGORITHMS: usize = 32;
 
 /// What the table says of one algorithm.
 struct Row {
@@ -349,7 +414,7 @@ const ENCRYPTS: KeyOps = KeyOps::ENCRYPT.union(KeyOps::DECRYPT);
 const WRAPS: KeyOps = KeyOps::WRAP_KEY.union(KeyOps::UNWRAP_KEY);
 
 #[rustfmt::skip]
-const TABLE: [Row; 18] = {
+const TABLE: [Row; ALGORITHMS] = {
     use Algorithm as A;
     use Digest::{Sha1, Sha256, Sha384, Sha512};
     use KeySpec as K;
@@ -365,29 +430,47 @@ const TABLE: [Row; 18] = {
         Row { algorithm: A::Es256K, name: "ES256K", specs: &[K::P256K], ops: SIGNS, scheme: S::Ecdsa(Sha256) },
         Row { algorithm: A::Es384, name: "ES384", specs: &[K::P384], ops: SIGNS, scheme: S::Ecdsa(Sha384) },
         Row { algorithm: A::Es512, name: "ES512", specs: &[K::P521], ops: SIGNS, scheme: S::Ecdsa(Sha512) },
-        Row { algorithm: A::RsaOaep, name: "RSA-OAEP", specs: RSA, ops: KeyOps::ENCRYPT.union(KeyOps::DECRYPT).union(WRAPS), scheme: S::RsaOaep(Sha1) },
+        Row { algorithm: A::EdDsa, name: "EdDSA", specs: &[K::Ed25519], ops: SIGNS, scheme: S::Eddsa },
+        Row { algorithm: A::Hs256, name: "HS256", specs: &[K::Hmac256, K::Hmac384, K::Hmac512], ops: SIGNS, scheme: S::Hmac(Sha256) },
+        Row { algorithm: A::Hs384, name: "HS384", specs: &[K::Hmac384, K::Hmac512], ops: SIGNS, scheme: S::Hmac(Sha384) },
+        Row { algorithm: A::Hs512, name: "HS512", specs: &[K::Hmac512], ops: SIGNS, scheme: S::Hmac(Sha512) },
+        Row { algorithm: A::RsaOaep, name: "RSA-OAEP", specs: RSA, ops: ENCRYPTS.union(WRAPS), scheme: S::RsaOaep(Sha1) },
         Row { algorithm: A::RsaOaep256, name: "RSA-OAEP-256", specs: RSA, ops: ENCRYPTS.union(WRAPS), scheme: S::RsaOaep(Sha256) },
+        Row { algorithm: A::Rsa15, name: "RSA1_5", specs: RSA, ops: ENCRYPTS.union(WRAPS), scheme: S::RsaEs15 },
         Row { algorithm: A::A128Gcm, name: "A128GCM", specs: &[K::Aes128], ops: ENCRYPTS, scheme: S::AesGcm },
         Row { algorithm: A::A192Gcm, name: "A192GCM", specs: &[K::Aes192], ops: ENCRYPTS, scheme: S::AesGcm },
         Row { algorithm: A::A256Gcm, name: "A256GCM", specs: &[K::Aes256], ops: ENCRYPTS, scheme: S::AesGcm },
+        Row { algorithm: A::A128Cbc, name: "A128CBC", specs: &[K::Aes128], ops: ENCRYPTS, scheme: S::AesCbc },
+        Row { algorithm: A::A192Cbc, name: "A192CBC", specs: &[K::Aes192], ops: ENCRYPTS, scheme: S::AesCbc },
+        Row { algorithm: A::A256Cbc, name: "A256CBC", specs: &[K::Aes256], ops: ENCRYPTS, scheme: S::AesCbc },
+        Row { algorithm: A::A128CbcPad, name: "A128CBCPAD", specs: &[K::Aes128], ops: ENCRYPTS, scheme: S::AesCbcPad },
+        Row { algorithm: A::A192CbcPad, name: "A192CBCPAD", specs: &[K::Aes192], ops: ENCRYPTS, scheme: S::AesCbcPad },
+        Row { algorithm: A::A256CbcPad, name: "A256CBCPAD", specs: &[K::Aes256], ops: ENCRYPTS, scheme: S::AesCbcPad },
         Row { algorithm: A::A128Kw, name: "A128KW", specs: &[K::Aes128], ops: WRAPS, scheme: S::AesKw },
         Row { algorithm: A::A192Kw, name: "A192KW", specs: &[K::Aes192], ops: WRAPS, scheme: S::AesKw },
         Row { algorithm: A::A256Kw, name: "A256KW", specs: &[K::Aes256], ops: WRAPS, scheme: S::AesKw },
+        Row { algorithm: A::A128Kwp, name: "A128KWP", specs: &[K::Aes128], ops: WRAPS, scheme: S::AesKwp },
+        Row { algorithm: A::A192Kwp, name: "A192KWP", specs: &[K::Aes192], ops: WRAPS, scheme: S::AesKwp },
+        Row { algorithm: A::A256Kwp, name: "A256KWP", specs: &[K::Aes256], ops: WRAPS, scheme: S::AesKwp },
     ]
 };
 
-/// The longest plaintext of an authenticated encryption, in bytes.
+/// The longest plaintext of A*GCM, A*CBC and A*CBCPAD, in bytes.
 pub const PLAINTEXT_BYTES_MAX: usize = 64 * 1024;
 /// The longest additional data, in bytes.
 pub const ADDITIONAL_DATA_BYTES_MAX: usize = 16 * 1024;
-/// The longest message that is hashed by the service, in bytes.
+/// The longest message that is hashed by the service, or signed as it is, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// The longest key that AES key wrap takes, in bytes.
+/// The longest key that AES key wrap takes, padded or not, in bytes.
 pub const WRAP_BYTES_MAX: usize = 4096;
 /// The length of an AES-GCM IV in bytes: random, chosen by the HSM (NIST SP 800-38D section 8.2.2).
 pub const GCM_IV_BYTES: usize = 12;
 /// The length of an AES-GCM tag in bytes.
 pub const GCM_TAG_BYTES: usize = 16;
+/// The length of an AES block and of an AES-CBC IV in bytes.
+pub const AES_BLOCK_BYTES: usize = 16;
+/// What RSAES-PKCS1-v1_5 adds to a message at least, in bytes (RFC 8017 section 7.2.1).
+pub const RSAES15_PADDING_BYTES_MIN: usize = 11;
 /// The most random bytes in one call.
 pub const RANDOM_BYTES_MAX: usize = 1024;
 /// The most encryptions with one AES-GCM key and random IVs (NIST SP 800-38D section 8.3).
@@ -409,8 +492,8 @@ pub struct LengthError {
 
 impl Algorithm {
     /// Every row of the table.
-    pub const ALL: [Self; 18] = {
-        let mut all = [Self::Rs256; 18];
+    pub const ALL: [Self; ALGORITHMS] = {
+        let mut all = [Self::Rs256; ALGORITHMS];
         let mut i = 0;
         while i < TABLE.len() {
             all[i] = TABLE[i].algorithm;
@@ -453,20 +536,35 @@ impl Algorithm {
         self.row().specs.contains(&spec)
     }
 
-    /// The hash of a signature algorithm.
+    /// Whether it signs and verifies.
+    #[must_use]
+    pub fn signs(self) -> bool {
+        self.ops().contains(KeyOps::SIGN)
+    }
+
+    /// The hash whose digest is signed in place of the message: that of RS*, PS* and ES*. EdDSA and HS* sign
+    /// the message as it is.
     #[must_use]
     pub fn signature_digest(self) -> Option<Digest> {
         match self.scheme() {
             Scheme::RsaPkcs1(digest) | Scheme::RsaPss(digest) | Scheme::Ecdsa(digest) => Some(digest),
-            Scheme::RsaOaep(_) | Scheme::AesGcm | Scheme::AesKw => None,
+            _ => None,
         }
     }
 
-    /// The length of a signature, or of an RSA ciphertext, in bytes.
+    /// Whether its decryption tells right padding from wrong: whoever can ask often enough can decrypt what
+    /// they may not, or sign (Bleichenbacher, CRYPTO 1998; Vaudenay, EUROCRYPT 2002).
+    #[must_use]
+    pub fn is_padding_oracle(self) -> bool {
+        matches!(self.scheme(), Scheme::RsaEs15 | Scheme::AesCbcPad)
+    }
+
+    /// The length of a signature or MAC, or of an RSA ciphertext, in bytes.
     #[must_use]
     pub fn output_bytes(self, spec: KeySpec) -> usize {
         match self.scheme() {
-            Scheme::Ecdsa(_) => 2 * spec.bytes(),
+            Scheme::Ecdsa(_) | Scheme::Eddsa => 2 * spec.bytes(),
+            Scheme::Hmac(digest) => digest.bytes(),
             _ => spec.bytes(),
         }
     }
@@ -490,13 +588,16 @@ impl Algorithm {
         spec.bytes() - 2 * digest.bytes() - 2
     }
 
-    /// Checks a digest to be signed or verified.
+    /// Checks what is to be signed or verified: the digest of RS*, PS* and ES*, the message of EdDSA and HS*.
     ///
     /// # Errors
-    /// When it is not exactly as long as the algorithm's hash.
-    pub fn check_digest(self, digest: &[u8]) -> Result<(), LengthError> {
-        let wanted = self.signature_digest().map_or(0, Digest::bytes);
-        self.check("digest", digest.len(), digest.len() == wanted, || format!("exactly {wanted}"))
+    /// When a digest is not exactly as long as the algorithm's hash, or a message longer than 64 KiB.
+    pub fn check_input(self, input: &[u8]) -> Result<(), LengthError> {
+        let len = input.len();
+        match self.signature_digest().map(Digest::bytes) {
+            Some(wanted) => self.check("digest", len, len == wanted, || format!("exactly {wanted}")),
+            None => self.check("message", len, len <= MESSAGE_BYTES_MAX, || format!("at most {MESSAGE_BYTES_MAX}")),
+        }
     }
 
     /// Checks a signature's length.
@@ -515,19 +616,31 @@ impl Algorithm {
     pub fn check_plaintext(self, field: &str, plaintext: &[u8], spec: KeySpec) -> Result<(), LengthError> {
         let len = plaintext.len();
         match self.scheme() {
-            Scheme::AesGcm => {
+            Scheme::AesGcm | Scheme::AesCbcPad => {
                 self.check(field, len, len <= PLAINTEXT_BYTES_MAX, || format!("at most {PLAINTEXT_BYTES_MAX}"))
             }
-            Scheme::RsaOaep(digest) => {
-                let max = Self::oaep_plaintext_bytes_max(digest, spec);
-                let min = usize::from(field == "key");
-                self.check(field, len, (min..=max).contains(&len), || format!("{min} to {max}"))
-            }
+            Scheme::AesCbc => self.check_blocks(field, len, PLAINTEXT_BYTES_MAX),
+            Scheme::RsaOaep(digest) => self.check_message(field, len, Self::oaep_plaintext_bytes_max(digest, spec)),
+            Scheme::RsaEs15 => self.check_message(field, len, spec.bytes() - RSAES15_PADDING_BYTES_MIN),
             Scheme::AesKw => {
                 self.check(field, len, kw_takes(len), || format!("a multiple of 8 from 16 to {WRAP_BYTES_MAX}"))
             }
-            Scheme::RsaPkcs1(_) | Scheme::RsaPss(_) | Scheme::Ecdsa(_) => Ok(()),
+            Scheme::AesKwp => {
+                self.check(field, len, (1..=WRAP_BYTES_MAX).contains(&len), || format!("1 to {WRAP_BYTES_MAX}"))
+            }
+            Scheme::RsaPkcs1(_) | Scheme::RsaPss(_) | Scheme::Ecdsa(_) | Scheme::Eddsa | Scheme::Hmac(_) => Ok(()),
         }
+    }
+
+    /// What RSA encrypts: a key has at least one byte, data may have none.
+    fn check_message(self, field: &str, len: usize, max: usize) -> Result<(), LengthError> {
+        let min = usize::from(field == "key");
+        self.check(field, len, (min..=max).contains(&len), || format!("{min} to {max}"))
+    }
+
+    fn check_blocks(self, field: &str, len: usize, max: usize) -> Result<(), LengthError> {
+        let whole = len.is_multiple_of(AES_BLOCK_BYTES) && (AES_BLOCK_BYTES..=max).contains(&len);
+        self.check(field, len, whole, || format!("a multiple of {AES_BLOCK_BYTES} from {AES_BLOCK_BYTES} to {max}"))
     }
 
     /// Checks what is to be decrypted, or the wrapped key that is to be unwrapped (`field` names it).
@@ -540,21 +653,46 @@ impl Algorithm {
             Scheme::AesGcm => {
                 self.check(field, len, len <= PLAINTEXT_BYTES_MAX, || format!("at most {PLAINTEXT_BYTES_MAX}"))
             }
-            Scheme::RsaOaep(_) => self.check(field, len, len == spec.bytes(), || format!("exactly {}", spec.bytes())),
+            Scheme::AesCbc => self.check_blocks(field, len, PLAINTEXT_BYTES_MAX),
+            Scheme::AesCbcPad => self.check_blocks(field, len, PLAINTEXT_BYTES_MAX + AES_BLOCK_BYTES),
+            Scheme::RsaOaep(_) | Scheme::RsaEs15 => {
+                self.check(field, len, len == spec.bytes(), || format!("exactly {}", spec.bytes()))
+            }
             Scheme::AesKw => self.check(field, len, len >= 8 && kw_takes(len - 8), || {
                 format!("a multiple of 8 from 24 to {}", WRAP_BYTES_MAX + 8)
             }),
-            Scheme::RsaPkcs1(_) | Scheme::RsaPss(_) | Scheme::Ecdsa(_) => Ok(()),
+            Scheme::AesKwp => {
+                let whole = len.is_multiple_of(8) && (16..=WRAP_BYTES_MAX + 8).contains(&len);
+                self.check(field, len, whole, || format!("a multiple of 8 from 16 to {}", WRAP_BYTES_MAX + 8))
+            }
+            Scheme::RsaPkcs1(_) | Scheme::RsaPss(_) | Scheme::Ecdsa(_) | Scheme::Eddsa | Scheme::Hmac(_) => Ok(()),
         }
     }
 
-    /// Checks the IV and tag of a decryption: 12 and 16 bytes for AES-GCM, none for others.
+    /// Checks the IV of an encryption: the caller's 16 bytes for AES-CBC, none for others. AES-GCM's is made
+    /// in the HSM: one that came twice would give the key's authentication away.
+    ///
+    /// # Errors
+    /// When it has another length.
+    pub fn check_chosen_iv(self, iv: &[u8]) -> Result<(), LengthError> {
+        match self.scheme() {
+            Scheme::AesCbc | Scheme::AesCbcPad => {
+                self.check("iv", iv.len(), iv.len() == AES_BLOCK_BYTES, || format!("exactly {AES_BLOCK_BYTES}"))
+            }
+            Scheme::AesGcm => self.check("iv", iv.len(), iv.is_empty(), || "none: the service chooses it".to_owned()),
+            _ => self.check("iv", iv.len(), iv.is_empty(), || "none".to_owned()),
+        }
+    }
+
+    /// Checks the IV and tag of a decryption: 12 and 16 bytes for AES-GCM, 16 and none for AES-CBC, none for
+    /// others.
     ///
     /// # Errors
     /// When either has another length.
     pub fn check_iv_and_tag(self, iv: &[u8], tag: &[u8]) -> Result<(), LengthError> {
         let (iv_bytes, tag_bytes) = match self.scheme() {
             Scheme::AesGcm => (GCM_IV_BYTES, GCM_TAG_BYTES),
+            Scheme::AesCbc | Scheme::AesCbcPad => (AES_BLOCK_BYTES, 0),
             _ => (0, 0),
         };
         self.check("iv", iv.len(), iv.len() == iv_bytes, || format!("exactly {iv_bytes}"))?;
@@ -570,12 +708,12 @@ impl Algorithm {
         self.check("additional_data", data.len(), data.len() <= max, || format!("at most {max}"))
     }
 
-    /// The lane for this algorithm with such a key and an input of that many bytes. Long AES inputs
+    /// The lane for this algorithm with such a key and an input of that many bytes. Long AES and HMAC inputs
     /// leave the short lane, where they would hold up everyone else.
     #[must_use]
     pub fn lane(self, spec: KeySpec, input_bytes: usize) -> Lane {
         let short_max = match self.scheme() {
-            Scheme::AesKw => 256,
+            Scheme::AesKw | Scheme::AesKwp => 256,
             _ => 16 * 1024,
         };
         match spec.lane() {
@@ -612,8 +750,16 @@ mod tests {
 
     #[test]
     fn lengths_are_checked_at_their_edges() {
-        assert!(Algorithm::Es256.check_digest(&[0; 32]).is_ok());
-        assert!(Algorithm::Es256.check_digest(&[]).is_err());
+        assert!(Algorithm::Es256.check_input(&[0; 32]).is_ok());
+        assert!(Algorithm::Es256.check_input(&[]).is_err());
+        for algorithm in [Algorithm::EdDsa, Algorithm::Hs256] {
+            assert!(algorithm.check_input(&[]).is_ok());
+            assert!(algorithm.check_input(&[0; MESSAGE_BYTES_MAX]).is_ok());
+            assert!(algorithm.check_input(&[0; MESSAGE_BYTES_MAX + 1]).is_err());
+        }
+        assert!(Algorithm::EdDsa.check_signature(&[0; 64], KeySpec::Ed25519).is_ok());
+        assert!(Algorithm::Hs384.check_signature(&[0; 48], KeySpec::Hmac512).is_ok());
+        assert!(Algorithm::Hs384.check_signature(&[0; 24], KeySpec::Hmac512).is_err());
         assert!(Algorithm::Es512.check_signature(&[0; 132], KeySpec::P521).is_ok());
         assert!(Algorithm::RsaOaep256.check_plaintext("plaintext", &[0; 190], KeySpec::Rsa2048).is_ok());
         assert!(Algorithm::RsaOaep256.check_plaintext("plaintext", &[0; 191], KeySpec::Rsa2048).is_err());
@@ -621,7 +767,37 @@ mod tests {
         assert!(Algorithm::A256Kw.check_plaintext("key", &[0; 8], KeySpec::Aes256).is_err());
         assert!(Algorithm::A256Kw.check_ciphertext("wrapped_key", &[0; 4104], KeySpec::Aes256).is_ok());
         assert!(Algorithm::A256Kw.check_ciphertext("wrapped_key", &[], KeySpec::Aes256).is_err());
+        for (length, takes) in [(0, false), (1, true), (4096, true), (4097, false)] {
+            assert_eq!(Algorithm::A128Kwp.check_plaintext("key", &vec![0; length], KeySpec::Aes128).is_ok(), takes);
+        }
+        for (length, takes) in [(8, false), (16, true), (17, false), (4104, true), (4112, false)] {
+            let checked = Algorithm::A128Kwp.check_ciphertext("wrapped_key", &vec![0; length], KeySpec::Aes128);
+            assert_eq!(checked.is_ok(), takes, "{length}");
+        }
+        for (length, takes) in [(0, false), (15, false), (16, true), (65_536, true), (65_552, false)] {
+            assert_eq!(Algorithm::A256Cbc.check_plaintext("", &vec![0; length], KeySpec::Aes256).is_ok(), takes);
+            assert_eq!(Algorithm::A256Cbc.check_ciphertext("", &vec![0; length], KeySpec::Aes256).is_ok(), takes);
+        }
+        assert!(Algorithm::A256CbcPad.check_plaintext("", &[0; 65_537], KeySpec::Aes256).is_err());
+        assert!(Algorithm::A256CbcPad.check_ciphertext("", &[0; 65_552], KeySpec::Aes256).is_ok());
+        assert!(Algorithm::A256CbcPad.check_ciphertext("", &[], KeySpec::Aes256).is_err());
+        assert!(Algorithm::Rsa15.check_plaintext("plaintext", &[0; 245], KeySpec::Rsa2048).is_ok());
+        assert!(Algorithm::Rsa15.check_plaintext("plaintext", &[0; 246], KeySpec::Rsa2048).is_err());
+        assert!(Algorithm::Rsa15.check_plaintext("key", &[], KeySpec::Rsa2048).is_err());
         assert!(Algorithm::A128Gcm.check_iv_and_tag(&[], &[0; 16]).is_err());
+        assert!(Algorithm::A128Cbc.check_iv_and_tag(&[0; 16], &[]).is_ok());
+        assert!(Algorithm::A128Gcm.check_chosen_iv(&[0; 12]).is_err());
+        assert!(Algorithm::A128Cbc.check_chosen_iv(&[]).is_err());
+        assert!(Algorithm::A128CbcPad.check_chosen_iv(&[0; 16]).is_ok());
         assert!(Algorithm::RsaOaep.check_additional_data(b"x").is_err());
+        assert!(Algorithm::A256Cbc.check_additional_data(b"x").is_err());
+    }
+
+    #[test]
+    fn an_hmac_key_takes_the_hashes_that_are_no_longer_than_it() {
+        let names = |spec: KeySpec| spec.algorithms().map(Algorithm::name).collect::<Vec<_>>();
+        assert_eq!(names(KeySpec::Hmac256), ["HS256"]);
+        assert_eq!(names(KeySpec::Hmac384), ["HS256", "HS384"]);
+        assert_eq!(names(KeySpec::Hmac512), ["HS256", "HS384", "HS512"]);
     }
 }

@@ -184,43 +184,46 @@ pub struct ServiceKeys {
 /// One operation with one key.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Operation {
-    /// Signs a digest.
+    /// Signs, or makes a MAC.
     Sign {
-        /// RS*, PS*, ES*.
+        /// RS*, PS*, ES*, EdDSA, HS*.
         algorithm: Algorithm,
-        /// As long as the algorithm's hash.
-        digest: ByteBuf,
+        /// RS*, PS*, ES*: the digest, as long as the algorithm's hash. EdDSA, HS*: the message, which may be
+        /// confidential.
+        input: SecretBytes,
     },
-    /// Verifies a signature over a digest.
+    /// Verifies a signature or MAC.
     Verify {
-        /// RS*, PS*, ES*.
+        /// RS*, PS*, ES*, EdDSA, HS*.
         algorithm: Algorithm,
-        /// As long as the algorithm's hash.
-        digest: ByteBuf,
+        /// As when signing.
+        input: SecretBytes,
         /// As [`Output::Signature`].
         signature: ByteBuf,
     },
     /// Encrypts data (`purpose` is `ENCRYPT`) or wraps a caller's key (`WRAP_KEY`). An AES-GCM IV is
     /// made here, by the module's random numbers.
     Encrypt {
-        /// RSA-OAEP*, A*GCM, A*KW.
+        /// RSA-OAEP*, RSA1_5, A*GCM, A*CBC, A*CBCPAD, A*KW, A*KWP.
         algorithm: Algorithm,
         /// [`KeyOps::ENCRYPT`] or [`KeyOps::WRAP_KEY`]: which permission it uses.
         purpose: KeyOps,
         /// The data or key.
         plaintext: SecretBytes,
+        /// A*CBC, A*CBCPAD: 16 bytes of the caller's; else empty.
+        iv: ByteBuf,
         /// A*GCM only.
         additional_data: ByteBuf,
     },
     /// Decrypts data (`purpose` is `DECRYPT`) or unwraps a caller's key (`UNWRAP_KEY`).
     Decrypt {
-        /// RSA-OAEP*, A*GCM, A*KW.
+        /// As when encrypting.
         algorithm: Algorithm,
         /// [`KeyOps::DECRYPT`] or [`KeyOps::UNWRAP_KEY`]: which permission it uses.
         purpose: KeyOps,
         /// The ciphertext.
         ciphertext: ByteBuf,
-        /// A*GCM: 12 bytes; else empty.
+        /// A*GCM: 12 bytes; A*CBC, A*CBCPAD: 16; else empty.
         iv: ByteBuf,
         /// A*GCM: 16 bytes; else empty.
         tag: ByteBuf,
@@ -255,7 +258,7 @@ impl Operation {
     #[must_use]
     pub fn input_bytes(&self) -> usize {
         match self {
-            Self::Sign { digest, .. } | Self::Verify { digest, .. } => digest.len(),
+            Self::Sign { input, .. } | Self::Verify { input, .. } => input.len(),
             Self::Encrypt { plaintext, additional_data, .. } => plaintext.len() + additional_data.len(),
             Self::Decrypt { ciphertext, additional_data, .. } => ciphertext.len() + additional_data.len(),
         }
@@ -265,7 +268,7 @@ impl Operation {
 /// The result of an operation.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Output {
-    /// RSA: as long as the modulus. ECDSA: r‖s.
+    /// RSA: as long as the modulus. ECDSA: r‖s. EdDSA: 64 bytes. HS*: as long as the hash.
     Signature(ByteBuf),
     /// Whether a signature is right.
     Verified(bool),
@@ -273,7 +276,7 @@ pub enum Output {
     Ciphertext {
         /// As long as the algorithm makes it; without tag.
         ciphertext: ByteBuf,
-        /// A*GCM: 12 bytes; else empty.
+        /// A*GCM: 12 bytes; A*CBC, A*CBCPAD: the caller's 16; else empty.
         iv: ByteBuf,
         /// A*GCM: 16 bytes; else empty.
         tag: ByteBuf,
@@ -287,9 +290,9 @@ pub enum Output {
 pub struct Generated {
     /// `Wrapped`: the key under the root, AES-KWP. `Token`: empty.
     pub blob: ByteBuf,
-    /// SubjectPublicKeyInfo (DER) of RSA and EC keys; empty for oct.
+    /// SubjectPublicKeyInfo (DER) of RSA, EC and OKP keys; empty for oct.
     pub public: ByteBuf,
-    /// CKA_CHECK_VALUE of oct keys; empty for others.
+    /// The check value of oct keys (see [`crate::KeyStatement::check_value`]); empty for others.
     pub check_value: ByteBuf,
 }
 

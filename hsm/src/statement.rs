@@ -164,9 +164,11 @@ pub struct KeyStatement {
     pub residency: Residency,
     /// `Wrapped`: the key under the root, AES-KWP (RFC 5649). `Token`: empty.
     pub blob: Vec<u8>,
-    /// SubjectPublicKeyInfo (DER) of RSA and EC keys; empty for oct.
+    /// SubjectPublicKeyInfo (DER) of RSA, EC and OKP keys; empty for oct.
     pub public: Vec<u8>,
-    /// CKA_CHECK_VALUE of oct keys (PKCS#11 3.1 section 4.10.2); empty for others.
+    /// Three bytes that tell one oct key from another; empty for others. AES: CKA_CHECK_VALUE, the first of a
+    /// block of zeros under the key (PKCS#11 3.1 section 4.10.2). HMAC: the first of its HMAC-SHA256 over
+    /// `strongroom check value`; PKCS#11's own for such keys is a plain SHA-1 of the key, and modules lack it.
     pub check_value: Vec<u8>,
     /// Seconds since 1970.
     pub created: i64,

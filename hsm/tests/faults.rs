@@ -146,7 +146,7 @@ fn a_crash_shows_as_a_closed_socket_and_another_worker_goes_on() {
     assert!(worker.sign(&ec, Algorithm::Es256, &DIGEST).is_ok());
     let seal = ec.seal.to_vec().into();
     let operation =
-        strongroom_hsm::protocol::Operation::Sign { algorithm: Algorithm::Es256, digest: DIGEST.to_vec().into() };
+        strongroom_hsm::protocol::Operation::Sign { algorithm: Algorithm::Es256, input: DIGEST.to_vec().into() };
     assert!(worker.try_call(Request::Operate { seal, row: None, operation }).is_none());
     assert!(home.worker(&hierarchy).sign(&ec, Algorithm::Es256, &DIGEST).is_ok());
 }

@@ -86,12 +86,11 @@ async fn operate(pool: &Pool, key: &Arc<KeyRow>, operation: Operation) -> Result
 
 /// Signs, and verifies what was signed.
 async fn sign(pool: &Pool, key: &Arc<KeyRow>, algorithm: Algorithm) -> Result<(), Error> {
-    let digest = || ByteBuf::from(vec![7; 32]);
-    let Output::Signature(signature) = operate(pool, key, Operation::Sign { algorithm, digest: digest() }).await?
-    else {
+    let input = || SecretBytes::new(vec![7; 32]);
+    let Output::Signature(signature) = operate(pool, key, Operation::Sign { algorithm, input: input() }).await? else {
         panic!("a signature")
     };
-    let verify = Operation::Verify { algorithm, digest: digest(), signature };
+    let verify = Operation::Verify { algorithm, input: input(), signature };
     assert!(matches!(operate(pool, key, verify).await?, Output::Verified(true)));
     Ok(())
 }
@@ -104,6 +103,7 @@ async fn encrypt(pool: &Pool, key: &Arc<KeyRow>, length: usize) -> Result<(), Er
         algorithm,
         purpose: KeyOps::ENCRYPT,
         plaintext: SecretBytes::new(plaintext.clone()),
+        iv: ByteBuf::new(),
         additional_data: additional_data(),
     };
     let Output::Ciphertext { ciphertext, iv, tag } = operate(pool, key, encrypt).await? else { panic!("a ciphertext") };

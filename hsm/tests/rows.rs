@@ -12,7 +12,7 @@ use strongroom_hsm::{
 use support::{Home, Sealed, Worker};
 
 fn sign_with(worker: &mut Worker, seal: &[u8], row: Option<&[u8]>) -> Result<Response, Fault> {
-    let operation = Operation::Sign { algorithm: Algorithm::Es256, digest: ByteBuf::from([7; 32]) };
+    let operation = Operation::Sign { algorithm: Algorithm::Es256, input: vec![7; 32].into() };
     worker.call(Request::Operate { seal: ByteBuf::from(seal), row: row.map(ByteBuf::from), operation })
 }
 
@@ -99,9 +99,14 @@ fn a_right_seal_over_another_kind_of_row_is_no_key() {
 fn a_key_that_is_not_what_its_sealed_row_says_is_refused() {
     let (home, hierarchy) = Home::new();
     let mut worker = home.worker(&hierarchy);
-    for (spec, other) in
-        [(KeySpec::P256, KeySpec::P256K), (KeySpec::Rsa2048, KeySpec::Rsa3072), (KeySpec::Aes128, KeySpec::Aes256)]
-    {
+    for (spec, other) in [
+        (KeySpec::P256, KeySpec::P256K),
+        (KeySpec::Rsa2048, KeySpec::Rsa3072),
+        (KeySpec::Aes128, KeySpec::Aes256),
+        (KeySpec::Hmac256, KeySpec::Hmac384),
+        (KeySpec::Hmac256, KeySpec::Aes256),
+        (KeySpec::Aes256, KeySpec::Hmac256),
+    ] {
         let one = worker.key(spec, Residency::Wrapped, [1; 16]);
         let two = worker.key(spec, Residency::Wrapped, [2; 16]);
         let mut swapped = one.statement.clone();
@@ -127,11 +132,13 @@ fn a_key_that_is_not_what_its_sealed_row_says_is_refused() {
 fn use_it(worker: &mut Worker, row: &KeyRow) -> Result<(), Fault> {
     let algorithm = row.statement.spec.algorithms().next().unwrap();
     let operation = match algorithm.signature_digest() {
-        Some(digest) => Operation::Sign { algorithm, digest: vec![7; digest.bytes()].into() },
+        Some(digest) => Operation::Sign { algorithm, input: vec![7; digest.bytes()].into() },
+        None if algorithm.signs() => Operation::Sign { algorithm, input: b"a message".to_vec().into() },
         None => Operation::Encrypt {
             algorithm,
             purpose: KeyOps::ENCRYPT,
             plaintext: SecretBytes::new(vec![7; 32]),
+            iv: ByteBuf::new(),
             additional_data: ByteBuf::new(),
         },
     };

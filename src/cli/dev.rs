@@ -228,7 +228,14 @@ async fn make_vault(service: &Arc<Service>) -> anyhow::Result<()> {
         Err(error) if matches!(error.problem, Problem::NotFound { .. }) => {}
         Err(error) => return Err(failed(&error).into()),
     }
-    let new = NewVault { name, tags: crate::model::Tags::default(), retention_days: 90, purge_protection: false };
+    let new = NewVault {
+        name,
+        tags: crate::model::Tags::default(),
+        retention_days: 90,
+        purge_protection: false,
+        // Everything can be tried here.
+        padding_decryption_allowed: true,
+    };
     match service.create_vault(&caller, new, ChangeOptions::default()).await {
         Ok(_) => Ok(()),
         Err(error) if matches!(error.problem, Problem::Exists { .. } | Problem::Deleted { .. }) => {

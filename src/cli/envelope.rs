@@ -7,7 +7,7 @@
 //!   "iv": "…", "tag": "…", "ciphertext": "…" }
 //! ```
 //!
-//! Bytes are in base64url without padding, as in JOSE. `iv` and `tag` are absent for RSA. The name is not
+//! Bytes are in base64url without padding, as in JOSE. `iv` is there for AES, `tag` for A*GCM. The name is not
 //! secret and not authenticated: a file that names another version fails to decrypt, nothing more.
 
 use std::path::Path;
@@ -65,7 +65,7 @@ pub(super) struct Ciphertext {
     /// Whether additional data is needed again to decrypt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) additional_data: bool,
-    /// A*GCM: 12 bytes.
+    /// A*GCM: 12 bytes; A*CBC, A*CBCPAD: 16.
     #[serde(default, skip_serializing_if = "Base64Url::is_empty")]
     pub(super) iv: Base64Url,
     /// A*GCM: 16 bytes.
@@ -279,7 +279,7 @@ mod tests {
             (good.replace("algorithm", "algorithmus"), "unknown field"),
             (good.replace("/versions/0123456789abcdef0123456789abcdef", ""), "but no version of it"),
             (good.replace("vaults/", "vault/"), "which is not a version of a key"),
-            (good.replace("RSA-OAEP", "RSA1_5"), "this program does not know"),
+            (good.replace("RSA-OAEP", "RSA-OAEP-512"), "this program does not know"),
             (good.replace("keys/k/", "keys/other/"), "was made by vaults/dev/keys/other/"),
         ];
         for (content, expected) in cases {

@@ -164,6 +164,12 @@ fn by_reason(reason: &str, action: &Action) -> Option<Option<String>> {
             Some(id) => format!("repeat the command with --request-id {id}: nothing is changed twice"),
             None => "repeat the command".to_owned(),
         },
+        "PADDING_DECRYPTION_OFF" => "an administrator can allow it, where no stranger can have ciphertexts tried: \
+                                     strongroom vault update VAULT --allow-padding-decryption true"
+            .to_owned(),
+        "PADDING_FAILURES" => "the audit log says who sends ciphertexts that do not decrypt".to_owned(),
+        // The server says what it lacks, and what would do.
+        "UNSUPPORTED_BY_HSM" => return Some(None),
         "WRONG_ALGORITHM" | "KEY_USED_UP" | "RECORD_PENDING" | "INVALID_FIELD" | "INVALID_LENGTH" => return Some(None),
         _ => return None,
     };

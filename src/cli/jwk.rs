@@ -1,4 +1,4 @@
-//! Public keys as others read them: JWK (RFC 7517, RFC 7518 section 6, RFC 8812) and PEM
+//! Public keys as others read them: JWK (RFC 7517, RFC 7518 section 6, RFC 8037, RFC 8812) and PEM
 //! (SubjectPublicKeyInfo, RFC 7468).
 
 use base64ct::{Base64UrlUnpadded, Encoding as _, LineEnding};
@@ -11,6 +11,7 @@ use super::{failure::Failure, view::operation_names};
 
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
 /// A JWK without private members.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -52,6 +53,11 @@ pub(super) fn of(version: &v1::KeyVersion) -> Result<Jwk, Failure> {
             let (x, y) = ec_members(&version.public_key, width).ok_or_else(damaged)?;
             Jwk { kty: "EC", kid, key_ops, crv: Some(crv), x: Some(x), y: Some(y), ..Jwk::default() }
         }
+        v1::KeyType::Okp => {
+            let x = key_bits(&version.public_key, ED25519).filter(|key| key.len() == 32).ok_or_else(damaged)?;
+            let x = Some(Base64UrlUnpadded::encode_string(&x));
+            Jwk { kty: "OKP", kid, key_ops, crv: Some("Ed25519"), x, ..Jwk::default() }
+        }
         v1::KeyType::Unspecified => return Err(damaged()),
     };
     Ok(jwk)
@@ -81,7 +87,7 @@ const fn curve(curve: v1::Curve) -> Option<(&'static str, usize)> {
         v1::Curve::P384 => Some(("P-384", 48)),
         v1::Curve::P521 => Some(("P-521", 66)),
         v1::Curve::P256k => Some(("secp256k1", 32)),
-        v1::Curve::Unspecified => None,
+        v1::Curve::Ed25519 | v1::Curve::Unspecified => None,
     }
 }
 
@@ -187,6 +193,27 @@ mod tests {
         };
         let jwk = of(&version(v1::KeyType::Rsa, v1::Curve::Unspecified, spki.to_der().expect("DER"))).expect("a JWK");
         assert_eq!((jwk.kty, jwk.n.as_deref(), jwk.e.as_deref()), ("RSA", Some(RSA_N), Some("AQAB")));
+    }
+
+    #[test]
+    fn ed25519_is_as_in_rfc_8037() {
+        use der::Encode as _;
+        // Appendix A.2.
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        let spki = |oid| SubjectPublicKeyInfoOwned {
+            algorithm: spki::AlgorithmIdentifierOwned { oid, parameters: None },
+            subject_public_key: der::asn1::BitString::from_bytes(&Base64UrlUnpadded::decode_vec(x).expect("base64url"))
+                .expect("bits"),
+        };
+        let okp = |oid| version(v1::KeyType::Okp, v1::Curve::Ed25519, spki(oid).to_der().expect("DER"));
+        let expected = format!(
+            r#"{{"kty":"OKP","kid":"vaults/dev/keys/k/versions/00","key_ops":["sign","verify"],"crv":"Ed25519","x":"{x}"}}"#
+        );
+        assert_eq!(json(&okp(ED25519)), expected);
+        assert!(of(&okp(ObjectIdentifier::new_unwrap("1.3.101.110"))).is_err(), "X25519 is another");
+        assert!(
+            pem(&okp(ED25519)).expect("PEM").contains("MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=")
+        );
     }
 
     #[test]

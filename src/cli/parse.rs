@@ -7,9 +7,10 @@ use std::{
 
 use clap::{
     ValueEnum,
-    builder::{PossibleValuesParser, TypedValueParser},
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use prost_types::Timestamp;
+use strongroom_hsm::algorithms::AES_BLOCK_BYTES;
 use strongroom_proto::v1;
 
 use crate::model::{Algorithm, KeyOps, Tags};
@@ -23,10 +24,10 @@ pub(super) enum TypeArg {
     /// Elliptic curve: sign, verify
     #[value(name = "EC")]
     Ec,
-    /// Edwards curve; not offered by this server
+    /// Ed25519: sign, verify
     #[value(name = "OKP")]
     Okp,
-    /// AES: encrypt, decrypt, wrap, unwrap
+    /// AES: encrypt, decrypt, wrap, unwrap; with --ops sign,verify HMAC
     #[value(name = "oct")]
     Oct,
 }
@@ -46,6 +47,9 @@ pub(super) enum CurveArg {
     /// secp256k1
     #[value(name = "P-256K", alias = "secp256k1")]
     P256K,
+    /// The curve of OKP keys
+    #[value(name = "Ed25519")]
+    Ed25519,
 }
 
 impl From<CurveArg> for v1::Curve {
@@ -55,6 +59,7 @@ impl From<CurveArg> for v1::Curve {
             CurveArg::P384 => Self::P384,
             CurveArg::P521 => Self::P521,
             CurveArg::P256K => Self::P256k,
+            CurveArg::Ed25519 => Self::Ed25519,
         }
     }
 }
@@ -77,10 +82,26 @@ impl From<ResidencyArg> for v1::Residency {
     }
 }
 
-/// `--ops`: one operation by its JWK name; the flag splits at commas.
+/// `--ops`: one operation by its JWK name; the flag splits at commas. Those of JWK that are not offered are
+/// answered with more than a list.
 pub(super) fn operation() -> impl TypedValueParser<Value = v1::KeyOperation> {
-    PossibleValuesParser::new(KeyOps::ALL_SIX.iter().map(|(_, name)| name))
-        .map(|name| operation_named(&name).expect("one of the possible values"))
+    let offered = KeyOps::ALL_SIX.iter().map(|(_, name)| PossibleValue::new(name));
+    let refused = ["deriveKey", "deriveBits"].into_iter().map(|name| PossibleValue::new(name).hide(true));
+    PossibleValuesParser::new(offered.chain(refused)).try_map(|name| {
+        operation_named(&name)
+            .ok_or_else(|| format!("{name}: key agreement (ECDH) is not offered, with any type of key"))
+    })
+}
+
+/// `--iv`: 16 bytes in hexadecimal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Iv(pub(super) [u8; AES_BLOCK_BYTES]);
+
+/// `--iv`.
+pub(super) fn iv(text: &str) -> Result<Iv, String> {
+    let is_hexadecimal = text.len() == 2 * AES_BLOCK_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = u128::from_str_radix(text, 16).ok().filter(|_| is_hexadecimal);
+    number.map(|number| Iv(number.to_be_bytes())).ok_or_else(|| "an IV has 32 hexadecimal digits".to_owned())
 }
 
 fn operation_named(name: &str) -> Option<v1::KeyOperation> {
@@ -207,6 +228,15 @@ mod tests {
         assert!(tag("a").is_err() && tag("=b").is_err());
         assert!(tags(&[("a".into(), "1".into()), ("a".into(), "2".into())]).is_err());
         assert!(tags(&vec![("k".into(), String::new()); 1]).is_ok());
+    }
+
+    #[test]
+    fn an_iv_has_32_digits() {
+        assert_eq!(iv("000102030405060708090a0b0c0d0E0F").map(|iv| iv.0[15]), Ok(15));
+        for bad in ["", "00", "000102030405060708090a0b0c0d0e0", "000102030405060708090a0b0c0d0e0f00", &"x".repeat(32)]
+        {
+            assert!(iv(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

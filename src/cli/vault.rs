@@ -48,6 +48,8 @@ pub(super) struct CreateArgs {
     /// Nothing in it can be purged before its date; cannot be switched off again
     #[arg(long)]
     purge_protection: bool,
+    #[command(flatten)]
+    padding: PaddingArgs,
     /// A tag; once for each
     #[arg(long = "tag", value_name = "K=V", value_parser = parse::tag)]
     tags: Vec<(String, String)>,
@@ -55,6 +57,15 @@ pub(super) struct CreateArgs {
     change: ChangeArgs,
     #[command(flatten)]
     format: FormatArgs,
+}
+
+/// What concerns padding oracles.
+#[derive(Debug, Args)]
+struct PaddingArgs {
+    /// Whether RSA1_5 and A*CBCPAD may decrypt and unwrap with its keys [default when made: false]. Whoever can have
+    /// many ciphertexts tried can decrypt any of them: only where old data needs it
+    #[arg(long = "allow-padding-decryption", value_name = "true|false")]
+    allowed: Option<bool>,
 }
 
 /// What `vault show` takes.
@@ -84,6 +95,8 @@ pub(super) struct UpdateArgs {
     /// Switch purge protection on; cannot be switched off again
     #[arg(long)]
     purge_protection: bool,
+    #[command(flatten)]
+    padding: PaddingArgs,
     /// A tag; once for each. They replace all tags that it has
     #[arg(long = "tag", value_name = "K=V", value_parser = parse::tag, conflicts_with = "clear_tags")]
     tags: Vec<(String, String)>,
@@ -150,6 +163,7 @@ async fn create(connection: &ConnectionArgs, args: &CreateArgs) -> anyhow::Resul
             tags: parse::tags(&args.tags)?,
             retention_days: args.retention_days,
             purge_protection: args.purge_protection,
+            padding_decryption_allowed: args.padding.allowed.unwrap_or(false),
             ..Vault::default()
         }),
         request_id: request_id.clone(),
@@ -196,16 +210,20 @@ async fn update(connection: &ConnectionArgs, args: &UpdateArgs) -> anyhow::Resul
     if args.purge_protection {
         paths.push("purge_protection".to_owned());
     }
+    if args.padding.allowed.is_some() {
+        paths.push("padding_decryption_allowed".to_owned());
+    }
     if args.clear_tags || !args.tags.is_empty() {
         paths.push("tags".to_owned());
     }
-    change::check_mask(&paths, "--purge-protection, --tag, --clear-tags")?;
+    change::check_mask(&paths, "--purge-protection, --allow-padding-decryption, --tag, --clear-tags")?;
     let request_id = args.change.request_id()?;
     let request = UpdateVaultRequest {
         vault: Some(Vault {
             name: format!("vaults/{}", args.name),
             tags: parse::tags(&args.tags)?,
             purge_protection: args.purge_protection,
+            padding_decryption_allowed: args.padding.allowed.unwrap_or(false),
             etag: args.etag.value(),
             ..Vault::default()
         }),

@@ -115,6 +115,7 @@ pub(super) struct VaultView {
     tags: BTreeMap<String, String>,
     retention_days: i32,
     purge_protection: bool,
+    padding_decryption_allowed: bool,
     state: EnumName,
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<ChangeView>,
@@ -128,6 +129,7 @@ impl From<&v1::Vault> for VaultView {
             tags: sorted(&vault.tags),
             retention_days: vault.retention_days,
             purge_protection: vault.purge_protection,
+            padding_decryption_allowed: vault.padding_decryption_allowed,
             state: enum_name!(v1::State, vault.state),
             change: vault.change.as_ref().map(ChangeView::from),
             etag: vault.etag.clone(),
@@ -146,6 +148,7 @@ impl Rows for VaultView {
             ("state", word(&self.state, "STATE_")),
             ("retention", format!("{} days", self.retention_days)),
             ("purge protection", on_off(self.purge_protection).to_owned()),
+            ("padding decryption", if self.padding_decryption_allowed { "allowed" } else { "refused" }.to_owned()),
             ("tags", tags_text(&self.tags)),
         ];
         fields.extend(change_fields(self.change.as_ref()));
@@ -200,7 +203,11 @@ fn kind(version: &v1::KeyVersion) -> String {
             v1::Curve::P384 => "EC P-384".to_owned(),
             v1::Curve::P521 => "EC P-521".to_owned(),
             v1::Curve::P256k => "EC P-256K".to_owned(),
-            v1::Curve::Unspecified => "EC".to_owned(),
+            v1::Curve::Ed25519 | v1::Curve::Unspecified => "EC".to_owned(),
+        },
+        v1::KeyType::Okp => match version.curve() {
+            v1::Curve::Ed25519 => "OKP Ed25519".to_owned(),
+            _ => "OKP".to_owned(),
         },
         v1::KeyType::Unspecified => "unknown".to_owned(),
     }
@@ -529,7 +536,7 @@ mod tests {
     #[test]
     fn a_vault_is_this_json() {
         let vault = v1::Vault { name: "vaults/dev".into(), retention_days: 7, state: 2, ..v1::Vault::default() };
-        let expected = r#"{"name":"vaults/dev","tags":{},"retentionDays":7,"purgeProtection":false,"state":"STATE_DELETED","etag":""}"#;
+        let expected = r#"{"name":"vaults/dev","tags":{},"retentionDays":7,"purgeProtection":false,"paddingDecryptionAllowed":false,"state":"STATE_DELETED","etag":""}"#;
         assert_eq!(serde_json::to_string(&VaultView::from(&vault)).expect("JSON"), expected);
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use strongroom_hsm::{
     Digest, SecretBytes,
-    algorithms::{LengthError, MESSAGE_BYTES_MAX},
+    algorithms::{LengthError, MESSAGE_BYTES_MAX, Scheme},
 };
 use strongroom_proto::v1::{
     DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, GenerateRandomBytesRequest,
@@ -39,8 +39,8 @@ async fn sign(service: &Arc<Service>, caller: &Caller, message: SignRequest) -> 
         sign_request::Input::Digest(digest) => Input::Digest(digest),
         sign_request::Input::Message(message) => Input::Message(SecretBytes::new(message)),
     };
-    let digest = input.digest(algorithm, message.input_crc32c)?;
-    let signed = service.sign(caller, &name, algorithm, digest).await?;
+    let input = input.signed(algorithm, message.input_crc32c)?;
+    let signed = service.sign(caller, &name, algorithm, input).await?;
     let signature_crc32c = crc32c::crc32c(&signed.signature);
     Ok(SignResponse { name: version_name(&signed.version), signature: signed.signature, signature_crc32c })
 }
@@ -57,8 +57,8 @@ async fn verify(
         verify_request::Input::Digest(digest) => Input::Digest(digest),
         verify_request::Input::Message(message) => Input::Message(SecretBytes::new(message)),
     };
-    let digest = input.digest(algorithm, message.input_crc32c)?;
-    let (version, valid) = service.verify(caller, &name, algorithm, digest, message.signature).await?;
+    let input = input.signed(algorithm, message.input_crc32c)?;
+    let (version, valid) = service.verify(caller, &name, algorithm, input, message.signature).await?;
     Ok(VerifyResponse { name: version_name(&version), valid })
 }
 
@@ -70,17 +70,24 @@ enum Input {
 }
 
 impl Input {
-    /// The digest: as given, or of the message under the algorithm's hash.
-    fn digest(self, algorithm: Algorithm, crc32c: Option<u32>) -> Result<Vec<u8>, Problem> {
+    /// What the algorithm signs. RS*, PS*, ES*: the digest as given, or of the message under the algorithm's
+    /// hash. HS*: the bytes as given. EdDSA: the message.
+    fn signed(self, algorithm: Algorithm, crc32c: Option<u32>) -> Result<SecretBytes, Problem> {
         match self {
             Self::Digest(digest) => {
                 decode::check_crc32c("input_crc32c", crc32c, &digest)?;
-                Ok(digest)
+                if algorithm.scheme() == Scheme::Eddsa {
+                    let why = "EdDSA signs the message, which it hashes twice itself; send it as `message`";
+                    return Err(Problem::Invalid { field: "digest", why: why.to_owned() });
+                }
+                Ok(SecretBytes::new(digest))
             }
             Self::Message(message) => {
-                let message = message.expose_secret();
-                decode::check_crc32c("input_crc32c", crc32c, message)?;
-                hash(algorithm, message)
+                decode::check_crc32c("input_crc32c", crc32c, message.expose_secret())?;
+                if algorithm.signs() && algorithm.signature_digest().is_none() {
+                    return Ok(message);
+                }
+                hash(algorithm, message.expose_secret()).map(SecretBytes::new)
             }
         }
     }
@@ -100,7 +107,7 @@ fn hash(algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, Problem> {
         Some(Digest::Sha384) => Ok(Sha384::digest(message).to_vec()),
         Some(Digest::Sha512) => Ok(Sha512::digest(message).to_vec()),
         Some(Digest::Sha1) | None => {
-            let why = format!("{} is not a signature algorithm; RS*, PS* and ES* are", algorithm.name());
+            let why = format!("{} is not a signature algorithm; RS*, PS*, ES*, EdDSA and HS* are", algorithm.name());
             Err(Problem::Invalid { field: "algorithm", why })
         }
     }
@@ -116,7 +123,8 @@ async fn encrypt(
     let algorithm = decode::algorithm(&message.algorithm)?;
     decode::check_crc32c("plaintext_crc32c", message.plaintext_crc32c, plaintext.expose_secret())?;
     decode::check_crc32c("additional_data_crc32c", message.additional_data_crc32c, &message.additional_data)?;
-    let encrypted = service.encrypt(caller, &name, algorithm, plaintext, message.additional_data).await?;
+    let EncryptRequest { iv, additional_data, .. } = message;
+    let encrypted = service.encrypt(caller, &name, algorithm, plaintext, iv, additional_data).await?;
     let ciphertext_crc32c = crc32c::crc32c(&encrypted.ciphertext);
     Ok(EncryptResponse {
         name: version_name(&encrypted.version),
@@ -194,7 +202,7 @@ mod tests {
             let algorithm = Algorithm::from_name(algorithm).expect("is one");
             assert_eq!(hash(algorithm, b"message").expect("hashes").len(), bytes);
         }
-        for algorithm in ["A256GCM", "RSA-OAEP", "RSA-OAEP-256", "A128KW"] {
+        for algorithm in ["A256GCM", "A128CBC", "RSA-OAEP", "RSA-OAEP-256", "RSA1_5", "A128KW"] {
             let algorithm = Algorithm::from_name(algorithm).expect("is one");
             assert!(matches!(hash(algorithm, b"x"), Err(Problem::Invalid { field: "algorithm", .. })));
         }
@@ -210,9 +218,22 @@ mod tests {
     #[test]
     fn a_damaged_input_is_refused_before_it_is_hashed() {
         let es256 = Algorithm::from_name("ES256").expect("is one");
-        assert!(Input::Message(SecretBytes::new(b"a".to_vec())).digest(es256, Some(1)).is_err());
+        assert!(Input::Message(SecretBytes::new(b"a".to_vec())).signed(es256, Some(1)).is_err());
         let crc = crc32c::crc32c(b"a");
-        assert!(Input::Message(SecretBytes::new(b"a".to_vec())).digest(es256, Some(crc)).is_ok());
-        assert!(Input::Digest(vec![0; 32]).digest(es256, Some(1)).is_err());
+        assert!(Input::Message(SecretBytes::new(b"a".to_vec())).signed(es256, Some(crc)).is_ok());
+        assert!(Input::Digest(vec![0; 32]).signed(es256, Some(1)).is_err());
+    }
+
+    #[test]
+    fn eddsa_and_hmac_sign_the_bytes_themselves() {
+        let named = |name| Algorithm::from_name(name).expect("is one");
+        for algorithm in ["EdDSA", "HS256", "HS512"] {
+            let signed = Input::Message(SecretBytes::new(b"a".to_vec())).signed(named(algorithm), None);
+            assert_eq!(signed.expect("as it is").expose_secret(), b"a");
+        }
+        let signed = Input::Digest(b"any length".to_vec()).signed(named("HS384"), None);
+        assert_eq!(signed.expect("as it is").expose_secret(), b"any length");
+        let refused = Input::Digest(vec![0; 64]).signed(named("EdDSA"), None);
+        assert!(matches!(refused, Err(Problem::Invalid { field: "digest", .. })));
     }
 }

@@ -41,18 +41,19 @@ pub(super) fn tags(field: &'static str, tags: HashMap<String, String>) -> Result
     Tags::new(tags).map_err(|error| invalid(field, &error))
 }
 
-/// The kind of a new key.
+/// The kind of a new key. Of an oct key its operations decide which kind it is.
 pub(super) fn spec(version: &v1::KeyVersion) -> Result<KeySpec, Problem> {
     let key_type = known::<v1::KeyType>("version.key_type", version.key_type)?;
     let curve = known::<v1::Curve>("version.curve", version.curve)?;
     let size = version.key_size;
-    if key_type != v1::KeyType::Ec && curve != v1::Curve::Unspecified {
-        return Err(Problem::Invalid { field: "version.curve", why: "is for EC keys only".to_owned() });
-    }
+    let of_curve = |why: &str| Problem::Invalid { field: "version.curve", why: why.to_owned() };
     let wrong = |takes: &str| Problem::Invalid { field: "version.key_size", why: format!("{size}; {takes}") };
     match (key_type, size, curve) {
         (v1::KeyType::Unspecified, ..) => {
-            Err(Problem::Invalid { field: "version.key_type", why: "is missing: RSA, EC or OCT".to_owned() })
+            Err(Problem::Invalid { field: "version.key_type", why: "is missing: RSA, EC, OKP or OCT".to_owned() })
+        }
+        (v1::KeyType::Rsa | v1::KeyType::Oct, _, curve) if curve != v1::Curve::Unspecified => {
+            Err(of_curve("is for EC and OKP keys only"))
         }
         (v1::KeyType::Rsa, 0 | 2048, _) => Ok(KeySpec::Rsa2048),
         (v1::KeyType::Rsa, 3072, _) => Ok(KeySpec::Rsa3072),
@@ -62,11 +63,35 @@ pub(super) fn spec(version: &v1::KeyVersion) -> Result<KeySpec, Problem> {
         (v1::KeyType::Ec, _, v1::Curve::P384) => Ok(KeySpec::P384),
         (v1::KeyType::Ec, _, v1::Curve::P521) => Ok(KeySpec::P521),
         (v1::KeyType::Ec, _, v1::Curve::P256k) => Ok(KeySpec::P256K),
-        (v1::KeyType::Oct, 128, _) => Ok(KeySpec::Aes128),
-        (v1::KeyType::Oct, 192, _) => Ok(KeySpec::Aes192),
-        (v1::KeyType::Oct, 0 | 256, _) => Ok(KeySpec::Aes256),
-        (v1::KeyType::Oct, ..) => Err(wrong("oct keys have 128, 192 or 256 bits")),
+        (v1::KeyType::Ec, _, v1::Curve::Ed25519) => Err(of_curve("Ed25519 is for OKP keys")),
+        (v1::KeyType::Okp, _, v1::Curve::Unspecified | v1::Curve::Ed25519) => Ok(KeySpec::Ed25519),
+        (v1::KeyType::Okp, ..) => Err(of_curve("OKP keys are on Ed25519")),
+        (v1::KeyType::Oct, ..) => match (makes_macs(&version.key_operations)?, size) {
+            (false, 128) => Ok(KeySpec::Aes128),
+            (false, 192) => Ok(KeySpec::Aes192),
+            (false, 0 | 256) => Ok(KeySpec::Aes256),
+            (false, _) => Err(wrong("oct keys that encrypt or wrap (AES) have 128, 192 or 256 bits")),
+            (true, 0 | 256) => Ok(KeySpec::Hmac256),
+            (true, 384) => Ok(KeySpec::Hmac384),
+            (true, 512) => Ok(KeySpec::Hmac512),
+            (true, _) => Err(wrong("oct keys that sign or verify (HMAC) have 256, 384 or 512 bits")),
+        },
     }
+}
+
+/// Whether an oct key with these operations is one for HMAC rather than for AES.
+fn makes_macs(operations: &[i32]) -> Result<bool, Problem> {
+    const MACS: KeyOps = KeyOps::SIGN.union(KeyOps::VERIFY);
+    let field = "version.key_operations";
+    let wanted = ops(field, operations)?.unwrap_or(KeyOps::NONE);
+    if wanted != KeyOps::NONE && MACS.contains(wanted) {
+        return Ok(true);
+    }
+    if wanted.contains(KeyOps::SIGN) || wanted.contains(KeyOps::VERIFY) {
+        let why = "an oct key either signs and verifies (HMAC), or encrypts, decrypts, wraps and unwraps (AES)";
+        return Err(Problem::Invalid { field, why: why.to_owned() });
+    }
+    Ok(false)
 }
 
 /// Key operations; `None` when there are none.

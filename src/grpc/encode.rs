@@ -44,6 +44,7 @@ pub(super) fn vault(row: &VaultRow) -> v1::Vault {
         tags: tags(&row.tags),
         retention_days: i32::from(row.retention_days),
         purge_protection: row.purge_protection,
+        padding_decryption_allowed: row.padding_decryption_allowed,
         state: state(row.state).into(),
         change: Some(change(row.created, row.updated, row.state, row.revision)),
         etag: row.etag(),
@@ -105,19 +106,24 @@ const fn kind(spec: KeySpec) -> (v1::KeyType, v1::Curve) {
     let key_type = match spec.key_type() {
         KeyType::Rsa => v1::KeyType::Rsa,
         KeyType::Ec => v1::KeyType::Ec,
-        KeyType::Oct => v1::KeyType::Oct,
+        KeyType::Okp => v1::KeyType::Okp,
+        KeyType::Aes | KeyType::Hmac => v1::KeyType::Oct,
     };
     let curve = match spec {
         KeySpec::P256 => v1::Curve::P256,
         KeySpec::P384 => v1::Curve::P384,
         KeySpec::P521 => v1::Curve::P521,
         KeySpec::P256K => v1::Curve::P256k,
+        KeySpec::Ed25519 => v1::Curve::Ed25519,
         KeySpec::Rsa2048
         | KeySpec::Rsa3072
         | KeySpec::Rsa4096
         | KeySpec::Aes128
         | KeySpec::Aes192
-        | KeySpec::Aes256 => v1::Curve::Unspecified,
+        | KeySpec::Aes256
+        | KeySpec::Hmac256
+        | KeySpec::Hmac384
+        | KeySpec::Hmac512 => v1::Curve::Unspecified,
     };
     (key_type, curve)
 }
@@ -163,10 +169,12 @@ mod tests {
         }
         for spec in KeySpec::ALL {
             let (key_type, curve) = kind(spec);
-            assert_eq!(curve == v1::Curve::Unspecified, key_type != v1::KeyType::Ec, "{}", spec.name());
+            let has_curve = matches!(key_type, v1::KeyType::Ec | v1::KeyType::Okp);
+            assert_eq!(curve != v1::Curve::Unspecified, has_curve, "{}", spec.name());
             let message = v1::KeyVersion {
                 key_type: key_type.into(),
                 curve: curve.into(),
+                key_operations: spec.possible_ops().iter().map(|(op, _)| operation(op).into()).collect(),
                 key_size: i32::try_from(spec.bits()).expect("small"),
                 ..Default::default()
             };

@@ -44,7 +44,7 @@ pub const fn code(problem: &Problem) -> Code {
         | Problem::UsedUp { .. }
         | Problem::Precondition { .. } => Code::FailedPrecondition,
         Problem::Unsupported { .. } => Code::Unimplemented,
-        Problem::Overloaded { .. } => Code::ResourceExhausted,
+        Problem::Overloaded { .. } | Problem::PaddingFailures { .. } => Code::ResourceExhausted,
         Problem::DeadlineExceeded => Code::DeadlineExceeded,
         Problem::Unavailable { .. } => Code::Unavailable,
         Problem::Unknown { .. } => Code::Unknown,
@@ -96,7 +96,7 @@ fn details(problem: &Problem, request: &str) -> ErrorDetails {
         Problem::WrongAlgorithm { .. } => {
             details.add_bad_request_violation("algorithm", problem.to_string());
         }
-        Problem::Overloaded { retry_after } => {
+        Problem::Overloaded { retry_after } | Problem::PaddingFailures { retry_after, .. } => {
             details.set_retry_info(Some(*retry_after));
         }
         Problem::Unavailable { .. } => {
@@ -133,6 +133,7 @@ fn resource(problem: &Problem) -> Option<&str> {
         | Problem::OperationNotPermitted { name, .. }
         | Problem::WrongAlgorithm { name, .. }
         | Problem::UsedUp { name }
+        | Problem::PaddingFailures { name, .. }
         | Problem::Tampered { name }
         | Problem::KeyAbsent { name } => Some(name),
         Problem::Denied(_)
@@ -268,6 +269,11 @@ mod tests {
                 "LAST_ADMINISTRATOR",
                 C::FailedPrecondition,
             ),
+            (
+                P::PaddingFailures { name: name(), retry_after: Duration::from_secs(60) },
+                "PADDING_FAILURES",
+                C::ResourceExhausted,
+            ),
             (P::Overloaded { retry_after: Duration::from_millis(20) }, "OVERLOADED", C::ResourceExhausted),
             (P::DeadlineExceeded, "DEADLINE_EXCEEDED", C::DeadlineExceeded),
             (P::Unavailable { what: "the store" }, "UNAVAILABLE", C::Unavailable),
@@ -298,7 +304,8 @@ mod tests {
             let field = ["INVALID_FIELD", "INVALID_LENGTH", "REQUEST_ID_REUSED", "WRONG_ALGORITHM"].contains(&reason);
             assert_eq!(details.bad_request().is_some(), field, "{reason}");
             assert_eq!(details.precondition_failure().is_some(), code == Code::FailedPrecondition, "{reason}");
-            assert_eq!(details.retry_info().is_some(), ["OVERLOADED", "UNAVAILABLE"].contains(&reason), "{reason}");
+            let retried = ["OVERLOADED", "PADDING_FAILURES", "UNAVAILABLE"].contains(&reason);
+            assert_eq!(details.retry_info().is_some(), retried, "{reason}");
             let named = [Code::NotFound, Code::AlreadyExists, Code::Aborted, Code::DataLoss].contains(&code);
             assert_eq!(details.resource_info().is_some(), named, "{reason}");
         }

@@ -20,7 +20,7 @@ serve!(vaults_server::Vaults {
 });
 
 /// What can be changed.
-const MASK: [&str; 2] = ["tags", "purge_protection"];
+const MASK: [&str; 3] = ["tags", "purge_protection", "padding_decryption_allowed"];
 /// How long deleted things are kept when it is not said.
 const RETENTION_DAYS_DEFAULT: u16 = 90;
 
@@ -39,6 +39,7 @@ async fn create_vault(
         tags: decode::tags("vault.tags", tags)?,
         retention_days: retention(vault.retention_days)?,
         purge_protection: vault.purge_protection,
+        padding_decryption_allowed: vault.padding_decryption_allowed,
     };
     Ok(encode::vault(&*service.create_vault(caller, new, options).await?))
 }
@@ -83,6 +84,9 @@ async fn update_vault(
     let patch = VaultPatch {
         tags: if mask.contains(&"tags") { Some(decode::tags("vault.tags", tags)?) } else { None },
         purge_protection: mask.contains(&"purge_protection").then_some(vault.purge_protection),
+        padding_decryption_allowed: mask
+            .contains(&"padding_decryption_allowed")
+            .then_some(vault.padding_decryption_allowed),
     };
     Ok(encode::vault(&*service.update_vault(caller, &name, patch, options).await?))
 }

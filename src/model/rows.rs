@@ -118,6 +118,8 @@ pub struct VaultRow {
     pub retention_days: u16,
     /// Nothing can be purged before its date; never switched off.
     pub purge_protection: bool,
+    /// Whether RSA1_5 and A*CBCPAD may decrypt and unwrap with its keys.
+    pub padding_decryption_allowed: bool,
     /// In use or deleted.
     pub state: State,
     /// When it was made.
@@ -162,7 +164,8 @@ impl Row for VaultRow {
             .optional_number(6, Some(self.created.0))
             .optional_number(7, Some(self.updated.0))
             .number(8, self.revision)
-            .number(9, self.intent);
+            .number(9, self.intent)
+            .number(10, u64::from(self.padding_decryption_allowed));
         state_fields(form, self.state).finish()
     }
 }
@@ -242,7 +245,7 @@ pub struct VersionRow {
     pub blob: Vec<u8>,
     /// SubjectPublicKeyInfo (DER); empty for oct.
     pub public: Vec<u8>,
-    /// CKA_CHECK_VALUE of oct keys.
+    /// What tells one oct key from another ([`KeyStatement::check_value`]); empty for others.
     pub check_value: Vec<u8>,
     /// The audit log's index of the intent of the newest change: settles an open intent after a crash.
     pub intent: u64,

@@ -20,27 +20,27 @@ use crate::{
 };
 
 impl Service {
-    /// Signs a digest.
+    /// Signs a digest, or a message (EdDSA, HS*).
     ///
     /// # Errors
-    /// When the version may not be used so, or the digest is not as long as the algorithm's.
+    /// When the version may not be used so, or the input has not the algorithm's length.
     pub async fn sign(
         self: &Arc<Self>,
         caller: &Caller,
         name: &KeyRef,
         algorithm: Algorithm,
-        digest: Vec<u8>,
+        input: SecretBytes,
     ) -> Result<Signed, ServiceError> {
         let note = Note::with(algorithm);
         self.with_key::<ops::KeysSign, _, _>(caller, name, KeyOps::SIGN, &note, |grant| async move {
-            algorithm.check_digest(&digest)?;
-            let signature = self.hands.sign(&grant, algorithm, digest, caller.deadline).await?;
+            algorithm.check_input(input.expose_secret())?;
+            let signature = self.hands.sign(&grant, algorithm, input, caller.deadline).await?;
             Ok(Signed { version: used(&grant), signature })
         })
         .await
     }
 
-    /// Verifies a signature over a digest. A wrong signature is `false`, not an error.
+    /// Verifies a signature over a digest or message. A wrong signature is `false`, not an error.
     ///
     /// # Errors
     /// When the version may not be used so, or an input has the wrong length.
@@ -49,14 +49,14 @@ impl Service {
         caller: &Caller,
         name: &KeyRef,
         algorithm: Algorithm,
-        digest: Vec<u8>,
+        input: SecretBytes,
         signature: Vec<u8>,
     ) -> Result<(Arc<VersionRow>, bool), ServiceError> {
         let note = Note::with(algorithm);
         self.with_key::<ops::KeysVerify, _, _>(caller, name, KeyOps::VERIFY, &note, |grant| async move {
-            algorithm.check_digest(&digest)?;
+            algorithm.check_input(input.expose_secret())?;
             algorithm.check_signature(&signature, used(&grant).spec)?;
-            let right = self.hands.verify(&grant, algorithm, digest, signature, caller.deadline).await?;
+            let right = self.hands.verify(&grant, algorithm, input, signature, caller.deadline).await?;
             Ok((used(&grant), right))
         })
         .await
@@ -72,14 +72,16 @@ impl Service {
         name: &KeyRef,
         algorithm: Algorithm,
         plaintext: SecretBytes,
+        iv: Vec<u8>,
         additional_data: Vec<u8>,
     ) -> Result<Encrypted, ServiceError> {
         let note = Note::with(algorithm);
         self.with_key::<ops::KeysEncrypt, _, _>(caller, name, KeyOps::ENCRYPT, &note, |grant| async move {
             algorithm.check_plaintext("plaintext", plaintext.expose_secret(), used(&grant).spec)?;
+            algorithm.check_chosen_iv(&iv)?;
             algorithm.check_additional_data(&additional_data)?;
             self.count_encryption(grant.target(), algorithm, caller.deadline).await?;
-            let sealed = self.hands.encrypt(&grant, algorithm, plaintext, additional_data, caller.deadline).await?;
+            let sealed = self.hands.encrypt(&grant, algorithm, plaintext, iv, additional_data, caller.deadline).await?;
             Ok(encrypted(&grant, sealed))
         })
         .await
@@ -88,7 +90,8 @@ impl Service {
     /// Decrypts data.
     ///
     /// # Errors
-    /// [`Problem::DecryptionFailed`], one error for every reason why data does not decrypt.
+    /// [`Problem::DecryptionFailed`], one error for every reason why data does not decrypt. RSA1_5 and A*CBCPAD:
+    /// when the vault does not allow it, or it failed too often.
     pub async fn decrypt(
         self: &Arc<Self>,
         caller: &Caller,
@@ -99,7 +102,8 @@ impl Service {
         let note = Note::with(algorithm);
         self.with_key::<ops::KeysDecrypt, _, _>(caller, name, KeyOps::DECRYPT, &note, |grant| async move {
             check_ciphertext(algorithm, "ciphertext", &input, &used(&grant))?;
-            let plaintext = self.hands.decrypt(&grant, algorithm, input, caller.deadline).await?;
+            let opening = self.hands.decrypt(&grant, algorithm, input, caller.deadline);
+            let plaintext = self.unpadding(grant.target(), algorithm, caller.deadline, opening).await?;
             Ok((used(&grant), plaintext))
         })
         .await
@@ -139,7 +143,8 @@ impl Service {
         let note = Note::with(algorithm);
         self.with_key::<ops::KeysUnwrap, _, _>(caller, name, KeyOps::UNWRAP_KEY, &note, |grant| async move {
             check_ciphertext(algorithm, "wrapped_key", &input, &used(&grant))?;
-            let key = self.hands.unwrap(&grant, algorithm, input, caller.deadline).await?;
+            let opening = self.hands.unwrap(&grant, algorithm, input, caller.deadline);
+            let key = self.unpadding(grant.target(), algorithm, caller.deadline, opening).await?;
             Ok((used(&grant), key))
         })
         .await

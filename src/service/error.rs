@@ -122,6 +122,16 @@ pub enum Problem {
         /// What forbids it and what would help.
         why: String,
     },
+    /// Too many decryptions of this version told of a wrong padding.
+    #[error(
+        "{name} failed too often to decrypt with RSA1_5 or A*CBCPAD: it tries no more for {} s", retry_after.as_secs()
+    )]
+    PaddingFailures {
+        /// The version's name.
+        name: String,
+        /// When it tries again.
+        retry_after: Duration,
+    },
     /// Too much at once.
     #[error("too much to do at the moment: try again in {} ms", retry_after.as_millis())]
     Overloaded {
@@ -190,6 +200,7 @@ impl Problem {
             Self::UsedUp { .. } => "KEY_USED_UP",
             Self::Unsupported { .. } => "UNSUPPORTED_BY_HSM",
             Self::Precondition { reason, .. } => reason,
+            Self::PaddingFailures { .. } => "PADDING_FAILURES",
             Self::Overloaded { .. } => "OVERLOADED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Unavailable { .. } => "UNAVAILABLE",

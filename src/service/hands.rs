@@ -34,32 +34,31 @@ impl Hands {
         Self { pool }
     }
 
-    /// Signs a digest.
+    /// Signs a digest or message.
     pub async fn sign(
         &self,
         grant: &Grant<ops::KeysSign, VersionEntry>,
         algorithm: Algorithm,
-        digest: Vec<u8>,
+        input: SecretBytes,
         deadline: Moment,
     ) -> Result<Vec<u8>, ServiceError> {
-        let operation = Operation::Sign { algorithm, digest: ByteBuf::from(digest) };
+        let operation = Operation::Sign { algorithm, input };
         match self.operate(grant, operation, deadline).await? {
             Output::Signature(signature) => Ok(signature.into_vec()),
             _ => Err(Problem::Internal.into()),
         }
     }
 
-    /// Verifies a signature over a digest.
+    /// Verifies a signature over a digest or message.
     pub async fn verify(
         &self,
         grant: &Grant<ops::KeysVerify, VersionEntry>,
         algorithm: Algorithm,
-        digest: Vec<u8>,
+        input: SecretBytes,
         signature: Vec<u8>,
         deadline: Moment,
     ) -> Result<bool, ServiceError> {
-        let operation =
-            Operation::Verify { algorithm, digest: ByteBuf::from(digest), signature: ByteBuf::from(signature) };
+        let operation = Operation::Verify { algorithm, input, signature: ByteBuf::from(signature) };
         match self.operate(grant, operation, deadline).await? {
             Output::Verified(right) => Ok(right),
             _ => Err(Problem::Internal.into()),
@@ -72,11 +71,13 @@ impl Hands {
         grant: &Grant<ops::KeysEncrypt, VersionEntry>,
         algorithm: Algorithm,
         plaintext: SecretBytes,
+        iv: Vec<u8>,
         additional_data: Vec<u8>,
         deadline: Moment,
     ) -> Result<Sealed, ServiceError> {
+        let (purpose, iv) = (KeyOps::ENCRYPT, ByteBuf::from(iv));
         let additional_data = ByteBuf::from(additional_data);
-        let operation = Operation::Encrypt { algorithm, purpose: KeyOps::ENCRYPT, plaintext, additional_data };
+        let operation = Operation::Encrypt { algorithm, purpose, plaintext, iv, additional_data };
         sealed(self.operate(grant, operation, deadline).await?)
     }
 
@@ -92,6 +93,7 @@ impl Hands {
             algorithm,
             purpose: KeyOps::WRAP_KEY,
             plaintext: key,
+            iv: ByteBuf::new(),
             additional_data: ByteBuf::new(),
         };
         sealed(self.operate(grant, operation, deadline).await?)

@@ -78,6 +78,7 @@ impl Service {
             changes: Arc::new(Semaphore::new(settings.changes_max)),
             hands: Hands::new(pool.clone()),
             refusals: Refusals::new(Arc::clone(&log), Durability::Write),
+            padding_failures: super::padding::PaddingFailures::default(),
             catalog,
             pool,
             store,

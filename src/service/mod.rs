@@ -33,6 +33,7 @@ pub mod error;
 pub mod hands;
 pub mod instance;
 pub mod keys;
+pub mod padding;
 pub mod roles;
 pub mod scopes;
 pub mod settle;
@@ -55,6 +56,8 @@ pub struct Service {
     store: Arc<dyn Store>,
     log: Arc<Log>,
     refusals: Refusals,
+    /// Decryptions that told of a wrong padding.
+    padding_failures: padding::PaddingFailures,
     clock: Arc<dyn Clock>,
     settings: Settings,
     instance: InstanceRow,
@@ -186,6 +189,8 @@ pub struct NewVault {
     pub retention_days: u16,
     /// Nothing purged before its date.
     pub purge_protection: bool,
+    /// RSA1_5 and A*CBCPAD may decrypt and unwrap.
+    pub padding_decryption_allowed: bool,
 }
 
 /// What to change of a vault; what is absent stays.
@@ -195,6 +200,21 @@ pub struct VaultPatch {
     pub tags: Option<Tags>,
     /// Only `true` is a change that is allowed.
     pub purge_protection: Option<bool>,
+    /// Whether RSA1_5 and A*CBCPAD may decrypt and unwrap.
+    pub padding_decryption_allowed: Option<bool>,
+}
+
+impl std::fmt::Display for VaultPatch {
+    /// The fields that are changed, for the record; tags by their name only.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let fields = [
+            self.tags.as_ref().map(|_| "tags".to_owned()),
+            self.purge_protection.map(|on| format!("purge_protection={on}")),
+            self.padding_decryption_allowed.map(|allowed| format!("padding_decryption_allowed={allowed}")),
+        ];
+        let fields: Vec<String> = fields.into_iter().flatten().collect();
+        f.write_str(&fields.join(" "))
+    }
 }
 
 /// What a new version is to be.
@@ -293,7 +313,7 @@ pub struct Encrypted {
     pub version: Arc<VersionRow>,
     /// The ciphertext or wrapped key, without tag.
     pub ciphertext: Vec<u8>,
-    /// A*GCM: 12 bytes.
+    /// A*GCM: 12 bytes. A*CBC, A*CBCPAD: the caller's 16.
     pub iv: Vec<u8>,
     /// A*GCM: 16 bytes.
     pub tag: Vec<u8>,
@@ -304,7 +324,7 @@ pub struct Encrypted {
 pub struct Ciphertext {
     /// The ciphertext or wrapped key, without tag.
     pub ciphertext: Vec<u8>,
-    /// A*GCM: 12 bytes; else empty.
+    /// A*GCM: 12 bytes; A*CBC, A*CBCPAD: 16; else empty.
     pub iv: Vec<u8>,
     /// A*GCM: 16 bytes; else empty.
     pub tag: Vec<u8>,

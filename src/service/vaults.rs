@@ -145,7 +145,7 @@ struct CreateVault(NewVault);
 
 impl CreateVault {
     async fn plan(&self, service: &Service, context: &Context) -> Result<VaultRow, ServiceError> {
-        let NewVault { name, tags, retention_days, purge_protection } = &self.0;
+        let NewVault { name, tags, retention_days, purge_protection, padding_decryption_allowed } = &self.0;
         if !RETENTION_DAYS.contains(retention_days) {
             let why = format!("{retention_days} days; 7 to 90 are allowed");
             return Err(Problem::Invalid { field: "vault.retention_days", why }.into());
@@ -161,6 +161,7 @@ impl CreateVault {
             tags: tags.clone(),
             retention_days: *retention_days,
             purge_protection: *purge_protection,
+            padding_decryption_allowed: *padding_decryption_allowed,
             state: State::Active,
             created: context.now,
             updated: context.now,
@@ -178,6 +179,10 @@ fn taken(vault: &VaultRow) -> ServiceError {
 impl Work for CreateVault {
     type Op = ops::VaultsCreate;
     type Out = Arc<VaultRow>;
+
+    fn detail(&self) -> Option<String> {
+        self.0.padding_decryption_allowed.then(|| "padding_decryption_allowed=true".to_owned())
+    }
 
     async fn check(
         &self,
@@ -286,6 +291,8 @@ impl Edit {
                     return Err(Problem::Precondition { reason: "PURGE_PROTECTION_IS_FINAL", why }.into());
                 }
                 row.purge_protection |= patch.purge_protection == Some(true);
+                row.padding_decryption_allowed =
+                    patch.padding_decryption_allowed.unwrap_or(row.padding_decryption_allowed);
             }
         }
         Ok(())
@@ -295,6 +302,13 @@ impl Edit {
 impl<O: crate::access::Op> Work for ChangeVault<O> {
     type Op = O;
     type Out = Arc<VaultRow>;
+
+    fn detail(&self) -> Option<String> {
+        match &self.edit {
+            Edit::Patch(patch) => Some(patch.to_string()),
+            Edit::Delete | Edit::Undelete => None,
+        }
+    }
 
     async fn check(&self, service: &Service, _: &Permit<O>, context: &Context) -> Result<Self::Out, ServiceError> {
         Ok(Arc::new(self.plan(service, context, context.caller.deadline).await?.1))

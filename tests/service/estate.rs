@@ -90,6 +90,7 @@ impl Estate {
             tags: Tags::default(),
             retention_days: 90,
             purge_protection: false,
+            padding_decryption_allowed: false,
         };
         service.create_vault(&caller(), vault, Default::default()).await.expect("a vault");
         service.close().await.expect("closes");

@@ -23,10 +23,12 @@ async fn a_signature_is_made_in_a_worker_and_recorded() {
     let service = estate.open().await.expect("opens");
     let view = service.create_key(&caller(), ec("release"), Default::default()).await.expect("made");
     let algorithm = strongroom::model::Algorithm::Es256;
-    let signed = service.sign(&caller(), &named("release"), algorithm, vec![7; 32]).await.expect("signs");
+    let signed = service.sign(&caller(), &named("release"), algorithm, vec![7; 32].into()).await.expect("signs");
     assert_eq!(signed.version, view.version);
-    let (_, right) =
-        service.verify(&caller(), &named("release"), algorithm, vec![7; 32], signed.signature).await.expect("verifies");
+    let (_, right) = service
+        .verify(&caller(), &named("release"), algorithm, vec![7; 32].into(), signed.signature)
+        .await
+        .expect("verifies");
     assert!(right);
     service.close().await.expect("closes");
     let log = estate.log_text();
@@ -54,7 +56,7 @@ async fn two_requests_of_one_id_at_once_make_one_version() {
     // The scope is still known: other keys are made and used.
     service.create_key(&who, ec("next"), Default::default()).await.expect("made");
     let algorithm = strongroom::model::Algorithm::Es256;
-    service.sign(&who, &named("next"), algorithm, vec![7; 32]).await.expect("signs");
+    service.sign(&who, &named("next"), algorithm, vec![7; 32].into()).await.expect("signs");
 }
 
 #[tokio::test]
@@ -65,7 +67,7 @@ async fn tags_and_new_versions_do_not_disturb_work_under_way() {
     let algorithm = strongroom::model::Algorithm::Es256;
     let signing = async {
         for _ in 0..300 {
-            service.sign(&caller(), &named("busy"), algorithm, vec![7; 32]).await.expect("signs");
+            service.sign(&caller(), &named("busy"), algorithm, vec![7; 32].into()).await.expect("signs");
         }
     };
     let changing = async {

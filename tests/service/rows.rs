@@ -28,7 +28,7 @@ async fn meddle(estate: &Estate, sql: &'static str) {
 }
 
 async fn sign(service: &Arc<Service>, name: &str) -> Result<(), ServiceError> {
-    service.sign(&caller(), &named(name), Algorithm::Es256, vec![7; 32]).await.map(|_| ())
+    service.sign(&caller(), &named(name), Algorithm::Es256, vec![7; 32].into()).await.map(|_| ())
 }
 
 fn assert_found<T: std::fmt::Debug>(result: Result<T, ServiceError>) {
@@ -147,7 +147,7 @@ async fn a_usage_counter_put_back_is_refused() {
     let service = estate.open().await.expect("opens");
     service.create_key(&caller(), key("aes", KeySpec::Aes256), Default::default()).await.expect("made");
     let encrypt = async |service: &Arc<Service>| {
-        service.encrypt(&caller(), &named("aes"), Algorithm::A256Gcm, b"x".to_vec().into(), vec![]).await
+        service.encrypt(&caller(), &named("aes"), Algorithm::A256Gcm, b"x".to_vec().into(), vec![], vec![]).await
     };
     encrypt(&service).await.expect("encrypts");
     shut(service).await;

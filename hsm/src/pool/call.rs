@@ -90,9 +90,11 @@ impl Work {
     fn payload_bytes(&self) -> usize {
         match self {
             Self::Operate { operation, .. } => match operation {
-                Operation::Sign { digest, .. } => digest.len(),
-                Operation::Verify { digest, signature, .. } => digest.len() + signature.len(),
-                Operation::Encrypt { plaintext, additional_data, .. } => plaintext.len() + additional_data.len(),
+                Operation::Sign { input, .. } => input.len(),
+                Operation::Verify { input, signature, .. } => input.len() + signature.len(),
+                Operation::Encrypt { plaintext, iv, additional_data, .. } => {
+                    plaintext.len() + iv.len() + additional_data.len()
+                }
                 Operation::Decrypt { ciphertext, iv, tag, additional_data, .. } => {
                     ciphertext.len() + iv.len() + tag.len() + additional_data.len()
                 }
@@ -106,9 +108,16 @@ impl Work {
         }
     }
 
-    /// Whether its frame holds something to be wiped.
+    /// Whether its frame holds something to be wiped: a plaintext, or a message that is signed as it is.
     fn is_secret(&self) -> bool {
-        matches!(self, Self::Operate { operation: Operation::Encrypt { .. }, .. })
+        let Self::Operate { operation, .. } = self else { return false };
+        match operation {
+            Operation::Encrypt { .. } => true,
+            Operation::Sign { algorithm, .. } | Operation::Verify { algorithm, .. } => {
+                algorithm.signature_digest().is_none()
+            }
+            Operation::Decrypt { .. } => false,
+        }
     }
 }
 
@@ -266,6 +275,7 @@ mod tests {
             algorithm: Algorithm::A256Gcm,
             purpose: KeyOps::ENCRYPT,
             plaintext: SecretBytes::new(vec![5; 1000]),
+            iv: ByteBuf::new(),
             additional_data: ByteBuf::from(vec![6; 300]),
         }
     }

@@ -5,7 +5,7 @@
 //! replaced. Nothing here is about the caller's data.
 
 use crate::{
-    algorithms::{GCM_IV_BYTES, GCM_TAG_BYTES, KeySpec, KeyType, Scheme},
+    algorithms::{AES_BLOCK_BYTES, GCM_IV_BYTES, GCM_TAG_BYTES, KeySpec, Scheme},
     pool::call::Work,
     protocol::{Operation, Output, Request, Response},
     statement::Residency,
@@ -27,7 +27,7 @@ fn plain_fits(request: &Request, response: &Response) -> bool {
         (Request::Canary | Request::Load { .. } | Request::DestroyToken { .. }, Response::Done) => true,
         (Request::Generate { spec, residency, .. }, Response::Generated(key)) => {
             key.blob.is_empty() == (*residency == Residency::Token)
-                && key.public.is_empty() == (spec.key_type() == KeyType::Oct)
+                && key.public.is_empty() == spec.key_type().is_secret()
         }
         (Request::Seal { forms }, Response::Seals(seals)) => {
             seals.len() == forms.len() && seals.iter().all(|seal| seal.len() == 32)
@@ -43,19 +43,30 @@ fn output_fits(spec: KeySpec, operation: &Operation, output: &Output) -> bool {
     match (operation, output) {
         (Operation::Sign { .. }, Output::Signature(signature)) => algorithm.check_signature(signature, spec).is_ok(),
         (Operation::Verify { .. }, Output::Verified(_)) => true,
-        (Operation::Encrypt { plaintext, .. }, Output::Ciphertext { ciphertext, iv, tag }) => {
-            let (ciphertext_bytes, iv_bytes, tag_bytes) = match algorithm.scheme() {
-                Scheme::AesGcm => (plaintext.len(), GCM_IV_BYTES, GCM_TAG_BYTES),
-                Scheme::AesKw => (plaintext.len() + 8, 0, 0),
-                _ => (spec.bytes(), 0, 0),
-            };
-            ciphertext.len() == ciphertext_bytes && iv.len() == iv_bytes && tag.len() == tag_bytes
+        (Operation::Encrypt { plaintext, iv: chosen, .. }, Output::Ciphertext { ciphertext, iv, tag }) => {
+            let is_gcm = algorithm.scheme() == Scheme::AesGcm;
+            let iv_fits = if is_gcm { iv.len() == GCM_IV_BYTES } else { iv == chosen };
+            let tag_bytes = if is_gcm { GCM_TAG_BYTES } else { 0 };
+            ciphertext.len() == ciphertext_bytes(algorithm.scheme(), spec, plaintext.len())
+                && iv_fits
+                && tag.len() == tag_bytes
         }
         (Operation::Decrypt { ciphertext, .. }, Output::Plaintext(plaintext)) => match algorithm.scheme() {
-            Scheme::AesGcm => plaintext.len() == ciphertext.len(),
-            Scheme::AesKw => plaintext.len() + 8 == ciphertext.len(),
-            _ => plaintext.len() < spec.bytes(),
+            Scheme::RsaOaep(_) | Scheme::RsaEs15 => plaintext.len() < spec.bytes(),
+            scheme => ciphertext_bytes(scheme, spec, plaintext.len()) == ciphertext.len(),
         },
         _ => false,
+    }
+}
+
+/// How long the ciphertext of a plaintext is.
+fn ciphertext_bytes(scheme: Scheme, spec: KeySpec, plaintext_bytes: usize) -> usize {
+    match scheme {
+        Scheme::AesGcm | Scheme::AesCbc => plaintext_bytes,
+        // At least one byte of padding (RFC 5652 section 6.3).
+        Scheme::AesCbcPad => (plaintext_bytes + 1).next_multiple_of(AES_BLOCK_BYTES),
+        Scheme::AesKw => plaintext_bytes + 8,
+        Scheme::AesKwp => plaintext_bytes.next_multiple_of(8) + 8,
+        _ => spec.bytes(),
     }
 }

@@ -7,7 +7,10 @@ use super::{
     code::{Class, Failed, Function},
     token::{Attribute, Handle, Mechanism, Token},
 };
-use crate::protocol::{Damage, Fault};
+use crate::{
+    algorithms::Digest,
+    protocol::{Damage, Fault},
+};
 
 /// What the canary signs.
 pub(crate) const CANARY_MESSAGE: &[u8] = b"strongroom canary";
@@ -18,6 +21,8 @@ pub(crate) const CANARY_LABEL: &str = "strongroom canary";
 /// CKA_LABEL of both halves of the log-signing key.
 pub(crate) const LOG_LABEL: &str = "strongroom log";
 
+/// What makes seals, and the canary's proof: HMAC-SHA256.
+pub(crate) const MAC: Mechanism<'static> = Mechanism::Hmac(Digest::Sha256);
 /// The length of an HMAC-SHA256, in bytes.
 pub(crate) const MAC_BYTES: usize = 32;
 
@@ -76,7 +81,7 @@ impl Engine {
     /// When the module fails, or answers with anything but the proof: then it is another token, or lies.
     pub(crate) fn check_canary(&mut self) -> Result<(), Trouble> {
         let Some(canary) = self.canary else { return Ok(()) };
-        let mac = self.token.sign(Mechanism::Hmac, canary.key, CANARY_MESSAGE, MAC_BYTES)?;
+        let mac = self.token.sign(MAC, canary.key, CANARY_MESSAGE, MAC_BYTES)?;
         verify_slices_are_equal(&mac, &canary.proof).map_err(|_| {
             Trouble::Fault(Fault::Module {
                 function: Function::Sign.name().to_owned(),

@@ -325,7 +325,7 @@ impl<T: Token> Token for Faulty<T> {
 
     fn sign(&mut self, mechanism: Mechanism<'_>, key: Handle, data: &[u8], bytes_max: usize) -> Outcome<Vec<u8>> {
         let key = self.seek(key);
-        let call = if matches!(mechanism, Mechanism::Hmac) { Call::Mac } else { Call::Sign };
+        let call = if matches!(mechanism, Mechanism::Hmac(_)) { Call::Mac } else { Call::Sign };
         self.run(call, |inner| inner.sign(mechanism, key, data, bytes_max), flipped)
     }
 

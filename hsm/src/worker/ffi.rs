@@ -463,6 +463,8 @@ enum ParameterBlock {
     Pss(sys::CK_RSA_PKCS_PSS_PARAMS),
     Oaep(sys::CK_RSA_PKCS_OAEP_PARAMS),
     Gcm(sys::CK_GCM_PARAMS),
+    /// The bytes themselves are the parameter.
+    Iv(*mut c_void, usize),
 }
 
 impl<'a> Parameters<'a> {
@@ -495,6 +497,7 @@ impl<'a> Parameters<'a> {
                     ulTagBits: as_ulong(crate::algorithms::GCM_TAG_BYTES * 8),
                 })
             }
+            Mechanism::Cbc { iv } => ParameterBlock::Iv(input(iv).0.cast(), iv.len()),
             _ => ParameterBlock::None,
         };
         Self { number: mechanism.number(), block, borrowed: PhantomData }
@@ -507,6 +510,7 @@ impl<'a> Parameters<'a> {
             ParameterBlock::Pss(pss) => (ptr::from_mut(pss).cast(), size_of_val(pss)),
             ParameterBlock::Oaep(oaep) => (ptr::from_mut(oaep).cast(), size_of_val(oaep)),
             ParameterBlock::Gcm(gcm) => (ptr::from_mut(gcm).cast(), size_of_val(gcm)),
+            ParameterBlock::Iv(iv, length) => (*iv, *length),
         };
         CK_MECHANISM { mechanism: self.number, pParameter: parameter, ulParameterLen: as_ulong(length) }
     }

@@ -9,9 +9,9 @@
 use cryptoki_sys as sys;
 
 use super::{
-    code::Function,
+    code::{Failed, Function},
     engine::{Engine, Trouble, nonsense, unsupported},
-    load::{CHECK_VALUE_BYTES, key_type, private_class, proof_digest, sealed_in, usage},
+    load::{key_type, private_class, proof_digest, sealed_in, usage},
     public::{self, PUBLIC_EXPONENT, Public},
     token::{Attribute, Handle, Mechanism},
 };
@@ -113,13 +113,13 @@ impl Engine {
                 ]);
                 Mechanism::GenerateRsa
             }
-            KeyType::Ec => {
+            KeyType::Ec | KeyType::Okp => {
                 public.push(Attribute::Bytes(sys::CKA_EC_PARAMS, &parameters));
-                Mechanism::GenerateEc
+                if spec.key_type() == KeyType::Okp { Mechanism::GenerateEdwards } else { Mechanism::GenerateEc }
             }
-            KeyType::Oct => {
+            KeyType::Aes | KeyType::Hmac => {
                 private.push(Attribute::Number(sys::CKA_VALUE_LEN, spec.bytes().try_into().unwrap_or(0)));
-                return self.make_secret(private, on_token, mechanisms);
+                return self.make_secret(spec, private, on_token, mechanisms);
             }
         };
         let made = if on_token {
@@ -135,16 +135,17 @@ impl Engine {
     /// original of a wrapped key lives too briefly to need limits.
     fn make_secret(
         &mut self,
+        spec: KeySpec,
         template: Vec<Attribute<'_>>,
         on_token: bool,
         mechanisms: Vec<sys::CK_MECHANISM_TYPE>,
     ) -> Result<Fresh, Trouble> {
+        let is_hmac = spec.key_type() == KeyType::Hmac;
+        let mechanism = if is_hmac { Mechanism::GenerateSecret } else { Mechanism::GenerateAes };
         let made = if on_token {
-            self.with_limits(template, mechanisms, |token, template| {
-                token.generate_key(Mechanism::GenerateAes, template)
-            })
+            self.with_limits(template, mechanisms, |token, template| token.generate_key(mechanism, template))
         } else {
-            self.token.generate_key(Mechanism::GenerateAes, &template)
+            self.token.generate_key(mechanism, &template)
         };
         Ok(Fresh { private: made.map_err(unsupported)?, public: None })
     }
@@ -159,7 +160,8 @@ impl Engine {
     ) -> Result<KeyStatement, Trouble> {
         let blob = match residency {
             Residency::Wrapped => {
-                self.token.wrap(Mechanism::KeyWrapPad, self.root, fresh.private).map_err(unsupported)?
+                let wrapped = self.token.wrap(Mechanism::KeyWrapPad, self.root, fresh.private);
+                wrapped.map_err(|failed| not_wrapped(spec, failed))?
             }
             Residency::Token => Vec::new(),
         };
@@ -167,12 +169,8 @@ impl Engine {
             Some(public) => self.read_public(spec, public)?,
             None => Vec::new(),
         };
-        let check_value = if spec.key_type() == KeyType::Oct {
-            let kept = self.token.attribute(fresh.private, sys::CKA_CHECK_VALUE)?;
-            if kept.len() == CHECK_VALUE_BYTES { kept } else { self.compute_check_value(fresh.private)? }
-        } else {
-            Vec::new()
-        };
+        let check_value =
+            if spec.key_type().is_secret() { self.new_check_value(spec, fresh.private)? } else { Vec::new() };
         Ok(statement_of(spec, residency, version, blob, public, check_value))
     }
 
@@ -186,7 +184,8 @@ impl Engine {
                     .filter(|key| matches!(key, Public::Rsa { exponent, .. } if *exponent == PUBLIC_EXPONENT))
             }
             KeyType::Ec => Public::ec(spec, &self.token.attribute(key, sys::CKA_EC_POINT)?).ok(),
-            KeyType::Oct => None,
+            KeyType::Okp => Public::ed25519(&self.token.attribute(key, sys::CKA_EC_POINT)?).ok(),
+            KeyType::Aes | KeyType::Hmac => None,
         };
         public
             .and_then(|public| public.to_spki(spec).ok())
@@ -198,9 +197,9 @@ impl Engine {
         let key = self.load_private(statement)?;
         let used = match statement.spec.key_type() {
             KeyType::Rsa => self.proves_rsa(statement, key),
-            // Loading an EC key has signed with it already.
-            KeyType::Ec => Ok(true),
-            KeyType::Oct => self.proves_aes(key),
+            // Loading such a key has signed with it already.
+            KeyType::Ec | KeyType::Okp | KeyType::Hmac => Ok(true),
+            KeyType::Aes => self.proves_aes(key),
         };
         if statement.residency == Residency::Wrapped {
             self.discard(key);
@@ -238,6 +237,18 @@ fn extractable(spec: KeySpec) -> Vec<Attribute<'static>> {
         Attribute::Flag(sys::CKA_SENSITIVE, true),
         Attribute::Flag(sys::CKA_EXTRACTABLE, true),
     ]
+}
+
+/// Why a new key could not be wrapped. SoftHSM 2.6.1 makes Ed25519 keys, and does not wrap them.
+fn not_wrapped(spec: KeySpec, failed: Failed) -> Trouble {
+    if !failed.is_unsupported() {
+        return failed.into();
+    }
+    let (name, function, code) = (spec.name(), failed.function.name(), failed.code);
+    Trouble::Fault(Fault::Unsupported(format!(
+        "{function} returned {code} for {name}: such a key cannot be wrapped, so it can only live on the token \
+         (residency TOKEN, `--residency token`)"
+    )))
 }
 
 /// CKA_LABEL of a token key, for whoever lists the token.

@@ -18,7 +18,9 @@ use der::Decode as _;
 
 use super::{
     code::{Failed, Function},
-    engine::{CANARY_LABEL, CANARY_MESSAGE, Engine, LOG_LABEL, MAC_BYTES, ROOT_LABEL, Trouble, nonsense, unsupported},
+    engine::{
+        CANARY_LABEL, CANARY_MESSAGE, Engine, LOG_LABEL, MAC, MAC_BYTES, ROOT_LABEL, Trouble, nonsense, unsupported,
+    },
     load::proof_digest,
     public::{self, ED25519_PARAMETERS, Public},
     start,
@@ -351,7 +353,7 @@ fn make_canary(token: &mut dyn Token) -> Result<[u8; MAC_BYTES], Trouble> {
         Attribute::Flag(sys::CKA_DERIVE, false),
     ];
     let key = token.generate_key(Mechanism::GenerateSecret, &template)?;
-    let proof = token.sign(Mechanism::Hmac, key, CANARY_MESSAGE, MAC_BYTES)?;
+    let proof = token.sign(MAC, key, CANARY_MESSAGE, MAC_BYTES)?;
     proof.try_into().map_err(|_| nonsense(Function::Sign, "a canary of another length"))
 }
 
@@ -395,12 +397,13 @@ fn make_log_pair(
 
 fn read_ed25519(token: &mut dyn Token, public: Handle, private: Handle) -> Result<Vec<u8>, Trouble> {
     const MESSAGE: &[u8] = b"strongroom log proof";
+    let spec = KeySpec::Ed25519;
     let value = token.attribute(public, sys::CKA_EC_POINT)?;
-    let signature = token.sign(Mechanism::Eddsa, private, MESSAGE, 64)?;
-    public::bare_point(&value, 32)
+    let signature = token.sign(Mechanism::Eddsa, private, MESSAGE, 2 * spec.bytes())?;
+    Public::ed25519(&value)
         .ok()
-        .filter(|key| public::ed25519_confirms(key, MESSAGE, &signature))
-        .and_then(|key| public::ed25519_spki(key).ok())
+        .filter(|key| key.confirms(spec, MESSAGE, &signature))
+        .and_then(|key| key.to_spki(spec).ok())
         .ok_or_else(|| nonsense(Function::GenerateKeyPair, "a log key that does not sign"))
 }
 

@@ -6,24 +6,26 @@ use cryptoki_sys::{self as sys, CK_MECHANISM_TYPE};
 
 use super::{
     code::{Class, Function},
-    engine::{Engine, Trouble, nonsense},
+    engine::{Engine, MAC, MAC_BYTES, Trouble, nonsense},
     public::Public,
     token::{Attribute, Handle, Mechanism},
 };
 use crate::{
-    algorithms::{Digest, KeyOps, KeySpec, KeyType},
+    algorithms::{Digest, KeyOps, KeySpec, KeyType, Scheme},
     protocol::Fault,
     statement::{KeyStatement, Residency},
 };
 
-/// The length of CKA_CHECK_VALUE of an AES key (PKCS#11 3.1 section 4.10.2).
-pub(crate) const CHECK_VALUE_BYTES: usize = 3;
+/// The length of a check value: that of CKA_CHECK_VALUE (PKCS#11 3.1 section 4.10.2).
+const CHECK_VALUE_BYTES: usize = 3;
+/// What an HMAC key makes its check value of.
+const CHECK_MESSAGE: &[u8] = b"strongroom check value";
 
 /// CKO_* of the object that holds the private or secret part.
 pub(crate) const fn private_class(spec: KeySpec) -> sys::CK_OBJECT_CLASS {
     match spec.key_type() {
-        KeyType::Rsa | KeyType::Ec => sys::CKO_PRIVATE_KEY,
-        KeyType::Oct => sys::CKO_SECRET_KEY,
+        KeyType::Rsa | KeyType::Ec | KeyType::Okp => sys::CKO_PRIVATE_KEY,
+        KeyType::Aes | KeyType::Hmac => sys::CKO_SECRET_KEY,
     }
 }
 
@@ -32,18 +34,22 @@ pub(crate) const fn key_type(spec: KeySpec) -> sys::CK_KEY_TYPE {
     match spec.key_type() {
         KeyType::Rsa => sys::CKK_RSA,
         KeyType::Ec => sys::CKK_EC,
-        KeyType::Oct => sys::CKK_AES,
+        KeyType::Okp => sys::CKK_EC_EDWARDS,
+        KeyType::Aes => sys::CKK_AES,
+        KeyType::Hmac => sys::CKK_GENERIC_SECRET,
     }
 }
 
 /// What a private or secret key with these operations may do in the token, and with which mechanisms:
 /// nothing that the statement does not permit, and never wrap, unwrap or derive. A caller's key is
-/// wrapped by encrypting its bytes.
+/// wrapped by encrypting its bytes. Every HMAC key makes MACs: verifying is making one again, and so is its
+/// check value.
 pub(crate) fn usage(spec: KeySpec, ops: KeyOps) -> (Vec<Attribute<'static>>, Vec<CK_MECHANISM_TYPE>) {
     let may = |either: KeyOps| either.iter().any(|(op, _)| ops.contains(op));
-    let signs = may(KeyOps::SIGN);
-    let encrypts = spec.key_type() == KeyType::Oct && may(KeyOps::ENCRYPT.union(KeyOps::WRAP_KEY));
-    let decrypts = spec.key_type() != KeyType::Ec && may(KeyOps::DECRYPT.union(KeyOps::UNWRAP_KEY));
+    let signs = may(KeyOps::SIGN) || spec.key_type() == KeyType::Hmac;
+    let encrypts = spec.key_type() == KeyType::Aes && may(KeyOps::ENCRYPT.union(KeyOps::WRAP_KEY));
+    let decrypts =
+        matches!(spec.key_type(), KeyType::Rsa | KeyType::Aes) && may(KeyOps::DECRYPT.union(KeyOps::UNWRAP_KEY));
     let mut flags = vec![
         Attribute::Flag(sys::CKA_SIGN, signs),
         Attribute::Flag(sys::CKA_DECRYPT, decrypts),
@@ -62,19 +68,26 @@ pub(crate) fn usage(spec: KeySpec, ops: KeyOps) -> (Vec<Attribute<'static>>, Vec
             }
         }
         KeyType::Ec => mechanisms.push(sys::CKM_ECDSA),
-        KeyType::Oct => {
-            flags.extend([
-                Attribute::Flag(sys::CKA_ENCRYPT, encrypts),
-                Attribute::Flag(sys::CKA_WRAP, false),
-                Attribute::Flag(sys::CKA_VERIFY, false),
-            ]);
+        KeyType::Okp => mechanisms.push(sys::CKM_EDDSA),
+        KeyType::Aes => {
             if may(KeyOps::ENCRYPT.union(KeyOps::DECRYPT)) {
-                mechanisms.push(sys::CKM_AES_GCM);
+                mechanisms.extend([sys::CKM_AES_GCM, sys::CKM_AES_CBC]);
             }
             if may(KeyOps::WRAP_KEY.union(KeyOps::UNWRAP_KEY)) {
                 mechanisms.push(sys::CKM_AES_ECB);
             }
         }
+        KeyType::Hmac => mechanisms.extend(spec.algorithms().filter_map(|algorithm| match algorithm.scheme() {
+            Scheme::Hmac(digest) => Some(Mechanism::Hmac(digest).number()),
+            _ => None,
+        })),
+    }
+    if spec.key_type().is_secret() {
+        flags.extend([
+            Attribute::Flag(sys::CKA_ENCRYPT, encrypts),
+            Attribute::Flag(sys::CKA_WRAP, false),
+            Attribute::Flag(sys::CKA_VERIFY, false),
+        ]);
     }
     (flags, mechanisms)
 }
@@ -160,8 +173,8 @@ impl Engine {
     fn prove(&mut self, statement: &KeyStatement, key: Handle) -> Result<(), Trouble> {
         let right = match statement.spec.key_type() {
             KeyType::Rsa => self.has_modulus(statement, key)?,
-            KeyType::Ec => self.signs_for(statement, key)?,
-            KeyType::Oct => {
+            KeyType::Ec | KeyType::Okp => self.signs_for(statement, key)?,
+            KeyType::Aes | KeyType::Hmac => {
                 let found = self.check_value(statement, key)?;
                 found.len() == CHECK_VALUE_BYTES
                     && verify_slices_are_equal(&found, &statement.check_value).is_ok()
@@ -185,12 +198,14 @@ impl Engine {
         Ok(found == Ok(Public::Rsa { modulus: of_row, exponent: exponent_of_row }))
     }
 
-    /// EC: signs a random digest, and software says whose signature it is.
+    /// EC and Ed25519: signs a random digest, and software says whose signature it is.
     fn signs_for(&mut self, statement: &KeyStatement, key: Handle) -> Result<bool, Trouble> {
         let Ok(public) = Public::from_spki(statement.spec, &statement.public) else { return Ok(false) };
         let digest = self.random_digest(proof_digest(statement.spec))?;
         let length = 2 * statement.spec.bytes();
-        let signature = match self.token.sign(Mechanism::Ecdsa, key, &digest, length) {
+        let is_okp = statement.spec.key_type() == KeyType::Okp;
+        let mechanism = if is_okp { Mechanism::Eddsa } else { Mechanism::Ecdsa };
+        let signature = match self.token.sign(mechanism, key, &digest, length) {
             Ok(signature) => signature,
             // A key that cannot sign, if the token can; else it is the token that fails.
             Err(failed) if failed.class() == Class::Suspect => return self.check_canary().map(|()| false),
@@ -206,7 +221,7 @@ impl Engine {
         Ok(bytes)
     }
 
-    /// AES: the key's length. SoftHSM 2.6.1 does not tell that of an unwrapped key, but its blob does: a
+    /// A secret key's length. SoftHSM 2.6.1 does not tell that of an unwrapped key, but its blob does: a
     /// key under AES-KWP is eight bytes longer (RFC 5649 section 4.1).
     fn has_length(&mut self, statement: &KeyStatement, key: Handle) -> Result<bool, Trouble> {
         let length = statement.spec.bytes();
@@ -219,26 +234,48 @@ impl Engine {
         }
     }
 
-    /// The check value of a secret key. SoftHSM 2.6.1 keeps none for an unwrapped key, so it is computed:
-    /// the first three bytes of a block of zeros under the key (PKCS#11 3.1 section 4.10.2).
+    /// The check value of a secret key (see [`KeyStatement::check_value`]). SoftHSM 2.6.1 keeps none for an
+    /// unwrapped key, so it is computed.
     fn check_value(&mut self, statement: &KeyStatement, key: Handle) -> Result<Vec<u8>, Trouble> {
+        if statement.spec.key_type() == KeyType::Hmac {
+            return self.mac_check_value(key);
+        }
         let kept = self.token.attribute(key, sys::CKA_CHECK_VALUE)?;
         if kept.len() == CHECK_VALUE_BYTES {
             return Ok(kept);
         }
         // A key that wraps encrypts single blocks anyway, and one on the token was made for all its uses.
         if statement.ops.contains(KeyOps::WRAP_KEY) || statement.residency == Residency::Token {
-            return self.compute_check_value(key);
+            return self.block_check_value(key);
         }
         // This one is narrowed to other operations: a second one is unwrapped for the proof alone.
         let other = self.unwrap_blob(statement, KeyOps::WRAP_KEY)?;
-        let computed = self.compute_check_value(other);
+        let computed = self.block_check_value(other);
         self.discard(other);
         computed
     }
 
+    /// The check value of a secret key that may be used for all that its kind can.
+    pub(crate) fn new_check_value(&mut self, spec: KeySpec, key: Handle) -> Result<Vec<u8>, Trouble> {
+        if spec.key_type() == KeyType::Hmac {
+            return self.mac_check_value(key);
+        }
+        let kept = self.token.attribute(key, sys::CKA_CHECK_VALUE)?;
+        if kept.len() == CHECK_VALUE_BYTES { Ok(kept) } else { self.block_check_value(key) }
+    }
+
+    /// Makes a MAC of a constant.
+    fn mac_check_value(&mut self, key: Handle) -> Result<Vec<u8>, Trouble> {
+        let mut mac = self.token.sign(MAC, key, CHECK_MESSAGE, MAC_BYTES)?;
+        if mac.len() != MAC_BYTES {
+            return Err(nonsense(Function::Sign, "a MAC of another length"));
+        }
+        mac.truncate(CHECK_VALUE_BYTES);
+        Ok(mac)
+    }
+
     /// Encrypts a block of zeros.
-    pub(crate) fn compute_check_value(&mut self, key: Handle) -> Result<Vec<u8>, Trouble> {
+    fn block_check_value(&mut self, key: Handle) -> Result<Vec<u8>, Trouble> {
         let mut block = self.token.encrypt(Mechanism::Ecb, key, &[0; 16], 16)?;
         if block.len() != 16 {
             return Err(nonsense(Function::Encrypt, "a block of another length"));
@@ -284,6 +321,11 @@ impl Engine {
                 template.push(Attribute::Bytes(sys::CKA_EC_PARAMS, &parameters));
                 template.push(Attribute::Bytes(sys::CKA_EC_POINT, &point));
             }
+            Public::Ed25519 { key } => {
+                point = super::public::wrapped_point(key).map_err(|_| Trouble::Fault(Fault::KeyMismatch))?;
+                template.push(Attribute::Bytes(sys::CKA_EC_PARAMS, &parameters));
+                template.push(Attribute::Bytes(sys::CKA_EC_POINT, &point));
+            }
         }
         Ok(self.token.create(&template)?)
     }
@@ -315,6 +357,15 @@ mod tests {
         assert_eq!(flag(&flags, sys::CKA_ENCRYPT), Some(false));
         assert_eq!(flag(&flags, sys::CKA_DECRYPT), Some(true));
         assert_eq!(mechanisms, [sys::CKM_AES_ECB]);
+        let (flags, mechanisms) = usage(KeySpec::Aes256, KeyOps::ENCRYPT);
+        assert_eq!(flag(&flags, sys::CKA_DECRYPT), Some(false));
+        assert_eq!(mechanisms, [sys::CKM_AES_GCM, sys::CKM_AES_CBC]);
+        let (flags, mechanisms) = usage(KeySpec::Hmac384, KeyOps::VERIFY);
+        assert_eq!((flag(&flags, sys::CKA_SIGN), flag(&flags, sys::CKA_VERIFY)), (Some(true), Some(false)));
+        assert_eq!(mechanisms, [sys::CKM_SHA256_HMAC, sys::CKM_SHA384_HMAC]);
+        let (flags, mechanisms) = usage(KeySpec::Ed25519, KeyOps::SIGN);
+        assert_eq!((flag(&flags, sys::CKA_SIGN), flag(&flags, sys::CKA_DECRYPT)), (Some(true), Some(false)));
+        assert_eq!(mechanisms, [sys::CKM_EDDSA]);
         let (flags, mechanisms) = usage(KeySpec::Rsa2048, KeyOps::SIGN);
         assert_eq!(flag(&flags, sys::CKA_DECRYPT), Some(false));
         assert_eq!(mechanisms, [sys::CKM_RSA_PKCS, sys::CKM_RSA_PKCS_PSS]);

@@ -1,15 +1,21 @@
 //! One operation with a loaded key: the mechanisms behind the algorithm table.
 
+use std::borrow::Cow;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+
 use super::{
     code::{Class, Failed, Function},
     engine::{Engine, Trouble, nonsense},
-    key_wrap, oaep,
+    key_wrap, oaep, pkcs7,
     public::{self, Public},
+    rsaes15,
     token::{Handle, Mechanism},
 };
 use crate::{
     algorithms::{Algorithm, Digest, GCM_IV_BYTES, GCM_TAG_BYTES, KeyOps, Scheme},
     protocol::{Fault, Operation, Output},
+    secret::SecretBytes,
     statement::KeyStatement,
 };
 
@@ -52,14 +58,15 @@ pub(crate) fn check(statement: &KeyStatement, operation: &Operation) -> Result<H
 fn check_lengths(statement: &KeyStatement, operation: &Operation) -> Result<(), crate::algorithms::LengthError> {
     let spec = statement.spec;
     match operation {
-        Operation::Sign { algorithm, digest } => algorithm.check_digest(digest),
-        Operation::Verify { algorithm, digest, signature } => {
-            algorithm.check_digest(digest)?;
+        Operation::Sign { algorithm, input } => algorithm.check_input(input.expose_secret()),
+        Operation::Verify { algorithm, input, signature } => {
+            algorithm.check_input(input.expose_secret())?;
             algorithm.check_signature(signature, spec)
         }
-        Operation::Encrypt { algorithm, purpose, plaintext, additional_data } => {
+        Operation::Encrypt { algorithm, purpose, plaintext, iv, additional_data } => {
             let field = if *purpose == KeyOps::WRAP_KEY { "key" } else { "plaintext" };
             algorithm.check_plaintext(field, plaintext.expose_secret(), spec)?;
+            algorithm.check_chosen_iv(iv)?;
             algorithm.check_additional_data(additional_data)
         }
         Operation::Decrypt { algorithm, purpose, ciphertext, iv, tag, additional_data } => {
@@ -80,26 +87,37 @@ impl Engine {
         operation: &Operation,
     ) -> Result<Output, Trouble> {
         match operation {
-            Operation::Sign { algorithm, digest } => self.sign(statement, key, *algorithm, digest),
-            Operation::Verify { algorithm, digest, signature } => {
-                self.verify(statement, key, *algorithm, digest, signature).map(Output::Verified)
+            Operation::Sign { algorithm, input } => {
+                self.sign(statement, key, *algorithm, input.expose_secret()).map(|made| Output::Signature(made.into()))
             }
-            Operation::Encrypt { algorithm, plaintext, additional_data, .. } => {
-                self.encrypt(statement, key, *algorithm, plaintext.expose_secret(), additional_data)
+            Operation::Verify { algorithm, input, signature } => {
+                self.verify(statement, key, *algorithm, input.expose_secret(), signature).map(Output::Verified)
             }
-            Operation::Decrypt { algorithm, ciphertext, iv, tag, additional_data, .. } => match algorithm.scheme() {
-                Scheme::AesGcm => {
-                    let mechanism = Mechanism::Gcm { iv, additional_data };
-                    let joined = [ciphertext.as_slice(), tag].concat();
-                    self.decrypt(mechanism, key, &joined, joined.len())
-                }
-                Scheme::AesKw => match key_wrap::unwrap(&mut *self.token, key, ciphertext)? {
-                    Some(plaintext) => Ok(Output::Plaintext(plaintext)),
-                    None => Err(Trouble::Fault(Fault::DecryptionFailed)),
-                },
-                Scheme::RsaOaep(digest) => self.decrypt_oaep(statement, key, digest, ciphertext),
-                Scheme::RsaPkcs1(_) | Scheme::RsaPss(_) | Scheme::Ecdsa(_) => Err(Fault::WrongAlgorithm.into()),
-            },
+            Operation::Encrypt { algorithm, plaintext, iv, additional_data, .. } => {
+                self.encrypt(statement, key, *algorithm, plaintext.expose_secret(), iv, additional_data)
+            }
+            Operation::Decrypt { algorithm, ciphertext, iv, tag, additional_data, .. } => {
+                let plaintext = match algorithm.scheme() {
+                    Scheme::AesGcm => {
+                        let mechanism = Mechanism::Gcm { iv, additional_data };
+                        let joined = [ciphertext.as_slice(), tag].concat();
+                        Some(self.decrypt(mechanism, key, &joined, joined.len())?)
+                    }
+                    Scheme::AesCbc => Some(self.decrypt(Mechanism::Cbc { iv }, key, ciphertext, ciphertext.len())?),
+                    Scheme::AesCbcPad => {
+                        pkcs7::unpad(&self.decrypt(Mechanism::Cbc { iv }, key, ciphertext, ciphertext.len())?)
+                    }
+                    Scheme::AesKw => key_wrap::unwrap(&mut *self.token, key, ciphertext)?,
+                    Scheme::AesKwp => key_wrap::unwrap_padded(&mut *self.token, key, ciphertext)?,
+                    Scheme::RsaOaep(_) | Scheme::RsaEs15 => {
+                        self.decrypt_rsa(statement, key, algorithm.scheme(), ciphertext)?
+                    }
+                    Scheme::RsaPkcs1(_) | Scheme::RsaPss(_) | Scheme::Ecdsa(_) | Scheme::Eddsa | Scheme::Hmac(_) => {
+                        return Err(Fault::WrongAlgorithm.into());
+                    }
+                };
+                plaintext.map(Output::Plaintext).ok_or(Trouble::Fault(Fault::DecryptionFailed))
+            }
         }
     }
 
@@ -108,13 +126,13 @@ impl Engine {
         statement: &KeyStatement,
         key: Handle,
         algorithm: Algorithm,
-        digest: &[u8],
-    ) -> Result<Output, Trouble> {
+        input: &[u8],
+    ) -> Result<Vec<u8>, Trouble> {
         let length = algorithm.output_bytes(statement.spec);
-        let (mechanism, data) = signing(algorithm, digest)?;
+        let (mechanism, data) = signing(algorithm, input)?;
         let signature = self.token.sign(mechanism, key, &data, length)?;
         if signature.len() == length {
-            Ok(Output::Signature(signature.into()))
+            Ok(signature)
         } else {
             Err(nonsense(Function::Sign, "a signature of another length"))
         }
@@ -125,14 +143,19 @@ impl Engine {
         statement: &KeyStatement,
         key: Handle,
         algorithm: Algorithm,
-        digest: &[u8],
+        input: &[u8],
         signature: &[u8],
     ) -> Result<bool, Trouble> {
+        if matches!(algorithm.scheme(), Scheme::Hmac(_)) {
+            // By making it again and comparing in constant time, as seals are checked.
+            let made = self.sign(statement, key, algorithm, input)?;
+            return Ok(verify_slices_are_equal(&made, signature).is_ok());
+        }
         // Modules answer a number above the modulus with errors of every kind; it is no signature.
         if !self.public_of(statement)?.exceeds(signature) {
             return Ok(false);
         }
-        let (mechanism, data) = signing(algorithm, digest)?;
+        let (mechanism, data) = signing(algorithm, input)?;
         match self.token.verify(mechanism, key, &data, signature) {
             Ok(()) => Ok(true),
             Err(failed) if failed.class() == Class::Verdict => Ok(false),
@@ -148,25 +171,48 @@ impl Engine {
         key: Handle,
         algorithm: Algorithm,
         plaintext: &[u8],
+        iv: &[u8],
         additional_data: &[u8],
     ) -> Result<Output, Trouble> {
         let k = statement.spec.bytes();
         let ciphertext = match algorithm.scheme() {
             Scheme::AesGcm => return self.encrypt_gcm(key, plaintext, additional_data),
+            Scheme::AesCbc => self.encrypt_exactly(Mechanism::Cbc { iv }, key, plaintext, plaintext.len())?,
+            Scheme::AesCbcPad => {
+                let padded = pkcs7::pad(plaintext);
+                self.encrypt_exactly(Mechanism::Cbc { iv }, key, &padded, padded.len())?
+            }
             Scheme::AesKw => key_wrap::wrap(&mut *self.token, key, plaintext)?,
-            Scheme::RsaOaep(Digest::Sha1) => self.token.encrypt(Mechanism::RsaOaep, key, plaintext, k)?,
+            Scheme::AesKwp => key_wrap::wrap_padded(&mut *self.token, key, plaintext)?,
+            Scheme::RsaEs15 => self.encrypt_exactly(Mechanism::RsaPkcs, key, plaintext, k)?,
+            Scheme::RsaOaep(Digest::Sha1) => self.encrypt_exactly(Mechanism::RsaOaep, key, plaintext, k)?,
             Scheme::RsaOaep(_) => {
                 let mut seed = zeroize::Zeroizing::new([0; oaep::HASH_BYTES]);
                 self.token.random(&mut *seed)?;
                 let encoded = oaep::encode(k, plaintext, &seed);
-                self.token.encrypt(Mechanism::RsaRaw, key, &encoded, k)?
+                self.encrypt_exactly(Mechanism::RsaRaw, key, &encoded, k)?
             }
-            Scheme::RsaPkcs1(_) | Scheme::RsaPss(_) | Scheme::Ecdsa(_) => return Err(Fault::WrongAlgorithm.into()),
+            Scheme::RsaPkcs1(_) | Scheme::RsaPss(_) | Scheme::Ecdsa(_) | Scheme::Eddsa | Scheme::Hmac(_) => {
+                return Err(Fault::WrongAlgorithm.into());
+            }
         };
-        if matches!(algorithm.scheme(), Scheme::RsaOaep(_)) && ciphertext.len() != k {
-            return Err(nonsense(Function::Encrypt, "a ciphertext of another length"));
+        Ok(Output::Ciphertext { ciphertext: ciphertext.into(), iv: iv.to_vec().into(), tag: Vec::new().into() })
+    }
+
+    /// An encryption whose result has that length, and no other.
+    fn encrypt_exactly(
+        &mut self,
+        mechanism: Mechanism<'_>,
+        key: Handle,
+        plaintext: &[u8],
+        bytes: usize,
+    ) -> Result<Vec<u8>, Trouble> {
+        let ciphertext = self.token.encrypt(mechanism, key, plaintext, bytes)?;
+        if ciphertext.len() == bytes {
+            Ok(ciphertext)
+        } else {
+            Err(nonsense(Function::Encrypt, "a ciphertext of another length"))
         }
-        Ok(Output::Ciphertext { ciphertext: ciphertext.into(), iv: Vec::new().into(), tag: Vec::new().into() })
     }
 
     /// With an IV of the module's random numbers, made anew at each attempt: a repeated encryption never
@@ -179,10 +225,7 @@ impl Engine {
         }
         let length = plaintext.len() + GCM_TAG_BYTES;
         let mechanism = Mechanism::Gcm { iv: &iv, additional_data };
-        let mut ciphertext = self.token.encrypt(mechanism, key, plaintext, length)?;
-        if ciphertext.len() != length {
-            return Err(nonsense(Function::Encrypt, "a ciphertext of another length"));
-        }
+        let mut ciphertext = self.encrypt_exactly(mechanism, key, plaintext, length)?;
         let tag = ciphertext.split_off(plaintext.len());
         Ok(Output::Ciphertext { ciphertext: ciphertext.into(), iv: iv.to_vec().into(), tag: tag.into() })
     }
@@ -193,34 +236,29 @@ impl Engine {
         key: Handle,
         ciphertext: &[u8],
         bytes_max: usize,
-    ) -> Result<Output, Trouble> {
-        match self.token.decrypt(mechanism, key, ciphertext, bytes_max) {
-            Ok(plaintext) => Ok(Output::Plaintext(plaintext)),
-            Err(failed) => Err(self.verdict(failed, Fault::DecryptionFailed)),
-        }
+    ) -> Result<SecretBytes, Trouble> {
+        let decrypted = self.token.decrypt(mechanism, key, ciphertext, bytes_max);
+        decrypted.map_err(|failed| self.verdict(failed, Fault::DecryptionFailed))
     }
 
-    fn decrypt_oaep(
+    /// `None` when it does not decrypt.
+    fn decrypt_rsa(
         &mut self,
         statement: &KeyStatement,
         key: Handle,
-        digest: Digest,
+        scheme: Scheme,
         ciphertext: &[u8],
-    ) -> Result<Output, Trouble> {
+    ) -> Result<Option<SecretBytes>, Trouble> {
         let k = statement.spec.bytes();
         if !self.public_of(statement)?.exceeds(ciphertext) {
-            return Err(Fault::DecryptionFailed.into());
+            return Ok(None);
         }
-        if digest == Digest::Sha1 {
-            return self.decrypt(Mechanism::RsaOaep, key, ciphertext, k);
+        if scheme == Scheme::RsaOaep(Digest::Sha1) {
+            return self.decrypt(Mechanism::RsaOaep, key, ciphertext, k).map(Some);
         }
-        match self.token.decrypt(Mechanism::RsaRaw, key, ciphertext, k) {
-            Ok(raw) => match oaep::decode(k, raw.expose_secret()) {
-                Some(plaintext) => Ok(Output::Plaintext(plaintext)),
-                None => Err(Fault::DecryptionFailed.into()),
-            },
-            Err(failed) => Err(self.verdict(failed, Fault::DecryptionFailed)),
-        }
+        let raw = self.decrypt(Mechanism::RsaRaw, key, ciphertext, k)?;
+        let decode = if scheme == Scheme::RsaEs15 { rsaes15::decode } else { oaep::decode };
+        Ok(decode(k, raw.expose_secret()))
     }
 
     #[expect(clippy::unused_self, reason = "reads as a question to the engine, like its neighbours")]
@@ -230,16 +268,25 @@ impl Engine {
 }
 
 /// The mechanism of a signature algorithm and what is given to it.
-fn signing(algorithm: Algorithm, digest: &[u8]) -> Result<(Mechanism<'static>, Vec<u8>), Trouble> {
-    match algorithm.scheme() {
+fn signing(algorithm: Algorithm, input: &[u8]) -> Result<(Mechanism<'static>, Cow<'_, [u8]>), Trouble> {
+    let mechanism = match algorithm.scheme() {
         Scheme::RsaPkcs1(hash) => {
-            let data = public::digest_info(hash, digest).map_err(|_| Trouble::Fault(Fault::Protocol))?;
-            Ok((Mechanism::RsaPkcs, data))
+            let data = public::digest_info(hash, input).map_err(|_| Trouble::Fault(Fault::Protocol))?;
+            return Ok((Mechanism::RsaPkcs, Cow::Owned(data)));
         }
-        Scheme::RsaPss(hash) => Ok((Mechanism::RsaPss(hash), digest.to_vec())),
-        Scheme::Ecdsa(_) => Ok((Mechanism::Ecdsa, digest.to_vec())),
-        Scheme::RsaOaep(_) | Scheme::AesGcm | Scheme::AesKw => Err(Fault::WrongAlgorithm.into()),
-    }
+        Scheme::RsaPss(hash) => Mechanism::RsaPss(hash),
+        Scheme::Ecdsa(_) => Mechanism::Ecdsa,
+        Scheme::Eddsa => Mechanism::Eddsa,
+        Scheme::Hmac(hash) => Mechanism::Hmac(hash),
+        Scheme::RsaOaep(_)
+        | Scheme::RsaEs15
+        | Scheme::AesGcm
+        | Scheme::AesCbc
+        | Scheme::AesCbcPad
+        | Scheme::AesKw
+        | Scheme::AesKwp => return Err(Fault::WrongAlgorithm.into()),
+    };
+    Ok((mechanism, Cow::Borrowed(input)))
 }
 
 fn is_malformed(failed: Failed) -> bool {

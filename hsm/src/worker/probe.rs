@@ -8,7 +8,7 @@ use cryptoki_sys as sys;
 
 use super::{
     code::Failed,
-    engine::{Engine, MAC_BYTES, Trouble, unsupported},
+    engine::{Engine, MAC, MAC_BYTES, Trouble, unsupported},
     generate::statement_of,
     hierarchy::{session_wrapping_key, unwrap_template},
     operate::{self, Half},
@@ -16,7 +16,7 @@ use super::{
     token::{Attribute, Handle, Mechanism},
 };
 use crate::{
-    algorithms::{Algorithm, KeyOps, KeySpec, Scheme},
+    algorithms::{AES_BLOCK_BYTES, Algorithm, Digest, KeyOps, KeySpec, Scheme},
     protocol::{Capabilities, Capability, Fault, Operation, Output},
     secret::SecretBytes,
     statement::{KeyStatement, Residency},
@@ -135,7 +135,7 @@ fn seals(engine: &mut Engine) -> Result<(), Trouble> {
         Attribute::Flag(sys::CKA_SIGN, true),
     ];
     let key = engine.token.generate_key(Mechanism::GenerateSecret, &template)?;
-    let mac = engine.token.sign(Mechanism::Hmac, key, b"probe", MAC_BYTES);
+    let mac = engine.token.sign(MAC, key, b"probe", MAC_BYTES);
     engine.discard(key);
     if mac?.len() == MAC_BYTES { Ok(()) } else { Err(unmet("it has another length")) }
 }
@@ -208,20 +208,22 @@ fn there_and_back(
         engine.operate(statement, if half == Half::Private { private } else { public }, operation)
     };
     let none = || Vec::new().into();
-    if let Some(digest) = algorithm.signature_digest() {
-        let digest = vec![7; digest.bytes()];
-        let Output::Signature(signature) = run(&Operation::Sign { algorithm, digest: digest.clone().into() })? else {
+    if algorithm.signs() {
+        let input = || SecretBytes::new(vec![7; algorithm.signature_digest().map_or(100, Digest::bytes)]);
+        let Output::Signature(signature) = run(&Operation::Sign { algorithm, input: input() })? else {
             return Err(Fault::Protocol.into());
         };
-        return match run(&Operation::Verify { algorithm, digest: digest.into(), signature })? {
+        return match run(&Operation::Verify { algorithm, input: input(), signature })? {
             Output::Verified(true) => Ok(()),
             _ => Err(unmet("its own signature does not verify")),
         };
     }
-    let wraps = algorithm.scheme() == Scheme::AesKw;
+    let wraps = !algorithm.ops().contains(KeyOps::ENCRYPT);
     let (there, back) = if wraps { (KeyOps::WRAP_KEY, KeyOps::UNWRAP_KEY) } else { (KeyOps::ENCRYPT, KeyOps::DECRYPT) };
     let plaintext = SecretBytes::new(vec![7; 32]);
-    let encrypt = Operation::Encrypt { algorithm, purpose: there, plaintext, additional_data: none() };
+    let chosen = if matches!(algorithm.scheme(), Scheme::AesCbc | Scheme::AesCbcPad) { AES_BLOCK_BYTES } else { 0 };
+    let iv = vec![9; chosen].into();
+    let encrypt = Operation::Encrypt { algorithm, purpose: there, plaintext, iv, additional_data: none() };
     let Output::Ciphertext { ciphertext, iv, tag } = run(&encrypt)? else { return Err(Fault::Protocol.into()) };
     let decrypt = Operation::Decrypt { algorithm, purpose: back, ciphertext, iv, tag, additional_data: none() };
     match run(&decrypt)? {

@@ -56,6 +56,11 @@ pub(crate) enum Public {
         /// The point.
         point: Vec<u8>,
     },
+    /// An Ed25519 key (RFC 8032 section 5.1.5).
+    Ed25519 {
+        /// Its 32 bytes.
+        key: Vec<u8>,
+    },
 }
 
 /// `DigestInfo` of RFC 8017 appendix A.2.4.
@@ -77,8 +82,11 @@ pub(crate) fn digest_info(digest: Digest, value: &[u8]) -> Result<Vec<u8>, BadPu
     Ok(DigestInfo { algorithm, digest: OctetStringRef::new(value)? }.to_der()?)
 }
 
-/// CKA_EC_PARAMS of a curve: its OID. `None` when the kind is not EC.
+/// CKA_EC_PARAMS of a curve: its OID, or its name for Ed25519. `None` when the kind has no curve.
 pub(crate) fn ec_parameters(spec: KeySpec) -> Option<Vec<u8>> {
+    if spec == KeySpec::Ed25519 {
+        return Some(ED25519_PARAMETERS.to_vec());
+    }
     curve(spec).and_then(|oid| oid.to_der().ok())
 }
 
@@ -130,6 +138,11 @@ impl Public {
         Ok(Self::Ec { point: point.to_vec() })
     }
 
+    /// An Ed25519 key from CKA_EC_POINT.
+    pub(crate) fn ed25519(value: &[u8]) -> Result<Self, BadPublicKey> {
+        Ok(Self::Ed25519 { key: bare_point(value, KeySpec::Ed25519.bytes())?.to_vec() })
+    }
+
     /// Reads the SubjectPublicKeyInfo of a key of that kind.
     pub(crate) fn from_spki(spec: KeySpec, spki: &[u8]) -> Result<Self, BadPublicKey> {
         let info = SubjectPublicKeyInfoRef::from_der(spki)?;
@@ -143,7 +156,11 @@ impl Public {
                 let named = info.algorithm.parameters.map(|any| any.decode_as::<ObjectIdentifier>()).transpose()?;
                 if named.is_none() || named != curve(spec) { Err(BadPublicKey) } else { Self::ec(spec, bits) }
             }
-            KeyType::Rsa | KeyType::Ec | KeyType::Oct => Err(BadPublicKey),
+            // RFC 8410 section 3: the parameters are absent.
+            KeyType::Okp if info.algorithm.oid == ED25519 && info.algorithm.parameters.is_none() => {
+                if bits.len() == spec.bytes() { Self::ed25519(bits) } else { Err(BadPublicKey) }
+            }
+            KeyType::Rsa | KeyType::Ec | KeyType::Okp | KeyType::Aes | KeyType::Hmac => Err(BadPublicKey),
         }
     }
 
@@ -155,10 +172,11 @@ impl Public {
                 let curve = curve(spec).ok_or(BadPublicKey)?;
                 spki_of(EC_PUBLIC_KEY, Some(Any::encode_from(&curve)?), &self.to_bits()?)
             }
+            Self::Ed25519 { key } => spki_of(ED25519, None, key),
         }
     }
 
-    /// What stands in the bit string: RSAPublicKey (RFC 8017 appendix A.1.1) or the point.
+    /// What stands in the bit string: RSAPublicKey (RFC 8017 appendix A.1.1), the point, or Ed25519's bytes.
     fn to_bits(&self) -> Result<Vec<u8>, BadPublicKey> {
         match self {
             Self::Rsa { modulus, exponent } => {
@@ -166,6 +184,7 @@ impl Public {
                 Ok(key.to_der()?)
             }
             Self::Ec { point } => Ok(point.clone()),
+            Self::Ed25519 { key } => Ok(key.clone()),
         }
     }
 
@@ -174,13 +193,17 @@ impl Public {
     pub(crate) fn exceeds(&self, number: &[u8]) -> bool {
         match self {
             Self::Rsa { modulus, .. } => number.len() == modulus.len() && *number < **modulus,
-            Self::Ec { .. } => true,
+            Self::Ec { .. } | Self::Ed25519 { .. } => true,
         }
     }
 
     /// Whether, by the judgement of aws-lc-rs, `signature` over `digest` is this key's: the second opinion
-    /// that proves a key. RSA signatures are RSASSA-PKCS1-v1_5 with SHA-256, ECDSA signatures r‖s.
+    /// that proves a key. RSA signatures are RSASSA-PKCS1-v1_5 with SHA-256, ECDSA signatures r‖s; Ed25519
+    /// signs the bytes themselves, of any length.
     pub(crate) fn confirms(&self, spec: KeySpec, digest: &[u8], signature: &[u8]) -> bool {
+        if let Self::Ed25519 { key } = self {
+            return UnparsedPublicKey::new(&signature::ED25519, key).verify(digest, signature).is_ok();
+        }
         let (verification, hash): (&'static dyn VerificationAlgorithm, _) = match spec {
             KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
                 (&signature::RSA_PKCS1_2048_8192_SHA256, &digest::SHA256)
@@ -189,23 +212,19 @@ impl Public {
             KeySpec::P384 => (&signature::ECDSA_P384_SHA384_FIXED, &digest::SHA384),
             KeySpec::P521 => (&signature::ECDSA_P521_SHA512_FIXED, &digest::SHA512),
             KeySpec::P256K => (&signature::ECDSA_P256K1_SHA256_FIXED, &digest::SHA256),
-            KeySpec::Aes128 | KeySpec::Aes192 | KeySpec::Aes256 => return false,
+            KeySpec::Ed25519
+            | KeySpec::Aes128
+            | KeySpec::Aes192
+            | KeySpec::Aes256
+            | KeySpec::Hmac256
+            | KeySpec::Hmac384
+            | KeySpec::Hmac512 => return false,
         };
         let (Ok(bits), Ok(digest)) = (self.to_bits(), LcDigest::import_less_safe(digest, hash)) else {
             return false;
         };
         UnparsedPublicKey::new(verification, bits).verify_digest(&digest, signature).is_ok()
     }
-}
-
-/// The SubjectPublicKeyInfo of an Ed25519 key (RFC 8410 section 4) from its 32 bytes.
-pub(crate) fn ed25519_spki(key: &[u8]) -> Result<Vec<u8>, BadPublicKey> {
-    spki_of(ED25519, None, key)
-}
-
-/// Whether an Ed25519 signature over a message is this key's.
-pub(crate) fn ed25519_confirms(key: &[u8], message: &[u8], signature: &[u8]) -> bool {
-    UnparsedPublicKey::new(&signature::ED25519, key).verify(message, signature).is_ok()
 }
 
 /// The modulus and exponent of an RSA key of any size.
@@ -257,6 +276,12 @@ mod tests {
         let spki = key.to_spki(KeySpec::P384).expect("encodes");
         assert_eq!(Public::from_spki(KeySpec::P384, &spki), Ok(key));
         assert_eq!(Public::from_spki(KeySpec::P256, &spki), Err(BadPublicKey));
+        let key = Public::ed25519(&[9; 32]).expect("32 bytes");
+        let spki = key.to_spki(KeySpec::Ed25519).expect("encodes");
+        assert_eq!(spki[..12], [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00], "RFC 8410");
+        assert_eq!(Public::from_spki(KeySpec::Ed25519, &spki), Ok(key));
+        assert_eq!(Public::from_spki(KeySpec::P256, &spki), Err(BadPublicKey));
+        assert_eq!(Public::ed25519(&[9; 31]), Err(BadPublicKey));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     token::{Attribute, Handle, Mechanism, Token},
 };
 use crate::{
-    algorithms::{Algorithm, GCM_IV_BYTES, GCM_TAG_BYTES, KeySpec, KeyType, Scheme},
+    algorithms::{AES_BLOCK_BYTES, Algorithm, GCM_IV_BYTES, GCM_TAG_BYTES, KeySpec, KeyType, Scheme},
     protocol::{Fault, Hello},
 };
 
@@ -34,7 +34,7 @@ impl Raw {
         Ok(Self { token: start::log_in(hello)?.token })
     }
 
-    /// Makes a key: RSA, EC or AES.
+    /// Makes a key.
     ///
     /// # Errors
     /// When the module fails.
@@ -53,20 +53,25 @@ impl Raw {
                 let bits = Attribute::Number(sys::CKA_MODULUS_BITS, number(spec.bits()));
                 self.token.generate_pair(Mechanism::GenerateRsa, &[bits], &[&private[..], &[sign]].concat())
             }
-            KeyType::Ec => {
+            KeyType::Ec | KeyType::Okp => {
+                let is_okp = spec.key_type() == KeyType::Okp;
+                let mechanism = if is_okp { Mechanism::GenerateEdwards } else { Mechanism::GenerateEc };
                 let curve = Attribute::Bytes(sys::CKA_EC_PARAMS, &parameters);
-                self.token.generate_pair(Mechanism::GenerateEc, &[curve], &[&private[..], &[sign]].concat())
+                self.token.generate_pair(mechanism, &[curve], &[&private[..], &[sign]].concat())
             }
-            KeyType::Oct => {
+            KeyType::Aes | KeyType::Hmac => {
+                let is_hmac = spec.key_type() == KeyType::Hmac;
+                let mechanism = if is_hmac { Mechanism::GenerateSecret } else { Mechanism::GenerateAes };
                 let length = Attribute::Number(sys::CKA_VALUE_LEN, number(spec.bytes()));
-                let template = [&private[..], &[length, Attribute::Flag(sys::CKA_ENCRYPT, true)]].concat();
-                self.token.generate_key(Mechanism::GenerateAes, &template).map(|key| (key, key))
+                let purpose = if is_hmac { sign } else { Attribute::Flag(sys::CKA_ENCRYPT, true) };
+                let template = [&private[..], &[length, purpose]].concat();
+                self.token.generate_key(mechanism, &template).map(|key| (key, key))
             }
         };
         Ok(RawKey { handle: handle.map_err(fault)?.1, spec })
     }
 
-    /// One signature over a digest, or one encryption.
+    /// One signature over a digest or message, or one encryption.
     ///
     /// # Errors
     /// When the module fails.
@@ -76,8 +81,14 @@ impl Raw {
             Scheme::RsaPkcs1(_) => self.token.sign(Mechanism::RsaPkcs, key.handle, input, bytes),
             Scheme::RsaPss(digest) => self.token.sign(Mechanism::RsaPss(digest), key.handle, input, bytes),
             Scheme::Ecdsa(_) => self.token.sign(Mechanism::Ecdsa, key.handle, input, bytes),
+            Scheme::Eddsa => self.token.sign(Mechanism::Eddsa, key.handle, input, bytes),
+            Scheme::Hmac(digest) => self.token.sign(Mechanism::Hmac(digest), key.handle, input, bytes),
             Scheme::AesGcm => return self.gcm(key, input),
-            Scheme::RsaOaep(_) | Scheme::AesKw => {
+            Scheme::AesCbc => {
+                let mechanism = Mechanism::Cbc { iv: &[0; AES_BLOCK_BYTES] };
+                self.token.encrypt(mechanism, key.handle, input, input.len())
+            }
+            Scheme::RsaOaep(_) | Scheme::RsaEs15 | Scheme::AesCbcPad | Scheme::AesKw | Scheme::AesKwp => {
                 return Err(Fault::Unsupported(format!("{} is not measured raw", algorithm.name())));
             }
         };

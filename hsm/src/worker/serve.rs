@@ -11,14 +11,14 @@ use serde_bytes::ByteBuf;
 use super::{
     cache::{Cache, Entry},
     code::{Class, Failed, Function},
-    engine::{Engine, MAC_BYTES, Trouble, nonsense},
+    engine::{Engine, MAC, MAC_BYTES, Trouble, nonsense},
     operate::{self, Half},
     start::{self, ServiceHandles},
     sync,
-    token::{Handle, Mechanism},
+    token::Handle,
 };
 use crate::{
-    algorithms::{KeyOps, KeyType, RANDOM_BYTES_MAX},
+    algorithms::{KeyOps, RANDOM_BYTES_MAX},
     protocol::{Damage, Fault, Hello, Operation, Ready, Request, Response, ServiceKeys, seal_of},
     secret::SecretBytes,
     statement::{KeyStatement, Residency, Seal},
@@ -145,7 +145,7 @@ impl Server {
     }
 
     fn mac(&mut self, form: &[u8]) -> Result<Vec<u8>, Trouble> {
-        let mac = self.engine.token.sign(Mechanism::Hmac, self.service.sealing, form, MAC_BYTES)?;
+        let mac = self.engine.token.sign(MAC, self.service.sealing, form, MAC_BYTES)?;
         if mac.len() == MAC_BYTES { Ok(mac) } else { Err(nonsense(Function::Sign, "a seal of another length")) }
     }
 
@@ -205,7 +205,7 @@ fn handle(engine: &mut Engine, entry: &mut Entry, half: Half) -> Result<Handle, 
 /// Whether any operation that the row permits needs the private or secret key.
 fn needs_private(statement: &KeyStatement) -> bool {
     let private = [KeyOps::SIGN, KeyOps::DECRYPT, KeyOps::UNWRAP_KEY];
-    statement.spec.key_type() == KeyType::Oct || private.into_iter().any(|op| statement.ops.contains(op))
+    statement.spec.key_type().is_secret() || private.into_iter().any(|op| statement.ops.contains(op))
 }
 
 /// Whether doing it twice is the same as doing it once. A repeated AES-GCM encryption makes another IV,

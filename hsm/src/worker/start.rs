@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{
     code::Failed,
-    engine::{CANARY_LABEL, Canary, Engine, MAC_BYTES, ROOT_LABEL, Trouble},
+    engine::{CANARY_LABEL, Canary, Engine, MAC, MAC_BYTES, ROOT_LABEL, Trouble},
     faults, load,
     module::{Found, Library},
     pin,
@@ -244,8 +244,8 @@ fn unwrap_service_key(
 
 /// Two seals of different forms differ, and a seal has its length: a stub or a broken key shows here.
 pub(crate) fn prove_sealing(engine: &mut Engine, sealing: Handle) -> Result<(), Trouble> {
-    let one = engine.token.sign(Mechanism::Hmac, sealing, b"one", MAC_BYTES)?;
-    let other = engine.token.sign(Mechanism::Hmac, sealing, b"other", MAC_BYTES)?;
+    let one = engine.token.sign(MAC, sealing, b"one", MAC_BYTES)?;
+    let other = engine.token.sign(MAC, sealing, b"other", MAC_BYTES)?;
     if one.len() == MAC_BYTES && other.len() == MAC_BYTES && one != other {
         Ok(())
     } else {

@@ -46,14 +46,19 @@ pub(crate) enum Mechanism<'a> {
     Ecdsa,
     /// `CKM_EDDSA`, Ed25519 over a message.
     Eddsa,
-    /// `CKM_SHA256_HMAC`.
-    Hmac,
+    /// `CKM_SHA256_HMAC` and its kin, over a message.
+    Hmac(Digest),
     /// `CKM_AES_GCM` with a tag of 128 bits.
     Gcm {
         /// 12 bytes.
         iv: &'a [u8],
         /// Authenticated with the data.
         additional_data: &'a [u8],
+    },
+    /// `CKM_AES_CBC`, whole blocks, without padding.
+    Cbc {
+        /// 16 bytes.
+        iv: &'a [u8],
     },
     /// `CKM_AES_ECB`.
     Ecb,
@@ -83,8 +88,12 @@ impl Mechanism<'_> {
             Self::RsaRaw => sys::CKM_RSA_X_509,
             Self::Ecdsa => sys::CKM_ECDSA,
             Self::Eddsa => sys::CKM_EDDSA,
-            Self::Hmac => sys::CKM_SHA256_HMAC,
+            Self::Hmac(Digest::Sha1) => sys::CKM_SHA_1_HMAC,
+            Self::Hmac(Digest::Sha256) => sys::CKM_SHA256_HMAC,
+            Self::Hmac(Digest::Sha384) => sys::CKM_SHA384_HMAC,
+            Self::Hmac(Digest::Sha512) => sys::CKM_SHA512_HMAC,
             Self::Gcm { .. } => sys::CKM_AES_GCM,
+            Self::Cbc { .. } => sys::CKM_AES_CBC,
             Self::Ecb => sys::CKM_AES_ECB,
             Self::KeyWrap => sys::CKM_AES_KEY_WRAP,
             Self::KeyWrapPad => sys::CKM_AES_KEY_WRAP_PAD,

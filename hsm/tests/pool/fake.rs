@@ -18,7 +18,7 @@ use serde_bytes::ByteBuf;
 use sha2::{Digest as _, Sha256};
 use strongroom_hsm::{
     KeySpec, KeyStatement, Residency, SecretBytes,
-    algorithms::{KeyType, Scheme},
+    algorithms::Scheme,
     protocol::{
         Answer, Call, Capabilities, Damage, Fault, Generated, Hello, Operation, Output, PACKET_BYTES_MAX, Provision,
         Ready, Request, Response, Role, append_frame, read_frames,
@@ -201,8 +201,8 @@ impl Worker {
         match request {
             Request::Generate { .. } => note(&self.state_dir, "generates", "begun"),
             Request::Load { .. } => note(&self.state_dir, "warms", "begun"),
-            Request::Operate { operation: Operation::Sign { digest, .. }, .. }
-                if self.has("poisonable") && digest[0] == POISON =>
+            Request::Operate { operation: Operation::Sign { input, .. }, .. }
+                if self.has("poisonable") && input.expose_secret()[0] == POISON =>
             {
                 note(&self.state_dir, "poisoned", "begun");
                 std::process::exit(9);
@@ -260,11 +260,11 @@ impl Worker {
         }
         let spec = *self.loaded.get(seal).ok_or(Fault::KeyNotLoaded)?;
         Ok(match operation {
-            Operation::Sign { algorithm, digest } => {
-                Output::Signature(ByteBuf::from(signature(&digest, algorithm.output_bytes(spec))))
+            Operation::Sign { algorithm, input } => {
+                Output::Signature(ByteBuf::from(signature(input.expose_secret(), algorithm.output_bytes(spec))))
             }
-            Operation::Verify { algorithm, digest, signature: found } => {
-                Output::Verified(*found == signature(&digest, algorithm.output_bytes(spec)))
+            Operation::Verify { algorithm, input, signature: found } => {
+                Output::Verified(*found == signature(input.expose_secret(), algorithm.output_bytes(spec)))
             }
             Operation::Encrypt { algorithm, plaintext, .. } => {
                 assert_eq!(algorithm.scheme(), Scheme::AesGcm);
@@ -282,7 +282,7 @@ fn module(damage: Damage) -> Fault {
 
 fn generated(spec: KeySpec, residency: Residency) -> Generated {
     let filled = |filled: bool| ByteBuf::from(if filled { vec![1; 40] } else { Vec::new() });
-    let is_oct = spec.key_type() == KeyType::Oct;
+    let is_oct = spec.key_type().is_secret();
     Generated { blob: filled(residency == Residency::Wrapped), public: filled(!is_oct), check_value: filled(is_oct) }
 }
 

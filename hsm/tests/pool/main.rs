@@ -149,7 +149,7 @@ fn soon(within: Duration) -> Moment {
 
 /// Signs and checks that the signature is the one of this very digest.
 async fn sign(pool: &Pool, key: &Arc<KeyRow>, digest: Vec<u8>, within: Duration) -> Result<(), Error> {
-    let operation = Operation::Sign { algorithm: Algorithm::Es256, digest: ByteBuf::from(digest.clone()) };
+    let operation = Operation::Sign { algorithm: Algorithm::Es256, input: digest.clone().into() };
     match pool.operate(key, operation, Arc::new(Open), soon(within)).await? {
         Output::Signature(signature) => assert_eq!(*signature, fake::signature(&digest, 64)),
         other => panic!("{other:?}"),
@@ -163,6 +163,7 @@ async fn encrypt(pool: &Pool, key: &Arc<KeyRow>, plaintext: Vec<u8>, within: Dur
         algorithm: Algorithm::A256Gcm,
         purpose: KeyOps::ENCRYPT,
         plaintext: SecretBytes::new(plaintext),
+        iv: ByteBuf::new(),
         additional_data: ByteBuf::new(),
     };
     match pool.operate(key, operation, Arc::new(Open), soon(within)).await? {
@@ -293,8 +294,7 @@ async fn a_withdrawn_admission_is_not_sent() {
     for _ in 0..3 {
         let (pool, rsa, admission) = (pool.clone(), Arc::clone(&rsa), Arc::clone(&admission));
         tasks.spawn(async move {
-            let digest = ByteBuf::from(vec![0; 32]);
-            let operation = Operation::Sign { algorithm: Algorithm::Ps256, digest };
+            let operation = Operation::Sign { algorithm: Algorithm::Ps256, input: vec![0; 32].into() };
             pool.operate(&rsa, operation, admission, soon(LONG)).await
         });
     }

@@ -276,8 +276,8 @@ impl Worker {
         }
     }
 
-    pub fn sign(&mut self, row: &KeyRow, algorithm: Algorithm, digest: &[u8]) -> Result<Vec<u8>, Fault> {
-        match self.operate(row, Operation::Sign { algorithm, digest: ByteBuf::from(digest) })? {
+    pub fn sign(&mut self, row: &KeyRow, algorithm: Algorithm, input: &[u8]) -> Result<Vec<u8>, Fault> {
+        match self.operate(row, Operation::Sign { algorithm, input: input.to_vec().into() })? {
             Output::Signature(signature) => Ok(signature.into_vec()),
             other => panic!("{other:?}"),
         }
@@ -287,11 +287,11 @@ impl Worker {
         &mut self,
         row: &KeyRow,
         algorithm: Algorithm,
-        digest: &[u8],
+        input: &[u8],
         signature: &[u8],
     ) -> Result<bool, Fault> {
-        let (digest, signature) = (ByteBuf::from(digest), ByteBuf::from(signature));
-        match self.operate(row, Operation::Verify { algorithm, digest, signature })? {
+        let (input, signature) = (input.to_vec().into(), ByteBuf::from(signature));
+        match self.operate(row, Operation::Verify { algorithm, input, signature })? {
             Output::Verified(verified) => Ok(verified),
             other => panic!("{other:?}"),
         }
@@ -306,9 +306,22 @@ impl Worker {
         plaintext: &[u8],
         additional_data: &[u8],
     ) -> Result<Sealed, Fault> {
+        self.encrypt_under(row, algorithm, purpose, plaintext, &[], additional_data)
+    }
+
+    /// The same under an IV of the caller's.
+    pub fn encrypt_under(
+        &mut self,
+        row: &KeyRow,
+        algorithm: Algorithm,
+        purpose: KeyOps,
+        plaintext: &[u8],
+        iv: &[u8],
+        additional_data: &[u8],
+    ) -> Result<Sealed, Fault> {
         let plaintext = SecretBytes::new(plaintext.to_vec());
-        let additional_data = ByteBuf::from(additional_data);
-        match self.operate(row, Operation::Encrypt { algorithm, purpose, plaintext, additional_data })? {
+        let (iv, additional_data) = (ByteBuf::from(iv), ByteBuf::from(additional_data));
+        match self.operate(row, Operation::Encrypt { algorithm, purpose, plaintext, iv, additional_data })? {
             Output::Ciphertext { ciphertext, iv, tag } => {
                 Ok(Sealed { ciphertext: ciphertext.into_vec(), iv: iv.into_vec(), tag: tag.into_vec() })
             }

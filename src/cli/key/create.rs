@@ -21,13 +21,15 @@ pub(in crate::cli) struct CreateArgs {
     /// The type of key
     #[arg(long = "type", value_name = "TYPE", value_enum, ignore_case = true)]
     key_type: TypeArg,
-    /// In bits. RSA: 2048 (default), 3072, 4096. oct: 128, 192, 256 (default)
+    /// In bits. RSA: 2048 (default), 3072, 4096. oct: 128, 192, 256 (default); with --ops sign,verify (HMAC) 256
+    /// (default), 384, 512
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     size: Option<i32>,
-    /// EC only [default: P-256]
+    /// EC: P-256 (default) and the other P-; OKP: Ed25519
     #[arg(long, value_name = "CURVE", value_enum, ignore_case = true)]
     curve: Option<CurveArg>,
-    /// What it may be used for, comma-separated [default: all that its type can]
+    /// What it may be used for, comma-separated [default: all that its type can]. An oct key that signs or
+    /// verifies is an HMAC key and does nothing else
     #[arg(long, value_name = "OPS", value_delimiter = ',', value_parser = parse::operation())]
     ops: Vec<v1::KeyOperation>,
     /// Where it lives [default: wrapped]
@@ -97,18 +99,21 @@ impl CreateArgs {
             TypeArg::Rsa => v1::KeyType::Rsa,
             TypeArg::Ec => v1::KeyType::Ec,
             TypeArg::Oct => v1::KeyType::Oct,
-            TypeArg::Okp => {
-                return Err(Failure::new("keys of type OKP (Ed25519) are not offered by this server")
-                    .hint("for signatures take --type EC (P-256, P-384, P-521, P-256K) or --type RSA"));
-            }
+            TypeArg::Okp => v1::KeyType::Okp,
         };
         match (key_type, self.size, self.curve) {
-            (v1::KeyType::Ec, Some(_), _) => {
-                Err(Failure::new("--size is for RSA and oct keys; an EC key's size is that of its curve")
-                    .hint("pass --curve P-256, P-384, P-521 or P-256K"))
+            (v1::KeyType::Ec | v1::KeyType::Okp, Some(_), _) => {
+                Err(Failure::new("--size is for RSA and oct keys; the size of an EC or OKP key is that of its curve")
+                    .hint("pass --curve P-256, P-384, P-521 or P-256K, or for OKP nothing"))
             }
             (v1::KeyType::Rsa | v1::KeyType::Oct, _, Some(_)) => {
-                Err(Failure::new("--curve is for EC keys").hint("pass --size, or --type EC"))
+                Err(Failure::new("--curve is for EC and OKP keys").hint("pass --size, or --type EC"))
+            }
+            (v1::KeyType::Ec, _, Some(CurveArg::Ed25519)) => {
+                Err(Failure::new("Ed25519 is no curve of EC keys").hint("pass --type OKP"))
+            }
+            (v1::KeyType::Okp, _, Some(curve)) if curve != CurveArg::Ed25519 => {
+                Err(Failure::new("the curve of an OKP key is Ed25519").hint("leave out --curve, or pass --type EC"))
             }
             _ => Ok(key_type),
         }

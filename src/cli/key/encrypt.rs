@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use strongroom_hsm::algorithms::{ADDITIONAL_DATA_BYTES_MAX, PLAINTEXT_BYTES_MAX};
+use strongroom_hsm::algorithms::{ADDITIONAL_DATA_BYTES_MAX, AES_BLOCK_BYTES, PLAINTEXT_BYTES_MAX, Scheme};
 use strongroom_proto::v1::{DecryptRequest, EncryptRequest};
 use zeroize::Zeroizing;
 
@@ -14,14 +14,15 @@ use crate::cli::{
     envelope::{self, Ciphertext},
     failure::Failure,
     files::{self, Content, Limit, Out},
-    parse,
+    parse::{self, Iv},
 };
 
 pub(super) const AFTER_HELP: &str = "\
 The file is one JSON object, bytes in base64url:
   { \"format\": \"strongroom.ciphertext.v1\", \"name\": VERSION, \"algorithm\": A, \"additional_data\": true,
     \"iv\": …, \"tag\": …, \"ciphertext\": … }
-`additional_data` is there when --aad was given; `iv` and `tag` are there for A*GCM.";
+`additional_data` is there when --aad was given; `iv` is there for A*GCM, A*CBC and A*CBCPAD, `tag` for A*GCM.
+A*CBC and A*CBCPAD do not notice when a file was altered: they are for what other programs read already.";
 
 const PLAINTEXT: Limit = Limit {
     bytes_max: PLAINTEXT_BYTES_MAX,
@@ -43,6 +44,10 @@ pub(in crate::cli) struct EncryptArgs {
     /// A*GCM: additional data that is authenticated and needed again to decrypt; at most 16 KiB
     #[arg(long, value_name = "FILE")]
     aad: Option<PathBuf>,
+    /// A*CBC, A*CBCPAD: the initialisation vector, 32 hexadecimal digits; never the same twice with one key
+    /// [default: random]
+    #[arg(long, value_name = "HEX", value_parser = parse::iv)]
+    iv: Option<Iv>,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -72,10 +77,27 @@ fn additional_data(input: &Path, aad: Option<&Path>) -> anyhow::Result<Vec<u8>> 
     Ok(files::read(aad, ADDITIONAL)?.to_vec())
 }
 
+/// The IV that is sent: for AES-CBC the one that was given, or a random one. AES-GCM's is the server's.
+fn iv(algorithm: Algorithm, given: Option<&Iv>) -> Result<Vec<u8>, Failure> {
+    let takes_iv = matches!(algorithm.scheme(), Scheme::AesCbc | Scheme::AesCbcPad);
+    match given {
+        Some(_) if !takes_iv => Err(Failure::new(format!("--iv is for A*CBC and A*CBCPAD, not {}", algorithm.name()))
+            .hint("leave out --iv: for A*GCM the server makes it")),
+        Some(Iv(iv)) => Ok(iv.to_vec()),
+        None if takes_iv => {
+            let mut iv = vec![0; AES_BLOCK_BYTES];
+            aws_lc_rs::rand::fill(&mut iv).map_err(|_| Failure::new("this machine has no random numbers"))?;
+            Ok(iv)
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
 /// Encrypts a file.
 pub(in crate::cli) async fn encrypt(connection: &ConnectionArgs, args: &EncryptArgs) -> anyhow::Result<()> {
     let key = args.key.key(connection)?;
     let additional = additional_data(&args.files.input, args.aad.as_deref())?;
+    let iv = iv(args.algorithm, args.iv.as_ref())?;
     let plaintext = files::read(&args.files.input, PLAINTEXT)?;
     let out = Out::prepare(&args.files.output, Content::Public)?;
     let client = connection.connect().await?;
@@ -87,6 +109,7 @@ pub(in crate::cli) async fn encrypt(connection: &ConnectionArgs, args: &EncryptA
         plaintext: plaintext.to_vec(),
         additional_data_crc32c: Some(crc32c::crc32c(&additional)),
         additional_data: additional.clone(),
+        iv: iv.clone(),
     };
     let send = |request| async { client.crypto().encrypt(request).await };
     let answer = client.call(&action, request, send).await?;

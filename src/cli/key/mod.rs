@@ -37,11 +37,11 @@ pub(super) enum KeyCommand {
     Versions(show::VersionsArgs),
     /// Change what a version may do, and when
     Update(update::UpdateArgs),
-    /// Sign a file. It is hashed here; only its digest is sent
+    /// Sign a file. It is hashed here and only its digest is sent (EdDSA, HS*: the file itself, at most 64 KiB)
     Sign(sign::SignArgs),
     /// Verify a signature: exit code 0 when it is right, 1 when it is wrong, 2 on an error
     Verify(sign::VerifyArgs),
-    /// Encrypt a small file (AES-GCM: at most 64 KiB) into a JSON file that names the version
+    /// Encrypt a small file (AES: at most 64 KiB) into a JSON file that names the version
     #[command(after_help = encrypt::AFTER_HELP)]
     Encrypt(encrypt::EncryptArgs),
     /// Decrypt what `key encrypt` wrote

@@ -1,13 +1,18 @@
 //! `key sign` and `key verify`.
 //!
-//! The file is always hashed here, in constant memory, and only its digest is sent: files of any size
-//! take the same path, and what is signed does not leave this machine.
+//! The file is hashed here, in constant memory, and only its digest is sent: files of any size take the
+//! same path, and what is signed does not leave this machine. EdDSA and HS* are computed over the file itself,
+//! inside the HSM, so for them it is sent.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::Context as _;
 use clap::Args;
+use strongroom_hsm::algorithms::MESSAGE_BYTES_MAX;
 use strongroom_proto::v1::{SignRequest, VerifyRequest, sign_request, verify_request};
+use zeroize::Zeroizing;
 
 use super::{Algorithm, FileArgs, FormatArgs, KeyOps, UseView, VersionedNameArgs, one_standard_input, report, using};
 use crate::cli::{
@@ -21,6 +26,12 @@ use crate::cli::{
 
 /// An RSA-4096 signature has 512 bytes; an ECDSA signature in DER at most 141.
 const SIGNATURE: Limit = Limit { bytes_max: 1024, hint: "a signature is shorter; was it the signed file itself?" };
+/// What EdDSA and HS* take.
+const MESSAGE: Limit = Limit {
+    bytes_max: MESSAGE_BYTES_MAX,
+    hint: "EdDSA and HS* take the file itself: sign its digest instead (openssl dgst -sha512 -binary), or take an \
+           algorithm that signs one (ES256, RS256)",
+};
 /// The longest digest, SHA-512's.
 const DIGEST: Limit = Limit { bytes_max: 64, hint: "leave out --digest to have the file hashed here" };
 
@@ -37,7 +48,7 @@ pub(in crate::cli) struct SignArgs {
     /// ECDSA: write DER, as OpenSSL takes it, rather than r‖s
     #[arg(long)]
     der: bool,
-    /// The input is a digest already: 32, 48 or 64 bytes
+    /// RS*, PS*, ES*: the input is a digest already: 32, 48 or 64 bytes
     #[arg(long)]
     digest: bool,
     #[command(flatten)]
@@ -61,15 +72,47 @@ pub(in crate::cli) struct VerifyArgs {
     /// ECDSA: the signature is in DER rather than r‖s
     #[arg(long)]
     der: bool,
-    /// The input is a digest already: 32, 48 or 64 bytes
+    /// RS*, PS*, ES*: the input is a digest already: 32, 48 or 64 bytes
     #[arg(long)]
     digest: bool,
     #[command(flatten)]
     format: FormatArgs,
 }
 
-fn digest_of(input: &std::path::Path, is_digest: bool, algorithm: Algorithm) -> anyhow::Result<Vec<u8>> {
-    let digest = algorithm.signature_digest().context("an algorithm that signs has a hash")?;
+/// What is sent to be signed or verified.
+enum Signed {
+    Digest(Vec<u8>),
+    Message(Zeroizing<Vec<u8>>),
+}
+
+impl Signed {
+    /// What the algorithm signs of a file.
+    fn of(input: &Path, is_digest: bool, algorithm: Algorithm) -> anyhow::Result<Self> {
+        if algorithm.signature_digest().is_some() {
+            return digest_of(input, is_digest, algorithm).map(Self::Digest);
+        }
+        if is_digest {
+            let message =
+                format!("--digest is for RS*, PS* and ES*: {} is computed over the file itself", algorithm.name());
+            return Err(Failure::new(message)
+                .hint("leave out --digest: whatever is in the file is taken as it is")
+                .into());
+        }
+        files::read(input, MESSAGE).map(Self::Message)
+    }
+
+    fn crc32c(&self) -> u32 {
+        match self {
+            Self::Digest(bytes) => crc32c::crc32c(bytes),
+            Self::Message(bytes) => crc32c::crc32c(bytes),
+        }
+    }
+}
+
+fn digest_of(input: &Path, is_digest: bool, algorithm: Algorithm) -> anyhow::Result<Vec<u8>> {
+    let Some(digest) = algorithm.signature_digest() else {
+        anyhow::bail!("{} signs no digest", algorithm.name());
+    };
     if !is_digest {
         return files::hash(input, digest);
     }
@@ -89,15 +132,18 @@ pub(in crate::cli) async fn sign(connection: &ConnectionArgs, args: &SignArgs) -
         ecdsa_der::check_choice(args.algorithm)?;
     }
     let key = args.key.key(connection)?;
-    let digest = digest_of(&args.files.input, args.digest, args.algorithm)?;
+    let signed = Signed::of(&args.files.input, args.digest, args.algorithm)?;
     let out = Out::prepare(&args.files.output, Content::Public)?;
     let client = connection.connect().await?;
     let action = using("sign with", &key);
     let request = || SignRequest {
         name: key.to_string(),
         algorithm: args.algorithm.name().to_owned(),
-        input_crc32c: Some(crc32c::crc32c(&digest)),
-        input: Some(sign_request::Input::Digest(digest.clone())),
+        input_crc32c: Some(signed.crc32c()),
+        input: Some(match &signed {
+            Signed::Digest(digest) => sign_request::Input::Digest(digest.clone()),
+            Signed::Message(message) => sign_request::Input::Message(message.to_vec()),
+        }),
     };
     let send = |request| async { client.crypto().sign(request).await };
     let answer = client.call(&action, request, send).await?;
@@ -117,14 +163,17 @@ pub(in crate::cli) async fn verify(connection: &ConnectionArgs, args: &VerifyArg
     let key = args.key.key(connection)?;
     let signature = files::read(&args.signature, SIGNATURE)?.to_vec();
     let signature = if args.der { ecdsa_der::from_der(args.algorithm, &signature)? } else { signature };
-    let digest = digest_of(&args.input, args.digest, args.algorithm)?;
+    let signed = Signed::of(&args.input, args.digest, args.algorithm)?;
     let client = connection.connect().await?;
     let action = using("verify with", &key);
     let request = || VerifyRequest {
         name: key.to_string(),
         algorithm: args.algorithm.name().to_owned(),
-        input_crc32c: Some(crc32c::crc32c(&digest)),
-        input: Some(verify_request::Input::Digest(digest.clone())),
+        input_crc32c: Some(signed.crc32c()),
+        input: Some(match &signed {
+            Signed::Digest(digest) => verify_request::Input::Digest(digest.clone()),
+            Signed::Message(message) => verify_request::Input::Message(message.to_vec()),
+        }),
         signature_crc32c: Some(crc32c::crc32c(&signature)),
         signature: signature.clone(),
     };

@@ -21,7 +21,7 @@ The file is one JSON object, bytes in base64url:
 With --raw it is the wrapped key alone: keep the version that is printed, `key unwrap --raw` needs it.";
 
 const KEY: Limit = Limit { bytes_max: WRAP_BYTES_MAX, hint: "only keys are wrapped; for data take key encrypt" };
-/// AES key wrap adds 8 bytes (RFC 3394).
+/// AES key wrap adds 8 bytes (RFC 3394; RFC 5649 after padding).
 const WRAPPED: Limit = Limit { bytes_max: WRAP_BYTES_MAX + 8, hint: "is it what key wrap --raw wrote?" };
 
 /// What `key wrap` takes.

@@ -41,6 +41,7 @@ pub(crate) fn vault(n: u8, name: &str) -> VaultRow {
         tags: Tags::default(),
         retention_days: 90,
         purge_protection: false,
+        padding_decryption_allowed: n.is_multiple_of(2),
         state: State::Active,
         created: Timestamp(1_700_000_000),
         updated: Timestamp(1_700_000_000),

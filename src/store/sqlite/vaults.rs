@@ -17,10 +17,11 @@ const BY_NAME: &str = "SELECT * FROM vaults WHERE name = ?1";
 const ID_BY_NAME: &str = "SELECT id FROM vaults WHERE name = ?1";
 const PAGE: &str = "SELECT * FROM vaults WHERE name > ?1 AND (?2 OR deleted_at IS NULL) ORDER BY name LIMIT ?3";
 const INSERT: &str = "INSERT INTO vaults (id, revision, seal, name, retention_days, purge_protection, deleted_at, \
-    purge_at, created_at, updated_at, intent, tags) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    purge_at, created_at, updated_at, intent, tags, padding_decryption_allowed) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 const UPDATE: &str = "UPDATE vaults SET revision = ?2, seal = ?3, name = ?4, retention_days = ?5, \
-    purge_protection = ?6, deleted_at = ?7, purge_at = ?8, created_at = ?9, updated_at = ?10, intent = ?11, tags = ?12 \
-    WHERE id = ?1 AND revision = ?2 - 1";
+    purge_protection = ?6, deleted_at = ?7, purge_at = ?8, created_at = ?9, updated_at = ?10, intent = ?11, tags = ?12, \
+    padding_decryption_allowed = ?13 WHERE id = ?1 AND revision = ?2 - 1";
 
 pub(super) async fn by_name(pool: &SqlitePool, name: &VaultName) -> Result<Option<Sealed<VaultRow>>, StoreError> {
     let row = sqlx::query(BY_NAME).bind(name.as_str().to_owned()).fetch_optional(pool).await.map_err(fault)?;
@@ -62,7 +63,8 @@ pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<Vau
         .bind(row.created.0)
         .bind(row.updated.0)
         .bind(integer(row.intent, TABLE, "intent")?)
-        .bind(row.tags.to_json());
+        .bind(row.tags.to_json())
+        .bind(row.padding_decryption_allowed);
     write_one(connection, query).await
 }
 
@@ -74,6 +76,7 @@ fn decode(row: &SqliteRow) -> Result<Sealed<VaultRow>, StoreError> {
         tags: tags(&columns)?,
         retention_days: columns.small("retention_days")?,
         purge_protection: columns.flag("purge_protection")?,
+        padding_decryption_allowed: columns.flag("padding_decryption_allowed")?,
         state: columns.state()?,
         created: columns.time("created_at")?,
         updated: columns.time("updated_at")?,

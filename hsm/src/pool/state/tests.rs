@@ -34,8 +34,7 @@ fn row(number: u8) -> Arc<KeyRow> {
 }
 
 fn call(number: u8) -> (Waiting, oneshot::Receiver<Result>) {
-    let digest = serde_bytes::ByteBuf::from(vec![0; 32]);
-    let operation = Operation::Sign { algorithm: Algorithm::Es256, digest };
+    let operation = Operation::Sign { algorithm: Algorithm::Es256, input: vec![0; 32].into() };
     Waiting::new(Work::Operate { row: row(number), operation }, None, Moment(u64::MAX))
 }
 

@@ -42,6 +42,8 @@ CREATE TABLE vaults (
     name             TEXT    NOT NULL UNIQUE,   -- lower case; also the order of pages
     retention_days   INTEGER NOT NULL CHECK (retention_days BETWEEN 0 AND 65535),
     purge_protection INTEGER NOT NULL CHECK (purge_protection IN (0, 1)),
+    -- Whether RSA1_5 and A*CBCPAD may decrypt.
+    padding_decryption_allowed INTEGER NOT NULL CHECK (padding_decryption_allowed IN (0, 1)),
     deleted_at       INTEGER,                   -- absent while in use
     purge_at         INTEGER,                   -- when it is destroyed unless it is brought back
     created_at       INTEGER NOT NULL,
@@ -90,7 +92,7 @@ CREATE TABLE versions (
     intent      INTEGER NOT NULL CHECK (intent >= 0),       -- the audit log's index of its newest change
     created_at  INTEGER NOT NULL,
     updated_at  INTEGER NOT NULL,
-    check_value BLOB    NOT NULL,       -- CKA_CHECK_VALUE of oct keys, else empty
+    check_value BLOB    NOT NULL,       -- tells one oct key from another, else empty
     tags        TEXT    NOT NULL,
     public_key  BLOB    NOT NULL,       -- SubjectPublicKeyInfo (DER); empty for oct keys
     blob        BLOB    NOT NULL,       -- the key under the root; empty for keys on the token
