@@ -283,7 +283,7 @@ fn decrypts_rsa1_5_of_elsewhere(worker: &mut Worker, row: &KeyRow) {
     let (algorithm, k) = (Algorithm::Rsa15, row.statement.spec.bytes());
     let public = PublicEncryptingKey::from_der(&row.statement.public).unwrap();
     let public = Pkcs1PublicEncryptingKey::new(public).unwrap();
-    let mut decrypt = |worker: &mut Worker, ciphertext: Vec<u8>, purpose| {
+    let decrypt = |worker: &mut Worker, ciphertext: Vec<u8>, purpose| {
         let sealed = Sealed { ciphertext, iv: Vec::new(), tag: Vec::new() };
         worker.decrypt(row, algorithm, purpose, &sealed, b"")
     };
@@ -592,7 +592,7 @@ fn cbc_agrees(worker: &mut Worker, row: &KeyRow, algorithm: Algorithm, key: &[u8
     let iv: Vec<u8> = (0..16).map(|i| i * 15 + 7).collect();
     let lengths: &[usize] =
         if padded { &[0, 1, 15, 16, 17, 1000, PLAINTEXT_BYTES_MAX] } else { &[16, 32, 1008, PLAINTEXT_BYTES_MAX] };
-    let mut encrypt = |worker: &mut Worker, message: &[u8], iv: &[u8]| {
+    let encrypt = |worker: &mut Worker, message: &[u8], iv: &[u8]| {
         worker.encrypt_under(row, algorithm, KeyOps::ENCRYPT, message, iv, b"")
     };
     for length in lengths {
