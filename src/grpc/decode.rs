@@ -212,6 +212,43 @@ pub(super) fn check_crc32c(field: &'static str, said: Option<u32>, bytes: &[u8])
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_operations_of_an_oct_key_say_which_kind_it_is() {
+        use v1::KeyOperation::{Encrypt, Sign, UnwrapKey, Verify};
+        let made = |size: i32, ops: &[v1::KeyOperation]| {
+            spec(&v1::KeyVersion {
+                key_type: v1::KeyType::Oct.into(),
+                key_size: size,
+                key_operations: ops.iter().map(|op| (*op).into()).collect(),
+                ..v1::KeyVersion::default()
+            })
+            .ok()
+        };
+        assert_eq!(made(0, &[]), Some(KeySpec::Aes256));
+        assert_eq!(made(128, &[UnwrapKey]), Some(KeySpec::Aes128));
+        assert_eq!(made(0, &[Sign, Verify]), Some(KeySpec::Hmac256));
+        assert_eq!(made(384, &[Verify]), Some(KeySpec::Hmac384));
+        assert_eq!(made(512, &[Sign]), Some(KeySpec::Hmac512));
+        for (size, ops) in [(128, &[Sign][..]), (384, &[Encrypt]), (512, &[]), (256, &[Sign, Encrypt]), (1, &[Verify])]
+        {
+            assert_eq!(made(size, ops), None, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_curve_is_of_its_key_type() {
+        let made = |key_type: v1::KeyType, curve: v1::Curve| {
+            let (key_type, curve) = (key_type.into(), curve.into());
+            spec(&v1::KeyVersion { key_type, curve, ..v1::KeyVersion::default() }).ok()
+        };
+        assert_eq!(made(v1::KeyType::Okp, v1::Curve::Unspecified), Some(KeySpec::Ed25519));
+        assert_eq!(made(v1::KeyType::Okp, v1::Curve::Ed25519), Some(KeySpec::Ed25519));
+        assert_eq!(made(v1::KeyType::Okp, v1::Curve::P256), None);
+        assert_eq!(made(v1::KeyType::Ec, v1::Curve::Ed25519), None);
+        assert_eq!(made(v1::KeyType::Rsa, v1::Curve::P256), None);
+        assert_eq!(made(v1::KeyType::Oct, v1::Curve::Ed25519), None);
+    }
+
     fn version(key_type: i32, key_size: i32, curve: i32) -> v1::KeyVersion {
         v1::KeyVersion { key_type, key_size, curve, ..Default::default() }
     }

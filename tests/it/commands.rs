@@ -71,14 +71,18 @@ fn wrong_input_is_told_what_to_do() {
     let huge = dev.file("huge", vec![0; 70_000]);
     let sign =
         |key, algorithm| ["key", "sign", key, "--algorithm", algorithm, "--in", text(&file), "--out", text(&out)];
-    let cases: [(&[&str], &[&str]); 8] = [
+    let cases: [(&[&str], &[&str]); 12] = [
         (&sign("nobody", "ES256"), &["vaults/dev/keys/nobody", "does not exist"]),
         (&sign("ec", "RS256"), &["RS256", "ES256"]),
         (&sign("ec", "ES999"), &["ES999"]),
         (&["key", "create", "x", "--type", "RSA", "--size", "1024"], &["1024", "2048"]),
         (&["key", "create", "ec", "--type", "EC", "--must-not-exist"], &["exists"]),
         (&["key", "create", "bad name", "--type", "EC"], &["bad name"]),
-        (&["key", "create", "x", "--type", "OKP"], &["OKP"]),
+        (&["key", "create", "x", "--type", "OKP"], &["Ed25519", "--residency token"]),
+        (&["key", "create", "x", "--type", "OKP", "--curve", "P-256"], &["Ed25519", "--type EC"]),
+        (&["key", "create", "x", "--type", "EC", "--ops", "deriveKey"], &["ECDH", "not offered"]),
+        (&["key", "create", "x", "--type", "oct", "--ops", "sign,encrypt"], &["HMAC", "AES"]),
+        (&["key", "create", "x", "--type", "oct", "--ops", "sign", "--size", "128"], &["HMAC", "256, 384 or 512"]),
         (&["key", "encrypt", "aes", "--algorithm", "A256GCM", "--in", text(&huge), "--out", text(&out)], &["65536"]),
     ];
     for (arguments, wanted) in cases {

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use strongroom_proto::v1::{
-    CreateKeyRequest, CreateRoleAssignmentRequest, CreateVaultRequest, DeleteKeyRequest, DeleteRoleAssignmentRequest,
-    EncryptRequest, GenerateRandomBytesRequest, GetKeyRequest, Key, KeyVersion, ListKeysRequest, RoleAssignment,
-    SignRequest, UpdateKeyVersionRequest, Vault, crypto_client::CryptoClient, keys_client::KeysClient,
-    role_assignments_client::RoleAssignmentsClient, sign_request, vaults_client::VaultsClient,
+    CreateKeyRequest, CreateRoleAssignmentRequest, CreateVaultRequest, DecryptRequest, DeleteKeyRequest,
+    DeleteRoleAssignmentRequest, EncryptRequest, GenerateRandomBytesRequest, GetKeyRequest, Key, KeyVersion,
+    ListKeysRequest, RoleAssignment, SignRequest, UnwrapKeyRequest, UpdateKeyVersionRequest, UpdateVaultRequest, Vault,
+    crypto_client::CryptoClient, keys_client::KeysClient, role_assignments_client::RoleAssignmentsClient, sign_request,
+    vaults_client::VaultsClient,
 };
 use tonic::{
     Code, Request, Status,
@@ -287,6 +288,135 @@ async fn wrong_requests_get_the_right_code_and_the_server_stays_up() {
     let status = KeysClient::new(channel).create_key(unknown).await.expect_err("unknown enum");
     assert_eq!(status.code(), Code::InvalidArgument);
     crypto.sign(sign("vaults/dev/keys/k")).await.expect("the server is up");
+}
+
+fn of_key(name: &str, algorithm: &str) -> DecryptRequest {
+    DecryptRequest { name: name.to_owned(), algorithm: algorithm.to_owned(), ..DecryptRequest::default() }
+}
+
+fn allowing(allowed: bool) -> UpdateVaultRequest {
+    let vault = Vault { name: "vaults/strict".to_owned(), padding_decryption_allowed: allowed, ..Vault::default() };
+    let paths = vec!["padding_decryption_allowed".to_owned()];
+    let update_mask = Some(prost_types::FieldMask { paths });
+    UpdateVaultRequest { vault: Some(vault), update_mask, ..UpdateVaultRequest::default() }
+}
+
+#[tokio::test]
+async fn padded_decryption_is_refused_until_the_vault_allows_it() {
+    let dev = Dev::new();
+    let channel = connect(&dev).await;
+    let mut vaults = VaultsClient::new(channel.clone());
+    let vault =
+        CreateVaultRequest { vault_id: "strict".to_owned(), vault: Some(Vault::default()), ..Default::default() };
+    assert!(!vaults.create_vault(vault).await.expect("made").into_inner().padding_decryption_allowed);
+    for (name, key_type) in [("rsa", 1), ("aes", 3)] {
+        let version = Some(KeyVersion { key_type, ..KeyVersion::default() });
+        let request = CreateKeyRequest { parent: "vaults/strict".to_owned(), version, ..ec(name) };
+        KeysClient::new(channel.clone()).create_key(request).await.expect("made");
+    }
+    let mut crypto = CryptoClient::new(channel);
+    let mut requests = Vec::new();
+    for (key, algorithm, iv) in [("rsa", "RSA1_5", 0), ("aes", "A256CBCPAD", 16), ("aes", "A256CBC", 16)] {
+        let asked = of_key(&format!("vaults/strict/keys/{key}"), algorithm);
+        let request = EncryptRequest {
+            name: asked.name.clone(),
+            algorithm: asked.algorithm.clone(),
+            plaintext: vec![5; 16],
+            iv: vec![7; iv],
+            ..EncryptRequest::default()
+        };
+        let made = crypto.encrypt(request).await.expect("encrypting is no oracle").into_inner();
+        requests.push(DecryptRequest { ciphertext: made.ciphertext, iv: made.iv, ..asked });
+    }
+    crypto.decrypt(requests.pop().expect("A256CBC")).await.expect("has no padding to tell of");
+    let unwrap = UnwrapKeyRequest {
+        name: requests[0].name.clone(),
+        algorithm: "RSA1_5".to_owned(),
+        wrapped_key: requests[0].ciphertext.clone(),
+        ..UnwrapKeyRequest::default()
+    };
+    for allowed in [false, true, false] {
+        vaults.update_vault(allowing(allowed)).await.expect("changed");
+        let mut answers = vec![crypto.unwrap_key(unwrap.clone()).await.map(|answer| answer.into_inner().key)];
+        for request in &requests {
+            answers.push(crypto.decrypt(request.clone()).await.map(|answer| answer.into_inner().plaintext));
+        }
+        for answer in answers {
+            match answer {
+                Ok(plaintext) => assert!(allowed && plaintext == [5; 16]),
+                Err(status) => {
+                    let found = (status.code(), reason(&status));
+                    assert_eq!(found, (Code::FailedPrecondition, "PADDING_DECRYPTION_OFF".to_owned()));
+                    assert!(!allowed && status.message().contains("padding_decryption_allowed"), "{status:?}");
+                }
+            }
+        }
+    }
+    let log: String = std::fs::read_dir(dev.data().join("audit"))
+        .expect("a log")
+        .map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).unwrap_or_default())
+        .collect();
+    assert!(log.contains("padding_decryption_allowed=true") && log.contains("PADDING_DECRYPTION_OFF"));
+}
+
+#[tokio::test]
+async fn a_version_tells_of_a_hundred_wrong_paddings_and_no_more() {
+    let dev = Dev::new();
+    let channel = connect(&dev).await;
+    let version = Some(KeyVersion { key_type: 1, ..KeyVersion::default() });
+    let made = || CreateKeyRequest { version: version.clone(), ..ec("old") };
+    let mut keys = KeysClient::new(channel.clone());
+    let first = keys.create_key(made()).await.expect("made").into_inner().version.expect("a version").name;
+    let mut crypto = CryptoClient::new(channel);
+    let encrypted = |algorithm: &str| EncryptRequest {
+        name: first.clone(),
+        algorithm: algorithm.to_owned(),
+        plaintext: b"x".to_vec(),
+        ..EncryptRequest::default()
+    };
+    let right = crypto.encrypt(encrypted("RSA1_5")).await.expect("encrypts").into_inner().ciphertext;
+    let oaep = crypto.encrypt(encrypted("RSA-OAEP-256")).await.expect("encrypts").into_inner().ciphertext;
+    let with =
+        |name: &str, ciphertext: &[u8]| DecryptRequest { ciphertext: ciphertext.to_vec(), ..of_key(name, "RSA1_5") };
+    for n in 0..100 {
+        crypto.decrypt(with(&first, &right)).await.expect("what is right is no failure");
+        let status = crypto.decrypt(with(&first, &oaep)).await.expect_err("another padding");
+        assert_eq!(reason(&status), "DECRYPTION_FAILED", "{n}");
+    }
+    for ciphertext in [&oaep, &right] {
+        let status = crypto.decrypt(with(&first, ciphertext)).await.expect_err("refused, right or wrong");
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "PADDING_FAILURES"));
+        let delay = status.get_details_retry_info().and_then(|info| info.retry_delay).expect("a delay").as_secs();
+        assert!((3000..=3600).contains(&delay), "{delay}");
+    }
+    crypto.encrypt(encrypted("RSA1_5")).await.expect("encrypts still");
+    let request = DecryptRequest { ciphertext: oaep.clone(), ..of_key(&first, "RSA-OAEP-256") };
+    crypto.decrypt(request).await.expect("another algorithm is not concerned");
+    let second = keys.create_key(made()).await.expect("made").into_inner().version.expect("a version").name;
+    let status = crypto.decrypt(with(&second, &right)).await.expect_err("of another key");
+    assert_eq!(reason(&status), "DECRYPTION_FAILED", "another version has its own budget");
+}
+
+#[tokio::test]
+async fn ivs_are_the_callers_for_cbc_only() {
+    let dev = Dev::new();
+    let channel = connect(&dev).await;
+    let version = Some(KeyVersion { key_type: 3, ..KeyVersion::default() });
+    KeysClient::new(channel.clone()).create_key(CreateKeyRequest { version, ..ec("aes") }).await.expect("made");
+    let mut crypto = CryptoClient::new(channel);
+    for (algorithm, iv, length) in
+        [("A256CBC", 0, 16), ("A256CBC", 12, 16), ("A256CBC", 16, 17), ("A256CBC", 16, 0), ("A256GCM", 12, 16)]
+    {
+        let request = EncryptRequest {
+            name: "vaults/dev/keys/aes".to_owned(),
+            algorithm: algorithm.to_owned(),
+            plaintext: vec![1; length],
+            iv: vec![1; iv],
+            ..EncryptRequest::default()
+        };
+        let status = crypto.encrypt(request).await.expect_err("wrong");
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_LENGTH"), "{algorithm}");
+    }
 }
 
 #[tokio::test]
