@@ -794,6 +794,18 @@ mod tests {
     }
 
     #[test]
+    fn long_inputs_leave_the_short_lane() {
+        let lane = |algorithm: Algorithm, spec, bytes| algorithm.lane(spec, bytes);
+        assert_eq!(lane(Algorithm::Hs256, KeySpec::Hmac256, 32), Lane::Short);
+        assert_eq!(lane(Algorithm::Hs256, KeySpec::Hmac256, MESSAGE_BYTES_MAX), Lane::Medium);
+        assert_eq!(lane(Algorithm::A256Cbc, KeySpec::Aes256, PLAINTEXT_BYTES_MAX), Lane::Medium);
+        assert_eq!(lane(Algorithm::A256Kwp, KeySpec::Aes256, 32), Lane::Short);
+        assert_eq!(lane(Algorithm::A256Kwp, KeySpec::Aes256, WRAP_BYTES_MAX), Lane::Medium);
+        assert_eq!(lane(Algorithm::EdDsa, KeySpec::Ed25519, 1), Lane::Medium);
+        assert_eq!(lane(Algorithm::Rsa15, KeySpec::Rsa4096, 1), Lane::Long);
+    }
+
+    #[test]
     fn an_hmac_key_takes_the_hashes_that_are_no_longer_than_it() {
         let names = |spec: KeySpec| spec.algorithms().map(Algorithm::name).collect::<Vec<_>>();
         assert_eq!(names(KeySpec::Hmac256), ["HS256"]);

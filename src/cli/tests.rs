@@ -206,9 +206,11 @@ mod end_to_end {
     async fn keys_that_cannot_be_are_refused_here() {
         let fake = Fake::start().await;
         let cases = [
-            ("key create k --type OKP", "not offered by this server"),
+            ("key create k --type OKP --size 256", "--size is for RSA and oct"),
+            ("key create k --type OKP --curve P-256", "the curve of an OKP key is Ed25519"),
+            ("key create k --type EC --curve Ed25519", "pass --type OKP"),
             ("key create k --type EC --size 256", "--size is for RSA and oct"),
-            ("key create k --type oct --curve P-256", "--curve is for EC"),
+            ("key create k --type oct --curve P-256", "--curve is for EC and OKP"),
             ("key create k --type EC --tag a=1 --tag a=2", "is given twice"),
             ("key create a_b --type EC", "is not a key name"),
             ("key update k", "nothing to change was named"),

@@ -7,6 +7,7 @@
 //! * [`catalog`]: checked rows. Nothing reads the store past it.
 //! * [`scopes`]: heads and revisions, so that an old or missing row is found; the making of changes.
 //! * [`hands`]: the only holder of the HSM's lanes; takes grants.
+//! * [`padding`]: the bounds of decryptions that tell right padding from wrong.
 
 use std::{
     sync::{Arc, atomic::AtomicBool},

@@ -70,3 +70,59 @@ fn ciphertext_bytes(scheme: Scheme, spec: KeySpec, plaintext_bytes: usize) -> us
         _ => spec.bytes(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_bytes::ByteBuf;
+
+    use super::*;
+    use crate::{
+        algorithms::{Algorithm, KeyOps},
+        secret::SecretBytes,
+    };
+
+    fn encrypted_fits(algorithm: Algorithm, plaintext: usize, ciphertext: usize, iv: u8) -> bool {
+        let operation = Operation::Encrypt {
+            algorithm,
+            purpose: KeyOps::ENCRYPT,
+            plaintext: SecretBytes::new(vec![1; plaintext]),
+            iv: ByteBuf::from(vec![7; 16]),
+            additional_data: ByteBuf::new(),
+        };
+        let ciphertext = ByteBuf::from(vec![2; ciphertext]);
+        let output = Output::Ciphertext { ciphertext, iv: ByteBuf::from(vec![iv; 16]), tag: ByteBuf::new() };
+        output_fits(KeySpec::Aes256, &operation, &output)
+    }
+
+    fn decrypted_fits(algorithm: Algorithm, ciphertext: usize, plaintext: usize) -> bool {
+        let operation = Operation::Decrypt {
+            algorithm,
+            purpose: KeyOps::DECRYPT,
+            ciphertext: ByteBuf::from(vec![1; ciphertext]),
+            iv: ByteBuf::new(),
+            tag: ByteBuf::new(),
+            additional_data: ByteBuf::new(),
+        };
+        output_fits(KeySpec::Rsa2048, &operation, &Output::Plaintext(SecretBytes::new(vec![2; plaintext])))
+    }
+
+    #[test]
+    fn a_ciphertext_has_the_length_of_its_algorithm_and_the_callers_iv() {
+        assert!(encrypted_fits(Algorithm::A256Cbc, 32, 32, 7));
+        assert!(!encrypted_fits(Algorithm::A256Cbc, 32, 32, 8), "another IV");
+        assert!(!encrypted_fits(Algorithm::A256Cbc, 32, 48, 7));
+        for (plaintext, ciphertext) in [(0, 16), (15, 16), (16, 32), (17, 32)] {
+            assert!(encrypted_fits(Algorithm::A256CbcPad, plaintext, ciphertext, 7), "{plaintext}");
+        }
+        assert!(!encrypted_fits(Algorithm::A256CbcPad, 16, 16, 7));
+    }
+
+    #[test]
+    fn a_plaintext_is_one_that_its_ciphertext_can_hold() {
+        assert!(decrypted_fits(Algorithm::A256CbcPad, 32, 16) && decrypted_fits(Algorithm::A256CbcPad, 32, 31));
+        assert!(!decrypted_fits(Algorithm::A256CbcPad, 32, 15) && !decrypted_fits(Algorithm::A256CbcPad, 32, 32));
+        assert!(decrypted_fits(Algorithm::A256Kwp, 24, 9) && decrypted_fits(Algorithm::A256Kwp, 24, 16));
+        assert!(!decrypted_fits(Algorithm::A256Kwp, 24, 8) && !decrypted_fits(Algorithm::A256Kwp, 24, 17));
+        assert!(decrypted_fits(Algorithm::Rsa15, 256, 0) && !decrypted_fits(Algorithm::Rsa15, 256, 256));
+    }
+}
