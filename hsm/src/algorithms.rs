@@ -242,6 +242,8 @@ impl KeyOps {
     pub const UNWRAP_KEY: Self = Self(1 << 5);
     /// The six above.
     pub const ALL_SIX: Self = Self(0b11_1111);
+    /// Those that the public half of a key pair is enough for.
+    pub const PUBLIC_HALF: Self = Self::VERIFY.union(Self::ENCRYPT).union(Self::WRAP_KEY);
 
     const NAMES: [(Self, &'static str); 6] = [
         (Self::ENCRYPT, "encrypt"),
@@ -268,6 +270,12 @@ impl KeyOps {
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// Whether all of `other` is in it.
@@ -473,6 +481,8 @@ pub const AES_BLOCK_BYTES: usize = 16;
 pub const RSAES15_PADDING_BYTES_MIN: usize = 11;
 /// The most random bytes in one call.
 pub const RANDOM_BYTES_MAX: usize = 1024;
+/// The lengths of a data key in bytes: an AES key, or an AES key and a MAC key together.
+pub const DATA_KEY_BYTES: [usize; 4] = [16, 24, 32, 64];
 /// The most encryptions with one AES-GCM key and random IVs (NIST SP 800-38D section 8.3).
 pub const GCM_ENCRYPTIONS_MAX: u64 = 1 << 32;
 
@@ -643,6 +653,28 @@ impl Algorithm {
         self.check(field, len, whole, || format!("a multiple of {AES_BLOCK_BYTES} from {AES_BLOCK_BYTES} to {max}"))
     }
 
+    /// The operation by which a data key is put under a key with this algorithm; `None` when it is no
+    /// algorithm for that. AES-GCM has no wrapping of its own: it encrypts the data key.
+    #[must_use]
+    pub fn data_key_operation(self) -> Option<KeyOps> {
+        match self.scheme() {
+            Scheme::AesGcm => Some(KeyOps::ENCRYPT),
+            _ => self.ops().contains(KeyOps::WRAP_KEY).then_some(KeyOps::WRAP_KEY),
+        }
+    }
+
+    /// Checks the length of a data key that is to be made and wrapped.
+    ///
+    /// # Errors
+    /// When data keys have no such length, or it does not fit under the key.
+    pub fn check_data_key(self, length_bytes: usize, spec: KeySpec) -> Result<(), LengthError> {
+        const LONGEST: [u8; 64] = [0; 64];
+        let field = "length_bytes";
+        let takes = || DATA_KEY_BYTES.map(|bytes| bytes.to_string()).join(", ");
+        self.check(field, length_bytes, DATA_KEY_BYTES.contains(&length_bytes), takes)?;
+        self.check_plaintext(field, &LONGEST[..length_bytes], spec)
+    }
+
     /// Checks what is to be decrypted, or the wrapped key that is to be unwrapped (`field` names it).
     ///
     /// # Errors
@@ -811,5 +843,24 @@ mod tests {
         assert_eq!(names(KeySpec::Hmac256), ["HS256"]);
         assert_eq!(names(KeySpec::Hmac384), ["HS256", "HS384"]);
         assert_eq!(names(KeySpec::Hmac512), ["HS256", "HS384", "HS512"]);
+    }
+
+    #[test]
+    fn data_keys_have_their_lengths_and_algorithms() {
+        for algorithm in Algorithm::ALL {
+            // AES-CBC does not say whether it was the right key that opened it.
+            let wraps = !algorithm.signs() && !matches!(algorithm.scheme(), Scheme::AesCbc | Scheme::AesCbcPad);
+            assert_eq!(algorithm.data_key_operation().is_some(), wraps, "{}", algorithm.name());
+            let Some(operation) = algorithm.data_key_operation() else { continue };
+            assert!(algorithm.ops().contains(operation), "{}", algorithm.name());
+            for spec in KeySpec::ALL.into_iter().filter(|spec| algorithm.takes(*spec)) {
+                for bytes in DATA_KEY_BYTES {
+                    assert!(algorithm.check_data_key(bytes, spec).is_ok(), "{} {bytes}", algorithm.name());
+                }
+                for bytes in [0, 1, 15, 17, 48, 65, 4096] {
+                    assert!(algorithm.check_data_key(bytes, spec).is_err(), "{} {bytes}", algorithm.name());
+                }
+            }
+        }
     }
 }

@@ -15,6 +15,7 @@
 
 pub mod algorithms;
 pub mod error;
+pub mod material;
 pub mod pool;
 pub mod profile;
 pub mod protocol;
@@ -24,6 +25,7 @@ pub mod worker;
 
 pub use algorithms::{Algorithm, Digest, KeyOps, KeySpec};
 pub use error::{Error, StartError};
+pub use material::Material;
 pub use pool::{Admission, Pool};
 pub use profile::Profile;
 pub use secret::SecretBytes;

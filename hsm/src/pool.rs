@@ -47,6 +47,7 @@ use self::{
 use crate::{
     algorithms::{KeySpec, Lane, LengthError, RANDOM_BYTES_MAX},
     error::{Error, StartError},
+    material::Material,
     profile::Profile,
     protocol::{Fault, Generated, Moment, Operation, Output, Ready, Request, Response, ServiceKeys, seal_of},
     secret::SecretBytes,
@@ -176,6 +177,25 @@ impl Pool {
         let request = Request::Generate { spec, residency, version };
         match self.call(Lane::Generate, request, deadline).await? {
             Response::Generated(generated) => Ok(generated),
+            _ => Err(unfit()),
+        }
+    }
+
+    /// Brings a key in from outside. What is said of [`Self::generate`] is true of it too.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn import(
+        &self,
+        spec: KeySpec,
+        residency: Residency,
+        version: [u8; 16],
+        material: Material,
+        deadline: Moment,
+    ) -> Result<Generated, Error> {
+        let request = Request::Import { spec, residency, version, material };
+        match self.call(Lane::Generate, request, deadline).await? {
+            Response::Generated(imported) => Ok(imported),
             _ => Err(unfit()),
         }
     }

@@ -18,6 +18,7 @@ use serde_bytes::ByteBuf;
 
 use crate::{
     algorithms::{Algorithm, KeyOps, KeySpec, LengthError},
+    material::Material,
     profile::{Sandbox, TokenName},
     secret::SecretBytes,
     statement::{Residency, Seal},
@@ -110,6 +111,19 @@ pub enum Request {
         residency: Residency,
         /// The version it is made for.
         version: [u8; 16],
+    },
+    /// Brings a key in from outside. A secret one becomes an extractable session object, and from there on
+    /// what [`Self::Generate`] makes, or a permanent object; what came out of it is compared with what went
+    /// in. A public one is tried and leaves nothing.
+    Import {
+        /// What kind.
+        spec: KeySpec,
+        /// Where it is to live.
+        residency: Residency,
+        /// The version it is brought in for.
+        version: [u8; 16],
+        /// The key.
+        material: Material,
     },
     /// Destroys the token objects of a version: those of an unfinished creation, or of a purge. Their
     /// absence is not an error.
@@ -230,6 +244,26 @@ pub enum Operation {
         /// A*GCM only.
         additional_data: ByteBuf,
     },
+    /// Makes a data key of the module's random numbers and puts it under the key, as `Encrypt` would.
+    DataKey {
+        /// One that has a [`data_key_operation`](Algorithm::data_key_operation), which is the purpose.
+        algorithm: Algorithm,
+        /// One of [`DATA_KEY_BYTES`](crate::algorithms::DATA_KEY_BYTES).
+        length_bytes: u32,
+        /// A*GCM only.
+        additional_data: ByteBuf,
+        /// Whether the data key itself is answered too; else it never leaves the worker in the clear.
+        form: DataKeyForm,
+    },
+}
+
+/// In which forms a data key is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DataKeyForm {
+    /// In the clear, and under the key.
+    PlainAndWrapped,
+    /// Under the key only.
+    WrappedOnly,
 }
 
 impl Operation {
@@ -240,7 +274,8 @@ impl Operation {
             Self::Sign { algorithm, .. }
             | Self::Verify { algorithm, .. }
             | Self::Encrypt { algorithm, .. }
-            | Self::Decrypt { algorithm, .. } => *algorithm,
+            | Self::Decrypt { algorithm, .. }
+            | Self::DataKey { algorithm, .. } => *algorithm,
         }
     }
 
@@ -251,6 +286,7 @@ impl Operation {
             Self::Sign { .. } => KeyOps::SIGN,
             Self::Verify { .. } => KeyOps::VERIFY,
             Self::Encrypt { purpose, .. } | Self::Decrypt { purpose, .. } => *purpose,
+            Self::DataKey { algorithm, .. } => algorithm.data_key_operation().unwrap_or(KeyOps::NONE),
         }
     }
 
@@ -261,6 +297,9 @@ impl Operation {
             Self::Sign { input, .. } | Self::Verify { input, .. } => input.len(),
             Self::Encrypt { plaintext, additional_data, .. } => plaintext.len() + additional_data.len(),
             Self::Decrypt { ciphertext, additional_data, .. } => ciphertext.len() + additional_data.len(),
+            Self::DataKey { length_bytes, additional_data, .. } => {
+                usize::try_from(*length_bytes).unwrap_or(usize::MAX).saturating_add(additional_data.len())
+            }
         }
     }
 }
@@ -272,7 +311,7 @@ pub enum Output {
     Signature(ByteBuf),
     /// Whether a signature is right.
     Verified(bool),
-    /// Encrypted data or a wrapped key.
+    /// Encrypted data, a wrapped key, or a data key of [`DataKeyForm::WrappedOnly`].
     Ciphertext {
         /// As long as the algorithm makes it; without tag.
         ciphertext: ByteBuf,
@@ -283,16 +322,27 @@ pub enum Output {
     },
     /// Decrypted data or an unwrapped key.
     Plaintext(SecretBytes),
+    /// A data key of [`DataKeyForm::PlainAndWrapped`].
+    DataKey {
+        /// The data key.
+        key: SecretBytes,
+        /// It, under the key.
+        ciphertext: ByteBuf,
+        /// A*GCM: 12 bytes; else empty.
+        iv: ByteBuf,
+        /// A*GCM: 16 bytes; else empty.
+        tag: ByteBuf,
+    },
 }
 
-/// A new key, proved.
+/// A new key or one that was brought in, proved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generated {
-    /// `Wrapped`: the key under the root, AES-KWP. `Token`: empty.
+    /// `Wrapped`: the key under the root, AES-KWP. Else empty.
     pub blob: ByteBuf,
     /// SubjectPublicKeyInfo (DER) of RSA, EC and OKP keys; empty for oct.
     pub public: ByteBuf,
-    /// The check value of oct keys (see [`crate::KeyStatement::check_value`]); empty for others.
+    /// See [`KeyStatement::check_value`](crate::statement::KeyStatement::check_value).
     pub check_value: ByteBuf,
 }
 
@@ -305,7 +355,7 @@ pub enum Response {
     Done,
     /// To [`Request::Operate`].
     Output(Output),
-    /// To [`Request::Generate`].
+    /// To [`Request::Generate`] and [`Request::Import`].
     Generated(Generated),
     /// To [`Request::Seal`]: one seal of 32 bytes for each form.
     Seals(Vec<ByteBuf>),

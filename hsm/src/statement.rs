@@ -26,22 +26,38 @@ pub enum Residency {
     Wrapped,
     /// A permanent object on the token.
     Token,
+    /// Only the public half of a key is known here: in the store, and a session object while in use.
+    Public,
 }
 
 impl Residency {
+    /// Every residency.
+    pub const ALL: [Self; 3] = [Self::Wrapped, Self::Token, Self::Public];
+
     /// The name, as stored and shown.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Wrapped => "wrapped",
             Self::Token => "token",
+            Self::Public => "public",
         }
     }
 
     /// The residency of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Wrapped, Self::Token].into_iter().find(|residency| residency.name() == name)
+        Self::ALL.into_iter().find(|residency| residency.name() == name)
+    }
+
+    /// All that a key of that kind can be used for when it lives here.
+    #[must_use]
+    pub const fn possible_ops(self, spec: KeySpec) -> KeyOps {
+        match self {
+            Self::Wrapped | Self::Token => spec.possible_ops(),
+            Self::Public if spec.key_type().is_secret() => KeyOps::NONE,
+            Self::Public => spec.possible_ops().intersection(KeyOps::PUBLIC_HALF),
+        }
     }
 }
 
@@ -162,13 +178,14 @@ pub struct KeyStatement {
     pub expires: Option<i64>,
     /// Where it lives. The PKCS#11 object of a `Token` key has `version` as its CKA_ID.
     pub residency: Residency,
-    /// `Wrapped`: the key under the root, AES-KWP (RFC 5649). `Token`: empty.
+    /// `Wrapped`: the key under the root, AES-KWP (RFC 5649). Else empty.
     pub blob: Vec<u8>,
     /// SubjectPublicKeyInfo (DER) of RSA, EC and OKP keys; empty for oct.
     pub public: Vec<u8>,
-    /// Three bytes that tell one oct key from another; empty for others. AES: CKA_CHECK_VALUE, the first of a
-    /// block of zeros under the key (PKCS#11 3.1 section 4.10.2). HMAC: the first of its HMAC-SHA256 over
-    /// `strongroom check value`; PKCS#11's own for such keys is a plain SHA-1 of the key, and modules lack it.
+    /// What tells one oct key from another; empty for others. Three bytes of a generated one. AES:
+    /// CKA_CHECK_VALUE, the first of a block of zeros under the key (PKCS#11 3.1 section 4.10.2). HMAC: the first
+    /// of its HMAC-SHA256 over `strongroom check value`; PKCS#11's own for such keys is a plain SHA-1 of the key,
+    /// and modules lack it. An imported one has 32 bytes that only the HSM can make.
     pub check_value: Vec<u8>,
     /// Seconds since 1970.
     pub created: i64,
@@ -295,17 +312,28 @@ mod tests {
         fn statements()(
             vault in "[a-z][a-z0-9-]{2,23}", key in "[0-9A-Za-z-]{1,127}", version in any::<[u8; 16]>(),
             spec in 0..KeySpec::ALL.len(), ops in 0u16..64, enabled in any::<bool>(),
-            not_before in any::<Option<i64>>(), expires in any::<Option<i64>>(), token in any::<bool>(),
+            not_before in any::<Option<i64>>(), expires in any::<Option<i64>>(), residency in 0..Residency::ALL.len(),
             blob in prop::collection::vec(any::<u8>(), 0..64), public in prop::collection::vec(any::<u8>(), 0..64),
             check_value in prop::collection::vec(any::<u8>(), 0..4), created in any::<i64>(), revision in any::<u64>(),
             rest in prop::collection::vec(any::<u8>(), 0..33),
         ) -> KeyStatement {
             KeyStatement {
                 vault, key, version, spec: KeySpec::ALL[spec], ops: KeyOps::from_bits(ops).expect("six bits"), enabled,
-                not_before, expires, residency: if token { Residency::Token } else { Residency::Wrapped },
+                not_before, expires, residency: Residency::ALL[residency],
                 blob, public, check_value, created, revision, rest,
             }
         }
+    }
+
+    #[test]
+    fn a_public_half_does_what_needs_no_private_one() {
+        for spec in KeySpec::ALL {
+            let ops = Residency::Public.possible_ops(spec);
+            let private = [KeyOps::SIGN, KeyOps::DECRYPT, KeyOps::UNWRAP_KEY];
+            assert!(private.into_iter().all(|op| !ops.contains(op)), "{}", spec.name());
+        }
+        assert_eq!(Residency::Public.possible_ops(KeySpec::P256), KeyOps::VERIFY);
+        assert_eq!(Residency::Public.possible_ops(KeySpec::Rsa2048), KeyOps::PUBLIC_HALF);
     }
 
     proptest! {

@@ -9,8 +9,8 @@ use cryptoki::{
     object::{Attribute, AttributeInfo, AttributeType, KeyType, ObjectClass},
 };
 use strongroom_hsm::{
-    KeySpec, Residency,
-    protocol::{Provision, Response},
+    KeySpec, Material, Residency, SecretBytes,
+    protocol::{Provision, Request, Response},
 };
 use support::{Home, attack, hex, unhex};
 
@@ -19,7 +19,15 @@ fn pin_and_blob_together_open_nothing_readable() {
     let (home, hierarchy) = Home::new();
     let mut worker = home.worker(&hierarchy);
     let aes = worker.key(KeySpec::Aes256, Residency::Wrapped, [1; 16]);
-    let blobs = [aes.statement.blob.as_slice(), &hierarchy.service_keys.data, &hierarchy.service_keys.sealing];
+    let material = Material::Secret(SecretBytes::new(vec![0x5c; 32]));
+    let (spec, residency) = (KeySpec::Aes256, Residency::Wrapped);
+    let Ok(Response::Generated(imported)) =
+        worker.call(Request::Import { spec, residency, version: [2; 16], material })
+    else {
+        panic!("imported")
+    };
+    let service_keys = &hierarchy.service_keys;
+    let blobs = [aes.statement.blob.as_slice(), &imported.blob, &service_keys.data, &service_keys.sealing];
     let blobs = blobs.map(hex).join(",");
     let answers = home.run_child("child_opens_blobs", &[("BLOBS", &blobs)]);
     assert_eq!(answers, ["nothing"]);

@@ -514,12 +514,10 @@ fn aes_agrees_elsewhere_under_known_keys() {
                         assert_eq!(refused.err(), Some(Fault::KeyMismatch));
                     }
                     (Residency::Token, _) => {}
-                    (Residency::Wrapped, Scheme::AesGcm) => gcm_agrees(&mut worker, &row, algorithm, key),
-                    (Residency::Wrapped, Scheme::AesCbc | Scheme::AesCbcPad) => {
-                        cbc_agrees(&mut worker, &row, algorithm, key);
-                    }
-                    (Residency::Wrapped, Scheme::AesKwp) => kwp_agrees(&mut worker, &row, algorithm, key),
-                    (Residency::Wrapped, _) => kw_agrees(&mut worker, &row, algorithm, key),
+                    (_, Scheme::AesGcm) => gcm_agrees(&mut worker, &row, algorithm, key),
+                    (_, Scheme::AesCbc | Scheme::AesCbcPad) => cbc_agrees(&mut worker, &row, algorithm, key),
+                    (_, Scheme::AesKwp) => kwp_agrees(&mut worker, &row, algorithm, key),
+                    (_, _) => kw_agrees(&mut worker, &row, algorithm, key),
                 }
             }
         }

@@ -21,4 +21,29 @@ macro_rules! redacted {
     )*};
 }
 
-redacted!(EncryptRequest, DecryptResponse, SignRequest, WrapKeyRequest, UnwrapKeyResponse, GenerateRandomBytesResponse,);
+redacted!(
+    EncryptRequest,
+    DecryptResponse,
+    SignRequest,
+    WrapKeyRequest,
+    UnwrapKeyResponse,
+    GenerateRandomBytesResponse,
+    GenerateDataKeyResponse,
+    ImportKeyRequest,
+);
+
+#[cfg(test)]
+mod tests {
+    use super::v1;
+
+    #[test]
+    fn messages_that_carry_keys_show_none_of_them() {
+        let secret = vec![0x5a; 32];
+        let oct = Some(v1::import_key_request::Material::Oct(secret.clone()));
+        let import = v1::ImportKeyRequest { material: oct, ..Default::default() };
+        let data_key = v1::GenerateDataKeyResponse { key: secret, ..Default::default() };
+        for shown in [format!("{import:?}"), format!("{data_key:#?}")] {
+            assert!(shown.contains("redacted") && !shown.contains("90") && !shown.contains("5a"), "{shown}");
+        }
+    }
+}

@@ -24,6 +24,7 @@ pub enum Action {
     VaultsDelete,
     VaultsUndelete,
     KeysCreate,
+    KeysImport,
     KeysRead,
     KeysUpdate,
     KeysDelete,
@@ -34,6 +35,8 @@ pub enum Action {
     KeysDecrypt,
     KeysWrap,
     KeysUnwrap,
+    DataKeysGenerate,
+    DataKeysGenerateWrapped,
     RandomGenerate,
     RolesRead,
     RolesAssign,
@@ -42,13 +45,14 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::VaultsCreate,
         Self::VaultsRead,
         Self::VaultsUpdate,
         Self::VaultsDelete,
         Self::VaultsUndelete,
         Self::KeysCreate,
+        Self::KeysImport,
         Self::KeysRead,
         Self::KeysUpdate,
         Self::KeysDelete,
@@ -59,6 +63,8 @@ impl Action {
         Self::KeysDecrypt,
         Self::KeysWrap,
         Self::KeysUnwrap,
+        Self::DataKeysGenerate,
+        Self::DataKeysGenerateWrapped,
         Self::RandomGenerate,
         Self::RolesRead,
         Self::RolesAssign,
@@ -75,6 +81,7 @@ impl Action {
             Self::VaultsDelete => "vaults.delete",
             Self::VaultsUndelete => "vaults.undelete",
             Self::KeysCreate => "keys.create",
+            Self::KeysImport => "keys.import",
             Self::KeysRead => "keys.read",
             Self::KeysUpdate => "keys.update",
             Self::KeysDelete => "keys.delete",
@@ -85,6 +92,8 @@ impl Action {
             Self::KeysDecrypt => "keys.decrypt",
             Self::KeysWrap => "keys.wrap",
             Self::KeysUnwrap => "keys.unwrap",
+            Self::DataKeysGenerate => "dataKeys.generate",
+            Self::DataKeysGenerateWrapped => "dataKeys.generateWrapped",
             Self::RandomGenerate => "random.generate",
             Self::RolesRead => "roles.read",
             Self::RolesAssign => "roles.assign",
@@ -92,11 +101,18 @@ impl Action {
         }
     }
 
+    /// Whether it hands out a secret that the service made: its record is on the disk before the answer.
+    #[must_use]
+    pub const fn releases_secret(self) -> bool {
+        matches!(self, Self::DataKeysGenerate)
+    }
+
     /// Whether the role `user` of a vault permits it there.
     const fn is_for_users(self) -> bool {
         match self {
             Self::VaultsRead
             | Self::KeysCreate
+            | Self::KeysImport
             | Self::KeysRead
             | Self::KeysUpdate
             | Self::KeysDelete
@@ -107,6 +123,8 @@ impl Action {
             | Self::KeysDecrypt
             | Self::KeysWrap
             | Self::KeysUnwrap
+            | Self::DataKeysGenerate
+            | Self::DataKeysGenerateWrapped
             | Self::RandomGenerate => true,
             Self::VaultsCreate
             | Self::VaultsUpdate
@@ -149,6 +167,7 @@ ops!(
     VaultsDelete,
     VaultsUndelete,
     KeysCreate,
+    KeysImport,
     KeysRead,
     KeysUpdate,
     KeysDelete,
@@ -159,6 +178,8 @@ ops!(
     KeysDecrypt,
     KeysWrap,
     KeysUnwrap,
+    DataKeysGenerate,
+    DataKeysGenerateWrapped,
     RandomGenerate,
     RolesRead,
     RolesAssign,
@@ -457,11 +478,23 @@ mod tests {
         let user = who("spiffe://a/user");
         assert!(policy.allows(&user, Action::KeysSign, &vault("dev")));
         assert!(policy.allows(&user, Action::RandomGenerate, &Scope::Service));
+        for action in [Action::KeysImport, Action::DataKeysGenerate, Action::DataKeysGenerateWrapped] {
+            assert!(policy.allows(&user, action, &vault("dev")));
+            assert!(!policy.allows(&user, action, &vault("other")) && !policy.allows(&user, action, &Scope::Service));
+        }
         assert!(!policy.allows(&user, Action::KeysSign, &vault("other")));
         assert!(!policy.allows(&user, Action::KeysSign, &Scope::Service));
         for action in [Action::VaultsCreate, Action::VaultsDelete, Action::RolesAssign, Action::RolesRead] {
             assert!(!policy.allows(&user, action, &vault("dev")));
         }
+    }
+
+    #[test]
+    fn the_two_forms_of_a_data_key_are_two_rights() {
+        assert_ne!(ops::DataKeysGenerate::ACTION, ops::DataKeysGenerateWrapped::ACTION);
+        let secret: Vec<&str> =
+            Action::ALL.into_iter().filter(|action| action.releases_secret()).map(Action::name).collect();
+        assert_eq!(secret, ["dataKeys.generate"]);
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) struct Fake {
 #[derive(Default)]
 struct Seen {
     created: Mutex<Vec<v1::CreateKeyRequest>>,
+    imported: Mutex<Vec<v1::ImportKeyRequest>>,
     pages: Mutex<usize>,
 }
 
@@ -108,6 +109,11 @@ impl Fake {
         locked(&self.seen.created).clone()
     }
 
+    /// The keys from outside that came.
+    pub(super) fn imported(&self) -> Vec<v1::ImportKeyRequest> {
+        locked(&self.seen.imported).clone()
+    }
+
     /// How many pages of keys were asked for.
     pub(super) fn pages(&self) -> usize {
         *locked(&self.seen.pages)
@@ -130,6 +136,25 @@ impl keys_server::Keys for Keys {
         let mut created = locked(&self.0.created);
         created.push(request.into_inner());
         if created.len() < 3 { Err(Status::unavailable("not yet")) } else { Ok(Response::new(key())) }
+    }
+
+    async fn import_key(&self, request: Request<v1::ImportKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        locked(&self.0.imported).push(request.into_inner());
+        Ok(Response::new(key()))
+    }
+
+    async fn get_public_keys(
+        &self,
+        request: Request<v1::GetPublicKeysRequest>,
+    ) -> Result<Response<v1::GetPublicKeysResponse>, Status> {
+        if request.get_ref().name.ends_with("/none") {
+            return Ok(Response::new(v1::GetPublicKeysResponse::default()));
+        }
+        let first = request.get_ref().page_token.is_empty();
+        let next_page_token = if first { "more".to_owned() } else { String::new() };
+        let jwk = format!(r#"{{"kty":"EC","kid":"{VERSION}"}}"#);
+        let public = v1::PublicKey { name: VERSION.into(), jwk, ..v1::PublicKey::default() };
+        Ok(Response::new(v1::GetPublicKeysResponse { keys: vec![public], next_page_token }))
     }
 
     async fn get_key(&self, request: Request<v1::GetKeyRequest>) -> Result<Response<v1::Key>, Status> {
@@ -204,6 +229,36 @@ impl crypto_server::Crypto for Crypto {
 
     async fn unwrap_key(&self, _: Request<v1::UnwrapKeyRequest>) -> Result<Response<v1::UnwrapKeyResponse>, Status> {
         Err(Status::unimplemented(""))
+    }
+
+    async fn generate_data_key(
+        &self,
+        request: Request<v1::GenerateDataKeyRequest>,
+    ) -> Result<Response<v1::GenerateDataKeyResponse>, Status> {
+        let key = vec![7; usize::try_from(request.get_ref().length_bytes).unwrap_or_default()];
+        let wrapped_key: Vec<u8> = key.iter().map(|byte| byte + 1).collect();
+        Ok(Response::new(v1::GenerateDataKeyResponse {
+            name: VERSION.into(),
+            key_crc32c: crc32c::crc32c(&key),
+            key,
+            wrapped_key_crc32c: crc32c::crc32c(&wrapped_key),
+            wrapped_key,
+            iv: vec![3; 12],
+            tag: vec![4; 16],
+        }))
+    }
+
+    async fn generate_data_key_without_plaintext(
+        &self,
+        request: Request<v1::GenerateDataKeyWithoutPlaintextRequest>,
+    ) -> Result<Response<v1::GenerateDataKeyWithoutPlaintextResponse>, Status> {
+        let wrapped_key = vec![9; usize::try_from(request.get_ref().length_bytes).unwrap_or_default() + 8];
+        Ok(Response::new(v1::GenerateDataKeyWithoutPlaintextResponse {
+            name: VERSION.into(),
+            wrapped_key_crc32c: crc32c::crc32c(&wrapped_key),
+            wrapped_key,
+            ..Default::default()
+        }))
     }
 
     async fn generate_random_bytes(

@@ -117,6 +117,12 @@ const OPERATIONS: [(v1::KeyOperation, &str); 6] = [
     (v1::KeyOperation::UnwrapKey, "unwrapKey"),
 ];
 
+/// The operations of that list that this program knows.
+pub(super) fn operations(version: &v1::KeyVersion) -> KeyOps {
+    let known = version.key_operations().filter_map(operation_name).filter_map(KeyOps::from_name);
+    known.fold(KeyOps::NONE, KeyOps::union)
+}
+
 /// An operation's JWK name; `None` for one that this program does not know.
 pub(super) fn operation_name(operation: v1::KeyOperation) -> Option<&'static str> {
     OPERATIONS.into_iter().find(|(known, _)| *known == operation).map(|(_, name)| name)
@@ -124,8 +130,16 @@ pub(super) fn operation_name(operation: v1::KeyOperation) -> Option<&'static str
 
 /// `--algorithm` of an operation: the JWA names that serve it.
 pub(super) fn algorithm(ops: KeyOps) -> impl TypedValueParser<Value = Algorithm> {
-    let names = Algorithm::ALL.into_iter().filter(move |algorithm| algorithm.ops().contains(ops));
-    PossibleValuesParser::new(names.map(Algorithm::name))
+    named(Algorithm::ALL.into_iter().filter(move |algorithm| algorithm.ops().contains(ops)))
+}
+
+/// `--algorithm` of a data key: the JWA names that put one under a key.
+pub(super) fn data_key_algorithm() -> impl TypedValueParser<Value = Algorithm> {
+    named(Algorithm::ALL.into_iter().filter(|algorithm| algorithm.data_key_operation().is_some()))
+}
+
+fn named(algorithms: impl Iterator<Item = Algorithm>) -> impl TypedValueParser<Value = Algorithm> {
+    PossibleValuesParser::new(algorithms.map(Algorithm::name))
         .map(|name| Algorithm::from_name(&name).expect("one of the possible values"))
 }
 

@@ -32,6 +32,12 @@ fn the_commands_of_the_manual_are_taken() {
         "key create k --type oct --ops sign,verify --size 512",
         "key show k --version 0123456789abcdef0123456789abcdef -o jwk",
         "key show k -o pem",
+        "key show k -o jwks",
+        "key import k --public-key p.pem --ops verify --expires P1Y --tag a=b --must-not-exist",
+        "key import k --oct b --residency token --disabled",
+        "key generate-data-key k --algorithm A256KW --out a --wrapped-out b",
+        "key generate-data-key k --algorithm RSA-OAEP-256 --bytes 64 --wrapped-only --wrapped-out b --version v",
+        "key generate-data-key k --algorithm A256GCM --out a --wrapped-out b --aad c -o json",
         "key list -o json",
         "key versions k -o json",
         "key update k --disable --clear-expires --ops sign",
@@ -97,6 +103,12 @@ fn what_is_wrong_is_named() {
         ("kei list", "unrecognized subcommand"),
         ("key list --timeout 0", "1..=86400"),
         ("key unwrap k --raw --in a --out b", "--algorithm"),
+        ("key import k", "--public-key <FILE>|--oct <FILE>"),
+        ("key import k --oct a --public-key b", "cannot be used with"),
+        ("key generate-data-key k --algorithm ES256 --out a --wrapped-out b", "[possible values: RSA-OAEP"),
+        ("key generate-data-key k --algorithm A256KW --wrapped-out b", "--out <FILE>"),
+        ("key generate-data-key k --algorithm A256KW --out a --wrapped-only --wrapped-out b", "cannot be used with"),
+        ("key generate-data-key k --algorithm A256KW --bytes 33 --out a --wrapped-out b", "16, 24, 32, 64"),
     ];
     for (line, expected) in lines {
         let error = parsed(line).map(|_| ()).expect_err(line);
@@ -147,6 +159,53 @@ mod end_to_end {
         let path = dir.join(name);
         fs::write(&path, content).expect("written");
         path.display().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_data_key_is_written_in_the_forms_that_were_asked_for() {
+        let fake = Fake::start().await;
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let (plain, wrapped) = (path("plain"), path("wrapped"));
+        let make = |rest: &str| format!("key generate-data-key k --wrapped-out {wrapped} {rest}");
+        let read = |path: &str| fs::read_to_string(path).expect("read");
+        typed(&fake, &make(&format!("--algorithm A256KW --bytes 24 --out {plain}"))).await.expect("made");
+        assert_eq!(fs::read(&plain).expect("read"), [7; 24]);
+        assert!(read(&wrapped).contains("strongroom.wrapped-key.v1"), "{}", read(&wrapped));
+        fs::remove_file(&plain).expect("removed");
+        typed(&fake, &make("--algorithm A256KW --wrapped-only")).await.expect("made");
+        assert!(!Path::new(&plain).exists() && !read(&wrapped).contains("BwcH"), "{}", read(&wrapped));
+        typed(&fake, &make(&format!("--algorithm A256GCM --out {plain}"))).await.expect("made");
+        // What AES-GCM encrypted is opened by `key decrypt`.
+        assert!(read(&wrapped).contains("strongroom.ciphertext.v1"), "{}", read(&wrapped));
+        typed(&fake, &format!("key decrypt k --in {wrapped} --out {plain}.again")).await.expect("decrypted");
+        assert_eq!(fs::read(format!("{plain}.again")).expect("read"), [7; 32]);
+        let twice = "key generate-data-key k --algorithm A256KW --out - --wrapped-out -";
+        assert!(error(typed(&fake, twice).await).contains("one of the two forms"));
+    }
+
+    #[tokio::test]
+    async fn a_key_from_outside_is_sent_as_it_is_in_its_file() {
+        let fake = Fake::start().await;
+        let dir = tempfile::tempdir().expect("a folder");
+        let secret = file(dir.path(), "secret", &[0x5a; 32]);
+        typed(&fake, &format!("key import k --oct {secret} --ops encrypt,decrypt")).await.expect("imported");
+        let sent = fake.imported().pop().expect("one");
+        assert_eq!(sent.material_crc32c, Some(crc32c::crc32c(&[0x5a; 32])));
+        assert!(sent.material == Some(v1::import_key_request::Material::Oct(vec![0x5a; 32])));
+        assert_eq!(sent.version.map(|version| version.key_operations), Some(vec![1, 2]));
+        let long = file(dir.path(), "long", &[0; 65]);
+        assert!(error(typed(&fake, &format!("key import k --oct {long}")).await).contains("longer than the 64 bytes"));
+    }
+
+    #[tokio::test]
+    async fn a_key_set_is_fetched_to_its_last_page() {
+        let fake = Fake::start().await;
+        typed(&fake, "key show k -o jwks").await.expect("shown");
+        let none = error(typed(&fake, "key show none -o jwks").await);
+        assert!(none.contains("has no enabled version with a public half"), "{none}");
+        let one = error(typed(&fake, &format!("key show {VERSION} -o jwks")).await);
+        assert!(one.contains("of all versions of a key"), "{one}");
     }
 
     #[tokio::test]

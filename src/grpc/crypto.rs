@@ -11,7 +11,8 @@ use strongroom_hsm::{
     algorithms::{LengthError, MESSAGE_BYTES_MAX, Scheme},
 };
 use strongroom_proto::v1::{
-    DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, GenerateRandomBytesRequest,
+    DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, GenerateDataKeyRequest, GenerateDataKeyResponse,
+    GenerateDataKeyWithoutPlaintextRequest, GenerateDataKeyWithoutPlaintextResponse, GenerateRandomBytesRequest,
     GenerateRandomBytesResponse, SignRequest, SignResponse, UnwrapKeyRequest, UnwrapKeyResponse, VerifyRequest,
     VerifyResponse, WrapKeyRequest, WrapKeyResponse, crypto_server, sign_request, verify_request,
 };
@@ -19,7 +20,7 @@ use strongroom_proto::v1::{
 use super::{call::serve, decode, names};
 use crate::{
     model::Algorithm,
-    service::{Caller, Ciphertext, Problem, Service, ServiceError, version_name},
+    service::{Caller, Ciphertext, Encrypted, NewDataKey, Problem, Service, ServiceError, version_name},
 };
 
 serve!(crypto_server::Crypto {
@@ -29,6 +30,9 @@ serve!(crypto_server::Crypto {
     decrypt(DecryptRequest) -> DecryptResponse;
     wrap_key(WrapKeyRequest) -> WrapKeyResponse;
     unwrap_key(UnwrapKeyRequest) -> UnwrapKeyResponse;
+    generate_data_key(GenerateDataKeyRequest) -> GenerateDataKeyResponse;
+    generate_data_key_without_plaintext(GenerateDataKeyWithoutPlaintextRequest)
+        -> GenerateDataKeyWithoutPlaintextResponse;
     generate_random_bytes(GenerateRandomBytesRequest) -> GenerateRandomBytesResponse;
 });
 
@@ -178,6 +182,71 @@ async fn unwrap_key(
     let (version, key) = service.unwrap_key(caller, &name, algorithm, input).await?;
     let key_crc32c = crc32c::crc32c(key.expose_secret());
     Ok(UnwrapKeyResponse { name: version_name(&version), key: key.into_exposed(), key_crc32c })
+}
+
+/// The length of a data key when it is not said.
+const DATA_KEY_BYTES_UNSAID: u32 = 32;
+
+async fn generate_data_key(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: GenerateDataKeyRequest,
+) -> Result<GenerateDataKeyResponse, ServiceError> {
+    let GenerateDataKeyRequest { name, algorithm, length_bytes, additional_data, additional_data_crc32c } = message;
+    let name = names::key_or_version("name", &name)?;
+    let new = new_data_key(&algorithm, length_bytes, additional_data, additional_data_crc32c)?;
+    let made = service.generate_data_key(caller, &name, new).await?;
+    let Encrypted { version, ciphertext: wrapped_key, iv, tag } = made.wrapped;
+    Ok(GenerateDataKeyResponse {
+        name: version_name(&version),
+        key_crc32c: crc32c::crc32c(made.key.expose_secret()),
+        key: made.key.into_exposed(),
+        wrapped_key_crc32c: crc32c::crc32c(&wrapped_key),
+        wrapped_key,
+        iv,
+        tag,
+    })
+}
+
+async fn generate_data_key_without_plaintext(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: GenerateDataKeyWithoutPlaintextRequest,
+) -> Result<GenerateDataKeyWithoutPlaintextResponse, ServiceError> {
+    let GenerateDataKeyWithoutPlaintextRequest {
+        name,
+        algorithm,
+        length_bytes,
+        additional_data,
+        additional_data_crc32c,
+    } = message;
+    let name = names::key_or_version("name", &name)?;
+    let new = new_data_key(&algorithm, length_bytes, additional_data, additional_data_crc32c)?;
+    let Encrypted { version, ciphertext: wrapped_key, iv, tag } =
+        service.generate_wrapped_data_key(caller, &name, new).await?;
+    Ok(GenerateDataKeyWithoutPlaintextResponse {
+        name: version_name(&version),
+        wrapped_key_crc32c: crc32c::crc32c(&wrapped_key),
+        wrapped_key,
+        iv,
+        tag,
+    })
+}
+
+fn new_data_key(
+    algorithm: &str,
+    length_bytes: i32,
+    additional_data: Vec<u8>,
+    additional_data_crc32c: Option<u32>,
+) -> Result<NewDataKey, Problem> {
+    let algorithm = decode::algorithm(algorithm)?;
+    decode::check_crc32c("additional_data_crc32c", additional_data_crc32c, &additional_data)?;
+    let length_bytes = match length_bytes {
+        0 => DATA_KEY_BYTES_UNSAID,
+        // A negative length is no length; the service says which are.
+        said => u32::try_from(said).unwrap_or(0),
+    };
+    Ok(NewDataKey { algorithm, length_bytes, additional_data })
 }
 
 async fn generate_random_bytes(

@@ -80,7 +80,7 @@ pub(super) fn spec(version: &v1::KeyVersion) -> Result<KeySpec, Problem> {
 }
 
 /// Whether an oct key with these operations is one for HMAC rather than for AES.
-fn makes_macs(operations: &[i32]) -> Result<bool, Problem> {
+pub(super) fn makes_macs(operations: &[i32]) -> Result<bool, Problem> {
     const MACS: KeyOps = KeyOps::SIGN.union(KeyOps::VERIFY);
     let field = "version.key_operations";
     let wanted = ops(field, operations)?.unwrap_or(KeyOps::NONE);
@@ -92,6 +92,22 @@ fn makes_macs(operations: &[i32]) -> Result<bool, Problem> {
         return Err(Problem::Invalid { field, why: why.to_owned() });
     }
     Ok(false)
+}
+
+/// What a version says of its kind must be true of the material it comes with.
+pub(super) fn check_kind(version: &v1::KeyVersion, spec: KeySpec) -> Result<(), Problem> {
+    let (key_type, curve) = super::encode::kind(spec);
+    let wrong = |field| Problem::Invalid { field, why: format!("the material is a key of kind {}", spec.name()) };
+    if ![v1::KeyType::Unspecified, key_type].contains(&known("version.key_type", version.key_type)?) {
+        return Err(wrong("version.key_type"));
+    }
+    if ![v1::Curve::Unspecified, curve].contains(&known("version.curve", version.curve)?) {
+        return Err(wrong("version.curve"));
+    }
+    if version.key_size != 0 && usize::try_from(version.key_size) != Ok(spec.bits()) {
+        return Err(wrong("version.key_size"));
+    }
+    Ok(())
 }
 
 /// Key operations; `None` when there are none.
@@ -113,11 +129,13 @@ pub(super) fn ops(field: &'static str, ops: &[i32]) -> Result<Option<KeyOps>, Pr
     Ok(if ops.is_empty() { None } else { Some(found) })
 }
 
-/// A residency; wrapped when it is not said.
-pub(super) fn residency(field: &'static str, residency: i32) -> Result<Residency, Problem> {
+/// A residency, and the one that is meant when it is not said.
+pub(super) fn residency(field: &'static str, residency: i32, unsaid: Residency) -> Result<Residency, Problem> {
     Ok(match known::<v1::Residency>(field, residency)? {
-        v1::Residency::Unspecified | v1::Residency::Wrapped => Residency::Wrapped,
+        v1::Residency::Unspecified => unsaid,
+        v1::Residency::Wrapped => Residency::Wrapped,
         v1::Residency::Token => Residency::Token,
+        v1::Residency::Public => Residency::Public,
     })
 }
 
@@ -195,6 +213,12 @@ fn digest(method: &str, message: &impl Message, tags: Option<&HashMap<String, St
     }
     hash.update(message.encode_to_vec());
     hash.finalize().into()
+}
+
+/// The digest of a request whose key material was taken out of the message, so that no copy of it is encoded.
+/// Of a secret only the service keeps it, under the HSM's key: SHA-256( digest | field | 0 | material ).
+pub(super) fn with_material(digest: [u8; 32], field: &str, material: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(digest).chain_update(field).chain_update([0]).chain_update(material).finalize().into()
 }
 
 /// That a field is as it was sent (CRC32C, RFC 3720 appendix B.4), where the caller says so.
@@ -292,10 +316,39 @@ mod tests {
         assert!(ops("f", &[3, 4]).is_ok_and(|ops| ops == Some(KeyOps::SIGN.union(KeyOps::VERIFY))));
         assert!(ops("f", &[]).is_ok_and(|ops| ops.is_none()));
         assert!(ops("f", &[0]).is_err() && ops("f", &[3, 99]).is_err());
-        assert!(residency("f", 0).is_ok_and(|residency| residency == Residency::Wrapped));
-        assert!(residency("f", 3).is_err());
+        for unsaid in Residency::ALL {
+            assert!(residency("f", 0, unsaid).is_ok_and(|residency| residency == unsaid));
+            assert!(residency("f", 2, unsaid).is_ok_and(|residency| residency == Residency::Token));
+            assert!(residency("f", 4, unsaid).is_err());
+        }
         assert!(role("f", 0).is_err() && role("f", 3).is_err());
         assert!(algorithm("ES256").is_ok() && algorithm("es256").is_err() && algorithm("").is_err());
+    }
+
+    #[test]
+    fn what_is_said_of_material_must_be_true() {
+        for spec in KeySpec::ALL {
+            assert!(check_kind(&version(0, 0, 0), spec).is_ok(), "{}", spec.name());
+        }
+        assert!(check_kind(&version(2, 384, 2), KeySpec::P384).is_ok());
+        for (key_type, size, curve, field) in [
+            (1, 0, 0, "version.key_type"),
+            (9, 0, 0, "version.key_type"),
+            (2, 0, 4, "version.curve"),
+            (0, 256, 0, "version.key_size"),
+            (0, -384, 0, "version.key_size"),
+        ] {
+            let refused = check_kind(&version(key_type, size, curve), KeySpec::P384);
+            assert!(matches!(refused, Err(Problem::Invalid { field: found, .. }) if found == field), "{field}");
+        }
+    }
+
+    #[test]
+    fn the_digest_of_a_request_covers_its_material() {
+        let plain = digest("m", &v1::GetKeyRequest::default(), None);
+        assert_ne!(with_material(plain, "oct", b"a"), with_material(plain, "oct", b"b"));
+        assert_ne!(with_material(plain, "oct", b"a"), with_material(plain, "public_key", b"a"));
+        assert_eq!(with_material(plain, "oct", b"a"), with_material(plain, "oct", b"a"));
     }
 
     #[test]

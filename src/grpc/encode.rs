@@ -4,7 +4,9 @@ use strongroom_hsm::algorithms::KeyType;
 use strongroom_proto::v1;
 
 use crate::{
-    model::{AssignmentRow, KeyOps, KeySpec, Residency, Role, Row as _, State, Tags, Timestamp, VaultRow, VersionRow},
+    model::{
+        AssignmentRow, Jwk, KeyOps, KeySpec, Residency, Role, Row as _, State, Tags, Timestamp, VaultRow, VersionRow,
+    },
     service::{KeyView, version_name},
 };
 
@@ -83,6 +85,7 @@ pub(super) fn version(row: &VersionRow) -> v1::KeyVersion {
         residency: match row.residency {
             Residency::Wrapped => v1::Residency::Wrapped,
             Residency::Token => v1::Residency::Token,
+            Residency::Public => v1::Residency::Public,
         }
         .into(),
         public_key: row.public.clone(),
@@ -102,7 +105,15 @@ fn algorithms(row: &VersionRow) -> Vec<String> {
         .collect()
 }
 
-const fn kind(spec: KeySpec) -> (v1::KeyType, v1::Curve) {
+/// The public half of a version; `None` of one that has none.
+pub(super) fn public_key(row: &VersionRow) -> Option<v1::PublicKey> {
+    let name = version_name(row);
+    let jwk = Jwk::public(&name, row.ops, &row.public)?.to_json();
+    Some(v1::PublicKey { name, public_key: row.public.clone(), jwk })
+}
+
+/// The type and curve of a kind of key.
+pub(super) const fn kind(spec: KeySpec) -> (v1::KeyType, v1::Curve) {
     let key_type = match spec.key_type() {
         KeyType::Rsa => v1::KeyType::Rsa,
         KeyType::Ec => v1::KeyType::Ec,

@@ -41,6 +41,7 @@ pub const fn code(problem: &Problem) -> Code {
         | Problem::NotYetValid { .. }
         | Problem::Expired { .. }
         | Problem::OperationNotPermitted { .. }
+        | Problem::PublicOnly { .. }
         | Problem::UsedUp { .. }
         | Problem::Precondition { .. } => Code::FailedPrecondition,
         Problem::Unsupported { .. } => Code::Unimplemented,
@@ -131,6 +132,7 @@ fn resource(problem: &Problem) -> Option<&str> {
         | Problem::NotYetValid { name, .. }
         | Problem::Expired { name, .. }
         | Problem::OperationNotPermitted { name, .. }
+        | Problem::PublicOnly { name, .. }
         | Problem::WrongAlgorithm { name, .. }
         | Problem::UsedUp { name }
         | Problem::PaddingFailures { name, .. }
@@ -256,6 +258,7 @@ mod tests {
                 "OPERATION_NOT_PERMITTED",
                 C::FailedPrecondition,
             ),
+            (P::PublicOnly { name: name(), operation: "sign" }, "PUBLIC_KEY_ONLY", C::FailedPrecondition),
             (
                 P::WrongAlgorithm { algorithm: "RS256", name: name(), takes: String::new() },
                 "WRONG_ALGORITHM",

@@ -2,23 +2,26 @@
 
 use std::sync::Arc;
 
+use strongroom_hsm::{Material, SecretBytes};
 use strongroom_proto::v1::{
-    CreateKeyRequest, DeleteKeyRequest, GetKeyRequest, Key, KeyVersion, ListKeyVersionsRequest,
-    ListKeyVersionsResponse, ListKeysRequest, ListKeysResponse, UndeleteKeyRequest, UpdateKeyVersionRequest,
-    keys_server,
+    CreateKeyRequest, DeleteKeyRequest, GetKeyRequest, GetPublicKeysRequest, GetPublicKeysResponse, ImportKeyRequest,
+    Key, KeyVersion, ListKeyVersionsRequest, ListKeyVersionsResponse, ListKeysRequest, ListKeysResponse,
+    UndeleteKeyRequest, UpdateKeyVersionRequest, import_key_request, keys_server,
 };
 
 use super::{call::serve, decode, encode, names, pages::List};
 use crate::{
-    model::Tags,
+    model::{KeySpec, Residency, Tags},
     service::{Caller, NewKey, Problem, Service, ServiceError, VersionPatch},
 };
 
 serve!(keys_server::Keys {
     create_key(CreateKeyRequest) -> Key;
+    import_key(ImportKeyRequest) -> Key;
     get_key(GetKeyRequest) -> Key;
     list_keys(ListKeysRequest) -> ListKeysResponse;
     list_key_versions(ListKeyVersionsRequest) -> ListKeyVersionsResponse;
+    get_public_keys(GetPublicKeysRequest) -> GetPublicKeysResponse;
     update_key_version(UpdateKeyVersionRequest) -> KeyVersion;
     delete_key(DeleteKeyRequest) -> Key;
     undelete_key(UndeleteKeyRequest) -> Key;
@@ -46,10 +49,86 @@ async fn create_key(
         not_before: decode::time("version.not_before_time", version.not_before_time)?,
         expires: decode::time("version.expire_time", version.expire_time)?,
         tags: decode::tags("version.tags", tags)?,
-        residency: decode::residency("version.residency", version.residency)?,
+        residency: decode::residency("version.residency", version.residency, Residency::Wrapped)?,
         must_not_exist: message.must_not_exist,
     };
     Ok(encode::key(&service.create_key(caller, new, options).await?))
+}
+
+/// What is imported, as it came: a secret is wiped whatever becomes of the request.
+enum Outside {
+    PublicKey(Vec<u8>),
+    Oct(SecretBytes),
+}
+
+impl Outside {
+    fn new(material: import_key_request::Material) -> Self {
+        match material {
+            import_key_request::Material::PublicKey(spki) => Self::PublicKey(spki),
+            import_key_request::Material::Oct(bytes) => Self::Oct(SecretBytes::new(bytes)),
+        }
+    }
+
+    /// The field's name and its bytes.
+    fn parts(&self) -> (&'static str, &[u8]) {
+        match self {
+            Self::PublicKey(spki) => ("public_key", spki),
+            Self::Oct(bytes) => ("oct", bytes.expose_secret()),
+        }
+    }
+
+    /// Where it lives when that is not said.
+    const fn residency(&self) -> Residency {
+        match self {
+            Self::PublicKey(_) => Residency::Public,
+            Self::Oct(_) => Residency::Wrapped,
+        }
+    }
+
+    /// The key, and what kind it is: an oct key that is to make MACs is one for HMAC, as when creating.
+    fn key(self, operations: &[i32]) -> Result<(KeySpec, Material), Problem> {
+        let field = self.parts().0;
+        let key = match self {
+            Self::PublicKey(spki) => Material::public(&spki),
+            Self::Oct(bytes) if decode::makes_macs(operations)? => Material::hmac(bytes),
+            Self::Oct(bytes) => Material::aes(bytes),
+        };
+        key.map_err(|why| Problem::Invalid { field, why: why.to_string() })
+    }
+}
+
+async fn import_key(
+    service: &Arc<Service>,
+    caller: &Caller,
+    mut message: ImportKeyRequest,
+) -> Result<Key, ServiceError> {
+    let outside = message.material.take().map(Outside::new);
+    let vault = names::vault("parent", &message.parent)?;
+    let name = message.key_id.parse().map_err(|error| names::invalid("key_id", &error))?;
+    let outside = decode::required("material", outside)?;
+    let (field, bytes) = outside.parts();
+    decode::check_crc32c("material_crc32c", message.material_crc32c, bytes)?;
+    let tags = message.version.as_mut().map(|version| std::mem::take(&mut version.tags)).unwrap_or_default();
+    let mut options =
+        decode::options("ImportKey", &message, Some(&tags), &message.request_id, "", message.validate_only)?;
+    options.digest = decode::with_material(options.digest, field, bytes);
+    let version = message.version.unwrap_or_default();
+    let residency = decode::residency("version.residency", version.residency, outside.residency())?;
+    let (spec, material) = outside.key(&version.key_operations)?;
+    decode::check_kind(&version, spec)?;
+    let new = NewKey {
+        vault,
+        name,
+        spec,
+        ops: decode::ops("version.key_operations", &version.key_operations)?,
+        enabled: version.enabled.unwrap_or(true),
+        not_before: decode::time("version.not_before_time", version.not_before_time)?,
+        expires: decode::time("version.expire_time", version.expire_time)?,
+        tags: decode::tags("version.tags", tags)?,
+        residency,
+        must_not_exist: message.must_not_exist,
+    };
+    Ok(encode::key(&service.import_key(caller, new, material, options).await?))
 }
 
 async fn get_key(service: &Arc<Service>, caller: &Caller, message: GetKeyRequest) -> Result<Key, ServiceError> {
@@ -83,6 +162,21 @@ async fn list_key_versions(
     let next_page_token = list.next(found.more, found.items.last().map(|row| row.ordinal.to_string()));
     let versions = found.items.iter().map(|row| encode::version(row)).collect();
     Ok(ListKeyVersionsResponse { versions, next_page_token })
+}
+
+async fn get_public_keys(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: GetPublicKeysRequest,
+) -> Result<GetPublicKeysResponse, ServiceError> {
+    let name = names::key("name", &message.name)?;
+    let parent = name.to_string();
+    let list = List { kind: "publicKeys", parent: &parent, deleted: false };
+    let page = list.page(message.page_size, &message.page_token, |last| last.parse().ok())?;
+    let found = service.public_keys(caller, &name, page).await?;
+    let next_page_token = list.next(found.last.is_some(), found.last.map(|ordinal| ordinal.to_string()));
+    let keys = found.versions.iter().filter_map(|row| encode::public_key(row)).collect();
+    Ok(GetPublicKeysResponse { keys, next_page_token })
 }
 
 async fn update_key_version(

@@ -1,11 +1,13 @@
 //! Plain types of the domain, parsed once at the rim. No async, no input or output, no clock.
 
+pub mod jwk;
 pub mod names;
 pub mod principal;
 pub mod rows;
 pub mod tags;
 pub mod time;
 
+pub use jwk::Jwk;
 pub use names::{KeyName, NameError, RequestId, VaultName, VersionId};
 pub use principal::{AssignmentId, Principal, Role, Scope};
 pub use rows::{

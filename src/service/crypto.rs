@@ -1,11 +1,11 @@
-//! The operations with keys: sign, verify, encrypt, decrypt, wrap, unwrap; and random bytes.
+//! The operations with keys: sign, verify, encrypt, decrypt, wrap, unwrap; data keys; and random bytes.
 
 use std::{future::Future, sync::Arc};
 
-use strongroom_hsm::{SecretBytes, algorithms::RANDOM_BYTES_MAX};
+use strongroom_hsm::{SecretBytes, algorithms::RANDOM_BYTES_MAX, protocol::Moment};
 
 use super::{
-    Caller, Ciphertext, Encrypted, KeyRef, Service, Signed,
+    Caller, Ciphertext, DataKey, Encrypted, KeyRef, NewDataKey, Service, Signed,
     catalog::VersionEntry,
     door::Note,
     error::{Problem, ServiceError},
@@ -150,6 +150,56 @@ impl Service {
         .await
     }
 
+    /// Makes a data key, and answers it in the clear and under the key. The record is on the disk before it is.
+    ///
+    /// # Errors
+    /// As [`Self::encrypt`]; when the algorithm wraps no keys, or data keys have no such length.
+    pub async fn generate_data_key(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        new: NewDataKey,
+    ) -> Result<DataKey, ServiceError> {
+        let (note, operation) = (Note::with(new.algorithm), wraps_by(new.algorithm));
+        self.with_key::<ops::DataKeysGenerate, _, _>(caller, name, operation, &note, |grant| async move {
+            self.prepare_data_key(grant.target(), &new, caller.deadline).await?;
+            let (key, sealed) = self.hands.data_key(&grant, new, caller.deadline).await?;
+            Ok(DataKey { key, wrapped: encrypted(&grant, sealed) })
+        })
+        .await
+    }
+
+    /// Makes a data key, and answers it under the key only: in the clear it never leaves the HSM's worker.
+    ///
+    /// # Errors
+    /// As [`Self::generate_data_key`].
+    pub async fn generate_wrapped_data_key(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        new: NewDataKey,
+    ) -> Result<Encrypted, ServiceError> {
+        let (note, operation) = (Note::with(new.algorithm), wraps_by(new.algorithm));
+        self.with_key::<ops::DataKeysGenerateWrapped, _, _>(caller, name, operation, &note, |grant| async move {
+            self.prepare_data_key(grant.target(), &new, caller.deadline).await?;
+            let sealed = self.hands.wrapped_data_key(&grant, new, caller.deadline).await?;
+            Ok(encrypted(&grant, sealed))
+        })
+        .await
+    }
+
+    async fn prepare_data_key(
+        self: &Arc<Self>,
+        entry: &Arc<VersionEntry>,
+        new: &NewDataKey,
+        deadline: Moment,
+    ) -> Result<(), ServiceError> {
+        let length_bytes = usize::try_from(new.length_bytes).unwrap_or(usize::MAX);
+        new.algorithm.check_data_key(length_bytes, entry.version.row.spec)?;
+        new.algorithm.check_additional_data(&new.additional_data)?;
+        self.count_encryption(entry, new.algorithm, deadline).await
+    }
+
     /// Random bytes of the HSM: 1 to 1024.
     ///
     /// # Errors
@@ -194,6 +244,12 @@ impl Service {
     }
 }
 
+/// The operation by which a data key is put under a key. One that has none is refused as an algorithm that
+/// wraps nothing.
+fn wraps_by(algorithm: Algorithm) -> KeyOps {
+    algorithm.data_key_operation().unwrap_or(KeyOps::WRAP_KEY)
+}
+
 fn check_algorithm(algorithm: Option<Algorithm>, row: &VersionRow, operation: KeyOps) -> Result<(), ServiceError> {
     match algorithm {
         Some(algorithm) if !algorithm.takes(row.spec) || !algorithm.ops().contains(operation) => {
@@ -219,7 +275,7 @@ fn not_usable(row: &VersionRow, operation: KeyOps, why: NotUsable) -> Problem {
     let name = version_name(row);
     match why {
         NotUsable::Disabled => Problem::Disabled { name },
-        NotUsable::NotPermitted => Problem::OperationNotPermitted { name, operation: hands::operation_name(operation) },
+        NotUsable::NotPermitted => hands::not_permitted(row, operation),
         NotUsable::NotYetValid(from) => Problem::NotYetValid { name, from: from.to_string() },
         NotUsable::Expired(since) => Problem::Expired { name, since: since.to_string() },
     }

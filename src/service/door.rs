@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strongroom_hsm::{Residency, protocol::Moment};
+use strongroom_hsm::{Residency, protocol::Moment, statement::Canonical};
 
 use super::{
     Caller, ChangeOptions, Service,
@@ -109,6 +109,12 @@ pub trait Work: Send + Sync + 'static {
         None
     }
 
+    /// Whether the request holds a secret: then its digest is kept under the HSM's key only. The store can be
+    /// read, and a secret that is no random key could be found by guessing at its plain digest.
+    fn holds_secret(&self) -> bool {
+        false
+    }
+
     /// What the change is, in a few words for the record.
     fn detail(&self) -> Option<String> {
         None
@@ -193,11 +199,16 @@ impl Service {
         let mut record = self.record::<O>(caller, Kind::Operation, resource);
         note.complete(&mut record);
         conclude(&mut record, result.as_ref().err());
-        self.log.append(record, self.durability()).await?;
+        let durability = match &result {
+            Ok(_) if O::ACTION.releases_secret() => Durability::Fsync,
+            Ok(_) | Err(_) => self.durability(),
+        };
+        self.log.append(record, durability).await?;
         result
     }
 
-    /// How durable the record of an operation without a change is before its answer.
+    /// How durable the record of an operation without a change is before its answer, unless the answer is a
+    /// secret that was made here (D5).
     const fn durability(&self) -> Durability {
         if self.settings.fsync_everything { Durability::Fsync } else { Durability::Write }
     }
@@ -233,8 +244,8 @@ impl Service {
             Ok(permit) => permit,
             Err(denied) => return Err(self.denied(caller, resource, denied).await),
         };
-        let context = self.context(caller, options, scope);
-        match self.before(&work, &permit, &context).await {
+        let mut context = self.context(caller, options, scope);
+        match self.before(&work, &permit, &mut context).await {
             Before::Answer(result) => {
                 let mut record = self.record::<W::Op>(caller, Kind::Operation, work.resource().unwrap_or(resource));
                 conclude(&mut record, result.as_ref().err());
@@ -262,7 +273,13 @@ impl Service {
     }
 
     /// What can be said before anything is changed.
-    async fn before<W: Work>(&self, work: &W, permit: &Permit<W::Op>, context: &Context) -> Before<W::Out> {
+    async fn before<W: Work>(&self, work: &W, permit: &Permit<W::Op>, context: &mut Context) -> Before<W::Out> {
+        if work.holds_secret()
+            && context.options.request_id.is_some()
+            && let Err(error) = self.blind(context).await
+        {
+            return Before::Answer(Err(error));
+        }
         match self.repeated(context).await {
             Err(error) => return Before::Answer(Err(error)),
             Ok(Some(resource)) => return Before::Answer(work.again(self, permit, &resource, context).await),
@@ -272,6 +289,15 @@ impl Service {
             Ok(_) if !context.options.validate_only => Before::GoOn,
             result => Before::Answer(result),
         }
+    }
+
+    /// Puts the digest of the request under the sealing key: equal requests have equal digests, and nobody
+    /// without the HSM can try what was in them.
+    async fn blind(&self, context: &mut Context) -> Result<(), ServiceError> {
+        let form = Canonical::new("strongroom.request-digest.v1").field(1, &context.options.digest).finish();
+        let seals = self.pool.seal(vec![form], context.caller.deadline).await.map_err(super::hands::outage)?;
+        context.options.digest = *seals.first().ok_or(Problem::Internal)?;
+        Ok(())
     }
 
     /// The resource of an earlier change with the same request id.

@@ -87,6 +87,14 @@ pub enum Problem {
         /// The JWK name of the operation.
         operation: &'static str,
     },
+    /// Only the public half is known here.
+    #[error("{name} may not be used to {operation}: only its public half is known here; whoever made it has the rest")]
+    PublicOnly {
+        /// The version's name.
+        name: String,
+        /// The JWK name of the operation.
+        operation: &'static str,
+    },
     /// The algorithm is not one for this key.
     #[error("{algorithm} is not an algorithm of {name}, which takes {takes}")]
     WrongAlgorithm {
@@ -195,6 +203,7 @@ impl Problem {
             Self::NotYetValid { .. } => "KEY_NOT_YET_VALID",
             Self::Expired { .. } => "KEY_EXPIRED",
             Self::OperationNotPermitted { .. } => "OPERATION_NOT_PERMITTED",
+            Self::PublicOnly { .. } => "PUBLIC_KEY_ONLY",
             Self::WrongAlgorithm { .. } => "WRONG_ALGORITHM",
             Self::DecryptionFailed => "DECRYPTION_FAILED",
             Self::UsedUp { .. } => "KEY_USED_UP",

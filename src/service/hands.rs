@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 use strongroom_hsm::{
-    Error, Pool, SecretBytes,
-    protocol::{Fault, Generated, Moment, Operation, Output},
+    Error, Material, Pool, SecretBytes,
+    protocol::{DataKeyForm, Fault, Generated, Moment, Operation, Output},
 };
 
 use super::{
-    Ciphertext,
+    Ciphertext, NewDataKey,
     catalog::VersionEntry,
     error::{Problem, ServiceError},
     version_name,
 };
 use crate::{
     access::{Grant, Op, Permit, ops},
-    model::{Algorithm, KeyOps, KeySpec, Residency, VersionId},
+    model::{Algorithm, KeyOps, KeySpec, Residency, VersionId, VersionRow},
 };
 
 /// The lanes of the HSM, behind grants.
@@ -121,6 +121,31 @@ impl Hands {
         opened(self.operate(grant, decryption(algorithm, KeyOps::UNWRAP_KEY, input), deadline).await?)
     }
 
+    /// Makes a data key: in the clear, and under the key.
+    pub async fn data_key(
+        &self,
+        grant: &Grant<ops::DataKeysGenerate, VersionEntry>,
+        new: NewDataKey,
+        deadline: Moment,
+    ) -> Result<(SecretBytes, Sealed), ServiceError> {
+        match self.operate(grant, making(new, DataKeyForm::PlainAndWrapped), deadline).await? {
+            Output::DataKey { key, ciphertext, iv, tag } => {
+                Ok((key, (ciphertext.into_vec(), iv.into_vec(), tag.into_vec())))
+            }
+            _ => Err(Problem::Internal.into()),
+        }
+    }
+
+    /// Makes a data key: under the key only.
+    pub async fn wrapped_data_key(
+        &self,
+        grant: &Grant<ops::DataKeysGenerateWrapped, VersionEntry>,
+        new: NewDataKey,
+        deadline: Moment,
+    ) -> Result<Sealed, ServiceError> {
+        sealed(self.operate(grant, making(new, DataKeyForm::WrappedOnly), deadline).await?)
+    }
+
     /// Random bytes.
     pub async fn random(
         &self,
@@ -143,6 +168,19 @@ impl Hands {
         self.pool.generate(spec, residency, version.bytes(), deadline).await.map_err(outage)
     }
 
+    /// Brings a key in for a version that does not exist yet.
+    pub async fn import(
+        &self,
+        _permit: &Permit<ops::KeysImport>,
+        spec: KeySpec,
+        residency: Residency,
+        version: VersionId,
+        material: Material,
+        deadline: Moment,
+    ) -> Result<Generated, ServiceError> {
+        self.pool.import(spec, residency, version.bytes(), material, deadline).await.map_err(outage)
+    }
+
     /// Destroys what an unfinished creation left on the token. Only for a version whose creation intent is
     /// still open.
     pub async fn reap(&self, version: VersionId, deadline: Moment) -> Result<(), ServiceError> {
@@ -163,6 +201,11 @@ impl Hands {
             .await
             .map_err(|error| refused(error, grant, purpose, algorithm))
     }
+}
+
+fn making(new: NewDataKey, form: DataKeyForm) -> Operation {
+    let NewDataKey { algorithm, length_bytes, additional_data } = new;
+    Operation::DataKey { algorithm, length_bytes, additional_data: ByteBuf::from(additional_data), form }
 }
 
 fn decryption(algorithm: Algorithm, purpose: KeyOps, input: Ciphertext) -> Operation {
@@ -208,7 +251,7 @@ fn refused<O: Op>(error: Error, grant: &Grant<O, VersionEntry>, purpose: KeyOps,
     };
     let problem = match &fault {
         Fault::Disabled => Problem::Disabled { name: name() },
-        Fault::NotPermitted => Problem::OperationNotPermitted { name: name(), operation: operation_name(purpose) },
+        Fault::NotPermitted => not_permitted(row, purpose),
         Fault::WrongAlgorithm => wrong_algorithm(row.spec, name(), purpose, algorithm),
         Fault::Length(error) => Problem::Length(error.clone()),
         Fault::DecryptionFailed => Problem::DecryptionFailed,
@@ -217,6 +260,16 @@ fn refused<O: Op>(error: Error, grant: &Grant<O, VersionEntry>, purpose: KeyOps,
         _ => return outage(Error::Fault(fault)),
     };
     ServiceError::because(problem, fault)
+}
+
+/// The refusal of an operation that a version does not take.
+#[must_use]
+pub fn not_permitted(row: &VersionRow, purpose: KeyOps) -> Problem {
+    let (name, operation) = (version_name(row), operation_name(purpose));
+    if row.residency == Residency::Public && !KeyOps::PUBLIC_HALF.contains(purpose) {
+        return Problem::PublicOnly { name, operation };
+    }
+    Problem::OperationNotPermitted { name, operation }
 }
 
 /// The JWK name of one operation.

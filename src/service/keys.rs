@@ -1,12 +1,15 @@
-//! Keys and versions: made, shown, changed, softly deleted and brought back.
+//! Keys and versions: made (in [`make`]), shown, changed, softly deleted and brought back.
+
+mod make;
 
 use std::sync::{Arc, OnceLock};
 
-use strongroom_hsm::protocol::{Generated, Moment};
+use strongroom_hsm::{Material, protocol::Moment};
 
+use self::make::{Fresh, Imported, MakeKey, Source};
 use super::{
-    Caller, ChangeOptions, KeyRef, KeyView, NewKey, Page, Paged, Service, VersionPatch,
-    catalog::{Checked, key_id},
+    Caller, ChangeOptions, KeyRef, KeyView, NewKey, Page, Paged, PublicKeys, Service, VersionPatch,
+    catalog::Checked,
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
     scopes::{Making, NewRow, Put},
@@ -14,7 +17,6 @@ use super::{
 };
 use crate::{
     access::{Op, Permit, ops},
-    failpoint,
     model::{
         KeyName, KeyObjectRow, KeyOps, KeySpec, Residency, Row as _, Scope, State, Timestamp, VaultName, VaultRow,
         VersionId, VersionRow,
@@ -34,10 +36,32 @@ impl Service {
         new: NewKey,
         options: ChangeOptions,
     ) -> Result<KeyView, ServiceError> {
-        let scope = Scope::Vault(new.vault.clone());
-        let resource = format!("vaults/{}/keys/{}", new.vault, new.name);
-        let version = VersionId::from_bytes(super::fresh_id());
-        self.change(caller, resource, scope, options, CreateKey { new, version }).await
+        self.make_key(caller, MakeKey::new(new, Fresh), options).await
+    }
+
+    /// Brings a key in from outside, as a key or a new version of one.
+    ///
+    /// # Errors
+    /// As [`Self::create_key`]; [`Problem::Precondition`] when the key's versions have private halves and this
+    /// one has not, or the other way round.
+    pub async fn import_key(
+        self: &Arc<Self>,
+        caller: &Caller,
+        new: NewKey,
+        material: Material,
+        options: ChangeOptions,
+    ) -> Result<KeyView, ServiceError> {
+        self.make_key(caller, MakeKey::new(new, Imported::new(material)), options).await
+    }
+
+    async fn make_key<S: Source>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        work: MakeKey<S>,
+        options: ChangeOptions,
+    ) -> Result<KeyView, ServiceError> {
+        let scope = Scope::Vault(work.vault().clone());
+        self.change(caller, work.key_name(), scope, options, work).await
     }
 
     /// Shows a key, live or deleted, with its newest version or the one that is named.
@@ -97,6 +121,35 @@ impl Service {
             let mut versions = self.catalog.versions(&vault.row, &key.row, &page, caller.deadline).await?;
             let more = truncate(&mut versions, page.size);
             Ok(Paged { items: versions.into_iter().map(|version| version.row).collect(), more })
+        })
+        .await
+    }
+
+    /// The versions of a live key whose public halves are for others to have, newest first. A page may hold
+    /// fewer than it could: versions that are disabled, or have no public half, are left out of it.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`] also when the key is deleted.
+    pub async fn public_keys(
+        &self,
+        caller: &Caller,
+        name: &KeyRef,
+        page: Page<u64>,
+    ) -> Result<PublicKeys, ServiceError> {
+        let note = Note::default();
+        let scope = Scope::Vault(name.vault.clone());
+        let resource = format!("{name}/publicKeys");
+        self.plain(caller, resource, scope, &note, |_: Permit<ops::KeysRead>| async {
+            let vault = self.catalog.live_vault(&name.vault, caller.deadline).await?;
+            let key = self.catalog.key(&vault.row, &name.key, caller.deadline).await?;
+            if !key.row.state.is_active() {
+                return Err(Problem::NotFound { name: name.to_string() }.into());
+            }
+            let mut versions = self.catalog.versions(&vault.row, &key.row, &page, caller.deadline).await?;
+            let more = truncate(&mut versions, page.size);
+            let last = versions.last().filter(|_| more).map(|version| version.row.ordinal);
+            let published = versions.into_iter().map(|version| version.row);
+            Ok(PublicKeys { versions: published.filter(|row| row.enabled && !row.public.is_empty()).collect(), last })
         })
         .await
     }
@@ -167,11 +220,13 @@ fn invalid(field: &'static str, why: impl Into<String>) -> ServiceError {
     Problem::Invalid { field, why: why.into() }.into()
 }
 
-fn check_ops(ops: KeyOps, spec: KeySpec) -> Result<(), ServiceError> {
-    if spec.possible_ops().contains(ops) {
+fn check_ops(ops: KeyOps, spec: KeySpec, residency: Residency) -> Result<(), ServiceError> {
+    let possible = residency.possible_ops(spec);
+    if possible.contains(ops) {
         return Ok(());
     }
-    Err(invalid("version.key_operations", format!("{} keys can do {} only", spec.name(), spec.possible_ops())))
+    let what = if residency == Residency::Public { "the public half of " } else { "" };
+    Err(invalid("version.key_operations", format!("{what}{} keys can do {possible} only", spec.name())))
 }
 
 fn check_times(not_before: Option<Timestamp>, expires: Option<Timestamp>) -> Result<(), ServiceError> {
@@ -180,169 +235,6 @@ fn check_times(not_before: Option<Timestamp>, expires: Option<Timestamp>) -> Res
             Err(invalid("version.expire_time", "it must be later than not_before_time"))
         }
         _ => Ok(()),
-    }
-}
-
-struct CreateKey {
-    new: NewKey,
-    version: VersionId,
-}
-
-/// What a creation found: the vault, and the key if it exists.
-type Place = (Arc<Checked<VaultRow>>, Option<Arc<Checked<KeyObjectRow>>>);
-
-impl CreateKey {
-    fn resource(&self) -> String {
-        format!("vaults/{}/keys/{}", self.new.vault, self.new.name)
-    }
-
-    async fn place(&self, service: &Service, deadline: Moment) -> Result<Place, ServiceError> {
-        let new = &self.new;
-        check_ops(new.ops.unwrap_or(KeyOps::NONE), new.spec)?;
-        check_times(new.not_before, new.expires)?;
-        let vault = service.catalog.live_vault(&new.vault, deadline).await?;
-        let key = match service.catalog.key(&vault.row, &new.name, deadline).await {
-            Ok(key) => Some(key),
-            Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => None,
-            Err(error) => return Err(error),
-        };
-        match &key {
-            Some(key) if !key.row.state.is_active() => Err(Problem::Deleted { name: self.resource() }.into()),
-            Some(_) if new.must_not_exist => Err(Problem::Exists { name: self.resource() }.into()),
-            _ => Ok((vault, key)),
-        }
-    }
-
-    fn key_row(&self, place: &Place, context: &Context) -> KeyObjectRow {
-        let (vault, key) = place;
-        match key {
-            Some(key) => KeyObjectRow {
-                current: self.version,
-                updated: context.now,
-                intent: context.intent,
-                revision: key.row.revision + 1,
-                ..KeyObjectRow::clone(&key.row)
-            },
-            None => KeyObjectRow {
-                id: key_id(vault.row.id, &self.new.name),
-                vault: vault.row.name.clone(),
-                name: self.new.name.clone(),
-                current: self.version,
-                state: State::Active,
-                created: context.now,
-                updated: context.now,
-                intent: context.intent,
-                revision: 1,
-            },
-        }
-    }
-
-    fn version_row(&self, key: &KeyObjectRow, ordinal: u64, made: Generated, context: &Context) -> VersionRow {
-        let new = &self.new;
-        VersionRow {
-            vault: key.vault.clone(),
-            key: key.name.clone(),
-            version: self.version,
-            ordinal,
-            spec: new.spec,
-            ops: new.ops.unwrap_or(new.spec.possible_ops()),
-            enabled: new.enabled,
-            not_before: new.not_before,
-            expires: new.expires,
-            tags: new.tags.clone(),
-            residency: new.residency,
-            blob: made.blob.into_vec(),
-            public: made.public.into_vec(),
-            check_value: made.check_value.into_vec(),
-            intent: context.intent,
-            created: context.now,
-            updated: context.now,
-            revision: 1,
-        }
-    }
-
-    /// The number of the new version among its key's.
-    async fn ordinal(&self, service: &Service, place: &Place, deadline: Moment) -> Result<u64, ServiceError> {
-        let (vault, Some(key)) = place else { return Ok(1) };
-        let newest = service.catalog.version(&vault.row, &key.row, key.row.current, deadline).await?;
-        Ok(newest.row.ordinal + 1)
-    }
-}
-
-impl Work for CreateKey {
-    type Op = ops::KeysCreate;
-    type Out = KeyView;
-
-    fn detail(&self) -> Option<String> {
-        Some(format!("{} {}", self.new.spec.name(), self.new.residency.name()))
-    }
-
-    async fn check(&self, service: &Service, _: &Permit<Self::Op>, context: &Context) -> Result<KeyView, ServiceError> {
-        let place = self.place(service, context.caller.deadline).await?;
-        let key = self.key_row(&place, context);
-        let unmade = Generated { blob: Vec::new().into(), public: Vec::new().into(), check_value: Vec::new().into() };
-        let version = self.version_row(&key, 1, unmade, context);
-        Ok(KeyView { vault: Arc::clone(&place.0.row), key: Arc::new(key), version: Arc::new(version) })
-    }
-
-    async fn apply(
-        &self,
-        service: &Service,
-        permit: Permit<Self::Op>,
-        context: &Context,
-    ) -> Result<Applied<KeyView>, ServiceError> {
-        let deadline = context.caller.deadline;
-        let new = &self.new;
-        let made = service.hands.generate(&permit, new.spec, new.residency, self.version, deadline).await?;
-        failpoint::hit("service.after_generate");
-        // The vault's id is decided by its name: the lock can be taken before the vault is looked at again.
-        let scope = HeadScope::Vault(super::catalog::vault_id(&new.vault));
-        let locked = service.catalog.scopes.lock(scope, deadline).await?;
-        let place = self.place(service, deadline).await?;
-        let ordinal = self.ordinal(service, &place, deadline).await?;
-        let key = self.key_row(&place, context);
-        let version = self.version_row(&key, ordinal, made, context);
-        let key_put = match &place.1 {
-            Some(old) => Put::replace(old.row.as_ref(), old.seal, NewRow::Key(key.clone())),
-            None => Put::insert(NewRow::Key(key.clone())),
-        };
-        let puts = vec![key_put, Put::insert(NewRow::Version(Box::new(version.clone())))];
-        let request = context.request_record(version_name(&version));
-        let committed = service
-            .catalog
-            .scopes
-            .commit(
-                &locked,
-                Making { name: "keys.create", right: &permit, intent: context.intent, request, deadline },
-                puts,
-            )
-            .await?;
-        let out = KeyView { vault: Arc::clone(&place.0.row), key: Arc::new(key), version: Arc::new(version) };
-        Ok(Applied { out, heads: vec![committed.mark] })
-    }
-
-    async fn again(
-        &self,
-        service: &Service,
-        _: &Permit<Self::Op>,
-        resource: &str,
-        context: &Context,
-    ) -> Result<KeyView, ServiceError> {
-        let version = resource.rsplit('/').next().and_then(|version| version.parse().ok());
-        let name = KeyRef { vault: self.new.vault.clone(), key: self.new.name.clone(), version };
-        service.view(&name, context.caller.deadline).await
-    }
-
-    fn version(&self) -> Option<VersionId> {
-        Some(self.version)
-    }
-
-    async fn undo(&self, service: &Service, _: &Context) -> Result<(), ServiceError> {
-        if self.new.residency == Residency::Wrapped {
-            return Ok(());
-        }
-        // The caller's deadline may have passed; cleaning up has its own.
-        service.hands.reap(self.version, Moment::now().after(super::settle::REAP_WITHIN)).await
     }
 }
 
@@ -376,7 +268,7 @@ impl UpdateVersion {
         new.expires = patch.expires.unwrap_or(new.expires);
         new.ops = patch.ops.unwrap_or(new.ops);
         new.tags = patch.tags.clone().unwrap_or(new.tags);
-        check_ops(new.ops, new.spec)?;
+        check_ops(new.ops, new.spec, new.residency)?;
         check_times(new.not_before, new.expires)?;
         new.updated = context.now;
         new.intent = context.intent;

@@ -14,15 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strongroom_hsm::{Pool, pool::LaneHealth, protocol::Moment};
+use strongroom_hsm::{Pool, SecretBytes, pool::LaneHealth, protocol::Moment};
 use tokio::sync::Semaphore;
 
 use crate::{
     access::PolicyCell,
     audit::{Log, Refusals},
     model::{
-        Clock, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, Principal, RequestId, Residency, Role, Scope, Tags,
-        Timestamp, VaultName, VaultRow, VersionId, VersionRow,
+        Algorithm, Clock, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, Principal, RequestId, Residency, Role,
+        Scope, Tags, Timestamp, VaultName, VaultRow, VersionId, VersionRow,
     },
     store::{HeadScope, Store},
 };
@@ -243,6 +243,15 @@ pub struct NewKey {
     pub must_not_exist: bool,
 }
 
+/// A page of the public halves of a key's versions.
+#[derive(Clone, Debug)]
+pub struct PublicKeys {
+    /// Newest first.
+    pub versions: Vec<Arc<VersionRow>>,
+    /// Where the next page begins, if there is one: after the version of that ordinal.
+    pub last: Option<u64>,
+}
+
 /// What to change of a version; what is absent stays.
 #[derive(Clone, Debug, Default)]
 pub struct VersionPatch {
@@ -331,6 +340,26 @@ pub struct Ciphertext {
     pub tag: Vec<u8>,
     /// A*GCM only.
     pub additional_data: Vec<u8>,
+}
+
+/// A data key that is wanted.
+#[derive(Clone, Debug)]
+pub struct NewDataKey {
+    /// By which algorithm it is put under the key.
+    pub algorithm: Algorithm,
+    /// 16, 24, 32 or 64.
+    pub length_bytes: u32,
+    /// A*GCM only.
+    pub additional_data: Vec<u8>,
+}
+
+/// A data key in both its forms.
+#[derive(Debug)]
+pub struct DataKey {
+    /// The data key.
+    pub key: SecretBytes,
+    /// It, under the key.
+    pub wrapped: Encrypted,
 }
 
 /// Limits and durations that an operator chooses.

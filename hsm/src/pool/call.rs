@@ -65,7 +65,9 @@ impl Work {
                 | Request::CheckSeals { .. }
                 | Request::Random { .. }
                 | Request::DestroyToken { .. } => true,
-                Request::Generate { residency, .. } => *residency == Residency::Wrapped,
+                Request::Generate { residency, .. } | Request::Import { residency, .. } => {
+                    *residency != Residency::Token
+                }
                 Request::Hello(_) | Request::Operate { .. } | Request::Provision(_) => false,
             },
         }
@@ -76,10 +78,11 @@ impl Work {
         matches!(self, Self::Plain(Request::Canary))
     }
 
-    /// How many loads it counts as against the worker's budget, apart from its row: generating makes two
-    /// session objects, the key and its proof.
+    /// How many loads it counts as against the worker's budget, apart from its row: generating or importing
+    /// makes two session objects, the key and its proof.
     pub(super) fn extra_loads(&self) -> u64 {
-        if matches!(self, Self::Plain(Request::Generate { .. })) { GENERATE_LOADS } else { 0 }
+        let makes = matches!(self, Self::Plain(Request::Generate { .. } | Request::Import { .. }));
+        if makes { GENERATE_LOADS } else { 0 }
     }
 
     /// An upper bound of its frame's length, in bytes, without the row.
@@ -98,25 +101,30 @@ impl Work {
                 Operation::Decrypt { ciphertext, iv, tag, additional_data, .. } => {
                     ciphertext.len() + iv.len() + tag.len() + additional_data.len()
                 }
+                Operation::DataKey { additional_data, .. } => additional_data.len(),
             },
             // Five bytes are the longest length in postcard.
             Self::Plain(Request::Seal { forms }) => forms.iter().map(|form| form.len() + 5).sum(),
             Self::Plain(Request::CheckSeals { pairs }) => {
                 pairs.iter().map(|(form, seal)| form.len() + seal.len() + 10).sum()
             }
+            Self::Plain(Request::Import { material, .. }) => material.bytes(),
             Self::Plain(_) => 0,
         }
     }
 
     /// Whether its frame holds something to be wiped: a plaintext, or a message that is signed as it is.
     fn is_secret(&self) -> bool {
-        let Self::Operate { operation, .. } = self else { return false };
-        match operation {
-            Operation::Encrypt { .. } => true,
-            Operation::Sign { algorithm, .. } | Operation::Verify { algorithm, .. } => {
-                algorithm.signature_digest().is_none()
-            }
-            Operation::Decrypt { .. } => false,
+        match self {
+            Self::Operate { operation, .. } => match operation {
+                Operation::Encrypt { .. } => true,
+                Operation::Sign { algorithm, .. } | Operation::Verify { algorithm, .. } => {
+                    algorithm.signature_digest().is_none()
+                }
+                Operation::Decrypt { .. } | Operation::DataKey { .. } => false,
+            },
+            Self::Plain(Request::Import { material, .. }) => material.is_secret(),
+            Self::Plain(_) => false,
         }
     }
 }
@@ -244,6 +252,7 @@ mod tests {
     use super::*;
     use crate::{
         algorithms::{Algorithm, KeyOps, KeySpec},
+        material::Material,
         protocol::Call,
         secret::SecretBytes,
         statement::KeyStatement,
@@ -309,10 +318,26 @@ mod tests {
     }
 
     #[test]
+    fn a_key_from_outside_is_wiped_and_within_its_bound() {
+        let material = Material::Secret(SecretBytes::new(vec![0x5a; 64]));
+        let request =
+            Request::Import { spec: KeySpec::Aes256, residency: Residency::Token, version: [9; 16], material };
+        let (call, _result) = Waiting::new(Work::Plain(request), None, Moment(u64::MAX));
+        let mut packet = Vec::new();
+        assert!(call.encode(&mut packet, u32::MAX, false), "a secret is secret");
+        assert!(packet.len() <= call.work.frame_bytes_max());
+    }
+
+    #[test]
     fn only_what_leaves_nothing_behind_is_repeated() {
         let generate = |residency| Work::Plain(Request::Generate { spec: KeySpec::P256, residency, version: [0; 16] });
-        assert!(generate(Residency::Wrapped).is_repeatable());
-        assert!(!generate(Residency::Token).is_repeatable());
+        let material = || Material::Secret(SecretBytes::new(vec![0x5a; 32]));
+        let import = |residency| {
+            let material = material();
+            Work::Plain(Request::Import { spec: KeySpec::Aes256, residency, version: [0; 16], material })
+        };
+        assert!(generate(Residency::Wrapped).is_repeatable() && import(Residency::Wrapped).is_repeatable());
+        assert!(!generate(Residency::Token).is_repeatable() && !import(Residency::Token).is_repeatable());
         assert!(Work::Plain(Request::DestroyToken { version: [0; 16] }).is_repeatable());
     }
 }

@@ -5,9 +5,10 @@
 //! replaced. Nothing here is about the caller's data.
 
 use crate::{
-    algorithms::{AES_BLOCK_BYTES, GCM_IV_BYTES, GCM_TAG_BYTES, KeySpec, Scheme},
+    algorithms::{AES_BLOCK_BYTES, Algorithm, GCM_IV_BYTES, GCM_TAG_BYTES, KeySpec, Scheme},
+    material::Material,
     pool::call::Work,
-    protocol::{Operation, Output, Request, Response},
+    protocol::{DataKeyForm, Operation, Output, Request, Response},
     statement::Residency,
 };
 
@@ -26,8 +27,14 @@ fn plain_fits(request: &Request, response: &Response) -> bool {
     match (request, response) {
         (Request::Canary | Request::Load { .. } | Request::DestroyToken { .. }, Response::Done) => true,
         (Request::Generate { spec, residency, .. }, Response::Generated(key)) => {
-            key.blob.is_empty() == (*residency == Residency::Token)
+            key.blob.is_empty() == (*residency != Residency::Wrapped)
                 && key.public.is_empty() == spec.key_type().is_secret()
+        }
+        (Request::Import { residency, material, .. }, Response::Generated(key)) => {
+            let public = if let Material::Public(spki) = material { spki.as_slice() } else { &[] };
+            key.blob.is_empty() == (*residency != Residency::Wrapped)
+                && key.public == public
+                && key.check_value.is_empty() != material.is_secret()
         }
         (Request::Seal { forms }, Response::Seals(seals)) => {
             seals.len() == forms.len() && seals.iter().all(|seal| seal.len() == 32)
@@ -44,19 +51,37 @@ fn output_fits(spec: KeySpec, operation: &Operation, output: &Output) -> bool {
         (Operation::Sign { .. }, Output::Signature(signature)) => algorithm.check_signature(signature, spec).is_ok(),
         (Operation::Verify { .. }, Output::Verified(_)) => true,
         (Operation::Encrypt { plaintext, iv: chosen, .. }, Output::Ciphertext { ciphertext, iv, tag }) => {
-            let is_gcm = algorithm.scheme() == Scheme::AesGcm;
-            let iv_fits = if is_gcm { iv.len() == GCM_IV_BYTES } else { iv == chosen };
-            let tag_bytes = if is_gcm { GCM_TAG_BYTES } else { 0 };
-            ciphertext.len() == ciphertext_bytes(algorithm.scheme(), spec, plaintext.len())
-                && iv_fits
-                && tag.len() == tag_bytes
+            sealed_fits(spec, algorithm, plaintext.len(), chosen, [ciphertext, iv, tag])
         }
+        // One that was to stay inside must not come out.
+        (
+            Operation::DataKey { length_bytes, form: DataKeyForm::WrappedOnly, .. },
+            Output::Ciphertext { ciphertext, iv, tag },
+        ) => sealed_fits(spec, algorithm, *length_bytes as usize, &[], [ciphertext, iv, tag]),
+        (
+            Operation::DataKey { length_bytes, form: DataKeyForm::PlainAndWrapped, .. },
+            Output::DataKey { key, ciphertext, iv, tag },
+        ) => key.len() == *length_bytes as usize && sealed_fits(spec, algorithm, key.len(), &[], [ciphertext, iv, tag]),
         (Operation::Decrypt { ciphertext, .. }, Output::Plaintext(plaintext)) => match algorithm.scheme() {
             Scheme::RsaOaep(_) | Scheme::RsaEs15 => plaintext.len() < spec.bytes(),
             scheme => ciphertext_bytes(scheme, spec, plaintext.len()) == ciphertext.len(),
         },
         _ => false,
     }
+}
+
+/// Whether ciphertext, IV and tag are those of so many bytes, under the IV that the caller chose.
+fn sealed_fits(
+    spec: KeySpec,
+    algorithm: Algorithm,
+    plaintext_bytes: usize,
+    chosen: &[u8],
+    [ciphertext, iv, tag]: [&[u8]; 3],
+) -> bool {
+    let is_gcm = algorithm.scheme() == Scheme::AesGcm;
+    let iv_fits = if is_gcm { iv.len() == GCM_IV_BYTES } else { iv == chosen };
+    let tag_bytes = if is_gcm { GCM_TAG_BYTES } else { 0 };
+    ciphertext.len() == ciphertext_bytes(algorithm.scheme(), spec, plaintext_bytes) && iv_fits && tag.len() == tag_bytes
 }
 
 /// How long the ciphertext of a plaintext is.
@@ -76,10 +101,7 @@ mod tests {
     use serde_bytes::ByteBuf;
 
     use super::*;
-    use crate::{
-        algorithms::{Algorithm, KeyOps},
-        secret::SecretBytes,
-    };
+    use crate::{algorithms::KeyOps, protocol::Generated, secret::SecretBytes};
 
     fn encrypted_fits(algorithm: Algorithm, plaintext: usize, ciphertext: usize, iv: u8) -> bool {
         let operation = Operation::Encrypt {
@@ -124,5 +146,47 @@ mod tests {
         assert!(decrypted_fits(Algorithm::A256Kwp, 24, 9) && decrypted_fits(Algorithm::A256Kwp, 24, 16));
         assert!(!decrypted_fits(Algorithm::A256Kwp, 24, 8) && !decrypted_fits(Algorithm::A256Kwp, 24, 17));
         assert!(decrypted_fits(Algorithm::Rsa15, 256, 0) && !decrypted_fits(Algorithm::Rsa15, 256, 256));
+    }
+
+    fn data_key(form: DataKeyForm) -> Operation {
+        let (algorithm, additional_data) = (Algorithm::A256Kw, ByteBuf::new());
+        Operation::DataKey { algorithm, length_bytes: 32, additional_data, form }
+    }
+
+    #[test]
+    fn a_data_key_comes_out_in_the_form_that_was_asked_for() {
+        let none = ByteBuf::new;
+        let plain = |bytes: usize| Output::DataKey {
+            key: SecretBytes::new(vec![1; bytes]),
+            ciphertext: vec![2; 40].into(),
+            iv: none(),
+            tag: none(),
+        };
+        let wrapped = |bytes: usize| Output::Ciphertext { ciphertext: vec![2; bytes].into(), iv: none(), tag: none() };
+        let fits = |form, output: &Output| output_fits(KeySpec::Aes256, &data_key(form), output);
+        assert!(fits(DataKeyForm::PlainAndWrapped, &plain(32)));
+        assert!(fits(DataKeyForm::WrappedOnly, &wrapped(40)));
+        assert!(!fits(DataKeyForm::WrappedOnly, &plain(32)), "one that was to stay inside");
+        assert!(!fits(DataKeyForm::PlainAndWrapped, &wrapped(40)));
+        assert!(!fits(DataKeyForm::PlainAndWrapped, &plain(16)));
+        assert!(!fits(DataKeyForm::WrappedOnly, &wrapped(32)));
+    }
+
+    #[test]
+    fn an_imported_public_key_comes_back_as_it_went() {
+        let import =
+            |residency, material| Request::Import { spec: KeySpec::P256, residency, version: [0; 16], material };
+        let generated = |blob: usize, public: &[u8], check: usize| {
+            let check_value = vec![1; check].into();
+            Response::Generated(Generated { blob: vec![1; blob].into(), public: public.to_vec().into(), check_value })
+        };
+        let public = import(Residency::Public, Material::Public(vec![7; 91].into()));
+        assert!(plain_fits(&public, &generated(0, &[7; 91], 0)));
+        assert!(!plain_fits(&public, &generated(0, &[8; 91], 0)));
+        assert!(!plain_fits(&public, &generated(40, &[7; 91], 0)));
+        let secret = import(Residency::Wrapped, Material::Secret(SecretBytes::new(vec![7; 32])));
+        assert!(plain_fits(&secret, &generated(40, &[], 32)));
+        assert!(!plain_fits(&secret, &generated(0, &[], 32)));
+        assert!(!plain_fits(&secret, &generated(40, &[], 0)));
     }
 }

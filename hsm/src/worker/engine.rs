@@ -35,6 +35,16 @@ pub(crate) enum Trouble {
     Failed(Failed),
 }
 
+impl Trouble {
+    /// The same, where the failure of a module that lacks something says so.
+    pub(crate) fn or_unsupported(self) -> Self {
+        match self {
+            Self::Fault(fault) => Self::Fault(fault),
+            Self::Failed(failed) => unsupported(failed),
+        }
+    }
+}
+
 impl From<Fault> for Trouble {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
@@ -65,6 +75,8 @@ pub(crate) struct Engine {
     pub(crate) root: Handle,
     /// Absent while a hierarchy is being made or a module probed.
     pub(crate) canary: Option<Canary>,
+    /// The sealing key, where it is loaded.
+    pub(crate) sealing: Option<Handle>,
     /// Whether the module takes CKA_ALLOWED_MECHANISMS: assumed until it refuses.
     pub(crate) limits_mechanisms: bool,
 }
@@ -72,7 +84,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// An engine without a canary.
     pub(crate) fn new(token: Box<dyn Token>, root: Handle) -> Self {
-        Self { token, root, canary: None, limits_mechanisms: true }
+        Self { token, root, canary: None, sealing: None, limits_mechanisms: true }
     }
 
     /// Signs with the canary.
@@ -89,6 +101,12 @@ impl Engine {
                 damage: Damage::Token,
             })
         })
+    }
+
+    /// The HMAC-SHA256 of a message.
+    pub(crate) fn mac(&mut self, key: Handle, message: &[u8]) -> Result<Vec<u8>, Trouble> {
+        let mac = self.token.sign(MAC, key, message, MAC_BYTES)?;
+        if mac.len() == MAC_BYTES { Ok(mac) } else { Err(nonsense(Function::Sign, "an HMAC of another length")) }
     }
 
     /// The fault for a failure. Where the value alone does not tell a refused call from a dead token, the

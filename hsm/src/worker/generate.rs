@@ -1,6 +1,6 @@
 //! Makes keys.
 //!
-//! *Wrapped*: generated as an extractable session object, wrapped under the root inside the HSM, the
+//! *Wrapped*: generated (or created, see [`super::import`]) as an extractable session object, wrapped under the root inside the HSM, the
 //! original destroyed whatever happens, and the blob taken through the same path as at every later load:
 //! unwrapped, proved and used once. A blob that was not seen to work is never handed out.
 //!
@@ -22,9 +22,11 @@ use crate::{
 };
 
 /// The handles of a new key.
-struct Fresh {
-    private: Handle,
-    public: Option<Handle>,
+pub(super) struct Fresh {
+    /// The private or secret key.
+    pub(super) private: Handle,
+    /// The public key.
+    pub(super) public: Option<Handle>,
 }
 
 impl Engine {
@@ -45,16 +47,30 @@ impl Engine {
                 self.refuse_existing(version)?;
                 self.make(spec, residency, &naming(&version, &label))?
             }
+            // A public half comes from outside.
+            Residency::Public => return Err(Fault::Protocol.into()),
         };
-        let described = self.describe(spec, residency, version, &fresh);
+        self.finish(spec, residency, version, &fresh, None)
+    }
+
+    /// Describes and proves a new key: by the check value that it must have, where that is known before.
+    pub(super) fn finish(
+        &mut self,
+        spec: KeySpec,
+        residency: Residency,
+        version: [u8; 16],
+        fresh: &Fresh,
+        check_value: Option<Vec<u8>>,
+    ) -> Result<Generated, Trouble> {
+        let described = self.describe(spec, residency, version, fresh, check_value);
         if residency == Residency::Wrapped {
             // An extractable original that cannot be destroyed is a failure: the worker's end destroys it.
-            self.destroy_fresh(&fresh)?;
+            self.destroy_fresh(fresh)?;
         }
         let proved = described.and_then(|statement| self.prove_by_use(&statement).map(|()| statement));
         if proved.is_err() && residency == Residency::Token {
             // What cannot be destroyed here is destroyed by its version, from the creation's intent.
-            let _ = self.destroy_fresh(&fresh);
+            let _ = self.destroy_fresh(fresh);
         }
         let statement = proved?;
         Ok(Generated {
@@ -83,7 +99,7 @@ impl Engine {
     }
 
     /// A second creation for one version would leave two keys of one name.
-    fn refuse_existing(&mut self, version: [u8; 16]) -> Result<(), Trouble> {
+    pub(super) fn refuse_existing(&mut self, version: [u8; 16]) -> Result<(), Trouble> {
         if self.objects_of(version)?.is_empty() { Ok(()) } else { Err(Fault::Protocol.into()) }
     }
 
@@ -157,20 +173,24 @@ impl Engine {
         residency: Residency,
         version: [u8; 16],
         fresh: &Fresh,
+        check_value: Option<Vec<u8>>,
     ) -> Result<KeyStatement, Trouble> {
         let blob = match residency {
             Residency::Wrapped => {
                 let wrapped = self.token.wrap(Mechanism::KeyWrapPad, self.root, fresh.private);
                 wrapped.map_err(|failed| not_wrapped(spec, failed))?
             }
-            Residency::Token => Vec::new(),
+            Residency::Token | Residency::Public => Vec::new(),
         };
         let public = match fresh.public {
             Some(public) => self.read_public(spec, public)?,
             None => Vec::new(),
         };
-        let check_value =
-            if spec.key_type().is_secret() { self.new_check_value(spec, fresh.private)? } else { Vec::new() };
+        let check_value = match check_value {
+            Some(known) => known,
+            None if spec.key_type().is_secret() => self.new_check_value(spec, fresh.private)?,
+            None => Vec::new(),
+        };
         Ok(statement_of(spec, residency, version, blob, public, check_value))
     }
 
@@ -228,7 +248,7 @@ impl Engine {
 
 /// The template of a new key that is about to be wrapped: a session object, extractable, and sensitive,
 /// so that it can leave only wrapped.
-fn extractable(spec: KeySpec) -> Vec<Attribute<'static>> {
+pub(super) fn extractable(spec: KeySpec) -> Vec<Attribute<'static>> {
     vec![
         Attribute::Number(sys::CKA_CLASS, private_class(spec)),
         Attribute::Number(sys::CKA_KEY_TYPE, key_type(spec)),
@@ -252,7 +272,7 @@ fn not_wrapped(spec: KeySpec, failed: Failed) -> Trouble {
 }
 
 /// CKA_LABEL of a token key, for whoever lists the token.
-fn label(version: [u8; 16]) -> String {
+pub(super) fn label(version: [u8; 16]) -> String {
     use std::fmt::Write as _;
     let mut label = String::from("strongroom:");
     for byte in version {
@@ -261,7 +281,7 @@ fn label(version: [u8; 16]) -> String {
     label
 }
 
-fn naming<'a>(version: &'a [u8; 16], label: &'a str) -> [Attribute<'a>; 2] {
+pub(super) fn naming<'a>(version: &'a [u8; 16], label: &'a str) -> [Attribute<'a>; 2] {
     [Attribute::Bytes(sys::CKA_ID, version), Attribute::Bytes(sys::CKA_LABEL, label.as_bytes())]
 }
 
@@ -274,7 +294,7 @@ pub(crate) fn statement_of(
     public: Vec<u8>,
     check_value: Vec<u8>,
 ) -> KeyStatement {
-    let ops: KeyOps = spec.possible_ops();
+    let ops: KeyOps = residency.possible_ops(spec);
     KeyStatement {
         vault: String::new(),
         key: String::new(),

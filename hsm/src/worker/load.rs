@@ -6,9 +6,10 @@ use cryptoki_sys::{self as sys, CK_MECHANISM_TYPE};
 
 use super::{
     code::{Class, Function},
-    engine::{Engine, MAC, MAC_BYTES, Trouble, nonsense},
+    engine::{Engine, Trouble, nonsense},
+    import,
     public::Public,
-    token::{Attribute, Handle, Mechanism},
+    token::{Attribute, Block, Handle, Mechanism},
 };
 use crate::{
     algorithms::{Digest, KeyOps, KeySpec, KeyType, Scheme},
@@ -108,7 +109,8 @@ impl Engine {
     /// The proved private or secret key of a statement.
     ///
     /// # Errors
-    /// [`Fault::BlobBroken`], [`Fault::KeyAbsent`], [`Fault::KeyMismatch`], or the module's failure.
+    /// [`Fault::BlobBroken`], [`Fault::KeyAbsent`], [`Fault::KeyMismatch`], or the module's failure;
+    /// [`Fault::NotPermitted`] when there is none: whatever is on the token, it is not this row's.
     pub(crate) fn load_private(&mut self, statement: &KeyStatement) -> Result<Handle, Trouble> {
         match statement.residency {
             Residency::Wrapped => {
@@ -123,6 +125,7 @@ impl Engine {
                 let key = self.find_on_token(statement)?;
                 self.prove(statement, key).map(|()| key)
             }
+            Residency::Public => Err(Fault::NotPermitted.into()),
         }
     }
 
@@ -152,16 +155,12 @@ impl Engine {
             // None, or two of one version, which is not ours to choose between.
             return Err(Trouble::Fault(if found.is_empty() { Fault::KeyAbsent } else { Fault::KeyMismatch }));
         };
-        // Born on this token and never readable: not one that somebody with the PIN has put in its place.
-        let wanted = [
-            (sys::CKA_SENSITIVE, 1),
-            (sys::CKA_ALWAYS_SENSITIVE, 1),
-            (sys::CKA_PRIVATE, 1),
-            (sys::CKA_EXTRACTABLE, 0),
-            (sys::CKA_NEVER_EXTRACTABLE, 1),
-            (sys::CKA_LOCAL, 1),
-        ];
-        for (attribute, value) in wanted {
+        let closed = [(sys::CKA_SENSITIVE, 1), (sys::CKA_PRIVATE, 1), (sys::CKA_EXTRACTABLE, 0)];
+        // Born on this token and never readable: not one that somebody with the PIN has put in its place. An
+        // imported one was not; its check value tells it from every other.
+        let born = [(sys::CKA_ALWAYS_SENSITIVE, 1), (sys::CKA_NEVER_EXTRACTABLE, 1), (sys::CKA_LOCAL, 1)];
+        let born = if is_imported(statement) { &[][..] } else { &born };
+        for (attribute, value) in closed.into_iter().chain(born.iter().copied()) {
             if self.token.attribute(key, attribute)? != [value] {
                 return Err(Trouble::Fault(Fault::KeyMismatch));
             }
@@ -174,6 +173,7 @@ impl Engine {
         let right = match statement.spec.key_type() {
             KeyType::Rsa => self.has_modulus(statement, key)?,
             KeyType::Ec | KeyType::Okp => self.signs_for(statement, key)?,
+            KeyType::Aes | KeyType::Hmac if is_imported(statement) => self.is_the_imported(statement, key)?,
             KeyType::Aes | KeyType::Hmac => {
                 let found = self.check_value(statement, key)?;
                 found.len() == CHECK_VALUE_BYTES
@@ -226,7 +226,7 @@ impl Engine {
     fn has_length(&mut self, statement: &KeyStatement, key: Handle) -> Result<bool, Trouble> {
         let length = statement.spec.bytes();
         match statement.residency {
-            Residency::Wrapped => Ok(statement.blob.len() == length + 8),
+            Residency::Wrapped | Residency::Public => Ok(statement.blob.len() == length + 8),
             Residency::Token => {
                 let value_len: sys::CK_ULONG = length.try_into().unwrap_or(0);
                 Ok(self.token.attribute(key, sys::CKA_VALUE_LEN)? == value_len.to_ne_bytes())
@@ -244,15 +244,27 @@ impl Engine {
         if kept.len() == CHECK_VALUE_BYTES {
             return Ok(kept);
         }
+        let mut block = self.encrypt_block(statement, key, Block::default())?;
+        block.truncate(CHECK_VALUE_BYTES);
+        Ok(block)
+    }
+
+    /// Encrypts a single block with the key of a statement, for a proof.
+    pub(crate) fn encrypt_block(
+        &mut self,
+        statement: &KeyStatement,
+        key: Handle,
+        block: Block,
+    ) -> Result<Vec<u8>, Trouble> {
         // A key that wraps encrypts single blocks anyway, and one on the token was made for all its uses.
         if statement.ops.contains(KeyOps::WRAP_KEY) || statement.residency == Residency::Token {
-            return self.block_check_value(key);
+            return self.encrypt_with(key, block);
         }
         // This one is narrowed to other operations: a second one is unwrapped for the proof alone.
         let other = self.unwrap_blob(statement, KeyOps::WRAP_KEY)?;
-        let computed = self.block_check_value(other);
+        let encrypted = self.encrypt_with(other, block);
         self.discard(other);
-        computed
+        encrypted
     }
 
     /// The check value of a secret key that may be used for all that its kind can.
@@ -266,20 +278,23 @@ impl Engine {
 
     /// Makes a MAC of a constant.
     fn mac_check_value(&mut self, key: Handle) -> Result<Vec<u8>, Trouble> {
-        let mut mac = self.token.sign(MAC, key, CHECK_MESSAGE, MAC_BYTES)?;
-        if mac.len() != MAC_BYTES {
-            return Err(nonsense(Function::Sign, "a MAC of another length"));
-        }
+        let mut mac = self.mac(key, CHECK_MESSAGE)?;
         mac.truncate(CHECK_VALUE_BYTES);
         Ok(mac)
     }
 
+    fn encrypt_with(&mut self, key: Handle, block: Block) -> Result<Vec<u8>, Trouble> {
+        let encrypted = self.token.encrypt(Mechanism::Ecb, key, &block, block.len())?;
+        if encrypted.len() == block.len() {
+            Ok(encrypted)
+        } else {
+            Err(nonsense(Function::Encrypt, "a block of another length"))
+        }
+    }
+
     /// Encrypts a block of zeros.
     fn block_check_value(&mut self, key: Handle) -> Result<Vec<u8>, Trouble> {
-        let mut block = self.token.encrypt(Mechanism::Ecb, key, &[0; 16], 16)?;
-        if block.len() != 16 {
-            return Err(nonsense(Function::Encrypt, "a block of another length"));
-        }
+        let mut block = self.encrypt_with(key, Block::default())?;
         block.truncate(CHECK_VALUE_BYTES);
         Ok(block)
     }
@@ -329,6 +344,11 @@ impl Engine {
         }
         Ok(self.token.create(&template)?)
     }
+}
+
+/// Whether a secret key came from outside: its check value says so, and is long enough to identify it.
+pub(crate) fn is_imported(statement: &KeyStatement) -> bool {
+    statement.check_value.len() == import::CHECK_BYTES
 }
 
 /// The digest that proves a key: that of the algorithm [`Public::confirms`] verifies with.

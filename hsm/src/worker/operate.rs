@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     algorithms::{Algorithm, Digest, GCM_IV_BYTES, GCM_TAG_BYTES, KeyOps, Scheme},
-    protocol::{Fault, Operation, Output},
+    protocol::{DataKeyForm, Fault, Operation, Output},
     secret::SecretBytes,
-    statement::KeyStatement,
+    statement::{KeyStatement, Residency},
 };
 
 /// Which half of a key an operation needs.
@@ -41,18 +41,21 @@ pub(crate) fn check(statement: &KeyStatement, operation: &Operation) -> Result<H
         Operation::Verify { .. } => (true, Half::Public),
         Operation::Encrypt { .. } => ([KeyOps::ENCRYPT, KeyOps::WRAP_KEY].contains(&purpose), Half::Public),
         Operation::Decrypt { .. } => ([KeyOps::DECRYPT, KeyOps::UNWRAP_KEY].contains(&purpose), Half::Private),
+        Operation::DataKey { .. } => ([KeyOps::ENCRYPT, KeyOps::WRAP_KEY].contains(&purpose), Half::Public),
     };
+    let half = if statement.public.is_empty() { Half::Private } else { half };
     if !fits {
         return Err(Fault::Protocol);
     }
-    if !statement.ops.contains(purpose) {
+    // Whatever its operations say, a public half cannot do what needs the private one.
+    if !statement.ops.contains(purpose) || (half == Half::Private && statement.residency == Residency::Public) {
         return Err(Fault::NotPermitted);
     }
     if !algorithm.takes(spec) || !algorithm.ops().contains(purpose) {
         return Err(Fault::WrongAlgorithm);
     }
     check_lengths(statement, operation).map_err(Fault::Length)?;
-    Ok(if statement.public.is_empty() { Half::Private } else { half })
+    Ok(half)
 }
 
 fn check_lengths(statement: &KeyStatement, operation: &Operation) -> Result<(), crate::algorithms::LengthError> {
@@ -73,6 +76,10 @@ fn check_lengths(statement: &KeyStatement, operation: &Operation) -> Result<(), 
             let field = if *purpose == KeyOps::UNWRAP_KEY { "wrapped_key" } else { "ciphertext" };
             algorithm.check_ciphertext(field, ciphertext, spec)?;
             algorithm.check_iv_and_tag(iv, tag)?;
+            algorithm.check_additional_data(additional_data)
+        }
+        Operation::DataKey { algorithm, length_bytes, additional_data, .. } => {
+            algorithm.check_data_key(usize::try_from(*length_bytes).unwrap_or(usize::MAX), spec)?;
             algorithm.check_additional_data(additional_data)
         }
     }
@@ -118,7 +125,22 @@ impl Engine {
                 };
                 plaintext.map(Output::Plaintext).ok_or(Trouble::Fault(Fault::DecryptionFailed))
             }
+            Operation::DataKey { algorithm, length_bytes, additional_data, form } => {
+                let data_key = self.random_data_key(*length_bytes)?;
+                let sealed =
+                    self.encrypt(statement, key, *algorithm, data_key.expose_secret(), &[], additional_data)?;
+                answer_data_key(*form, data_key, sealed)
+            }
         }
+    }
+
+    fn random_data_key(&mut self, length_bytes: u32) -> Result<SecretBytes, Trouble> {
+        let mut bytes = zeroize::Zeroizing::new(vec![0; usize::try_from(length_bytes).unwrap_or(0)]);
+        self.token.random(&mut bytes)?;
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Err(nonsense(Function::GenerateRandom, "a data key of zeros"));
+        }
+        Ok(SecretBytes::new(std::mem::take(&mut *bytes)))
     }
 
     fn sign(
@@ -138,7 +160,7 @@ impl Engine {
         }
     }
 
-    fn verify(
+    pub(crate) fn verify(
         &mut self,
         statement: &KeyStatement,
         key: Handle,
@@ -264,6 +286,17 @@ impl Engine {
     #[expect(clippy::unused_self, reason = "reads as a question to the engine, like its neighbours")]
     fn public_of(&self, statement: &KeyStatement) -> Result<Public, Trouble> {
         Public::from_spki(statement.spec, &statement.public).map_err(|_| Trouble::Fault(Fault::KeyMismatch))
+    }
+}
+
+/// A data key in the form that was asked for.
+fn answer_data_key(form: DataKeyForm, key: SecretBytes, sealed: Output) -> Result<Output, Trouble> {
+    match (form, sealed) {
+        (DataKeyForm::WrappedOnly, sealed @ Output::Ciphertext { .. }) => Ok(sealed),
+        (DataKeyForm::PlainAndWrapped, Output::Ciphertext { ciphertext, iv, tag }) => {
+            Ok(Output::DataKey { key, ciphertext, iv, tag })
+        }
+        _ => Err(Fault::Protocol.into()),
     }
 }
 

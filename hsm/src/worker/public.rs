@@ -3,7 +3,7 @@
 
 use aws_lc_rs::{
     digest::{self, Digest as LcDigest},
-    signature::{self, UnparsedPublicKey, VerificationAlgorithm},
+    signature::{self, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm},
 };
 use const_oid::ObjectIdentifier;
 use der::{
@@ -16,9 +16,9 @@ use spki::{AlgorithmIdentifier, AlgorithmIdentifierRef, SubjectPublicKeyInfo, Su
 use crate::algorithms::{Digest, KeySpec, KeyType};
 
 // RFC 8017 appendix A.1; RFC 5480 section 2.1.1; RFC 8410 section 3; NIST CSOR.
-const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+pub(crate) const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+pub(crate) const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+pub(crate) const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 const SECP256R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const SECP521R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
@@ -93,7 +93,8 @@ pub(crate) fn ec_parameters(spec: KeySpec) -> Option<Vec<u8>> {
 /// CKA_EC_PARAMS of Ed25519, as SoftHSM takes it: its name as a PrintableString (PKCS#11 3.1 section 6.3.3).
 pub(crate) const ED25519_PARAMETERS: &[u8] = b"\x13\x0cedwards25519";
 
-fn curve(spec: KeySpec) -> Option<ObjectIdentifier> {
+/// The OID of a curve. `None` when the kind is not EC.
+pub(crate) fn curve(spec: KeySpec) -> Option<ObjectIdentifier> {
     match spec {
         KeySpec::P256 => Some(SECP256R1),
         KeySpec::P384 => Some(SECP384R1),
@@ -204,27 +205,50 @@ impl Public {
         if let Self::Ed25519 { key } = self {
             return UnparsedPublicKey::new(&signature::ED25519, key).verify(digest, signature).is_ok();
         }
-        let (verification, hash): (&'static dyn VerificationAlgorithm, _) = match spec {
-            KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
-                (&signature::RSA_PKCS1_2048_8192_SHA256, &digest::SHA256)
-            }
-            KeySpec::P256 => (&signature::ECDSA_P256_SHA256_FIXED, &digest::SHA256),
-            KeySpec::P384 => (&signature::ECDSA_P384_SHA384_FIXED, &digest::SHA384),
-            KeySpec::P521 => (&signature::ECDSA_P521_SHA512_FIXED, &digest::SHA512),
-            KeySpec::P256K => (&signature::ECDSA_P256K1_SHA256_FIXED, &digest::SHA256),
-            KeySpec::Ed25519
-            | KeySpec::Aes128
-            | KeySpec::Aes192
-            | KeySpec::Aes256
-            | KeySpec::Hmac256
-            | KeySpec::Hmac384
-            | KeySpec::Hmac512 => return false,
-        };
+        let Some((verification, hash)) = verification(spec) else { return false };
         let (Ok(bits), Ok(digest)) = (self.to_bits(), LcDigest::import_less_safe(digest, hash)) else {
             return false;
         };
         UnparsedPublicKey::new(verification, bits).verify_digest(&digest, signature).is_ok()
     }
+
+    /// Whether aws-lc-rs takes it for a key of that kind: above all, whether a point is on its curve. At that
+    /// of an Ed25519 key it does not look.
+    pub(crate) fn is_sound(&self, spec: KeySpec) -> bool {
+        if let Self::Ed25519 { key } = self {
+            return is_sound_ed25519(key);
+        }
+        let Some((verification, _)) = verification(spec) else { return false };
+        self.to_bits().is_ok_and(|bits| ParsedPublicKey::new(verification, bits).is_ok())
+    }
+}
+
+/// Whether 32 bytes are the one encoding of a point of edwards25519 that is not of small order. With a point
+/// of small order, one signature is right for many messages.
+fn is_sound_ed25519(key: &[u8]) -> bool {
+    let Ok(bytes) = key.try_into() else { return false };
+    let point = ed25519_dalek::VerifyingKey::from_bytes(bytes);
+    point.is_ok_and(|point| !point.is_weak() && point.to_edwards().compress().as_bytes() == bytes)
+}
+
+/// How aws-lc-rs verifies for a kind of key, and over which hash.
+fn verification(spec: KeySpec) -> Option<(&'static dyn VerificationAlgorithm, &'static digest::Algorithm)> {
+    Some(match spec {
+        KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
+            (&signature::RSA_PKCS1_2048_8192_SHA256, &digest::SHA256)
+        }
+        KeySpec::P256 => (&signature::ECDSA_P256_SHA256_FIXED, &digest::SHA256),
+        KeySpec::P384 => (&signature::ECDSA_P384_SHA384_FIXED, &digest::SHA384),
+        KeySpec::P521 => (&signature::ECDSA_P521_SHA512_FIXED, &digest::SHA512),
+        KeySpec::P256K => (&signature::ECDSA_P256K1_SHA256_FIXED, &digest::SHA256),
+        KeySpec::Ed25519
+        | KeySpec::Aes128
+        | KeySpec::Aes192
+        | KeySpec::Aes256
+        | KeySpec::Hmac256
+        | KeySpec::Hmac384
+        | KeySpec::Hmac512 => return None,
+    })
 }
 
 /// The modulus and exponent of an RSA key of any size.

@@ -10,8 +10,8 @@ use serde_bytes::ByteBuf;
 
 use super::{
     cache::{Cache, Entry},
-    code::{Class, Failed, Function},
-    engine::{Engine, MAC, MAC_BYTES, Trouble, nonsense},
+    code::{Class, Failed},
+    engine::{Engine, Trouble},
     operate::{self, Half},
     start::{self, ServiceHandles},
     sync,
@@ -101,6 +101,13 @@ impl Server {
                 }
                 Ok(Response::Generated(generated))
             }
+            Request::Import { spec, residency, version, material } => {
+                let imported = self.engine.import(*spec, *residency, *version, material)?;
+                if *residency == Residency::Token {
+                    sync::sync(&self.sync_dirs)?;
+                }
+                Ok(Response::Generated(imported))
+            }
             Request::DestroyToken { version } => self.destroy_token(*version).map(|()| Response::Done),
             Request::Seal { forms } => self.seal(forms).map(Response::Seals),
             Request::CheckSeals { pairs } => self.check_seals(pairs).map(Response::Checked),
@@ -145,8 +152,7 @@ impl Server {
     }
 
     fn mac(&mut self, form: &[u8]) -> Result<Vec<u8>, Trouble> {
-        let mac = self.engine.token.sign(MAC, self.service.sealing, form, MAC_BYTES)?;
-        if mac.len() == MAC_BYTES { Ok(mac) } else { Err(nonsense(Function::Sign, "a seal of another length")) }
+        self.engine.mac(self.service.sealing, form)
     }
 
     /// By making the seal again and comparing in constant time, not by `C_Verify`: one mechanism flag
@@ -205,7 +211,8 @@ fn handle(engine: &mut Engine, entry: &mut Entry, half: Half) -> Result<Handle, 
 /// Whether any operation that the row permits needs the private or secret key.
 fn needs_private(statement: &KeyStatement) -> bool {
     let private = [KeyOps::SIGN, KeyOps::DECRYPT, KeyOps::UNWRAP_KEY];
-    statement.spec.key_type().is_secret() || private.into_iter().any(|op| statement.ops.contains(op))
+    let has_one = statement.residency != Residency::Public;
+    statement.spec.key_type().is_secret() || has_one && private.into_iter().any(|op| statement.ops.contains(op))
 }
 
 /// Whether doing it twice is the same as doing it once. A repeated AES-GCM encryption makes another IV,
@@ -218,7 +225,11 @@ fn is_repeatable(request: &Request) -> bool {
         | Request::Seal { .. }
         | Request::CheckSeals { .. }
         | Request::Random { .. } => true,
-        Request::Hello(_) | Request::Generate { .. } | Request::DestroyToken { .. } | Request::Provision(_) => false,
+        Request::Hello(_)
+        | Request::Generate { .. }
+        | Request::Import { .. }
+        | Request::DestroyToken { .. }
+        | Request::Provision(_) => false,
     }
 }
 

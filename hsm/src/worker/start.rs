@@ -172,6 +172,7 @@ pub(crate) fn establish(engine: &mut Engine, keys: &ServiceKeys) -> Result<Servi
     })?;
     let sealing = unwrap_sealing(engine, &keys.sealing)?;
     prove_sealing(engine, sealing)?;
+    engine.sealing = Some(sealing);
     let data = unwrap_data(engine, &keys.data)?;
     if !engine.proves_aes(data)? {
         return Err(Fault::Setup("the key of stored secrets does not encrypt".to_owned()).into());

@@ -17,11 +17,11 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use serde_bytes::ByteBuf;
 use sha2::{Digest as _, Sha256};
 use strongroom_hsm::{
-    KeySpec, KeyStatement, Residency, SecretBytes,
+    KeySpec, KeyStatement, Material, Residency, SecretBytes,
     algorithms::Scheme,
     protocol::{
-        Answer, Call, Capabilities, Damage, Fault, Generated, Hello, Operation, Output, PACKET_BYTES_MAX, Provision,
-        Ready, Request, Response, Role, append_frame, read_frames,
+        Answer, Call, Capabilities, Damage, DataKeyForm, Fault, Generated, Hello, Operation, Output, PACKET_BYTES_MAX,
+        Provision, Ready, Request, Response, Role, append_frame, read_frames,
     },
 };
 
@@ -228,6 +228,13 @@ impl Worker {
             Request::Operate { seal, row, operation } => self.operate(&seal, row, operation).map(Response::Output),
             Request::Load { seal, row } => self.load(&seal, &row).map(|()| Response::Done),
             Request::Generate { spec, residency, .. } => Ok(Response::Generated(generated(spec, residency))),
+            Request::Import { spec, residency, material, .. } => {
+                let mut imported = generated(spec, residency);
+                if let Material::Public(spki) = material {
+                    imported.public = spki;
+                }
+                Ok(Response::Generated(imported))
+            }
             Request::DestroyToken { .. } => Ok(Response::Done),
             Request::Seal { forms } => {
                 Ok(Response::Seals(forms.iter().map(|form| ByteBuf::from(seal_of(form))).collect()))
@@ -272,6 +279,15 @@ impl Worker {
                 Output::Ciphertext { ciphertext, iv: ByteBuf::from(vec![1; 12]), tag: ByteBuf::from(vec![2; 16]) }
             }
             Operation::Decrypt { ciphertext, .. } => Output::Plaintext(SecretBytes::new(masked(&ciphertext))),
+            Operation::DataKey { length_bytes, form, .. } => {
+                let key = vec![3; length_bytes as usize];
+                let ciphertext = ByteBuf::from(masked(&key));
+                let (iv, tag) = (ByteBuf::from(vec![1; 12]), ByteBuf::from(vec![2; 16]));
+                match form {
+                    DataKeyForm::WrappedOnly => Output::Ciphertext { ciphertext, iv, tag },
+                    DataKeyForm::PlainAndWrapped => Output::DataKey { key: SecretBytes::new(key), ciphertext, iv, tag },
+                }
+            }
         })
     }
 }

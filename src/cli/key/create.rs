@@ -28,6 +28,20 @@ pub(in crate::cli) struct CreateArgs {
     /// EC: P-256 (default) and the other P-; OKP: Ed25519
     #[arg(long, value_name = "CURVE", value_enum, ignore_case = true)]
     curve: Option<CurveArg>,
+    #[command(flatten)]
+    attributes: AttributeArgs,
+    /// Fail when the key exists, rather than add a version to it
+    #[arg(long)]
+    must_not_exist: bool,
+    #[command(flatten)]
+    change: ChangeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What a version is to be, whatever its key: the same for a key that is made and one that is imported.
+#[derive(Debug, Args)]
+pub(super) struct AttributeArgs {
     /// What it may be used for, comma-separated [default: all that its type can]. An oct key that signs or
     /// verifies is an HMAC key and does nothing else
     #[arg(long, value_name = "OPS", value_delimiter = ',', value_parser = parse::operation())]
@@ -47,13 +61,22 @@ pub(in crate::cli) struct CreateArgs {
     /// Make it disabled
     #[arg(long)]
     disabled: bool,
-    /// Fail when the key exists, rather than add a version to it
-    #[arg(long)]
-    must_not_exist: bool,
-    #[command(flatten)]
-    change: ChangeArgs,
-    #[command(flatten)]
-    format: FormatArgs,
+}
+
+impl AttributeArgs {
+    /// A version with these attributes, of no kind yet.
+    pub(super) fn version(&self, now: jiff::Timestamp) -> anyhow::Result<KeyVersion> {
+        let time = |time: Option<TimeArg>| time.map(|time| time.resolve(now)).transpose();
+        Ok(KeyVersion {
+            key_operations: self.ops.iter().map(|operation| (*operation).into()).collect(),
+            enabled: Some(!self.disabled),
+            not_before_time: time(self.not_before)?,
+            expire_time: time(self.expires)?,
+            tags: parse::tags(&self.tags)?,
+            residency: self.residency.map_or(v1::Residency::Unspecified, v1::Residency::from).into(),
+            ..KeyVersion::default()
+        })
+    }
 }
 
 /// Makes a key or a version.
@@ -79,18 +102,11 @@ pub(in crate::cli) async fn run(connection: &ConnectionArgs, args: &CreateArgs) 
 impl CreateArgs {
     fn version(&self, now: jiff::Timestamp) -> anyhow::Result<KeyVersion> {
         let key_type = self.checked_type()?;
-        let time = |time: Option<TimeArg>| time.map(|time| time.resolve(now)).transpose();
         Ok(KeyVersion {
             key_type: key_type.into(),
             key_size: self.size.unwrap_or_default(),
             curve: self.curve.map_or(v1::Curve::Unspecified, v1::Curve::from).into(),
-            key_operations: self.ops.iter().map(|operation| (*operation).into()).collect(),
-            enabled: Some(!self.disabled),
-            not_before_time: time(self.not_before)?,
-            expire_time: time(self.expires)?,
-            tags: parse::tags(&self.tags)?,
-            residency: self.residency.map_or(v1::Residency::Unspecified, v1::Residency::from).into(),
-            ..KeyVersion::default()
+            ..self.attributes.version(now)?
         })
     }
 

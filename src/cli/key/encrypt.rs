@@ -69,11 +69,13 @@ pub(in crate::cli) struct DecryptArgs {
     format: FormatArgs,
 }
 
-fn additional_data(input: &Path, aad: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+/// The additional data that a flag names; `input` is what else is read.
+pub(super) fn additional_data(input: Option<&Path>, aad: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     let Some(aad) = aad else {
         return Ok(Vec::new());
     };
-    one_standard_input(&[input, aad])?;
+    let read: Vec<&Path> = input.into_iter().chain([aad]).collect();
+    one_standard_input(&read)?;
     Ok(files::read(aad, ADDITIONAL)?.to_vec())
 }
 
@@ -96,7 +98,7 @@ fn iv(algorithm: Algorithm, given: Option<&Iv>) -> Result<Vec<u8>, Failure> {
 /// Encrypts a file.
 pub(in crate::cli) async fn encrypt(connection: &ConnectionArgs, args: &EncryptArgs) -> anyhow::Result<()> {
     let key = args.key.key(connection)?;
-    let additional = additional_data(&args.files.input, args.aad.as_deref())?;
+    let additional = additional_data(Some(&args.files.input), args.aad.as_deref())?;
     let iv = iv(args.algorithm, args.iv.as_ref())?;
     let plaintext = files::read(&args.files.input, PLAINTEXT)?;
     let out = Out::prepare(&args.files.output, Content::Public)?;
@@ -125,7 +127,7 @@ pub(in crate::cli) async fn encrypt(connection: &ConnectionArgs, args: &EncryptA
 /// Decrypts a file.
 pub(in crate::cli) async fn decrypt(connection: &ConnectionArgs, args: &DecryptArgs) -> anyhow::Result<()> {
     let key = args.key.key(connection)?;
-    let additional = additional_data(&args.files.input, args.aad.as_deref())?;
+    let additional = additional_data(Some(&args.files.input), args.aad.as_deref())?;
     let (file, version, algorithm) = envelope::open::<Ciphertext>(&args.files.input, &key, args.algorithm)?;
     check_additional_data(&args.files.input, file.additional_data, args.aad.as_deref(), &additional)?;
     let out = Out::prepare(&args.files.output, Content::Secret)?;

@@ -14,7 +14,9 @@ use super::{
 use crate::model::{Algorithm, KeyOps};
 
 mod create;
+mod data_key;
 mod encrypt;
+mod import;
 mod lifecycle;
 mod random;
 mod show;
@@ -29,6 +31,8 @@ use super::names::KeyRef;
 pub(super) enum KeyCommand {
     /// Make a key, or a new version of a key that exists
     Create(create::CreateArgs),
+    /// Bring a key in from outside: a public key, or the bytes of a secret one
+    Import(import::ImportArgs),
     /// Show a key with its newest version, or one version
     Show(show::ShowArgs),
     /// List the keys of the vault
@@ -51,6 +55,9 @@ pub(super) enum KeyCommand {
     Wrap(wrap::WrapArgs),
     /// Unwrap what `key wrap` wrote
     Unwrap(wrap::UnwrapArgs),
+    /// Make a data key in the HSM, in the clear and under a key, or under the key only
+    #[command(after_help = data_key::AFTER_HELP)]
+    GenerateDataKey(data_key::DataKeyArgs),
     /// Random bytes from the HSM
     Random(random::RandomArgs),
     /// Delete a key softly: all its versions stop working and can be brought back
@@ -63,6 +70,7 @@ pub(super) enum KeyCommand {
 pub(super) async fn run(connection: &ConnectionArgs, command: KeyCommand) -> anyhow::Result<ExitCode> {
     match command {
         KeyCommand::Create(args) => create::run(connection, &args).await,
+        KeyCommand::Import(args) => import::run(connection, &args).await,
         KeyCommand::Show(args) => show::show(connection, &args).await,
         KeyCommand::List(args) => show::list(connection, &args).await,
         KeyCommand::Versions(args) => show::versions(connection, &args).await,
@@ -73,6 +81,7 @@ pub(super) async fn run(connection: &ConnectionArgs, command: KeyCommand) -> any
         KeyCommand::Decrypt(args) => encrypt::decrypt(connection, &args).await,
         KeyCommand::Wrap(args) => wrap::wrap(connection, &args).await,
         KeyCommand::Unwrap(args) => wrap::unwrap(connection, &args).await,
+        KeyCommand::GenerateDataKey(args) => data_key::run(connection, &args).await,
         KeyCommand::Random(args) => random::run(connection, &args).await,
         KeyCommand::Delete(args) => lifecycle::delete(connection, &args).await,
         KeyCommand::Recover(args) => lifecycle::recover(connection, &args).await,

@@ -1,7 +1,11 @@
 //! `key show`, `key list`, `key versions`.
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use strongroom_proto::v1::{GetKeyRequest, Key, KeyVersion, ListKeyVersionsRequest, ListKeysRequest};
+use serde::Serialize;
+use strongroom_proto::v1::{
+    GetKeyRequest, GetPublicKeysRequest, Key, KeyVersion, ListKeyVersionsRequest, ListKeysRequest,
+};
 
 use super::{Format, FormatArgs, KeyRef, NameArgs, VersionedNameArgs, using};
 use crate::{
@@ -27,6 +31,8 @@ enum KeyFormat {
     Pem,
     /// The public key as a JSON Web Key; its kid is the version's full name
     Jwk,
+    /// The public keys of all enabled versions as a JSON Web Key Set, newest first
+    Jwks,
 }
 
 /// What `key show` takes.
@@ -62,14 +68,51 @@ pub(in crate::cli) struct VersionsArgs {
 pub(in crate::cli) async fn show(connection: &ConnectionArgs, args: &ShowArgs) -> anyhow::Result<()> {
     let name = args.key.key(connection)?;
     let client = connection.connect().await?;
+    if args.format == KeyFormat::Jwks {
+        return jwks(&client, &name).await;
+    }
     let send = |request| async { client.keys().get_key(request).await };
     let key = client.call(&using("show", &name), || GetKeyRequest { name: name.to_string() }, send).await?;
     match args.format {
         KeyFormat::Table => output::show(Format::Table, &KeyView::from(&key)),
         KeyFormat::Json => output::json(&KeyView::from(&key)),
         KeyFormat::Pem => output::line(jwk::pem(version(&key)?)?.trim_end()),
-        KeyFormat::Jwk => output::json(&jwk::of(version(&key)?)?),
+        KeyFormat::Jwk | KeyFormat::Jwks => output::json(&jwk::of(version(&key)?)?),
     }
+}
+
+/// A JWK Set (RFC 7517 section 5).
+#[derive(Debug, Serialize)]
+struct JwkSet {
+    keys: Vec<serde_json::Value>,
+}
+
+async fn jwks(client: &Client, key: &KeyRef) -> anyhow::Result<()> {
+    if key.version.is_some() {
+        return Err(Failure::new("a JWK Set is of all versions of a key")
+            .hint("leave out --version, or pass -o jwk")
+            .into());
+    }
+    let (mut keys, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = GetPublicKeysRequest { name: key.to_string(), page_size: 1000, page_token };
+        let send = |request| async { client.keys().get_public_keys(request).await };
+        let page = client.call(&using("show", key), || request.clone(), send).await?;
+        for public in &page.keys {
+            let jwk = serde_json::from_str(&public.jwk);
+            keys.push(jwk.with_context(|| format!("the server sent no JSON as the JWK of {}", public.name))?);
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    if keys.is_empty() {
+        return Err(Failure::new(format!("{key} has no enabled version with a public half"))
+            .hint("strongroom key versions says what it has")
+            .into());
+    }
+    output::json(&JwkSet { keys })
 }
 
 fn version(key: &Key) -> Result<&KeyVersion, Failure> {

@@ -1,0 +1,336 @@
+//! Makes keys: generated in the HSM, or brought in from outside. Where the key comes from is a [`Source`];
+//! all else (the checks, the intent, the rows, the commit, the outcome) is the same.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use strongroom_hsm::{
+    Material,
+    protocol::{Generated, Moment},
+};
+
+use super::{check_ops, check_times, invalid};
+use crate::{
+    access::{Op, Permit, ops},
+    failpoint,
+    model::{KeyObjectRow, KeyOps, Residency, State, VaultName, VaultRow, VersionId, VersionRow},
+    service::{
+        KeyRef, KeyView, NewKey, Service,
+        catalog::{Checked, key_id, vault_id},
+        door::{Applied, Context, Work},
+        error::{Problem, ServiceError},
+        fresh_id,
+        hands::Hands,
+        scopes::{Making, NewRow, Put},
+        settle::REAP_WITHIN,
+        version_name,
+    },
+    store::HeadScope,
+};
+
+/// Where a key comes from.
+pub(super) trait Source: Send + Sync + 'static {
+    /// The operation.
+    type Op: Op;
+
+    /// Refuses what cannot come from there.
+    fn check(&self, new: &NewKey) -> Result<(), ServiceError>;
+
+    /// Makes the key of a version that does not exist yet. Called once.
+    fn make(
+        &self,
+        hands: &Hands,
+        permit: &Permit<Self::Op>,
+        new: &NewKey,
+        version: VersionId,
+        deadline: Moment,
+    ) -> impl Future<Output = Result<Generated, ServiceError>> + Send;
+
+    /// The public half, where it is known before the key is made.
+    fn public(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// How it came to be, for the record: before its kind and residency.
+    fn origin(&self) -> &'static str;
+
+    /// See [`Work::holds_secret`].
+    fn holds_secret(&self) -> bool {
+        false
+    }
+}
+
+/// Generated in the HSM.
+pub(super) struct Fresh;
+
+impl Source for Fresh {
+    type Op = ops::KeysCreate;
+
+    fn check(&self, new: &NewKey) -> Result<(), ServiceError> {
+        if new.residency == Residency::Public {
+            return Err(invalid("version.residency", "a public half without a private one is imported, not created"));
+        }
+        Ok(())
+    }
+
+    async fn make(
+        &self,
+        hands: &Hands,
+        permit: &Permit<Self::Op>,
+        new: &NewKey,
+        version: VersionId,
+        deadline: Moment,
+    ) -> Result<Generated, ServiceError> {
+        hands.generate(permit, new.spec, new.residency, version, deadline).await
+    }
+
+    fn origin(&self) -> &'static str {
+        ""
+    }
+}
+
+/// Brought in from outside.
+pub(super) struct Imported {
+    /// Until it goes to the HSM.
+    material: Mutex<Option<Material>>,
+    is_secret: bool,
+}
+
+impl Imported {
+    /// From that material.
+    pub(super) fn new(material: Material) -> Self {
+        Self { is_secret: material.is_secret(), material: Mutex::new(Some(material)) }
+    }
+}
+
+impl Source for Imported {
+    type Op = ops::KeysImport;
+
+    fn check(&self, new: &NewKey) -> Result<(), ServiceError> {
+        match (self.is_secret, new.residency) {
+            (true, Residency::Wrapped | Residency::Token) | (false, Residency::Public) => Ok(()),
+            (true, Residency::Public) => Err(invalid("version.residency", "an oct key has no public half")),
+            (false, _) => Err(invalid("version.residency", "a public key has no private half to keep in the HSM")),
+        }
+    }
+
+    async fn make(
+        &self,
+        hands: &Hands,
+        permit: &Permit<Self::Op>,
+        new: &NewKey,
+        version: VersionId,
+        deadline: Moment,
+    ) -> Result<Generated, ServiceError> {
+        let material = self.material.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let material = material.ok_or(Problem::Internal)?;
+        hands.import(permit, new.spec, new.residency, version, material, deadline).await
+    }
+
+    fn public(&self) -> Vec<u8> {
+        match &*self.material.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Material::Public(spki)) => spki.to_vec(),
+            Some(Material::Secret(_)) | None => Vec::new(),
+        }
+    }
+
+    fn origin(&self) -> &'static str {
+        if self.is_secret { "plain import " } else { "public import " }
+    }
+
+    fn holds_secret(&self) -> bool {
+        self.is_secret
+    }
+}
+
+/// Makes a key, or a new version of one.
+pub(super) struct MakeKey<S> {
+    new: NewKey,
+    version: VersionId,
+    source: S,
+}
+
+/// What a creation found: the vault, and the key with its newest version if it exists.
+struct Place {
+    vault: Arc<Checked<VaultRow>>,
+    key: Option<(Arc<Checked<KeyObjectRow>>, Checked<VersionRow>)>,
+}
+
+impl<S: Source> MakeKey<S> {
+    /// Under an id of its own: whoever asks does not choose what a version is called on the token.
+    pub(super) fn new(new: NewKey, source: S) -> Self {
+        Self { new, version: VersionId::from_bytes(fresh_id()), source }
+    }
+
+    /// The vault it is for.
+    pub(super) const fn vault(&self) -> &VaultName {
+        &self.new.vault
+    }
+
+    /// The key's resource name.
+    pub(super) fn key_name(&self) -> String {
+        format!("vaults/{}/keys/{}", self.new.vault, self.new.name)
+    }
+
+    async fn place(&self, service: &Service, deadline: Moment) -> Result<Place, ServiceError> {
+        let new = &self.new;
+        self.source.check(new)?;
+        check_ops(new.ops.unwrap_or(KeyOps::NONE), new.spec, new.residency)?;
+        check_times(new.not_before, new.expires)?;
+        let vault = service.catalog.live_vault(&new.vault, deadline).await?;
+        let key = match service.catalog.key(&vault.row, &new.name, deadline).await {
+            Ok(key) => key,
+            Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => return Ok(Place { vault, key: None }),
+            Err(error) => return Err(error),
+        };
+        if !key.row.state.is_active() {
+            return Err(Problem::Deleted { name: self.key_name() }.into());
+        }
+        if new.must_not_exist {
+            return Err(Problem::Exists { name: self.key_name() }.into());
+        }
+        let newest = service.catalog.version(&vault.row, &key.row, key.row.current, deadline).await?;
+        self.check_halves(newest.row.residency)?;
+        Ok(Place { vault, key: Some((key, newest)) })
+    }
+
+    /// A key has private halves in all its versions or in none: else somebody else's public key could take
+    /// the place of a key that signs, and be believed by those who verify with the newest.
+    fn check_halves(&self, newest: Residency) -> Result<(), ServiceError> {
+        let why = match (newest, self.new.residency) {
+            (Residency::Public, Residency::Public) => return Ok(()),
+            (Residency::Public, _) => "has public halves only: choose another name for a key with its private half",
+            (_, Residency::Public) => "has private halves in the HSM: import the public key under another name",
+            (_, _) => return Ok(()),
+        };
+        Err(Problem::Precondition { reason: "PUBLIC_AND_PRIVATE", why: format!("{} {why}", self.key_name()) }.into())
+    }
+
+    fn key_row(&self, place: &Place, context: &Context) -> KeyObjectRow {
+        match &place.key {
+            Some((key, _)) => KeyObjectRow {
+                current: self.version,
+                updated: context.now,
+                intent: context.intent,
+                revision: key.row.revision + 1,
+                ..KeyObjectRow::clone(&key.row)
+            },
+            None => KeyObjectRow {
+                id: key_id(place.vault.row.id, &self.new.name),
+                vault: place.vault.row.name.clone(),
+                name: self.new.name.clone(),
+                current: self.version,
+                state: State::Active,
+                created: context.now,
+                updated: context.now,
+                intent: context.intent,
+                revision: 1,
+            },
+        }
+    }
+
+    fn version_row(&self, key: &KeyObjectRow, ordinal: u64, made: Generated, context: &Context) -> VersionRow {
+        let new = &self.new;
+        VersionRow {
+            vault: key.vault.clone(),
+            key: key.name.clone(),
+            version: self.version,
+            ordinal,
+            spec: new.spec,
+            ops: new.ops.unwrap_or(new.residency.possible_ops(new.spec)),
+            enabled: new.enabled,
+            not_before: new.not_before,
+            expires: new.expires,
+            tags: new.tags.clone(),
+            residency: new.residency,
+            blob: made.blob.into_vec(),
+            public: made.public.into_vec(),
+            check_value: made.check_value.into_vec(),
+            intent: context.intent,
+            created: context.now,
+            updated: context.now,
+            revision: 1,
+        }
+    }
+
+    /// The rows of a key that was made, and the change that puts them in place.
+    fn rows(&self, place: &Place, made: Generated, context: &Context) -> (KeyObjectRow, VersionRow, Vec<Put>) {
+        let key = self.key_row(place, context);
+        let ordinal = place.key.as_ref().map_or(1, |(_, newest)| newest.row.ordinal + 1);
+        let version = self.version_row(&key, ordinal, made, context);
+        let key_put = match &place.key {
+            Some((old, _)) => Put::replace(old.row.as_ref(), old.seal, NewRow::Key(key.clone())),
+            None => Put::insert(NewRow::Key(key.clone())),
+        };
+        let puts = vec![key_put, Put::insert(NewRow::Version(Box::new(version.clone())))];
+        (key, version, puts)
+    }
+}
+
+impl<S: Source> Work for MakeKey<S> {
+    type Op = S::Op;
+    type Out = KeyView;
+
+    fn detail(&self) -> Option<String> {
+        Some(format!("{}{} {}", self.source.origin(), self.new.spec.name(), self.new.residency.name()))
+    }
+
+    fn holds_secret(&self) -> bool {
+        self.source.holds_secret()
+    }
+
+    async fn check(&self, service: &Service, _: &Permit<S::Op>, context: &Context) -> Result<KeyView, ServiceError> {
+        let place = self.place(service, context.caller.deadline).await?;
+        let (blob, check_value) = (Vec::new().into(), Vec::new().into());
+        let unmade = Generated { blob, public: self.source.public().into(), check_value };
+        let (key, version, _) = self.rows(&place, unmade, context);
+        Ok(KeyView { vault: Arc::clone(&place.vault.row), key: Arc::new(key), version: Arc::new(version) })
+    }
+
+    async fn apply(
+        &self,
+        service: &Service,
+        permit: Permit<S::Op>,
+        context: &Context,
+    ) -> Result<Applied<KeyView>, ServiceError> {
+        let deadline = context.caller.deadline;
+        let new = &self.new;
+        let made = self.source.make(&service.hands, &permit, new, self.version, deadline).await?;
+        failpoint::hit("service.after_generate");
+        // The vault's id is decided by its name: the lock can be taken before the vault is looked at again.
+        let locked = service.catalog.scopes.lock(HeadScope::Vault(vault_id(&new.vault)), deadline).await?;
+        let place = self.place(service, deadline).await?;
+        let (key, version, puts) = self.rows(&place, made, context);
+        let request = context.request_record(version_name(&version));
+        let making = Making { name: S::Op::ACTION.name(), right: &permit, intent: context.intent, request, deadline };
+        let committed = service.catalog.scopes.commit(&locked, making, puts).await?;
+        let out = KeyView { vault: Arc::clone(&place.vault.row), key: Arc::new(key), version: Arc::new(version) };
+        Ok(Applied { out, heads: vec![committed.mark] })
+    }
+
+    async fn again(
+        &self,
+        service: &Service,
+        _: &Permit<S::Op>,
+        resource: &str,
+        context: &Context,
+    ) -> Result<KeyView, ServiceError> {
+        let version = resource.rsplit('/').next().and_then(|version| version.parse().ok());
+        let name = KeyRef { vault: self.new.vault.clone(), key: self.new.name.clone(), version };
+        service.view(&name, context.caller.deadline).await
+    }
+
+    fn version(&self) -> Option<VersionId> {
+        Some(self.version)
+    }
+
+    async fn undo(&self, service: &Service, _: &Context) -> Result<(), ServiceError> {
+        if self.new.residency != Residency::Token {
+            return Ok(());
+        }
+        // The caller's deadline may have passed; cleaning up has its own.
+        service.hands.reap(self.version, Moment::now().after(REAP_WITHIN)).await
+    }
+}
