@@ -129,7 +129,7 @@ impl Service {
     /// fewer than it could: versions that are disabled, or have no public half, are left out of it.
     ///
     /// # Errors
-    /// [`Problem::NotFound`] also when the key is deleted.
+    /// [`Problem::NotFound`]; [`Problem::SoftDeleted`].
     pub async fn public_keys(
         &self,
         caller: &Caller,
@@ -143,7 +143,7 @@ impl Service {
             let vault = self.catalog.live_vault(&name.vault, caller.deadline).await?;
             let key = self.catalog.key(&vault.row, &name.key, caller.deadline).await?;
             if !key.row.state.is_active() {
-                return Err(Problem::NotFound { name: name.to_string() }.into());
+                return Err(Problem::SoftDeleted { name: name.to_string() }.into());
             }
             let mut versions = self.catalog.versions(&vault.row, &key.row, &page, caller.deadline).await?;
             let more = truncate(&mut versions, page.size);

@@ -98,6 +98,24 @@ fn token_keys_survive_a_kill_at_every_point() {
 }
 
 #[test]
+fn an_import_that_is_killed_leaves_no_orphan_on_the_token() {
+    let mut dev = Dev::new();
+    let of_service = token_objects(&dev.data());
+    let secret = dev.file("secret", [0x5a; 32]);
+    dev.stop();
+    dev.start(Start { failpoints: "service.after_generate=kill@1", ..Start::default() });
+    let import = ["--timeout", "20", "key", "import", "in", "--oct", text(&secret), "--residency", "token"];
+    assert!(!dev.run(&import).status.success());
+    assert_eq!(dev.wait_dead().signal(), Some(9));
+    assert_eq!(token_objects(&dev.data()), of_service + 1, "it was on the token");
+    dev.start(Start::default());
+    assert!(!key_exists(&dev, "in"));
+    assert_eq!(token_objects(&dev.data()), of_service, "and is reaped");
+    dev.ok(&import);
+    assert_eq!(token_objects(&dev.data()), of_service + 1);
+}
+
+#[test]
 fn killed_workers_are_replaced_and_nobody_notices() {
     let dev = Dev::new();
     dev.ok(&["key", "create", "k", "--type", "EC"]);

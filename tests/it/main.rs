@@ -4,6 +4,7 @@
 mod algorithms;
 mod commands;
 mod dev;
+mod imports;
 mod kills;
 mod load;
 mod production;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use strongroom_proto::v1::{
     CreateKeyRequest, CreateRoleAssignmentRequest, CreateVaultRequest, DecryptRequest, DeleteKeyRequest,
-    DeleteRoleAssignmentRequest, EncryptRequest, GenerateRandomBytesRequest, GetKeyRequest, Key, KeyVersion,
+    DeleteRoleAssignmentRequest, EncryptRequest, GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest,
+    GenerateRandomBytesRequest, GetKeyRequest, GetPublicKeysRequest, ImportKeyRequest, Key, KeyVersion,
     ListKeysRequest, RoleAssignment, SignRequest, UnwrapKeyRequest, UpdateKeyVersionRequest, UpdateVaultRequest, Vault,
-    crypto_client::CryptoClient, keys_client::KeysClient, role_assignments_client::RoleAssignmentsClient, sign_request,
-    vaults_client::VaultsClient,
+    crypto_client::CryptoClient, import_key_request, keys_client::KeysClient,
+    role_assignments_client::RoleAssignmentsClient, sign_request, vaults_client::VaultsClient,
 };
 use tonic::{
     Code, Request, Status,
@@ -102,8 +103,29 @@ async fn without_a_role_what_exists_and_what_does_not_look_alike() {
         texts.push(status.message().to_owned());
     }
     assert_eq!(texts[0], texts[1]);
-    let status = CryptoClient::new(stranger).sign(sign("vaults/other/keys/k")).await.expect_err("denied");
+    let status = CryptoClient::new(stranger.clone()).sign(sign("vaults/other/keys/k")).await.expect_err("denied");
     assert_eq!(status.code(), Code::PermissionDenied);
+    let (mut keys, mut crypto) = (KeysClient::new(stranger.clone()), CryptoClient::new(stranger));
+    let (name, algorithm) = ("vaults/dev/keys/secret".to_owned(), "A256KW".to_owned());
+    let import = ImportKeyRequest {
+        parent: "vaults/dev".to_owned(),
+        key_id: "mine".to_owned(),
+        material: Some(import_key_request::Material::Oct(vec![1; 32])),
+        ..ImportKeyRequest::default()
+    };
+    let data_key = GenerateDataKeyRequest { name: name.clone(), algorithm: algorithm.clone(), ..Default::default() };
+    let wrapped = GenerateDataKeyWithoutPlaintextRequest { name: name.clone(), algorithm, ..Default::default() };
+    let public = GetPublicKeysRequest { name, ..Default::default() };
+    for (refused, action) in [
+        (keys.import_key(import).await.err(), "keys.import"),
+        (keys.get_public_keys(public).await.err(), "keys.read"),
+        (crypto.generate_data_key(data_key).await.err(), "dataKeys.generate "),
+        (crypto.generate_data_key_without_plaintext(wrapped).await.err(), "dataKeys.generateWrapped"),
+    ] {
+        let status = refused.expect(action);
+        assert_eq!(status.code(), Code::PermissionDenied, "{action}");
+        assert!(status.message().contains(action), "{}", status.message());
+    }
 }
 
 #[tokio::test]

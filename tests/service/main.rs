@@ -3,6 +3,7 @@
 
 #[allow(dead_code, reason = "shared with benches and tests/memory")]
 mod estate;
+mod imports;
 mod rows;
 
 use estate::{Estate, caller, key};
