@@ -154,6 +154,9 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The length of an imported secret's check value, by which it is told from a generated one's.
+pub const IMPORTED_CHECK_BYTES: usize = 32;
+
 /// The schema tag of [`KeyStatement`].
 pub const KEY_TAG: &str = "strongroom.key-version.v1";
 
@@ -196,6 +199,12 @@ pub struct KeyStatement {
 }
 
 impl KeyStatement {
+    /// Whether it is of a secret key that was brought in from outside.
+    #[must_use]
+    pub fn is_imported_secret(&self) -> bool {
+        self.check_value.len() == IMPORTED_CHECK_BYTES
+    }
+
     /// The canonical form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -12,6 +12,7 @@ use aws_lc_rs::{
     rsa::{KeySize, OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey},
 };
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
+use hmac::{Hmac, Mac as _};
 use p256::ecdsa::signature::hazmat::PrehashSigner as _;
 use p256::pkcs8::EncodePublicKey as _;
 use serde_bytes::ByteBuf;
@@ -106,6 +107,48 @@ fn an_imported_aes_key_is_the_one_that_was_sent_in_both_residencies() {
             // Another worker has never seen it.
             let mut other = home.worker(&hierarchy);
             assert_eq!(other.decrypt(&row, gcm, KeyOps::DECRYPT, &sealed, b"aad"), Ok(b"a message".to_vec()));
+        }
+    }
+}
+
+/// HMAC by RustCrypto.
+fn mac_elsewhere(algorithm: Algorithm, key: &[u8], message: &[u8]) -> Vec<u8> {
+    macro_rules! by {
+        ($hash:ty) => {{
+            let mut mac = Hmac::<$hash>::new_from_slice(key).unwrap();
+            mac.update(message);
+            mac.finalize().into_bytes().to_vec()
+        }};
+    }
+    match algorithm {
+        Algorithm::Hs256 => by!(sha2::Sha256),
+        Algorithm::Hs384 => by!(sha2::Sha384),
+        _ => by!(sha2::Sha512),
+    }
+}
+
+#[test]
+fn an_imported_hmac_key_makes_the_macs_of_the_unpadded_one() {
+    let (home, hierarchy) = Home::new();
+    let mut worker = home.worker(&hierarchy);
+    for residency in [Residency::Wrapped, Residency::Token] {
+        for length in [1, 20, 32, 63, 64] {
+            let key = secret(length);
+            let (spec, material) = Material::hmac(SecretBytes::new(key.clone())).unwrap();
+            let row = imported(&mut worker, spec, residency, [length as u8; 16], material);
+            for algorithm in [Algorithm::Hs256, Algorithm::Hs384, Algorithm::Hs512] {
+                let mac = mac_elsewhere(algorithm, &key, b"a message");
+                let name = format!("{} {length} {}", algorithm.name(), residency.name());
+                assert_eq!(worker.sign(&row, algorithm, b"a message"), Ok(mac.clone()), "{name}");
+                assert_eq!(worker.verify(&row, algorithm, b"a message", &mac), Ok(true), "{name}");
+                assert_eq!(worker.verify(&row, algorithm, b"another", &mac), Ok(false), "{name}");
+            }
+            let mut verifies = row.statement.clone();
+            verifies.ops = KeyOps::VERIFY;
+            let verifies = worker.sealed(verifies);
+            let mac = mac_elsewhere(Algorithm::Hs256, &key, b"a message");
+            assert_eq!(worker.verify(&verifies, Algorithm::Hs256, b"a message", &mac), Ok(true));
+            assert_eq!(worker.sign(&verifies, Algorithm::Hs256, b"a message"), Err(Fault::NotPermitted));
         }
     }
 }
@@ -239,6 +282,9 @@ fn material_that_does_not_fit_is_refused_by_the_worker_too() {
         (KeySpec::Aes256, Residency::Wrapped, secret(31)),
         (KeySpec::Aes256, Residency::Wrapped, secret(0)),
         (KeySpec::Aes128, Residency::Token, secret(32)),
+        // An HMAC key comes padded, and is no AES key.
+        (KeySpec::Hmac512, Residency::Wrapped, secret(32)),
+        (KeySpec::Aes256, Residency::Wrapped, secret(64)),
         (KeySpec::P256, Residency::Wrapped, secret(32)),
         (KeySpec::Aes256, Residency::Public, secret(32)),
         (KeySpec::P256, Residency::Wrapped, public(&spki)),
@@ -278,6 +324,20 @@ fn public_halves_verify_what_was_signed_elsewhere() {
     with!(p384, KeySpec::P384, Algorithm::Es384);
     with!(p521, KeySpec::P521, Algorithm::Es512);
     with!(k256, KeySpec::P256K, Algorithm::Es256K);
+}
+
+#[test]
+fn an_ed25519_public_half_verifies() {
+    use ed25519_dalek::Signer as _;
+    let (home, hierarchy) = Home::new();
+    let mut worker = home.worker(&hierarchy);
+    let key = ed25519_dalek::SigningKey::from_bytes(&[0x11; 32]);
+    let spki = key.verifying_key().to_public_key_der().unwrap().into_vec();
+    let row = imported_public(&mut worker, KeySpec::Ed25519, 1, &spki);
+    let signature = key.sign(b"from elsewhere").to_bytes();
+    assert_eq!(worker.verify(&row, Algorithm::EdDsa, b"from elsewhere", &signature), Ok(true));
+    assert_eq!(worker.verify(&row, Algorithm::EdDsa, b"from nowhere", &signature), Ok(false));
+    assert_eq!(worker.sign(&row, Algorithm::EdDsa, b"from here"), Err(Fault::NotPermitted));
 }
 
 #[test]

@@ -234,6 +234,7 @@ pub(super) struct VersionView {
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<ChangeView>,
     etag: String,
+    imported: bool,
     #[serde(skip)]
     kind: String,
     #[serde(skip)]
@@ -258,6 +259,7 @@ impl From<&v1::KeyVersion> for VersionView {
             algorithms: version.algorithms.clone(),
             change: version.change.as_ref().map(ChangeView::from),
             etag: version.etag.clone(),
+            imported: version.imported,
             kind: kind(version),
             operations: operation_names(version).join(", "),
         }
@@ -280,6 +282,7 @@ impl VersionView {
         fields.extend(self.not_before_time.clone().map(|time| ("not before", time)));
         fields.extend(self.expire_time.clone().map(|time| ("expires", time)));
         fields.push(("residency", word(&self.residency, "RESIDENCY_")));
+        fields.push(("imported", yes_no(self.imported).to_owned()));
         fields.push(("tags", tags_text(&self.tags)));
         fields.extend(change_fields(self.change.as_ref()));
         fields.push(("etag", self.etag.clone()));
@@ -526,7 +529,7 @@ mod tests {
             r#""keySize":256,"curve":"CURVE_P256","keyOperations":["KEY_OPERATION_SIGN",99],"enabled":true,"#,
             r#""expireTime":"9999-12-31T23:59:59Z","tags":{"a":"1","b":"2"},"residency":"RESIDENCY_WRAPPED","#,
             r#""publicKey":"/w==","algorithms":["ES256"],"change":{"createTime":"1970-01-01T00:00:00Z","#,
-            r#""updateTime":"1970-01-02T00:00:00Z","revision":"2"},"etag":"v"},"state":"STATE_ACTIVE","#,
+            r#""updateTime":"1970-01-02T00:00:00Z","revision":"2"},"etag":"v","imported":false},"state":"STATE_ACTIVE","#,
             r#""change":{"createTime":"1970-01-01T00:00:00Z","updateTime":"1970-01-02T00:00:00Z","revision":"2"},"#,
             r#""recovery":{"level":"Recoverable","retentionDays":90},"etag":"k"}"#,
         );

@@ -92,6 +92,7 @@ pub(super) fn version(row: &VersionRow) -> v1::KeyVersion {
         algorithms: algorithms(row),
         change: Some(change(row.created, row.updated, State::Active, row.revision)),
         etag: row.etag(),
+        imported: row.is_imported(),
     }
 }
 

@@ -5,7 +5,11 @@
 //! its default.
 
 use sha2::{Digest as _, Sha256};
-use strongroom_hsm::{KeyOps, KeySpec, KeyStatement, Residency, protocol::ServiceKeys, statement::Canonical};
+use strongroom_hsm::{
+    KeyOps, KeySpec, KeyStatement, Residency,
+    protocol::ServiceKeys,
+    statement::{Canonical, IMPORTED_CHECK_BYTES},
+};
 
 use super::{
     names::{KeyName, VaultName, VersionId},
@@ -258,6 +262,12 @@ pub struct VersionRow {
 }
 
 impl VersionRow {
+    /// Whether its key was brought in from outside.
+    #[must_use]
+    pub fn is_imported(&self) -> bool {
+        self.residency == Residency::Public || self.check_value.len() == IMPORTED_CHECK_BYTES
+    }
+
     /// The statement that is sealed and that a worker reads.
     #[must_use]
     pub fn statement(&self) -> KeyStatement {

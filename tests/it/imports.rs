@@ -86,6 +86,46 @@ fn public_halves_verify_what_openssl_signed() {
     assert!(refused.contains("only its public half is known here"), "{refused}");
 }
 
+#[test]
+fn an_ed25519_public_half_verifies_what_openssl_signed() {
+    let dev = Dev::new();
+    let (file, sig) = (dev.file("message", [0x5a; 1000]), dev.path("sig"));
+    let (private, public) = pair(&dev, "ed25519", &["-algorithm", "ED25519"]);
+    dev.ok(&["key", "import", "ed", "--public-key", text(&public)]);
+    openssl(&["pkeyutl", "-sign", "-rawin", "-inkey", text(&private), "-in", text(&file), "-out", text(&sig)]);
+    let verify = ["key", "verify", "ed", "--algorithm", "EdDSA", "--signature", text(&sig), "--in"];
+    dev.ok(&[&verify[..], &[text(&file)]].concat());
+    let other = dev.file("other", "another message");
+    assert_eq!(dev.run(&[&verify[..], &[text(&other)]].concat()).status.code(), Some(1));
+    assert_eq!(shown(&dev, "ed", "jwks")["keys"][0]["crv"], "Ed25519");
+}
+
+#[test]
+fn imported_hmac_keys_make_the_macs_of_openssl() {
+    let dev = Dev::new();
+    let (file, mac) = (dev.file("message", [0x5a; 1000]), dev.path("mac"));
+    for (bytes, residency) in [(1, "wrapped"), (20, "wrapped"), (32, "token"), (64, "wrapped")] {
+        let secret: Vec<u8> = (0..bytes).map(|n| n as u8 ^ 0x91).collect();
+        let (name, key) = (format!("hmac-{bytes}"), dev.file("secret", &secret));
+        dev.ok(&["key", "import", &name, "--oct", text(&key), "--ops", "sign,verify", "--residency", residency]);
+        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        for (algorithm, digest) in [("HS256", "-sha256"), ("HS384", "-sha384"), ("HS512", "-sha512")] {
+            let key = format!("hexkey:{hex}");
+            let made = openssl(&["dgst", digest, "-mac", "HMAC", "-macopt", &key, "-binary", text(&file)]);
+            dev.ok(&["key", "sign", &name, "--algorithm", algorithm, "--in", text(&file), "--out", text(&mac)]);
+            assert_eq!(fs::read(&mac).expect("reads"), made, "{algorithm} {bytes}");
+            dev.ok(&["key", "verify", &name, "--algorithm", algorithm, "--in", text(&file), "--signature", text(&mac)]);
+        }
+    }
+    let long = dev.file("long", [1; 64]);
+    assert!(dev.fails(&["key", "import", "no", "--oct", text(&long)]).contains("AES keys have 16, 24 or 32"));
+    let empty = dev.file("empty", "");
+    let refused = dev.fails(&["key", "import", "no", "--oct", text(&empty), "--ops", "sign"]);
+    assert!(refused.contains("has 0 bytes; HMAC keys of 1 to 64 bytes"), "{refused}");
+    let mixed = dev.fails(&["key", "import", "no", "--oct", text(&long), "--ops", "sign,encrypt"]);
+    assert!(mixed.contains("either signs and verifies (HMAC), or"), "{mixed}");
+}
+
 /// OpenSSL decrypts RSA-OAEP.
 fn openssl_decrypts(private: &PathBuf, ciphertext: &PathBuf, hash: &str) -> Vec<u8> {
     let (oaep, mgf1) = (format!("rsa_oaep_md:{hash}"), format!("rsa_mgf1_md:{hash}"));
@@ -168,6 +208,7 @@ fn data_keys_come_back_by_unwrap_and_decrypt() {
     let (key, wrapped, again) = (dev.path("key"), dev.path("wrapped"), dev.path("again"));
     for (name, algorithm, back) in [
         ("aes", "A256KW", "unwrap"),
+        ("aes", "A256KWP", "unwrap"),
         ("rsa", "RSA-OAEP-256", "unwrap"),
         ("rsa", "RSA-OAEP", "unwrap"),
         ("aes", "A256GCM", "decrypt"),
@@ -235,6 +276,8 @@ fn public_keys_that_are_none_are_refused_with_the_reason() {
     let exponent = ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-pkeyopt", "rsa_keygen_pubexp:3"];
     let (_, three) = pair(&dev, "three", &exponent);
     assert!(import(&three).contains("public exponent"));
+    let (_, x25519) = pair(&dev, "x25519", &["-algorithm", "X25519"]);
+    assert!(import(&x25519).contains("is not a key of a kind that is taken"));
     let (_, good) = ec(&dev, "prime256v1");
     let der = dev.path("der");
     openssl(&["pkey", "-pubin", "-in", text(&good), "-outform", "DER", "-out", text(&der)]);

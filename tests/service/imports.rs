@@ -165,17 +165,34 @@ async fn a_public_key_does_not_take_the_place_of_a_key_that_signs() {
 }
 
 #[tokio::test]
+async fn a_secret_that_somebody_knows_does_not_follow_a_generated_one() {
+    let estate = Estate::new().await;
+    let service = estate.open().await.expect("opens");
+    let aes = |name: &str| key(name, KeySpec::Aes256);
+    service.create_key(&caller(), aes("files"), ChangeOptions::default()).await.expect("made");
+    let refused = import(&service, aes("files"), oct(secret())).await.expect_err("it was generated");
+    assert!(matches!(refused.problem, Problem::Precondition { reason: "GENERATED_IN_HSM", .. }), "{refused}");
+    // A key that came from outside is followed by others of its kind, and left behind by a generated one.
+    assert!(import(&service, aes("old"), oct(secret())).await.expect("imported").version.is_imported());
+    import(&service, aes("old"), oct(vec![3; 32])).await.expect("a second version");
+    let made = service.create_key(&caller(), aes("old"), ChangeOptions::default()).await.expect("made");
+    assert!(!made.version.is_imported());
+    assert!(import(&service, aes("old"), oct(secret())).await.is_err());
+}
+
+#[tokio::test]
 async fn what_needs_the_private_half_is_refused_in_words() {
     let estate = Estate::new().await;
     let service = estate.open().await.expect("opens");
     import(&service, public_key("partner"), public()).await.expect("imported");
-    let refused = service.sign(&caller(), &named("partner"), Algorithm::Es256, vec![7; 32]).await.expect_err("public");
+    let refused =
+        service.sign(&caller(), &named("partner"), Algorithm::Es256, vec![7; 32].into()).await.expect_err("public");
     assert!(matches!(refused.problem, Problem::PublicOnly { operation: "sign", .. }), "{refused}");
     let widened = VersionPatch { ops: Some(KeyOps::SIGN.union(KeyOps::VERIFY)), ..VersionPatch::default() };
     let refused = service.update_version(&caller(), &named("partner"), widened, Default::default()).await;
     assert!(matches!(refused, Err(ServiceError { problem: Problem::Invalid { .. }, .. })), "{refused:?}");
     let (_, right) = service
-        .verify(&caller(), &named("partner"), Algorithm::Es256, vec![7; 32], vec![1; 64])
+        .verify(&caller(), &named("partner"), Algorithm::Es256, vec![7; 32].into(), vec![1; 64])
         .await
         .expect("a verdict");
     assert!(!right);
@@ -200,8 +217,12 @@ async fn imported_keys_work_after_a_restart_in_both_residencies() {
         import(&service, new, oct(secret())).await.expect("imported");
         let plaintext = SecretBytes::new(b"kept".to_vec());
         let name = named(residency.name());
-        sealed
-            .push(service.encrypt(&caller(), &name, Algorithm::A256Gcm, plaintext, Vec::new()).await.expect("sealed"));
+        sealed.push(
+            service
+                .encrypt(&caller(), &name, Algorithm::A256Gcm, plaintext, Vec::new(), Vec::new())
+                .await
+                .expect("sealed"),
+        );
     }
     service.close().await.expect("closes");
     drop(service);

@@ -29,11 +29,11 @@ use crate::{
     algorithms::{Digest, KeySpec, KeyType},
     material::Material,
     protocol::{Fault, Generated},
-    statement::{KeyStatement, Residency},
+    statement::{IMPORTED_CHECK_BYTES, KeyStatement, Residency},
 };
 
-/// The length of an imported key's check value, by which it is told from a generated one's.
-pub(crate) const CHECK_BYTES: usize = MAC_BYTES;
+// By its length a check is told from that of a generated key.
+const _: () = assert!(MAC_BYTES == IMPORTED_CHECK_BYTES);
 /// What an imported key makes its mark of. No counter block of AES-GCM begins so but by chance; the block of
 /// zeros is the key of GHASH.
 const MARKED: Block = *b"strongroom check";
@@ -101,7 +101,8 @@ impl Engine {
         self.finish(spec, residency, version, &fresh, Some(expected))
     }
 
-    fn create_secret(
+    /// The secret as an object: extractable in a session, to be wrapped, or closed on the token.
+    pub(crate) fn create_secret(
         &mut self,
         spec: KeySpec,
         residency: Residency,

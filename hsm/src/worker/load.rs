@@ -7,7 +7,6 @@ use cryptoki_sys::{self as sys, CK_MECHANISM_TYPE};
 use super::{
     code::{Class, Function},
     engine::{Engine, Trouble, nonsense},
-    import,
     public::Public,
     token::{Attribute, Block, Handle, Mechanism},
 };
@@ -159,7 +158,7 @@ impl Engine {
         // Born on this token and never readable: not one that somebody with the PIN has put in its place. An
         // imported one was not; its check value tells it from every other.
         let born = [(sys::CKA_ALWAYS_SENSITIVE, 1), (sys::CKA_NEVER_EXTRACTABLE, 1), (sys::CKA_LOCAL, 1)];
-        let born = if is_imported(statement) { &[][..] } else { &born };
+        let born = if statement.is_imported_secret() { &[][..] } else { &born };
         for (attribute, value) in closed.into_iter().chain(born.iter().copied()) {
             if self.token.attribute(key, attribute)? != [value] {
                 return Err(Trouble::Fault(Fault::KeyMismatch));
@@ -173,7 +172,7 @@ impl Engine {
         let right = match statement.spec.key_type() {
             KeyType::Rsa => self.has_modulus(statement, key)?,
             KeyType::Ec | KeyType::Okp => self.signs_for(statement, key)?,
-            KeyType::Aes | KeyType::Hmac if is_imported(statement) => self.is_the_imported(statement, key)?,
+            KeyType::Aes | KeyType::Hmac if statement.is_imported_secret() => self.is_the_imported(statement, key)?,
             KeyType::Aes | KeyType::Hmac => {
                 let found = self.check_value(statement, key)?;
                 found.len() == CHECK_VALUE_BYTES
@@ -344,11 +343,6 @@ impl Engine {
         }
         Ok(self.token.create(&template)?)
     }
-}
-
-/// Whether a secret key came from outside: its check value says so, and is long enough to identify it.
-pub(crate) fn is_imported(statement: &KeyStatement) -> bool {
-    statement.check_value.len() == import::CHECK_BYTES
 }
 
 /// The digest that proves a key: that of the algorithm [`Public::confirms`] verifies with.

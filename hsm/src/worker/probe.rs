@@ -114,7 +114,21 @@ fn properties(engine: &mut Engine) -> Vec<Capability> {
     let ed25519 = log_key(engine).map(|()| "the log is signed with Ed25519");
     let mac = seals(engine).map(|()| "seals and canary");
     let limits = limits(engine).map(|()| "a key is kept to the mechanisms of its operations");
-    vec![line("HMAC-SHA256", mac), line("Ed25519", ed25519), line("allowed mechanisms", limits)]
+    let imports = imports(engine).map(|()| "a secret key is taken in the clear, and wrapped");
+    vec![
+        line("HMAC-SHA256", mac),
+        line("Ed25519", ed25519),
+        line("allowed mechanisms", limits),
+        line("import of secrets", imports),
+    ]
+}
+
+/// Whether a secret from outside can become a key; modules under FIPS 140 may refuse one in the clear.
+fn imports(engine: &mut Engine) -> Result<(), Trouble> {
+    let key = engine.create_secret(KeySpec::Aes256, Residency::Wrapped, &[], &[7; 32])?;
+    let wrapped = engine.token.wrap(Mechanism::KeyWrapPad, engine.root, key).map_err(unsupported);
+    engine.discard(key);
+    wrapped.map(drop)
 }
 
 fn log_key(engine: &mut Engine) -> Result<(), Trouble> {

@@ -56,6 +56,9 @@ pub(super) trait Source: Send + Sync + 'static {
     /// How it came to be, for the record: before its kind and residency.
     fn origin(&self) -> &'static str;
 
+    /// Whether it is known outside of the HSM.
+    fn is_outside(&self) -> bool;
+
     /// See [`Work::holds_secret`].
     fn holds_secret(&self) -> bool {
         false
@@ -88,6 +91,10 @@ impl Source for Fresh {
 
     fn origin(&self) -> &'static str {
         ""
+    }
+
+    fn is_outside(&self) -> bool {
+        false
     }
 }
 
@@ -138,6 +145,10 @@ impl Source for Imported {
 
     fn origin(&self) -> &'static str {
         if self.is_secret { "plain import " } else { "public import " }
+    }
+
+    fn is_outside(&self) -> bool {
+        true
     }
 
     fn holds_secret(&self) -> bool {
@@ -192,20 +203,24 @@ impl<S: Source> MakeKey<S> {
             return Err(Problem::Exists { name: self.key_name() }.into());
         }
         let newest = service.catalog.version(&vault.row, &key.row, key.row.current, deadline).await?;
-        self.check_halves(newest.row.residency)?;
+        self.check_origin(&newest.row)?;
         Ok(Place { vault, key: Some((key, newest)) })
     }
 
-    /// A key has private halves in all its versions or in none: else somebody else's public key could take
-    /// the place of a key that signs, and be believed by those who verify with the newest.
-    fn check_halves(&self, newest: Residency) -> Result<(), ServiceError> {
-        let why = match (newest, self.new.residency) {
-            (Residency::Public, Residency::Public) => return Ok(()),
-            (Residency::Public, _) => "has public halves only: choose another name for a key with its private half",
-            (_, Residency::Public) => "has private halves in the HSM: import the public key under another name",
+    /// What was brought in does not take the place of what was generated: else a public key, or a secret that
+    /// somebody knows, could be what everybody verifies or encrypts with from now on. The other way round is
+    /// how a key that was known outside is left behind.
+    fn check_origin(&self, newest: &VersionRow) -> Result<(), ServiceError> {
+        let is_public = |residency| residency == Residency::Public;
+        let (reason, why) = match (is_public(newest.residency), is_public(self.new.residency)) {
+            (true, false) => ("PUBLIC_AND_PRIVATE", "has public halves only: make a key with its private half"),
+            (false, true) => ("PUBLIC_AND_PRIVATE", "has private halves in the HSM: import a public key"),
+            (false, false) if self.source.is_outside() && !newest.is_imported() => {
+                ("GENERATED_IN_HSM", "was generated in the HSM: import a key that is known outside")
+            }
             (_, _) => return Ok(()),
         };
-        Err(Problem::Precondition { reason: "PUBLIC_AND_PRIVATE", why: format!("{} {why}", self.key_name()) }.into())
+        Err(Problem::Precondition { reason, why: format!("{} {why} under another name", self.key_name()) }.into())
     }
 
     fn key_row(&self, place: &Place, context: &Context) -> KeyObjectRow {
