@@ -30,18 +30,22 @@ const LOBBY_WITHIN: Duration = Duration::from_secs(2);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 27] = [
+const METHODS: [&str; 31] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
     "/strongroom.v1.Crypto/Decrypt",
     "/strongroom.v1.Crypto/WrapKey",
     "/strongroom.v1.Crypto/UnwrapKey",
+    "/strongroom.v1.Crypto/GenerateDataKey",
+    "/strongroom.v1.Crypto/GenerateDataKeyWithoutPlaintext",
     "/strongroom.v1.Crypto/GenerateRandomBytes",
     "/strongroom.v1.Keys/CreateKey",
+    "/strongroom.v1.Keys/ImportKey",
     "/strongroom.v1.Keys/GetKey",
     "/strongroom.v1.Keys/ListKeys",
     "/strongroom.v1.Keys/ListKeyVersions",
+    "/strongroom.v1.Keys/GetPublicKeys",
     "/strongroom.v1.Keys/UpdateKeyVersion",
     "/strongroom.v1.Keys/DeleteKey",
     "/strongroom.v1.Keys/UndeleteKey",
