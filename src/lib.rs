@@ -31,7 +31,8 @@
 //! destroyed. Under the lock of the vault's *scope* ([`service::scopes`]) the rows are made: the key with
 //! its new current version, the version with its blob, and the scope's head, which counts them; each is
 //! sealed in the HSM, and all are committed in one transaction. The outcome is recorded, with the digest
-//! of the new head, and the caller gets the key.
+//! of the new head, and the caller gets the key. A key from outside goes the same way; only where it comes
+//! from is another.
 //!
 //! Whatever is killed, and whenever: an intent without an outcome is settled at the next start
 //! ([`service::settle`]). The rows say whether the change was made, for each row carries the intent of its

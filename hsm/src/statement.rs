@@ -202,7 +202,7 @@ impl KeyStatement {
     /// Whether it is of a secret key that was brought in from outside.
     #[must_use]
     pub fn is_imported_secret(&self) -> bool {
-        self.check_value.len() == IMPORTED_CHECK_BYTES
+        self.spec.key_type().is_secret() && self.check_value.len() == IMPORTED_CHECK_BYTES
     }
 
     /// The canonical form.

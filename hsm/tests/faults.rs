@@ -8,7 +8,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use strongroom_hsm::{
-    Algorithm, KeyOps, KeyRow, KeySpec, Residency,
+    Algorithm, KeyOps, KeyRow, KeySpec, Material, Residency, SecretBytes,
     protocol::{Damage, Fault, Hierarchy, Request, Response},
     worker::Exit,
 };
@@ -44,6 +44,35 @@ fn a_lost_session_is_replaced_and_the_operation_repeated() {
         let sealed = worker.encrypt(&aes, Algorithm::A256Gcm, KeyOps::ENCRYPT, b"data", b"").unwrap();
         assert!(worker.decrypt(&aes, Algorithm::A256Gcm, KeyOps::DECRYPT, &sealed, b"").is_ok());
     }
+}
+
+fn import(worker: &mut Worker, spec: KeySpec, residency: Residency, material: Material) -> Result<(), Fault> {
+    worker.call(Request::Import { spec, residency, version: [9; 16], material }).map(drop)
+}
+
+#[test]
+fn an_import_that_the_module_bends_is_refused_and_leaves_nothing() {
+    let (home, hierarchy, ..) = setup();
+    let secret = || Material::Secret(SecretBytes::new(vec![0x5a; 32]));
+    for residency in [Residency::Wrapped, Residency::Token] {
+        let mut worker = scripted(&home, &hierarchy, "encrypt#1=wrong");
+        assert_eq!(import(&mut worker, KeySpec::Aes256, residency, secret()), Err(Fault::KeyMismatch));
+        let mut worker = scripted(&home, &hierarchy, "create=fail:CKR_TEMPLATE_INCONSISTENT");
+        let refused = import(&mut worker, KeySpec::Aes256, residency, secret());
+        assert!(matches!(refused, Err(Fault::Unsupported(_))), "{refused:?}");
+        // Nothing of either stands in the way of the next.
+        assert_eq!(import(&mut home.worker(&hierarchy), KeySpec::Aes256, residency, secret()), Ok(()));
+    }
+}
+
+#[test]
+fn a_module_that_finds_every_signature_right_imports_no_public_key() {
+    let (home, hierarchy, ec, _) = setup();
+    let public = || Material::public(&ec.statement.public).unwrap().1;
+    let mut worker = scripted(&home, &hierarchy, "verify=wrong");
+    let refused = import(&mut worker, KeySpec::P256, Residency::Public, public());
+    assert!(matches!(refused, Err(Fault::Module { damage: Damage::Token, .. })), "{refused:?}");
+    assert_eq!(import(&mut home.worker(&hierarchy), KeySpec::P256, Residency::Public, public()), Ok(()));
 }
 
 #[test]

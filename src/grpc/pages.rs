@@ -21,7 +21,7 @@ const TOKEN_BYTES_MAX: usize = 256;
 
 /// What a page is a page of.
 pub(super) struct List<'a> {
-    /// `vaults`, `keys`, `versions` or `assignments`.
+    /// `vaults`, `keys`, `versions`, `publicKeys` or `assignments`.
     pub(super) kind: &'static str,
     /// The parent's name; empty where there is none.
     pub(super) parent: &'a str,
