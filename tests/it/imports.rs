@@ -1,6 +1,9 @@
 //! Keys from outside and data keys at the front door, with OpenSSL on the other side.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use strongroom_proto::v1::{
     GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest, ImportKeyRequest, KeyVersion,
@@ -127,7 +130,7 @@ fn imported_hmac_keys_make_the_macs_of_openssl() {
 }
 
 /// OpenSSL decrypts RSA-OAEP.
-fn openssl_decrypts(private: &PathBuf, ciphertext: &PathBuf, hash: &str) -> Vec<u8> {
+fn openssl_decrypts(private: &Path, ciphertext: &Path, hash: &str) -> Vec<u8> {
     let (oaep, mgf1) = (format!("rsa_oaep_md:{hash}"), format!("rsa_mgf1_md:{hash}"));
     let options = ["-pkeyopt", "rsa_padding_mode:oaep", "-pkeyopt", &oaep, "-pkeyopt", &mgf1];
     openssl(&[&["pkeyutl", "-decrypt", "-inkey", text(private), "-in", text(ciphertext)][..], &options].concat())
