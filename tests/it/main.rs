@@ -10,3 +10,4 @@ mod load;
 mod production;
 mod rpc;
 mod trouble;
+mod wycheproof;
