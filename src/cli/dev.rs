@@ -18,7 +18,7 @@ use super::{
     face::{Addresses, Face},
     failure::Failure,
     operate::DevArgs,
-    output,
+    output::{self, Format},
     serve::DEVELOPMENT_LABEL,
 };
 use crate::{
@@ -82,7 +82,7 @@ async fn dev(args: DevArgs) -> anyhow::Result<()> {
         _ = ending.wait() => return Ok(()),
     };
     face.announce();
-    match welcome(&face, &place).await {
+    match welcome(&face, &place, args.format.format).await {
         Ok(()) => face.until(&mut ending).await,
         Err(error) => {
             face.close(false).await?;
@@ -92,12 +92,32 @@ async fn dev(args: DevArgs) -> anyhow::Result<()> {
 }
 
 /// Waits until everything works, makes the vault, and says how to go on.
-async fn welcome(face: &Face, place: &Place) -> anyhow::Result<()> {
+async fn welcome(face: &Face, place: &Place, format: Format) -> anyhow::Result<()> {
     face.ready(READY_WITHIN).await?;
     make_vault(face.service()).await?;
     let addresses = face.addresses();
     env::write_to(place, addresses.grpc, VAULT)?;
-    say(place, addresses)
+    match format {
+        Format::Table => say(place, addresses),
+        Format::Json => output::json_line(&DevView {
+            endpoint: env::endpoint(addresses.grpc),
+            metrics: format!("http://{}", addresses.metrics),
+            data_dir: place.path().display().to_string(),
+            env: place.env().display().to_string(),
+            vault: VAULT.to_owned(),
+        }),
+    }
+}
+
+/// A development server that is ready.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DevView {
+    pub(super) endpoint: String,
+    pub(super) metrics: String,
+    pub(super) data_dir: String,
+    pub(super) env: String,
+    pub(super) vault: String,
 }
 
 /// `ready` is the last of what a script needs: whoever waits for that line has read the addresses.

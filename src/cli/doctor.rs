@@ -1,20 +1,18 @@
-//! `strongroom doctor`, `config check` and `pin clear-latch`.
+//! `strongroom doctor`.
 //!
 //! The doctor changes nothing: it reads, asks the HSM, and says what each finding means. It exits with 1
 //! when something is wrong, so that a script can ask too.
 
 use std::{path::Path, process::ExitCode};
 
-use strongroom_hsm::worker::LATCH_FILE;
-
 use super::{
-    compose::{self, failure, sync_folder},
+    compose::{self, failure},
     failure::Failure,
-    operate::{ClearLatchArgs, ConfigCheckArgs, DoctorArgs},
-    output::{self, Format, Rows},
+    operate::DoctorArgs,
+    output::{self, Rows},
 };
 use crate::{
-    config::{self, Config, LogFormat, LogStyle},
+    config::{self, LogFormat, LogStyle},
     observe::logging,
 };
 
@@ -27,7 +25,7 @@ const EXIT_WRONG: u8 = 1;
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Verdict {
+pub(super) enum Verdict {
     Ok,
     /// Works, and is worth knowing.
     Note,
@@ -36,10 +34,10 @@ enum Verdict {
 
 /// One check.
 #[derive(Debug, serde::Serialize)]
-struct Check {
-    what: String,
-    verdict: Verdict,
-    found: String,
+pub(super) struct Check {
+    pub(super) what: String,
+    pub(super) verdict: Verdict,
+    pub(super) found: String,
 }
 
 /// The checks so far.
@@ -112,6 +110,7 @@ pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     logging::start(LogStyle { level: tracing::level_filters::LevelFilter::ERROR, format: LogFormat::Text });
     let runtime = compose::runtime()?;
     let mut checks = Checks::default();
+    let format = args.format.format;
     match (args.config, args.module) {
         (Some(path), _) => runtime.block_on(examine(&mut checks, &path))?,
         (None, Some(module)) => runtime.block_on(hsm::module(&mut checks, &module))?,
@@ -119,7 +118,7 @@ pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
             return Err(Failure::new("nothing to look at").hint("--config FILE, or --module PATH").into());
         }
     }
-    output::show(Format::Table, &checks)?;
+    output::show(format, &checks)?;
     Ok(checks.exit())
 }
 
@@ -144,48 +143,4 @@ async fn examine(checks: &mut Checks, path: &Path) -> anyhow::Result<()> {
     let instance = keeping::store(checks, &config).await;
     keeping::log(checks, &config, instance.as_ref()).await;
     hsm::examine(checks, &config, instance).await
-}
-
-/// Says whether a configuration is right, and what was understood.
-pub(super) fn config_check(args: ConfigCheckArgs) -> anyhow::Result<ExitCode> {
-    let config = compose::load(&args.file)?;
-    output::line(&understood(&config))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn understood(config: &Config) -> String {
-    let mut lines = vec![
-        format!("gRPC             {} (TLS, client certificates)", config.server.listen),
-        format!("metrics, health  http://{}", config.metrics.listen),
-        format!("module           {}", config.hsm.module.display()),
-        format!("token            {}", config.hsm.token.label),
-        format!("store            {}", config.store.display()),
-        format!("audit log        {}", config.audit.dir.display()),
-        format!("state            {}", config.hsm.state_dir.display()),
-    ];
-    for (lane, limits) in &config.hsm.lanes {
-        let (workers, queue_max, hang) = (limits.workers, limits.queue_max, limits.hang);
-        lines.push(format!("lane {:<11} {workers} worker(s), queue of {queue_max}, hangs after {hang:?}", lane.name()));
-    }
-    lines.push("The configuration is right.".to_owned());
-    lines.join("\n")
-}
-
-/// Lets workers try the PIN again.
-pub(super) fn clear_latch(args: ClearLatchArgs) -> anyhow::Result<ExitCode> {
-    let config = compose::read(&args.config)?;
-    let latch = config.hsm.state_dir.join(LATCH_FILE);
-    match std::fs::remove_file(&latch) {
-        Ok(()) => {
-            sync_folder(&config.hsm.state_dir)?;
-            output::line(
-                "The latch is cleared: the next start tries the PIN again, once. Restart the service if it runs.",
-            )?;
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            output::line(&format!("No latch is set: there is no {}.", latch.display()))?;
-        }
-        Err(error) => return Err(failure(format!("cannot remove {}", latch.display()), &error).into()),
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -8,18 +8,30 @@ use std::{
     io::{self, Write as _},
 };
 
+use serde::Serialize;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::{output::printable, tls_cause};
+use super::{
+    output::{Format, printable},
+    tls_cause,
+};
 
 /// An error with details, hints and the ids that an operator can search for.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Failure {
-    message: String,
-    details: Vec<String>,
-    hints: Vec<String>,
-    request_id: Option<String>,
+    pub(super) message: String,
+    /// google.rpc.Code, by name, of what a server has answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) code: Option<&'static str>,
+    /// google.rpc.ErrorInfo.reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<String>,
+    pub(super) details: Vec<String>,
+    pub(super) hints: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) request_id: Option<String>,
 }
 
 impl Failure {
@@ -53,13 +65,27 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Shows an error on standard error. That nobody reads it is no error of its own.
-pub(super) fn print(error: &anyhow::Error) {
-    let text = match error.downcast_ref::<Failure>() {
-        Some(failure) => failure.to_string(),
-        None => format!("{error:#}"),
+pub(super) fn print(error: &anyhow::Error, format: Format) {
+    let _ = writeln!(io::stderr().lock(), "{}", shown(error, format));
+}
+
+fn shown(error: &anyhow::Error, format: Format) -> String {
+    let other;
+    let failure = match error.downcast_ref::<Failure>() {
+        Some(failure) => failure,
+        None => {
+            other = Failure::new(format!("{error:#}"));
+            &other
+        }
     };
-    let lines: Vec<String> = text.lines().map(printable).collect();
-    let _ = writeln!(io::stderr().lock(), "error: {}", lines.join("\n"));
+    // JSON escapes control characters by itself.
+    match (format, serde_json::to_string_pretty(failure)) {
+        (Format::Json, Ok(json)) => json,
+        _ => {
+            let lines: Vec<String> = failure.to_string().lines().map(printable).collect();
+            format!("error: {}", lines.join("\n"))
+        }
+    }
 }
 
 /// What a call deals with: decides which command a hint names.
@@ -104,6 +130,8 @@ pub(super) fn from_status(status: &Status, action: &Action, caller: &Caller) -> 
     }
     let details = status.get_error_details();
     let mut failure = Failure::new(format!("cannot {}: {}", action.what, said(status)));
+    failure.code = Some(code_name(status.code()));
+    failure.reason = details.error_info().map(|info| info.reason.clone());
     failure.details = detail_lines(status.code(), &details);
     failure.hints = hints(status.code(), &details, action, caller);
     failure.request_id = details.request_info().map(|info| info.request_id.clone()).filter(|id| !id.is_empty());
@@ -292,6 +320,21 @@ mod tests {
             "cannot sign with vaults/dev/keys/k: the digest is wrong\n  reason: INVALID_FIELD (INVALID_ARGUMENT)\n  \
              field digest: has 31 bytes; ES256 takes exactly 32\nrequest id: 0123"
         );
+    }
+
+    #[test]
+    fn a_program_gets_the_same_as_json_and_nothing_else() {
+        let details = ErrorDetails::with_error_info("KEY_DISABLED", "strongroom.v1", []);
+        let status = Status::with_error_details(Code::FailedPrecondition, "is \u{1b}disabled", details);
+        let error = anyhow::Error::new(from_status(&status, &action(), &caller()));
+        let json: serde_json::Value = serde_json::from_str(&shown(&error, Format::Json)).expect("JSON");
+        assert_eq!(json["message"], "cannot sign with vaults/dev/keys/k: is \u{1b}disabled");
+        assert_eq!((&json["code"], &json["reason"]), (&"FAILED_PRECONDITION".into(), &"KEY_DISABLED".into()));
+        assert!(!shown(&error, Format::Table).contains('\u{1b}'), "a terminal gets no control characters");
+        let other = anyhow::anyhow!("inner").context("outer");
+        assert_eq!(shown(&other, Format::Table), "error: outer: inner");
+        let json: serde_json::Value = serde_json::from_str(&shown(&other, Format::Json)).expect("JSON");
+        assert_eq!(json["message"], "outer: inner");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
     compose::{self, failure, hexadecimal},
     failure::Failure,
     operate::{InitArgs, RecoverArgs},
-    output,
+    output::{self, Format},
     serve::DEVELOPMENT_LABEL,
 };
 use crate::{
@@ -32,9 +32,11 @@ use crate::{
 
 mod keys;
 mod pending;
+mod view;
 
 use keys::RecoveryKey;
 use pending::Pending;
+pub(super) use view::{InitialisedView, RecoveredView};
 
 /// Makes token keys, store, log and the first administrator.
 pub(super) fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
@@ -47,7 +49,12 @@ pub(super) fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
     let administrator = administrator(&args.admin_certificate)?;
     let recovery = args.recovery_key.iter().map(|path| keys::public(path)).collect::<anyhow::Result<Vec<_>>>()?;
     quiet();
-    compose::runtime()?.block_on(initialise_all(&config, administrator, &recovery, args.so_pin_file.as_deref()))?;
+    let made = initialise_all(&config, administrator, &recovery, args.so_pin_file.as_deref());
+    let made = compose::runtime()?.block_on(made)?;
+    match args.format.format {
+        Format::Json => output::json(&made)?,
+        Format::Table => output::line(&made.text())?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -56,7 +63,11 @@ pub(super) fn recover(args: RecoverArgs) -> anyhow::Result<ExitCode> {
     let config = compose::prepare(&args.config)?;
     let private = keys::private(&args.recovery_key_private)?;
     quiet();
-    compose::runtime()?.block_on(recover_all(&config, private, args.so_pin_file.as_deref()))?;
+    let recovered = compose::runtime()?.block_on(recover_all(&config, private, args.so_pin_file.as_deref()))?;
+    match args.format.format {
+        Format::Json => output::json(&recovered)?,
+        Format::Table => output::line(&recovered.text())?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -129,7 +140,7 @@ async fn initialise_all(
     administrator: Principal,
     recovery: &[RecoveryKey],
     so_pin: Option<&Path>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<InitialisedView> {
     let store = compose::store(&config.store).await?;
     let fingerprints: Vec<[u8; 32]> = recovery.iter().map(|key| key.fingerprint).collect();
     let begun = Pending::read(config, pending::INIT)?;
@@ -137,7 +148,7 @@ async fn initialise_all(
         return match begun {
             Some(begun) if begun.instance == instance.id => {
                 begun.forget(config, pending::INIT)?;
-                say_initialised(config, &instance, None)
+                Ok(InitialisedView::of(config, &instance, None))
             }
             _ => Err(Failure::new(format!("the store {} has an instance already", config.store.display()))
                 .hint("`strongroom serve` runs it; another instance needs another store, log and token")
@@ -176,47 +187,17 @@ async fn initialise_all(
         failure("the instance could not be made", &error).hint("repeat the same command: it goes on from here")
     })?;
     begun.forget(config, pending::INIT)?;
-    say_initialised(config, &instance, Some(&administrator))
-}
-
-fn say_initialised(config: &Config, instance: &InstanceRow, administrator: Option<&Principal>) -> anyhow::Result<()> {
-    let administrator = administrator.map_or("made before", Principal::as_str);
-    output::line(&format!(
-        "Initialised.\n\
-         \x20 instance         {}\n\
-         \x20 token            {} (serial {})\n\
-         \x20 unwrap template  {}\n\
-         \x20 administrator    {administrator}\n\
-         \x20 recovery keys    {}\n\
-         \x20 store            {}\n\
-         \x20 audit log        {}\n\
-         Keep: store and audit log in one backup, of one moment; the private halves of the recovery keys away from\n\
-         this machine; the token and its PINs. Without token and without recovery key every key is lost.\n\
-         Next: strongroom serve --config FILE",
-        hexadecimal(&instance.id),
-        instance.token_label,
-        instance.token_serial,
-        if instance.unwrap_template {
-            "yes"
-        } else {
-            "no: this module lacks it; PIN and store together give keys away"
-        },
-        shown_escrow(&instance.escrow),
-        config.store.display(),
-        config.audit.dir.display(),
-    ))
+    Ok(InitialisedView::of(config, &instance, Some(&administrator)))
 }
 
 fn shown_escrow(escrow: &[Escrow]) -> String {
     if escrow.is_empty() {
         return "none: a lost token cannot be brought back".to_owned();
     }
-    let keys: Vec<String> =
-        escrow.iter().map(|escrow| format!("sha256:{}", hexadecimal(&escrow.recovery_key))).collect();
-    keys.join(", ")
+    view::fingerprints(escrow).join(", ")
 }
 
-async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Path>) -> anyhow::Result<()> {
+async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Path>) -> anyhow::Result<RecoveredView> {
     let store = compose::store(&config.store).await?;
     let instance = compose::instance(&store).await?.ok_or_else(|| {
         Failure::new(format!("the store {} has no instance to recover", config.store.display()))
@@ -248,16 +229,11 @@ async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Pa
     let instance =
         recorded.map_err(|error| compose::refused(&error).hint("repeat the same command: it goes on from here"))?;
     begun.forget(config, pending::RECOVER)?;
-    output::line(&format!(
-        "Recovered.\n\
-         \x20 instance         {}\n\
-         \x20 token            {} (serial {})\n\
-         The root key opened the store's keys, and the new canary signs. Keys of `token` residency are not there.\n\
-         Next: strongroom serve --config FILE",
-        hexadecimal(&instance.id),
-        config.hsm.token.label,
-        instance.token_serial,
-    ))
+    Ok(RecoveredView {
+        instance: hexadecimal(&instance.id),
+        token_label: config.hsm.token.label.clone(),
+        token_serial: instance.token_serial,
+    })
 }
 
 /// The root under that recovery key.

@@ -9,12 +9,13 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 
 mod access;
 mod change;
 mod client;
 mod compose;
+mod config;
 mod connection;
 mod dev;
 mod doctor;
@@ -27,10 +28,12 @@ mod hsm_worker;
 mod init;
 mod jwk;
 mod key;
+mod manual;
 mod names;
 pub mod operate;
 mod output;
 mod parse;
+mod pin;
 mod serve;
 mod tls_cause;
 mod vault;
@@ -38,6 +41,8 @@ mod view;
 
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod page;
 
 use connection::ConnectionArgs;
 
@@ -54,7 +59,8 @@ pub struct Cli {
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 wrong signature (key verify), 2 error.
 JSON (-o json) is the message of strongroom.v1 in the protobuf JSON form: field names in lowerCamelCase, \
-bytes in base64, times in RFC 3339, enums by name, 64-bit numbers as strings; lists are arrays.";
+bytes in base64, times in RFC 3339, enums by name, 64-bit numbers as strings; lists are arrays. What commands \
+without a message show, and errors on standard error, is of the same form: docs/json.md has every field.";
 
 /// Commands that speak to a server.
 #[derive(Debug, Subcommand)]
@@ -91,6 +97,10 @@ enum Command {
     Pin(operate::PinCommand),
     /// Check a module, a token and a configuration, and say what works
     Doctor(operate::DoctorArgs),
+    /// Completions for a shell, on standard output
+    Completions(operate::CompletionsArgs),
+    /// Manual pages, into a folder
+    Man(operate::ManArgs),
     /// The worker program; started by the server, never by hand
     #[command(hide = true)]
     HsmWorker(operate::HsmWorkerArgs),
@@ -106,12 +116,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
+    let read = Cli::command().try_get_matches_from(arguments);
+    let read = read.and_then(|matches| Ok((output::asked(&matches), Cli::from_arg_matches(&matches)?)));
+    let (format, cli) = match read {
+        Ok(read) => read,
         Err(error) => return usage(&error),
     };
     dispatch(cli).unwrap_or_else(|error| {
-        failure::print(&error);
+        failure::print(&error, format);
         ExitCode::from(EXIT_ERROR)
     })
 }
@@ -132,9 +144,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dev(args) => dev::run(args),
         Command::Init(args) => init::init(args),
         Command::Recover(args) => init::recover(args),
-        Command::Config(operate::ConfigCommand::Check(args)) => doctor::config_check(args),
-        Command::Pin(operate::PinCommand::ClearLatch(args)) => doctor::clear_latch(args),
+        Command::Config(operate::ConfigCommand::Check(args)) => config::check(&args),
+        Command::Pin(operate::PinCommand::ClearLatch(args)) => pin::clear_latch(&args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::pages(&args),
         Command::HsmWorker(_) => Ok(hsm_worker::run()),
     }
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::parse;
+use super::{output::FormatArgs, parse};
 
 /// What `serve` takes.
 #[derive(Debug, Args)]
@@ -38,6 +38,8 @@ pub struct DevArgs {
     #[cfg(feature = "failpoints")]
     #[arg(long, value_name = "[LANE.]KEY=NUMBER", hide = true)]
     pub hsm_set: Vec<String>,
+    #[command(flatten)]
+    pub(super) format: FormatArgs,
 }
 
 /// What `init` takes.
@@ -59,6 +61,8 @@ pub struct InitArgs {
     /// hsm.pin_file
     #[arg(long, value_name = "FILE")]
     pub so_pin_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) format: FormatArgs,
 }
 
 /// What `recover` takes.
@@ -74,6 +78,8 @@ pub struct RecoverArgs {
     /// hsm.pin_file
     #[arg(long, value_name = "FILE")]
     pub so_pin_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) format: FormatArgs,
 }
 
 /// `config …`.
@@ -89,6 +95,8 @@ pub struct ConfigCheckArgs {
     /// The configuration (TOML)
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    #[command(flatten)]
+    pub(super) format: FormatArgs,
 }
 
 /// `pin …`.
@@ -104,6 +112,8 @@ pub struct ClearLatchArgs {
     /// The configuration (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    #[command(flatten)]
+    pub(super) format: FormatArgs,
 }
 
 /// What `doctor` takes.
@@ -115,6 +125,24 @@ pub struct DoctorArgs {
     /// Check this PKCS#11 module only
     #[arg(long, value_name = "PATH")]
     pub module: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) format: FormatArgs,
+}
+
+/// What `completions` takes.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// For which shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub(super) shell: clap_complete::Shell,
+}
+
+/// What `man` takes.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The folder to write them to: one page for each command, section 1
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// Whatever the server hands its worker.

@@ -25,6 +25,17 @@ pub(super) struct FormatArgs {
     pub(super) format: Format,
 }
 
+/// The format that a command line asks for, for what goes wrong: `table` where the command has no choice.
+pub(super) fn asked(matches: &clap::ArgMatches) -> Format {
+    let mut leaf = matches;
+    while let Some((_, deeper)) = leaf.subcommand() {
+        leaf = deeper;
+    }
+    // By its text: `key show` has more formats, of a type of its own.
+    let named = leaf.try_get_raw("format").ok().flatten().and_then(|mut values| values.next_back());
+    if named.is_some_and(|name| name == "json") { Format::Json } else { Format::Table }
+}
+
 /// Something that can be shown as a table.
 pub(super) trait Rows {
     /// The table's head; none for a list of fields.
@@ -44,6 +55,11 @@ pub(super) fn show<T: Rows + Serialize>(format: Format, value: &T) -> anyhow::Re
 /// Shows a value as JSON.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)
+}
+
+/// Shows a value as JSON on one line: for a command that goes on, and whose reader waits for the line's end.
+pub(super) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+    line(&serde_json::to_string(value)?)
 }
 
 /// Prints text and a line's end on standard output.

@@ -69,7 +69,15 @@ fn the_commands_of_the_manual_are_taken() {
         "config check c",
         "pin clear-latch --config c",
         "doctor",
-        "doctor --module m",
+        "doctor --module m -o json",
+        "init --config c --admin-certificate a --no-recovery -o json",
+        "recover --config c --recovery-key-private k -o json",
+        "config check c -o json",
+        "pin clear-latch --config c -o json",
+        "dev --data-dir d -o json",
+        "key random --bytes 32 -o json",
+        "completions zsh",
+        "man --out d",
         "hsm-worker",
     ];
     for line in lines {
@@ -102,6 +110,7 @@ fn what_is_wrong_is_named() {
         ("key", "Usage:"),
         ("kei list", "unrecognized subcommand"),
         ("key list --timeout 0", "1..=86400"),
+        ("completions tcsh", "[possible values: bash"),
         ("key unwrap k --raw --in a --out b", "--algorithm"),
         ("key import k", "--public-key <FILE>|--oct <FILE>"),
         ("key import k --oct a --public-key b", "cannot be used with"),
@@ -113,6 +122,20 @@ fn what_is_wrong_is_named() {
     for (line, expected) in lines {
         let error = parsed(line).map(|_| ()).expect_err(line);
         assert!(error.to_string().contains(expected), "{line}: {error}");
+    }
+}
+
+#[test]
+fn the_format_of_errors_is_that_of_the_result() {
+    let format = |line: &str| {
+        let words = std::iter::once("strongroom").chain(line.split_whitespace());
+        output::asked(&Cli::command().try_get_matches_from(words).expect(line))
+    };
+    for line in ["key show k -o json", "key list --output json", "doctor -o json --module m"] {
+        assert_eq!(format(line), output::Format::Json, "{line}");
+    }
+    for line in ["key show k -o jwk", "key list", "serve --config c"] {
+        assert_eq!(format(line), output::Format::Table, "{line}");
     }
 }
 

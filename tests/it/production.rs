@@ -130,11 +130,13 @@ impl Site {
         String::from_utf8(output.stdout).expect("text")
     }
 
-    fn init(&self) -> String {
+    fn init(&self) {
         let (admin, recovery, so_pin) =
             (self.path("tls/admin.pem"), self.path("recovery.pub.pem"), self.path("so-pin"));
         let key = ["--recovery-key", text(&recovery), "--so-pin-file", text(&so_pin)];
-        self.operator_ok(&[&["init", "--admin-certificate", text(&admin)][..], &key].concat())
+        let made = self.operator_ok(&[&["init", "-o", "json", "--admin-certificate", text(&admin)][..], &key].concat());
+        let made: serde_json::Value = serde_json::from_str(&made).expect("JSON");
+        assert_eq!(made["administrator"], "spiffe://example.org/admin");
     }
 
     fn client(&self, arguments: &[&str]) -> Output {
@@ -211,7 +213,9 @@ fn a_lost_token_is_recovered_with_the_recovery_key() {
     let output = site.operator(&["serve"]);
     assert_eq!(output.status.code(), Some(2), "it cannot serve without its token");
     let (recovery, so_pin) = (site.path("recovery.pem"), site.path("so-pin"));
-    site.operator_ok(&["recover", "--recovery-key-private", text(&recovery), "--so-pin-file", text(&so_pin)]);
+    let said =
+        site.operator_ok(&["recover", "--recovery-key-private", text(&recovery), "--so-pin-file", text(&so_pin)]);
+    assert!(said.starts_with("Recovered.\n"), "{said}");
     let serving = site.serve();
     let verify = ["key", "verify", "release", "--algorithm", "ES256", "--signature", text(&sig)];
     site.client_ok(&[&verify[..], &paths].concat());
@@ -250,7 +254,9 @@ fn init_happens_once_and_says_what_it_wants() {
     let output = site.operator(&["init", "--admin-certificate", text(&admin), "--no-recovery"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("already"), "{}", String::from_utf8_lossy(&output.stderr));
-    site.operator_ok(&["doctor"]);
+    let checks: serde_json::Value = serde_json::from_str(&site.operator_ok(&["doctor", "-o", "json"])).expect("JSON");
+    let checks = checks.as_array().expect("an array");
+    assert!(checks.iter().any(|check| check["what"] == "root and canary" && check["verdict"] == "ok"), "{checks:?}");
 }
 
 #[test]
@@ -289,7 +295,15 @@ fn faults_of_a_configuration_are_named_by_their_keys() {
     for word in ["colour", "label"] {
         assert!(said.contains(word), "{word}: {said}");
     }
-    let output =
-        Command::new(PROGRAM).args(["config", "check"]).arg(site.path("strongroom.toml")).output().expect("runs");
+    let output = Command::new(PROGRAM).args(["config", "check", "-o", "json"]).arg(&wrong).output().expect("runs");
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON and nothing else");
+    assert_eq!((output.status.code(), error["details"].as_array().map(Vec::len)), (Some(2), Some(2)), "{error}");
+    let output = Command::new(PROGRAM)
+        .args(["config", "check", "-o", "json"])
+        .arg(site.path("strongroom.toml"))
+        .output()
+        .expect("runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let understood: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(understood["token"], "strongroom");
 }

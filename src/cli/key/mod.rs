@@ -18,7 +18,7 @@ mod data_key;
 mod encrypt;
 mod import;
 mod lifecycle;
-mod random;
+pub(super) mod random;
 mod show;
 mod sign;
 mod update;

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use base64ct::{Base64, Encoding as _};
 use clap::Args;
+use serde::Serialize;
 use strongroom_hsm::algorithms::RANDOM_BYTES_MAX;
 use strongroom_proto::v1::GenerateRandomBytesRequest;
 use zeroize::Zeroizing;
@@ -12,7 +14,7 @@ use crate::cli::{
     connection::ConnectionArgs,
     failure::{Action, Noun},
     files::{Content, Out},
-    output,
+    output::{self, Format, FormatArgs},
 };
 
 /// What `key random` takes.
@@ -24,6 +26,18 @@ pub(in crate::cli) struct RandomArgs {
     /// The file to write, whole or not at all; - is standard output [default: hexadecimal on standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// Random bytes as JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::cli) struct RandomView {
+    pub(in crate::cli) length_bytes: u32,
+    /// Absent when they went into a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) data: Option<Zeroizing<String>>,
 }
 
 /// Fetches random bytes.
@@ -33,8 +47,18 @@ pub(in crate::cli) async fn run(connection: &ConnectionArgs, args: &RandomArgs) 
     let scope = connection.vault().map_or_else(|_| "vaults/VAULT".to_owned(), |vault| format!("vaults/{vault}"));
     let action = Action { what: "make random bytes".into(), noun: Noun::Key, scope, request_id: None };
     let bytes = fetch(&client, &action, usize::try_from(args.bytes)?).await?;
+    let json = args.format.format == Format::Json;
+    let length_bytes = args.bytes;
     match out {
-        Some(out) => out.commit(&bytes),
+        Some(out) => {
+            let to_standard = out.is_standard();
+            out.commit(&bytes)?;
+            if json && !to_standard { output::json(&RandomView { length_bytes, data: None }) } else { Ok(()) }
+        }
+        None if json => {
+            let data = Some(Zeroizing::new(Base64::encode_string(&bytes)));
+            output::line(&Zeroizing::new(serde_json::to_string_pretty(&RandomView { length_bytes, data })?))
+        }
         None => {
             let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len()));
             bytes.iter().for_each(|byte| text.extend(hex_digits(*byte)));

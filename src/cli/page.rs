@@ -1,0 +1,269 @@
+//! `docs/json.md` against the program: every command that takes `-o json` is on that page, and what it shows is
+//! there field by field, in order, with an example that is what the program writes.
+//!
+//! The samples name every field of every message and view, without `..Default`: a field that is added does not
+//! compile here until it has a value, and then the page is wrong until it names it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost_types::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use strongroom_proto::v1;
+
+use super::{
+    config::{ConfigView, LaneView},
+    dev::DevView,
+    doctor::{Check, Verdict},
+    failure::Failure,
+    init::{InitialisedView, RecoveredView},
+    key::random::RandomView,
+    manual::tests::commands,
+    pin::LatchView,
+    view::{AssignmentView, KeyView, UseView, VaultView},
+};
+
+const PAGE: &str = include_str!("../../docs/json.md");
+
+/// Commands that print nothing, or what is no object: a script, files.
+const WITHOUT: [&str; 3] = ["serve", "completions", "man"];
+
+/// The title of an object and what the program writes of it.
+struct Sample {
+    title: &'static str,
+    json: String,
+}
+
+fn sample(title: &'static str, value: &impl Serialize) -> Sample {
+    Sample { title, json: serde_json::to_string_pretty(value).expect("JSON") }
+}
+
+/// A part of a sample, for an object that is shown inside of another only. As the program writes it: its lines,
+/// without the outer indentation.
+fn part(title: &'static str, whole: &impl Serialize, field: &str) -> Sample {
+    let text = serde_json::to_string_pretty(whole).expect("JSON");
+    let begin = text.lines().position(|line| line == format!("  \"{field}\": {{")).expect("the field is an object");
+    let inner = text.lines().skip(begin + 1).take_while(|line| !["  }", "  },"].contains(line));
+    let inner: Vec<&str> = inner.map(|line| &line[2..]).collect();
+    Sample { title, json: format!("{{\n{}\n}}", inner.join("\n")) }
+}
+
+fn at(seconds: i64) -> Option<Timestamp> {
+    Some(Timestamp { seconds, nanos: 0 })
+}
+
+fn change() -> v1::Change {
+    let (create_time, update_time) = (at(1_798_761_600), at(1_798_848_000));
+    v1::Change { create_time, update_time, delete_time: at(1_799_020_800), purge_time: at(1_806_796_800), revision: 3 }
+}
+
+fn tags() -> std::collections::HashMap<String, String> {
+    [("team".to_owned(), "payments".to_owned())].into()
+}
+
+fn vault() -> VaultView {
+    VaultView::from(&v1::Vault {
+        name: "vaults/payments".into(),
+        tags: tags(),
+        retention_days: 90,
+        purge_protection: true,
+        state: v1::State::Deleted.into(),
+        change: Some(change()),
+        etag: "5d41402a".into(),
+    })
+}
+
+fn key() -> KeyView {
+    KeyView::from(&v1::Key {
+        name: "vaults/payments/keys/release".into(),
+        version: Some(v1::KeyVersion {
+            name: "vaults/payments/keys/release/versions/0123456789abcdef0123456789abcdef".into(),
+            key_type: v1::KeyType::Ec.into(),
+            key_size: 256,
+            curve: v1::Curve::P256.into(),
+            key_operations: vec![v1::KeyOperation::Sign.into(), v1::KeyOperation::Verify.into()],
+            enabled: Some(true),
+            not_before_time: at(1_798_761_600),
+            expire_time: at(1_830_297_600),
+            tags: tags(),
+            residency: v1::Residency::Wrapped.into(),
+            public_key: b"SubjectPublicKeyInfo".to_vec(),
+            algorithms: vec!["ES256".into()],
+            change: Some(change()),
+            etag: "7d793037".into(),
+        }),
+        state: v1::State::Deleted.into(),
+        change: Some(change()),
+        recovery: Some(v1::Recovery { level: "Recoverable".into(), retention_days: 90 }),
+        etag: "5d41402a".into(),
+    })
+}
+
+fn assignment() -> AssignmentView {
+    AssignmentView::from(&v1::RoleAssignment {
+        name: "roleAssignments/0123456789abcdef0123456789abcdef".into(),
+        principal: "spiffe://example.org/ci".into(),
+        role: v1::Role::User.into(),
+        scope: "vaults/payments".into(),
+        create_time: at(1_798_761_600),
+    })
+}
+
+fn used() -> UseView {
+    let name = "vaults/payments/keys/release/versions/0123456789abcdef0123456789abcdef".into();
+    UseView { name, algorithm: "ES256", valid: Some(true) }
+}
+
+fn lane() -> LaneView {
+    LaneView { lane: "medium", workers: 2, queue_max: 4096, hang_ms: 10_000 }
+}
+
+fn configuration() -> ConfigView {
+    ConfigView {
+        listen: "127.0.0.1:8443".into(),
+        metrics_listen: "127.0.0.1:8444".into(),
+        module: "/usr/lib/softhsm/libsofthsm2.so".into(),
+        token: "strongroom".into(),
+        store: "/var/lib/strongroom/strongroom.db".into(),
+        audit_dir: "/var/lib/strongroom/audit".into(),
+        state_dir: "/var/lib/strongroom/state".into(),
+        lanes: vec![lane()],
+    }
+}
+
+fn initialised() -> InitialisedView {
+    InitialisedView {
+        instance: "0123456789abcdef0123456789abcdef".into(),
+        token_label: "strongroom".into(),
+        token_serial: "5f1c2a9be0d34c77".into(),
+        unwrap_template: true,
+        administrator: Some("spiffe://example.org/admin".into()),
+        recovery_keys: vec!["sha256:9f86d081".into()],
+        store: "/var/lib/strongroom/strongroom.db".into(),
+        audit_dir: "/var/lib/strongroom/audit".into(),
+        escrow: String::new(),
+    }
+}
+
+fn failure() -> Failure {
+    Failure {
+        message: "cannot sign with vaults/payments/keys/release: the key is disabled".into(),
+        code: Some("FAILED_PRECONDITION"),
+        reason: Some("KEY_DISABLED".into()),
+        details: vec!["reason: KEY_DISABLED (FAILED_PRECONDITION)".into()],
+        hints: vec!["enable it: strongroom key update NAME --enable [--version V]".into()],
+        request_id: Some("8c6f1c2e-5d0a-4b7e-9a57-0b8f7f6f3a51".into()),
+    }
+}
+
+fn samples() -> Vec<Sample> {
+    let development = DevView {
+        endpoint: "https://127.0.0.1:8443".into(),
+        metrics: "http://127.0.0.1:8444".into(),
+        data_dir: "/home/me/strongroom-dev".into(),
+        env: "/home/me/strongroom-dev/env".into(),
+        vault: "dev".into(),
+    };
+    let check = Check { what: "PIN latch".into(), verdict: Verdict::Ok, found: "not set".into() };
+    let recovered = RecoveredView {
+        instance: "0123456789abcdef0123456789abcdef".into(),
+        token_label: "strongroom".into(),
+        token_serial: "a0c3417be2f8d915".into(),
+    };
+    let random = RandomView { length_bytes: 16, data: Some("yGEfFCpmPMo6OHkxBr5XLQ==".to_owned().into()) };
+    vec![
+        sample("Vault", &vault()),
+        sample("Key", &key()),
+        part("KeyVersion", &key(), "version"),
+        part("Change", &vault(), "change"),
+        part("Recovery", &key(), "recovery"),
+        sample("RoleAssignment", &assignment()),
+        sample("Use", &used()),
+        sample("RandomBytes", &random),
+        sample("Initialised", &initialised()),
+        sample("Recovered", &recovered),
+        sample("Configuration", &configuration()),
+        sample("Lane", &lane()),
+        sample("Latch", &LatchView { cleared: true, latch: "/var/lib/strongroom/state/pin-refused".into() }),
+        sample("Check", &check),
+        sample("Development", &development),
+        sample("Error", &failure()),
+    ]
+}
+
+/// The sections of the page, by title.
+fn sections() -> BTreeMap<&'static str, &'static str> {
+    let parts = PAGE.split("\n### ").skip(1);
+    parts.filter_map(|part| part.split_once('\n')).map(|(title, text)| (title.trim(), text)).collect()
+}
+
+/// The rows of the tables in a text: cells without their quotes.
+fn rows(text: &str) -> Vec<Vec<&str>> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
+    rows.map(|row| row.splitn(3, " | ").map(|cell| cell.trim_matches('`')).collect()).collect()
+}
+
+/// The names of an object's fields, in order: only they are two spaces from the margin.
+fn fields(json: &str) -> Vec<&str> {
+    let begun = json.lines().filter_map(|line| line.strip_prefix("  \"")?.split_once("\":"));
+    begun.map(|(name, _)| name).collect()
+}
+
+/// Whether the page's word for a type is right for that value.
+fn is_of(kind: &str, value: &Value) -> bool {
+    match value {
+        Value::String(_) => kind == "string",
+        Value::Bool(_) => kind == "boolean",
+        Value::Number(_) => kind == "number",
+        Value::Array(_) => kind.starts_with("array of "),
+        Value::Object(_) => kind == "map of string" || kind.starts_with('['),
+        Value::Null => false,
+    }
+}
+
+#[test]
+fn every_object_is_explained_field_by_field_with_an_example() {
+    let sections = sections();
+    let mut titles = BTreeSet::new();
+    for Sample { title, json } in samples() {
+        titles.insert(title);
+        let text = sections.get(title).unwrap_or_else(|| panic!("docs/json.md has no section {title}"));
+        let example = text.split_once("```json\n").and_then(|(_, rest)| rest.split_once("\n```"));
+        assert_eq!(
+            example.map(|(example, _)| example),
+            Some(json.as_str()),
+            "the example of {title} is to be:\n{json}"
+        );
+        let explained = rows(text);
+        let names: Vec<&str> = explained.iter().map(|row| row[0]).collect();
+        assert_eq!(names, fields(&json), "the fields of {title}");
+        let values: Value = serde_json::from_str(&json).expect("JSON");
+        for row in explained {
+            let [name, kind, meaning] = row[..] else { panic!("{title}: {row:?} is not name, type and meaning") };
+            assert!(is_of(kind, &values[name]) && !meaning.is_empty(), "{title}: {name} is no {kind}");
+        }
+    }
+    assert_eq!(titles, sections.keys().copied().collect(), "objects, and sections of the page");
+}
+
+#[test]
+fn every_command_is_there_with_its_object() {
+    let (head, _) = PAGE.split_once("\n### ").expect("sections");
+    let listed: BTreeMap<&str, &str> = rows(head).iter().map(|row| (row[0], row[1])).collect();
+    let sections = sections();
+    let leaves = commands().into_iter().filter(|(words, command)| !words.is_empty() && !command.has_subcommands());
+    let mut shown = BTreeSet::new();
+    for (words, command) in leaves {
+        let takes = command.get_arguments().any(|argument| argument.get_short() == Some('o'));
+        assert_eq!(takes, !WITHOUT.contains(&words.as_str()), "{words} has -o, or is one of {WITHOUT:?}");
+        if takes {
+            let object = listed.get(words.as_str()).unwrap_or_else(|| panic!("docs/json.md does not list {words}"));
+            let title = object.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(title, _)| title);
+            let title = title.unwrap_or_else(|| panic!("{words}: {object} links no object"));
+            assert!(sections.contains_key(title), "{words}: there is no section {title}");
+            shown.insert(words);
+        }
+    }
+    let unknown: Vec<_> = listed.keys().filter(|words| !shown.contains(**words)).collect();
+    assert!(unknown.is_empty(), "no such command: {unknown:?}");
+}
