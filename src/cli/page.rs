@@ -67,6 +67,7 @@ fn vault() -> VaultView {
         tags: tags(),
         retention_days: 90,
         purge_protection: true,
+        padding_decryption_allowed: false,
         state: v1::State::Deleted.into(),
         change: Some(change()),
         etag: "5d41402a".into(),

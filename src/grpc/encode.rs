@@ -114,7 +114,7 @@ pub(super) fn public_key(row: &VersionRow) -> Option<v1::PublicKey> {
 }
 
 /// The type and curve of a kind of key.
-pub(super) const fn kind(spec: KeySpec) -> (v1::KeyType, v1::Curve) {
+pub(crate) const fn kind(spec: KeySpec) -> (v1::KeyType, v1::Curve) {
     let key_type = match spec.key_type() {
         KeyType::Rsa => v1::KeyType::Rsa,
         KeyType::Ec => v1::KeyType::Ec,
@@ -141,7 +141,7 @@ pub(super) const fn kind(spec: KeySpec) -> (v1::KeyType, v1::Curve) {
 }
 
 /// One operation; the table of [`KeyOps`] has no others.
-fn operation(op: KeyOps) -> v1::KeyOperation {
+pub(crate) fn operation(op: KeyOps) -> v1::KeyOperation {
     [
         (KeyOps::ENCRYPT, v1::KeyOperation::Encrypt),
         (KeyOps::DECRYPT, v1::KeyOperation::Decrypt),

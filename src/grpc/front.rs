@@ -12,7 +12,7 @@ use tonic::{Code, Status, body::Body, service::Routes};
 use tower::Service as _;
 use tracing::Instrument as _;
 
-use super::{errors, identity::IdentityError};
+use super::{errors, identity::IdentityError, listener::Answers};
 use crate::{
     model::Principal,
     observe::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_UNDER_WAY},
@@ -113,25 +113,6 @@ impl Front {
         Self { routes, room: Arc::new(room), lobby: Arc::new(lobby), limits }
     }
 
-    /// Answers one request of `peer`.
-    ///
-    /// # Errors
-    /// None: what goes wrong is an answer too.
-    pub async fn answer(&self, peer: &Peer, request: http::Request<Body>) -> Result<http::Response<Body>, Infallible> {
-        let method = label(request.uri().path());
-        let id = uuid::Uuid::new_v4().to_string();
-        let ticket = Ticket::new(method);
-        let span = tracing::info_span!("grpc", request = id, method);
-        let answered = self.admit(peer, &id, request).instrument(span).await;
-        let mut response = answered.unwrap_or_else(Status::into_http);
-        own(&mut response, &id);
-        if let Ok(id) = HeaderValue::try_from(id) {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
-        ticket.end(code(response.headers()));
-        Ok(response)
-    }
-
     async fn admit(
         &self,
         peer: &Peer,
@@ -180,6 +161,23 @@ impl Front {
                 Err(errors::refusal(Code::InvalidArgument, "MALFORMED_REQUEST", message, id))
             }
         }
+    }
+}
+
+impl Answers for Front {
+    async fn answer(&self, peer: &Peer, request: http::Request<Body>) -> Result<http::Response<Body>, Infallible> {
+        let method = label(request.uri().path());
+        let id = uuid::Uuid::new_v4().to_string();
+        let ticket = Ticket::new(method);
+        let span = tracing::info_span!("grpc", request = id, method);
+        let answered = self.admit(peer, &id, request).instrument(span).await;
+        let mut response = answered.unwrap_or_else(Status::into_http);
+        own(&mut response, &id);
+        if let Ok(id) = HeaderValue::try_from(id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        ticket.end(code(response.headers()));
+        Ok(response)
     }
 }
 

@@ -4,7 +4,7 @@
 //! time of each, streams, windows and headers of a connection. What comes above is closed at once, so
 //! that it does not wait for a place that may never come.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
@@ -50,16 +50,26 @@ const HEADERS_BYTES_MAX: u32 = 16 * 1024;
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
 const KEEPALIVE_WITHIN: Duration = Duration::from_secs(10);
 
-/// A bound socket that serves gRPC.
-pub struct Listener {
-    tcp: TcpListener,
-    shared: Arc<Shared>,
+/// What answers the requests of all connections: the service's [`Front`], or an echo when gRPC alone is measured.
+pub trait Answers: Send + Sync + 'static {
+    /// Answers one request of `peer`. What goes wrong is an answer too.
+    fn answer(
+        &self,
+        peer: &Peer,
+        request: http::Request<Body>,
+    ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send;
 }
 
-struct Shared {
+/// A bound socket that serves gRPC.
+pub struct Listener<A = Front> {
+    tcp: TcpListener,
+    shared: Arc<Shared<A>>,
+}
+
+struct Shared<A> {
     /// Replaced when certificates change; a connection takes the newest.
     tls: ArcSwap<ServerConfig>,
-    front: Front,
+    front: A,
     connections: Arc<Semaphore>,
     anonymous: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
@@ -69,7 +79,7 @@ struct Shared {
     kill: CancellationToken,
 }
 
-impl Listener {
+impl<A: Answers> Listener<A> {
     /// Binds. Nothing is accepted until [`Self::serve`].
     ///
     /// # Errors
@@ -77,7 +87,7 @@ impl Listener {
     pub async fn bind(
         address: SocketAddr,
         tls: ServerConfig,
-        front: Front,
+        front: A,
         connections_max: usize,
     ) -> io::Result<Self> {
         let tcp = TcpListener::bind(address).await?;
@@ -121,7 +131,7 @@ impl Listener {
     }
 }
 
-async fn accept(tcp: &TcpListener, shared: &Arc<Shared>, tasks: &TaskTracker) -> std::convert::Infallible {
+async fn accept<A: Answers>(tcp: &TcpListener, shared: &Arc<Shared<A>>, tasks: &TaskTracker) -> Infallible {
     loop {
         let handshake = Arc::clone(&shared.handshakes).acquire_owned().await;
         match tcp.accept().await {
@@ -137,8 +147,8 @@ async fn accept(tcp: &TcpListener, shared: &Arc<Shared>, tasks: &TaskTracker) ->
 }
 
 /// One connection, from its first byte to its last.
-async fn connection(
-    shared: Arc<Shared>,
+async fn connection<A: Answers>(
+    shared: Arc<Shared<A>>,
     stream: TcpStream,
     address: SocketAddr,
     handshake: Option<OwnedSemaphorePermit>,
@@ -162,7 +172,7 @@ fn count(outcome: &'static str) {
     metrics::counter!(HANDSHAKES, "outcome" => outcome).increment(1);
 }
 
-async fn shake_hands(shared: &Shared, stream: TcpStream, address: SocketAddr) -> Option<TlsStream<TcpStream>> {
+async fn shake_hands<A>(shared: &Shared<A>, stream: TcpStream, address: SocketAddr) -> Option<TlsStream<TcpStream>> {
     // Answers are small, and waited for.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%address, %error, "TCP_NODELAY could not be set");
@@ -193,7 +203,7 @@ fn identify(tls: &TlsStream<TcpStream>) -> Result<crate::model::Principal, Ident
     identity::principal(own.ok_or(IdentityError::NoCertificate)?)
 }
 
-async fn serve(shared: &Arc<Shared>, tls: TlsStream<TcpStream>, peer: Peer) {
+async fn serve<A: Answers>(shared: &Arc<Shared<A>>, tls: TlsStream<TcpStream>, peer: Peer) {
     let lifetime = if peer.identity.is_ok() { None } else { Some(ANONYMOUS_WITHIN) };
     let peer = Arc::new(peer);
     let answering = Arc::clone(shared);

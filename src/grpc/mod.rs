@@ -35,6 +35,7 @@ mod roles;
 pub mod tls;
 mod vaults;
 
+pub(crate) use encode::{kind, operation};
 pub use front::{Front, Limits};
 pub use listener::Listener;
 

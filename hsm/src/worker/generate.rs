@@ -109,7 +109,13 @@ impl Engine {
         Ok(private.and(public)?)
     }
 
-    fn make(&mut self, spec: KeySpec, residency: Residency, names: &[Attribute<'_>]) -> Result<Fresh, Trouble> {
+    /// Makes a key and no more.
+    pub(super) fn make(
+        &mut self,
+        spec: KeySpec,
+        residency: Residency,
+        names: &[Attribute<'_>],
+    ) -> Result<Fresh, Trouble> {
         let on_token = residency == Residency::Token;
         let (flags, mechanisms) = usage(spec, spec.possible_ops());
         let mut private: Vec<Attribute<'_>> = if on_token { sealed_in(spec, true) } else { extractable(spec) };
@@ -194,7 +200,8 @@ impl Engine {
         Ok(statement_of(spec, residency, version, blob, public, check_value))
     }
 
-    fn read_public(&mut self, spec: KeySpec, key: Handle) -> Result<Vec<u8>, Trouble> {
+    /// The public key of a new pair, as SubjectPublicKeyInfo (DER).
+    pub(super) fn read_public(&mut self, spec: KeySpec, key: Handle) -> Result<Vec<u8>, Trouble> {
         let public = match spec.key_type() {
             KeyType::Rsa => {
                 let modulus = self.token.attribute(key, sys::CKA_MODULUS)?;

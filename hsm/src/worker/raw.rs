@@ -1,37 +1,66 @@
-//! Raw PKCS#11, for benchmarks: the module in this process, one session, one call for each operation and
-//! nothing around it. What everything else is measured against.
-
-use cryptoki_sys as sys;
+//! Raw PKCS#11, for benchmarks: the module in this process, one session, one operation after the other, by the
+//! workers' own mechanisms and with nothing around them: no seal, no cache of keys, no messages, no lane. What
+//! everything else is measured against.
 
 use super::{
-    code::Failed,
-    public, start,
-    token::{Attribute, Handle, Mechanism, Token},
+    engine::{Engine, Trouble},
+    generate::{Fresh, statement_of},
+    operate::{self, Half},
+    sandbox, start,
+    token::Handle,
 };
 use crate::{
-    algorithms::{AES_BLOCK_BYTES, Algorithm, GCM_IV_BYTES, GCM_TAG_BYTES, KeySpec, KeyType, Scheme},
-    protocol::{Fault, Hello},
+    algorithms::KeySpec,
+    protocol::{Fault, Hello, Operation, Output},
+    statement::{KeyStatement, Residency},
 };
 
-/// A logged-in module with keys of its own, all session objects.
+/// A logged-in module with keys of its own, all session objects: nothing is left on the token.
 pub struct Raw {
-    token: Box<dyn Token>,
+    engine: Engine,
+    library: String,
 }
 
-/// A key of [`Raw`]: sensitive, not extractable, private, as the workers' keys are.
-#[derive(Clone, Copy, Debug)]
+/// A key of [`Raw`]: sensitive and private, as the workers' keys are.
 pub struct RawKey {
-    handle: Handle,
-    spec: KeySpec,
+    statement: KeyStatement,
+    fresh: Fresh,
+}
+
+impl RawKey {
+    /// SubjectPublicKeyInfo (DER); empty for a secret key.
+    #[must_use]
+    pub fn public(&self) -> &[u8] {
+        &self.statement.public
+    }
 }
 
 impl Raw {
+    /// Shuts this process in as a worker of that module is, then opens the module. For good: only for a
+    /// process that does nothing else.
+    ///
+    /// # Errors
+    /// As a worker's start.
+    pub fn shut_in(hello: &Hello) -> Result<Self, Fault> {
+        sandbox::enter(hello.sandbox)?;
+        Self::open(hello)
+    }
+
     /// Loads the module and logs in.
     ///
     /// # Errors
     /// As a worker's start.
     pub fn open(hello: &Hello) -> Result<Self, Fault> {
-        Ok(Self { token: start::log_in(hello)?.token })
+        let _line = start::lock(&hello.state_dir)?;
+        let logged_in = start::log_in(hello)?;
+        // Nothing is wrapped or unwrapped here, so there is no root.
+        Ok(Self { engine: Engine::new(logged_in.token, Handle(0)), library: logged_in.ready.library })
+    }
+
+    /// The module's own name and version.
+    #[must_use]
+    pub fn library(&self) -> &str {
+        &self.library
     }
 
     /// Makes a key.
@@ -39,70 +68,32 @@ impl Raw {
     /// # Errors
     /// When the module fails.
     pub fn key(&mut self, spec: KeySpec) -> Result<RawKey, Fault> {
-        let number = |value: usize| value.try_into().unwrap_or(0);
-        let private = [
-            Attribute::Flag(sys::CKA_TOKEN, false),
-            Attribute::Flag(sys::CKA_PRIVATE, true),
-            Attribute::Flag(sys::CKA_SENSITIVE, true),
-            Attribute::Flag(sys::CKA_EXTRACTABLE, false),
-        ];
-        let sign = Attribute::Flag(sys::CKA_SIGN, true);
-        let parameters = public::ec_parameters(spec).unwrap_or_default();
-        let handle = match spec.key_type() {
-            KeyType::Rsa => {
-                let bits = Attribute::Number(sys::CKA_MODULUS_BITS, number(spec.bits()));
-                self.token.generate_pair(Mechanism::GenerateRsa, &[bits], &[&private[..], &[sign]].concat())
-            }
-            KeyType::Ec | KeyType::Okp => {
-                let is_okp = spec.key_type() == KeyType::Okp;
-                let mechanism = if is_okp { Mechanism::GenerateEdwards } else { Mechanism::GenerateEc };
-                let curve = Attribute::Bytes(sys::CKA_EC_PARAMS, &parameters);
-                self.token.generate_pair(mechanism, &[curve], &[&private[..], &[sign]].concat())
-            }
-            KeyType::Aes | KeyType::Hmac => {
-                let is_hmac = spec.key_type() == KeyType::Hmac;
-                let mechanism = if is_hmac { Mechanism::GenerateSecret } else { Mechanism::GenerateAes };
-                let length = Attribute::Number(sys::CKA_VALUE_LEN, number(spec.bytes()));
-                let purpose = if is_hmac { sign } else { Attribute::Flag(sys::CKA_ENCRYPT, true) };
-                let template = [&private[..], &[length, purpose]].concat();
-                self.token.generate_key(mechanism, &template).map(|key| (key, key))
-            }
+        let fresh = self.engine.make(spec, Residency::Wrapped, &[]);
+        let fresh = fresh.map_err(|trouble| self.fault(trouble))?;
+        let public = match fresh.public {
+            Some(public) => self.engine.read_public(spec, public).map_err(|trouble| self.fault(trouble))?,
+            None => Vec::new(),
         };
-        Ok(RawKey { handle: handle.map_err(fault)?.1, spec })
+        let statement = statement_of(spec, Residency::Wrapped, [0; 16], Vec::new(), public, Vec::new());
+        Ok(RawKey { statement, fresh })
     }
 
-    /// One signature over a digest or message, or one encryption.
+    /// One operation. Lengths and permissions are checked as a worker checks them.
     ///
     /// # Errors
-    /// When the module fails.
-    pub fn run(&mut self, key: RawKey, algorithm: Algorithm, input: &[u8]) -> Result<Vec<u8>, Fault> {
-        let bytes = algorithm.output_bytes(key.spec);
-        let made = match algorithm.scheme() {
-            Scheme::RsaPkcs1(_) => self.token.sign(Mechanism::RsaPkcs, key.handle, input, bytes),
-            Scheme::RsaPss(digest) => self.token.sign(Mechanism::RsaPss(digest), key.handle, input, bytes),
-            Scheme::Ecdsa(_) => self.token.sign(Mechanism::Ecdsa, key.handle, input, bytes),
-            Scheme::Eddsa => self.token.sign(Mechanism::Eddsa, key.handle, input, bytes),
-            Scheme::Hmac(digest) => self.token.sign(Mechanism::Hmac(digest), key.handle, input, bytes),
-            Scheme::AesGcm => return self.gcm(key, input),
-            Scheme::AesCbc => {
-                let mechanism = Mechanism::Cbc { iv: &[0; AES_BLOCK_BYTES] };
-                self.token.encrypt(mechanism, key.handle, input, input.len())
-            }
-            Scheme::RsaOaep(_) | Scheme::RsaEs15 | Scheme::AesCbcPad | Scheme::AesKw | Scheme::AesKwp => {
-                return Err(Fault::Unsupported(format!("{} is not measured raw", algorithm.name())));
-            }
+    /// As a worker's.
+    pub fn run(&mut self, key: &RawKey, operation: &Operation) -> Result<Output, Fault> {
+        let handle = match operate::check(&key.statement, operation)? {
+            Half::Public => key.fresh.public.unwrap_or(key.fresh.private),
+            Half::Private => key.fresh.private,
         };
-        made.map_err(fault)
+        self.engine.operate(&key.statement, handle, operation).map_err(|trouble| self.fault(trouble))
     }
 
-    fn gcm(&mut self, key: RawKey, input: &[u8]) -> Result<Vec<u8>, Fault> {
-        let mut iv = [0; GCM_IV_BYTES];
-        self.token.random(&mut iv).map_err(fault)?;
-        let mechanism = Mechanism::Gcm { iv: &iv, additional_data: &[] };
-        self.token.encrypt(mechanism, key.handle, input, input.len() + GCM_TAG_BYTES).map_err(fault)
+    fn fault(&mut self, trouble: Trouble) -> Fault {
+        match trouble {
+            Trouble::Fault(fault) => fault,
+            Trouble::Failed(failed) => self.engine.diagnose(failed),
+        }
     }
-}
-
-fn fault(failed: Failed) -> Fault {
-    failed.fault(crate::protocol::Damage::Operation)
 }
