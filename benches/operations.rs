@@ -18,28 +18,9 @@ use std::{
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use estate::{Estate, caller, key};
-use strongroom::model::{Algorithm, KeySpec};
-use strongroom_hsm::{
-    Admission, KeyRow, Pool, SecretBytes,
-    protocol::{Hello, Moment, Operation, Role},
-    worker::raw::Raw,
-};
+use strongroom::bench::{Case, raw::hello};
+use strongroom_hsm::{Admission, KeyRow, Pool, protocol::Moment, worker::raw::Raw};
 use tokio::runtime::Runtime;
-
-/// What is measured.
-#[derive(Clone, Copy)]
-struct Case {
-    name: &'static str,
-    spec: KeySpec,
-    algorithm: Algorithm,
-    input_bytes: usize,
-}
-
-const CASES: [Case; 3] = [
-    Case { name: "RSA-2048 PS256", spec: KeySpec::Rsa2048, algorithm: Algorithm::Ps256, input_bytes: 32 },
-    Case { name: "P-256 ES256", spec: KeySpec::P256, algorithm: Algorithm::Es256, input_bytes: 32 },
-    Case { name: "AES-256-GCM 1 KiB", spec: KeySpec::Aes256, algorithm: Algorithm::A256Gcm, input_bytes: 1024 },
-];
 
 /// Calls under way at once.
 const CONCURRENCY: u64 = 64;
@@ -50,20 +31,6 @@ struct Admitted;
 impl Admission for Admitted {
     fn still_holds(&self) -> bool {
         true
-    }
-}
-
-fn operation(case: Case) -> Operation {
-    let input = vec![0x5a; case.input_bytes];
-    match case.spec.key_type() {
-        strongroom_hsm::algorithms::KeyType::Aes => Operation::Encrypt {
-            algorithm: case.algorithm,
-            purpose: strongroom_hsm::KeyOps::ENCRYPT,
-            plaintext: SecretBytes::new(input),
-            iv: Vec::new().into(),
-            additional_data: Vec::new().into(),
-        },
-        _ => Operation::Sign { algorithm: case.algorithm, input: input.into() },
     }
 }
 
@@ -96,8 +63,8 @@ where
 
 fn raw(group: &mut BenchmarkGroup<'_, WallTime>, raw: &mut Raw, case: Case) {
     let key = raw.key(case.spec).expect("a key");
-    let input = vec![0x5a; case.input_bytes];
-    group.bench_function("raw", |bench| bench.iter(|| raw.run(key, case.algorithm, &input).expect("runs")));
+    let operation = case.make().operation(case.algorithm);
+    group.bench_function("raw", |bench| bench.iter(|| raw.run(&key, &operation).expect("runs")));
 }
 
 fn through_workers(
@@ -113,7 +80,7 @@ fn through_workers(
                 let (pool, key) = (pool.clone(), Arc::clone(key));
                 async move {
                     let admitted: Arc<dyn Admission> = Arc::new(Admitted);
-                    pool.operate(&key, operation(case), admitted, soon()).await.expect("runs");
+                    pool.operate(&key, case.make().operation(case.algorithm), admitted, soon()).await.expect("runs");
                 }
             }))
         });
@@ -121,11 +88,9 @@ fn through_workers(
 }
 
 fn end_to_end(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, server: &grpc::Server, case: Case) {
-    let name = runtime.block_on(server.create(case.spec));
+    let request = runtime.block_on(server.prepare(case));
     group.bench_function("grpc", |bench| {
-        bench.iter_custom(|count| {
-            runtime.block_on(spread(count, || server.call(&name, case.algorithm, case.input_bytes)))
-        });
+        bench.iter_custom(|count| runtime.block_on(spread(count, || server.call(&request))));
     });
 }
 
@@ -139,22 +104,6 @@ fn row(runtime: &Runtime, estate: &Estate, case: Case) -> Arc<KeyRow> {
     });
     let name = format!("k-{}", case.spec.name());
     Arc::new(runtime.block_on(estate.key_row(&name)))
-}
-
-fn hello(estate: &Estate) -> Hello {
-    let profile = estate.profile();
-    Hello {
-        module: profile.module,
-        role: Role::Provision,
-        token: profile.token,
-        pin_file: profile.pin_file,
-        state_dir: profile.state_dir,
-        sync_dirs: Vec::new(),
-        sandbox: profile.sandbox,
-        cached_keys_max: 1,
-        flush_us: 0,
-        faults: String::new(),
-    }
 }
 
 /// The module in this process reads its configuration from the environment, so the program runs itself
@@ -180,13 +129,13 @@ fn main() {
         return with_softhsm(&estate);
     };
     let estate = runtime.block_on(Estate::existing(folder.into()));
-    let mut module = Raw::open(&hello(&estate)).expect("the module");
+    let mut module = Raw::open(&hello(&estate.profile())).expect("the module");
     let server = grpc::Server::start(&runtime);
     let mut criterion = Criterion::default().configure_from_args();
-    for case in CASES {
+    for case in Case::DEFAULT {
         let key = row(&runtime, &estate, case);
         let pool = runtime.block_on(estate.measured_pool());
-        let mut group = criterion.benchmark_group(case.name);
+        let mut group = criterion.benchmark_group(case.to_string());
         group.throughput(Throughput::Elements(1)).sample_size(10).measurement_time(Duration::from_secs(4));
         raw(&mut group, &mut module, case);
         through_workers(&mut group, &runtime, &pool, &key, case);

@@ -139,12 +139,9 @@ impl Request {
             Work::Decrypt { wraps: false, ciphertext, iv, tag } => {
                 Self::Decrypt(DecryptRequest { name, algorithm, ciphertext, iv, tag, ..DecryptRequest::default() })
             }
-            Work::Decrypt { wraps: true, ciphertext, .. } => Self::UnwrapKey(UnwrapKeyRequest {
-                name,
-                algorithm,
-                wrapped_key: ciphertext,
-                wrapped_key_crc32c: None,
-            }),
+            Work::Decrypt { wraps: true, ciphertext, .. } => {
+                Self::UnwrapKey(UnwrapKeyRequest { name, algorithm, wrapped_key: ciphertext, wrapped_key_crc32c: None })
+            }
         }
     }
 

@@ -102,9 +102,8 @@ impl Counted {
     /// How far the rounds lie apart, as a share of their median.
     #[must_use]
     pub fn spread(&self) -> f64 {
-        let (least, most) = self.rounds.iter().fold((f64::MAX, 0.0_f64), |(least, most), round| {
-            (least.min(*round), most.max(*round))
-        });
+        let (least, most) =
+            self.rounds.iter().fold((f64::MAX, 0.0_f64), |(least, most), round| (least.min(*round), most.max(*round)));
         ratio(most - least, median(&self.rounds))
     }
 
@@ -153,9 +152,11 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// What was measured of a lane's work.
+/// What was measured of an operation of a lane.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LaneFigures {
+    /// The lane.
+    pub lane: Lane,
     /// Operations per second of one raw process.
     pub one: f64,
     /// Of two.
@@ -169,24 +170,32 @@ const WORKERS_MAX: usize = 32;
 /// A second process that adds less than this is not worth its memory and its session.
 const GAIN_MIN: f64 = 1.3;
 
-/// How many workers a lane can use.
-///
-/// As many as it takes to do in the HSM what the cores can bring to it over gRPC: ceiling / throughput of one
-/// worker, rounded up. One, where a second process does not add at least three tenths, because the module or
-/// the HSM behind it lets them wait for each other. Lane `long` gets half of that: its operations keep a core
-/// for milliseconds, and the others are to find one free. Lane `generate` gets one.
-#[must_use]
-pub fn propose(figures: &BTreeMap<Lane, LaneFigures>) -> BTreeMap<Lane, usize> {
-    let workers = |lane: Lane| {
-        let Some(figures) = figures.get(&lane) else { return 1 };
-        if ratio(figures.two, figures.one) < GAIN_MIN {
+impl LaneFigures {
+    /// How many workers this operation can use.
+    ///
+    /// As many as it takes to do in the HSM what the cores can bring to it over gRPC: ceiling / throughput of
+    /// one worker, rounded up. One, where a second process does not add at least three tenths, because the
+    /// module or the HSM behind it lets them wait for each other. In lane `long` half of that: its operations
+    /// keep a core for milliseconds, and the others are to find one free.
+    fn workers(&self) -> usize {
+        if ratio(self.two, self.one) < GAIN_MIN {
             return 1;
         }
-        // From 0 to 32, so the cast loses nothing.
-        let wanted = ratio(figures.ceiling, figures.one).ceil().clamp(1.0, WORKERS_MAX as f64) as usize;
-        if lane == Lane::Long { wanted.div_ceil(2) } else { wanted }
-    };
-    Lane::ALL.into_iter().map(|lane| (lane, if lane == Lane::Generate { 1 } else { workers(lane) })).collect()
+        // From 1 to 32, so the cast loses nothing.
+        let wanted = ratio(self.ceiling, self.one).ceil().clamp(1.0, WORKERS_MAX as f64) as usize;
+        if self.lane == Lane::Long { wanted.div_ceil(2) } else { wanted }
+    }
+}
+
+/// How many workers each measured lane can use: as many as the operation that can use most.
+#[must_use]
+pub fn propose(figures: &[LaneFigures]) -> BTreeMap<Lane, usize> {
+    let mut workers = BTreeMap::new();
+    for figures in figures {
+        let most = workers.entry(figures.lane).or_insert(1);
+        *most = figures.workers().max(*most);
+    }
+    workers
 }
 
 #[cfg(test)]
@@ -243,20 +252,19 @@ mod tests {
 
     #[test]
     fn lanes_get_as_many_workers_as_grpc_can_keep_busy() {
+        let of = |lane, one, two, ceiling| LaneFigures { lane, one, two, ceiling };
         // The figures of SoftHSM on two cores.
-        let figures = BTreeMap::from([
-            (Lane::Short, LaneFigures { one: 157_000.0, two: 310_000.0, ceiling: 53_900.0 }),
-            (Lane::Medium, LaneFigures { one: 35_900.0, two: 70_000.0, ceiling: 40_200.0 }),
-            (Lane::Long, LaneFigures { one: 250.0, two: 500.0, ceiling: 495.0 }),
+        let workers = propose(&[
+            of(Lane::Short, 157_000.0, 310_000.0, 53_900.0),
+            of(Lane::Medium, 35_900.0, 70_000.0, 34_000.0),
+            of(Lane::Medium, 2_400.0, 4_800.0, 4_600.0),
+            of(Lane::Long, 250.0, 500.0, 495.0),
         ]);
-        let workers: Vec<usize> = propose(&figures).into_values().collect();
-        assert_eq!(workers, [1, 2, 1, 1]);
+        assert_eq!(workers, BTreeMap::from([(Lane::Short, 1), (Lane::Medium, 2), (Lane::Long, 1)]));
         // An HSM that answers after a millisecond, and answers many at once.
-        let remote = BTreeMap::from([(Lane::Medium, LaneFigures { one: 1000.0, two: 2000.0, ceiling: 20_000.0 })]);
-        assert_eq!(propose(&remote)[&Lane::Medium], 20);
+        assert_eq!(propose(&[of(Lane::Medium, 1000.0, 2000.0, 20_000.0)])[&Lane::Medium], 20);
         // One that does one at a time.
-        let serial = BTreeMap::from([(Lane::Medium, LaneFigures { one: 1000.0, two: 1010.0, ceiling: 20_000.0 })]);
-        assert_eq!(propose(&serial)[&Lane::Medium], 1);
-        assert_eq!(propose(&BTreeMap::new()).values().sum::<usize>(), 4);
+        assert_eq!(propose(&[of(Lane::Medium, 1000.0, 1010.0, 20_000.0)])[&Lane::Medium], 1);
+        assert!(propose(&[]).is_empty());
     }
 }

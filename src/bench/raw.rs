@@ -50,6 +50,7 @@ pub struct Job {
 #[derive(Debug, Serialize, Deserialize)]
 struct Begun {
     library: String,
+    input_bytes: usize,
     answer_bytes: usize,
 }
 
@@ -105,7 +106,8 @@ pub fn child() -> io::Result<()> {
         Ok(bench) => bench,
         Err(fault) => return say(&Err(fault.to_string())),
     };
-    let begun = Begun { library: bench.raw.library().to_owned(), answer_bytes: bench.answer_bytes };
+    let Bench { input_bytes, answer_bytes, .. } = bench;
+    let begun = Begun { library: bench.raw.library().to_owned(), input_bytes, answer_bytes };
     say(&Ok(serde_json::to_value(begun)?))?;
     for span in lines {
         let span: Span = serde_json::from_str(&span?)?;
@@ -123,6 +125,7 @@ struct Bench {
     key: RawKey,
     case: Case,
     operation: Operation,
+    input_bytes: usize,
     answer_bytes: usize,
 }
 
@@ -130,14 +133,14 @@ impl Bench {
     fn begin(job: &Job) -> Result<Self, Fault> {
         let (case, mut raw) = (job.case, Raw::shut_in(&job.hello)?);
         let key = raw.key(case.spec)?;
-        let make = case.make().operation(case.algorithm);
-        let made = Answer::from(raw.run(&key, &make)?);
-        let operation = match case.take_back(&made) {
-            Some(work) if case.takes_back() => work.operation(case.algorithm),
-            _ => make,
+        let made = Answer::from(raw.run(&key, &case.make().operation(case.algorithm))?);
+        let work = match case.take_back(&made) {
+            Some(work) if case.takes_back() => work,
+            _ => case.make(),
         };
+        let (input_bytes, operation) = (work.bytes(), work.operation(case.algorithm));
         let answer_bytes = Answer::from(raw.run(&key, &operation)?).bytes();
-        Ok(Self { raw, key, case, operation, answer_bytes })
+        Ok(Self { raw, key, case, operation, input_bytes, answer_bytes })
     }
 
     fn work(&mut self, span: Span) -> Result<Worked, Fault> {
@@ -212,6 +215,8 @@ pub struct Raws {
     children: Vec<RawChild>,
     /// The module's own name and version.
     pub library: String,
+    /// How long an input is.
+    pub input_bytes: usize,
     /// How long an answer is.
     pub answer_bytes: usize,
 }
@@ -234,13 +239,13 @@ impl Raws {
         case: Case,
         count: usize,
     ) -> Result<Self, RawError> {
-        let mut raws = Self { children: Vec::new(), library: String::new(), answer_bytes: 0 };
+        let mut raws = Self { children: Vec::new(), library: String::new(), input_bytes: 0, answer_bytes: 0 };
         for _ in 0..count {
             let mut child = RawChild::spawn(program, arguments, &profile.environment)?;
             let begun: Begun = child.ask(&Job { hello: hello(profile), case }, READY_WITHIN).await?;
             raws.children.push(child);
-            raws.library = begun.library;
-            raws.answer_bytes = begun.answer_bytes;
+            (raws.library, raws.input_bytes, raws.answer_bytes) =
+                (begun.library, begun.input_bytes, begun.answer_bytes);
         }
         Ok(raws)
     }

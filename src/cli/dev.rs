@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, LogFormat, LogStyle},
+    grpc::tls,
     model::{Clock, InstanceRow, SystemClock, VaultName},
     observe::{logging, metrics},
     service::{Caller, ChangeOptions, NewInstance, NewVault, Problem, Service, initialise},
@@ -35,7 +36,7 @@ mod overrides;
 mod place;
 mod token;
 
-use place::Place;
+pub(super) use place::Place;
 
 /// Who the development certificate says its owner is: the first administrator.
 const DEVELOPER: &str = "spiffe://dev.strongroom.invalid/developer";
@@ -142,7 +143,6 @@ fn say(place: &Place, addresses: Addresses) -> anyhow::Result<()> {
 /// The configuration that the folder stands for.
 fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
     certificates::renew(place, args.listen, &SystemClock)?;
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(Config {
         server: config::Server {
             listen: args.listen,
@@ -156,23 +156,45 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
             drain: Duration::from_secs(20),
         },
         metrics: config::Metrics { listen: args.metrics_listen },
-        hsm: config::Hsm {
-            module: token::module()?,
-            environment: BTreeMap::from([("SOFTHSM2_CONF".to_owned(), place.token_conf().display().to_string())]),
-            token: TokenName { label: DEVELOPMENT_LABEL.to_owned(), serial: None },
-            pin_file: place.pin(),
-            state_dir: place.state(),
-            sandbox: Sandbox::Strict,
-            sync_dirs: vec![place.tokens()],
-            lanes: Profile::softhsm_lanes(cores),
-            cached_keys_max: 10_000,
-            loads_max: 1_000_000,
-            canary_every: Duration::from_secs(2),
-        },
+        hsm: hsm(place)?,
         store: place.store(),
         audit: config::Audit { dir: place.audit(), fsync_everything: false },
         log: LogStyle { level: tracing::level_filters::LevelFilter::INFO, format: LogFormat::Text },
     })
+}
+
+/// The token of the folder, and how its module is used.
+fn hsm(place: &Place) -> anyhow::Result<config::Hsm> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(config::Hsm {
+        module: token::module()?,
+        environment: BTreeMap::from([("SOFTHSM2_CONF".to_owned(), place.token_conf().display().to_string())]),
+        token: TokenName { label: DEVELOPMENT_LABEL.to_owned(), serial: None },
+        pin_file: place.pin(),
+        state_dir: place.state(),
+        sandbox: Sandbox::Strict,
+        sync_dirs: vec![place.tokens()],
+        lanes: Profile::softhsm_lanes(cores),
+        cached_keys_max: 10_000,
+        loads_max: 1_000_000,
+        canary_every: Duration::from_secs(2),
+    })
+}
+
+/// How the module is used of a folder that another process has taken and serves from.
+pub(super) fn profile(data_dir: &Path) -> anyhow::Result<Profile> {
+    Ok(hsm(&Place::seen(data_dir))?.profile(compose::program()?))
+}
+
+/// TLS on loopback, with an authority of its own in a folder that is taken until it is dropped.
+pub(super) fn tls_alone(folder: &Path) -> anyhow::Result<(Place, rustls::ServerConfig)> {
+    let place = Place::take(folder)?;
+    certificates::renew(&place, SocketAddr::from(([127, 0, 0, 1], 0)), &SystemClock)?;
+    let read = |name: &str| fs::read(place.tls(name));
+    let (certificate, key, client_ca) = (read("server.pem")?, read("server.key")?, read("ca.pem")?);
+    let material = tls::Material { certificate: &certificate, key: &key, client_ca: &client_ca };
+    let config = tls::server(&material).map_err(|error| failure("TLS cannot be set up", &error))?;
+    Ok((place, config))
 }
 
 /// The store of a folder whose token and instance are made, now if they were not.

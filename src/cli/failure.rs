@@ -17,19 +17,26 @@ use super::{
     tls_cause,
 };
 
-/// An error with details, hints and the ids that an operator can search for.
+/// An error with details and hints, and what a server has said that programs and operators go by.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct Failure {
     pub(super) message: String,
-    /// google.rpc.Code, by name, of what a server has answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) code: Option<&'static str>,
+    #[serde(flatten)]
+    pub(super) answered: Option<Box<Answered>>,
+    pub(super) details: Vec<String>,
+    pub(super) hints: Vec<String>,
+}
+
+/// What a server has answered.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Answered {
+    /// google.rpc.Code, by name.
+    pub(super) code: &'static str,
     /// google.rpc.ErrorInfo.reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
-    pub(super) details: Vec<String>,
-    pub(super) hints: Vec<String>,
+    /// google.rpc.RequestInfo.request_id: the server's log has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) request_id: Option<String>,
 }
@@ -58,7 +65,8 @@ impl fmt::Display for Failure {
         f.write_str(&self.message)?;
         self.details.iter().try_for_each(|line| write!(f, "\n  {line}"))?;
         self.hints.iter().try_for_each(|line| write!(f, "\nhint: {line}"))?;
-        self.request_id.as_ref().map_or(Ok(()), |id| write!(f, "\nrequest id: {id}"))
+        let request_id = self.answered.as_ref().and_then(|answered| answered.request_id.as_ref());
+        request_id.map_or(Ok(()), |id| write!(f, "\nrequest id: {id}"))
     }
 }
 
@@ -130,11 +138,13 @@ pub(super) fn from_status(status: &Status, action: &Action, caller: &Caller) -> 
     }
     let details = status.get_error_details();
     let mut failure = Failure::new(format!("cannot {}: {}", action.what, said(status)));
-    failure.code = Some(code_name(status.code()));
-    failure.reason = details.error_info().map(|info| info.reason.clone());
+    failure.answered = Some(Box::new(Answered {
+        code: code_name(status.code()),
+        reason: details.error_info().map(|info| info.reason.clone()),
+        request_id: details.request_info().map(|info| info.request_id.clone()).filter(|id| !id.is_empty()),
+    }));
     failure.details = detail_lines(status.code(), &details);
     failure.hints = hints(status.code(), &details, action, caller);
-    failure.request_id = details.request_info().map(|info| info.request_id.clone()).filter(|id| !id.is_empty());
     failure
 }
 

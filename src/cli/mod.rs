@@ -12,7 +12,9 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 
 mod access;
+mod bench;
 mod change;
+mod check;
 mod client;
 mod compose;
 mod config;
@@ -97,6 +99,9 @@ enum Command {
     Pin(operate::PinCommand),
     /// Check a module, a token and a configuration, and say what works
     Doctor(operate::DoctorArgs),
+    /// Measure how fast this HSM is here: raw, over gRPC, and what is between
+    #[command(after_help = bench::AFTER_HELP)]
+    Bench(bench::BenchArgs),
     /// Completions for a shell, on standard output
     Completions(operate::CompletionsArgs),
     /// Manual pages, into a folder
@@ -104,6 +109,12 @@ enum Command {
     /// The worker program; started by the server, never by hand
     #[command(hide = true)]
     HsmWorker(operate::HsmWorkerArgs),
+    /// Raw PKCS#11; started by `bench`, never by hand
+    #[command(hide = true)]
+    BenchRaw,
+    /// gRPC with nothing behind it; started by `bench`, never by hand
+    #[command(hide = true)]
+    BenchEcho(bench::EchoArgs),
 }
 
 /// Exit code of every error.
@@ -147,6 +158,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(operate::ConfigCommand::Check(args)) => config::check(&args),
         Command::Pin(operate::PinCommand::ClearLatch(args)) => pin::clear_latch(&args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchRaw => bench::raw(),
+        Command::BenchEcho(args) => bench::echo(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::pages(&args),
         Command::HsmWorker(_) => Ok(hsm_worker::run()),

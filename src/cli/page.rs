@@ -12,10 +12,11 @@ use serde_json::Value;
 use strongroom_proto::v1;
 
 use super::{
+    bench::report::{CaseView, LaneFigure, Machine, Report, RowView, SettingsView},
+    check::{Check, Verdict},
     config::{ConfigView, LaneView},
     dev::DevView,
-    doctor::{Check, Verdict},
-    failure::Failure,
+    failure::{Answered, Failure},
     init::{InitialisedView, RecoveredView},
     key::random::RandomView,
     manual::tests::commands,
@@ -149,12 +150,74 @@ fn initialised() -> InitialisedView {
 fn failure() -> Failure {
     Failure {
         message: "cannot sign with vaults/payments/keys/release: the key is disabled".into(),
-        code: Some("FAILED_PRECONDITION"),
-        reason: Some("KEY_DISABLED".into()),
+        answered: Some(Box::new(Answered {
+            code: "FAILED_PRECONDITION",
+            reason: Some("KEY_DISABLED".into()),
+            request_id: Some("8c6f1c2e-5d0a-4b7e-9a57-0b8f7f6f3a51".into()),
+        })),
         details: vec!["reason: KEY_DISABLED (FAILED_PRECONDITION)".into()],
         hints: vec!["enable it: strongroom key update NAME --enable [--version V]".into()],
-        request_id: Some("8c6f1c2e-5d0a-4b7e-9a57-0b8f7f6f3a51".into()),
     }
+}
+
+/// A run of `bench`, for its own tests too.
+pub(super) fn report() -> Report {
+    use super::bench::report::Form;
+    let row = |form, clients, ops_per_second| RowView {
+        form,
+        clients,
+        ops_per_second,
+        spread: 0.02,
+        p50_us: 1455.0,
+        p99_us: 3004.0,
+        p999_us: 4567.0,
+        server_cpu_us: 17.8,
+        workers_cpu_us: 7.7,
+        client_cpu_us: 17.1,
+        busy: 0.95,
+        others: 0.01,
+        ceiling: Some(53_900.0),
+        of_ceiling: Some(0.79),
+        of_raw: Some(0.27),
+        operations: 126_900,
+        right: 128,
+        wrong: 0,
+        failed: 0,
+        error: Some("Unavailable: the lane is full".into()),
+    };
+    let rows = vec![row(Form::Unary, 64, 42_310.0), row(Form::Echo, 64, 64_600.0), row(Form::Raw, 1, 157_000.0)];
+    Report {
+        version: "0.1.0".into(),
+        module: "/usr/lib/softhsm/libsofthsm2.so".into(),
+        library: "SoftHSM 2.6".into(),
+        machine: Machine { cores: 2, processor: "a processor".into(), kernel: "Linux 6.1.0".into() },
+        settings: SettingsView { rounds: 3, round_seconds: 1.0, connections_max: 4 },
+        cases: vec![CaseView {
+            operation: "encrypt".into(),
+            algorithm: "A256GCM".into(),
+            key: "AES-256".into(),
+            input_bytes: 1024,
+            lane: "short",
+            rows,
+        }],
+        checks: vec![Check { what: "failures".into(), verdict: Verdict::Ok, found: "no call failed".into() }],
+        lanes: vec![LaneFigure {
+            lane: "short",
+            measured_by: "A256GCM encrypt AES-256".into(),
+            one_worker: 157_000.0,
+            two_workers: 310_000.0,
+            ceiling: 53_900.0,
+            workers: 1,
+        }],
+        lanes_toml: "[hsm.lanes.short]\nworkers = 1\n".into(),
+    }
+}
+
+/// The same with one row: an example is to be read.
+fn short_report() -> Report {
+    let mut report = report();
+    report.cases[0].rows.truncate(1);
+    report
 }
 
 fn samples() -> Vec<Sample> {
@@ -188,6 +251,12 @@ fn samples() -> Vec<Sample> {
         sample("Latch", &LatchView { cleared: true, latch: "/var/lib/strongroom/state/pin-refused".into() }),
         sample("Check", &check),
         sample("Development", &development),
+        sample("Bench", &short_report()),
+        part("Machine", &short_report(), "machine"),
+        part("BenchSettings", &short_report(), "settings"),
+        sample("BenchCase", &short_report().cases[0]),
+        sample("BenchRow", &report().cases[0].rows[0]),
+        sample("BenchLane", &report().lanes[0]),
         sample("Error", &failure()),
     ]
 }

@@ -84,12 +84,7 @@ impl<A: Answers> Listener<A> {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn bind(
-        address: SocketAddr,
-        tls: ServerConfig,
-        front: A,
-        connections_max: usize,
-    ) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr, tls: ServerConfig, front: A, connections_max: usize) -> io::Result<Self> {
         let tcp = TcpListener::bind(address).await?;
         let shared = Shared {
             tls: ArcSwap::from_pointee(tls),

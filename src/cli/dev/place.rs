@@ -33,9 +33,9 @@ const LOCKED_WITHIN: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A folder that is ours, and locked.
-pub(super) struct Place {
+pub(in crate::cli) struct Place {
     path: PathBuf,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Place {
@@ -60,11 +60,16 @@ impl Place {
         checked(&path)?;
         let lock = lock(&path.join(LOCK), "another `strongroom dev`")?;
         write(&path.join(MARKER), MARKER_TEXT.as_bytes())?;
-        let place = Self { path, _lock: lock };
+        let place = Self { path, _lock: Some(lock) };
         for folder in [place.path.join("tls"), place.state()] {
             make_folder(&folder)?;
         }
         Ok(place)
+    }
+
+    /// The folder of another process that has taken it: to know what is where, not to change it.
+    pub(super) fn seen(path: &Path) -> Self {
+        Self { path: path.to_owned(), _lock: None }
     }
 
     pub(super) fn path(&self) -> &Path {
