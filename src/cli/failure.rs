@@ -206,8 +206,8 @@ fn by_reason(reason: &str, action: &Action) -> Option<Option<String>> {
                                      strongroom vault update VAULT --allow-padding-decryption true"
             .to_owned(),
         "PADDING_FAILURES" => "the audit log says who sends ciphertexts that do not decrypt".to_owned(),
-        // The server says what it lacks, and what would do.
-        "UNSUPPORTED_BY_HSM" => return Some(None),
+        // The server says what it lacks, or what stands in the way, and what would do.
+        "UNSUPPORTED_BY_HSM" | "PUBLIC_KEY_ONLY" | "PUBLIC_AND_PRIVATE" | "GENERATED_IN_HSM" => return Some(None),
         "WRONG_ALGORITHM" | "KEY_USED_UP" | "RECORD_PENDING" | "INVALID_FIELD" | "INVALID_LENGTH" => return Some(None),
         _ => return None,
     };

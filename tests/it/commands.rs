@@ -138,7 +138,7 @@ fn deleted_keys_do_nothing_until_they_are_brought_back() {
     let sign = ["key", "sign", "k", "--algorithm", "ES256", "--in", text(&file), "--out", text(&sig)];
     dev.ok(&sign);
     dev.ok(&["key", "delete", "k"]);
-    assert!(dev.fails(&sign).contains("does not exist"));
+    assert!(dev.fails(&sign).contains("is deleted and does nothing"));
     assert!(
         dev.fails(&["key", "create", "K", "--type", "EC"]).contains("reserved"),
         "the name is reserved, in any case"
