@@ -288,7 +288,8 @@ impl From<Output> for Answer {
         match output {
             Output::Signature(signature) => Self::Signature(signature.into_vec()),
             Output::Verified(valid) => Self::Valid(valid),
-            Output::Ciphertext { ciphertext, iv, tag } => {
+            // No work here makes a data key; its wrapped form would be taken back like any other.
+            Output::Ciphertext { ciphertext, iv, tag } | Output::DataKey { ciphertext, iv, tag, .. } => {
                 Self::Sealed { ciphertext: ciphertext.into_vec(), iv: iv.into_vec(), tag: tag.into_vec() }
             }
             Output::Plaintext(plaintext) => Self::Opened(plaintext.into_exposed()),

@@ -93,6 +93,7 @@ fn key() -> KeyView {
             algorithms: vec!["ES256".into()],
             change: Some(change()),
             etag: "7d793037".into(),
+            imported: false,
         }),
         state: v1::State::Deleted.into(),
         change: Some(change()),
