@@ -45,6 +45,9 @@ pub struct LaneProfile {
 pub struct Profile {
     /// The PKCS#11 module, a shared library.
     pub module: PathBuf,
+    /// Text that the module takes at `C_Initialize` in `pReserved`, which the standard leaves to vendors. NSS
+    /// softokn is told there where its files are.
+    pub module_parameters: Option<String>,
     /// Environment variables that the module needs (SoftHSM: SOFTHSM2_CONF). Workers get these and no others.
     pub environment: BTreeMap<String, String>,
     /// Which token.

@@ -155,6 +155,8 @@ pub enum Request {
 pub struct Hello {
     /// The PKCS#11 module to load.
     pub module: PathBuf,
+    /// What the module is told at `C_Initialize` (`pReserved`).
+    pub module_parameters: Option<String>,
     /// As a serving worker or for provisioning.
     pub role: Role,
     /// Which token: never by slot index.
@@ -367,6 +369,8 @@ pub enum Response {
     Hierarchy(Hierarchy),
     /// To [`Provision::Probe`].
     Capabilities(Capabilities),
+    /// To [`Provision::List`].
+    Offers(Vec<Offer>),
 }
 
 /// What a worker found when it started.
@@ -403,8 +407,10 @@ pub enum Provision {
         /// The service keys whose unwrapping proves that it is the right root.
         service_keys: ServiceKeys,
     },
-    /// What this module and token can do.
+    /// What this module and token can do, by trying.
     Probe,
+    /// Which tokens the module shows, and what it lists for each. Nobody logs in.
+    List,
 }
 
 /// A new hierarchy, as the store keeps it.
@@ -436,10 +442,36 @@ pub struct Capabilities {
 pub struct Capability {
     /// What: an algorithm with a key kind and residency, or a property of the module.
     pub what: String,
+    /// Its place among the keys; none for a property of the module.
+    pub cell: Option<Cell>,
     /// Whether it works.
     pub works: bool,
     /// What that means, or the error that was met.
     pub note: String,
+}
+
+/// A kind of key in a residency: that it can be made, or used with an algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// What kind.
+    pub spec: KeySpec,
+    /// Where it lives.
+    pub residency: Residency,
+    /// What it is used with; none for the key itself.
+    pub algorithm: Option<Algorithm>,
+}
+
+/// A token that a module shows, and what the module lists for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// CK_TOKEN_INFO.label.
+    pub label: String,
+    /// CK_TOKEN_INFO.serialNumber.
+    pub serial: String,
+    /// Whether the token is initialised.
+    pub is_initialised: bool,
+    /// What the service uses, and whether the module lists a mechanism for it. Nothing was tried.
+    pub lines: Vec<Capability>,
 }
 
 /// Why a worker did not do what it was asked.

@@ -23,6 +23,7 @@ mod hierarchy;
 mod import;
 mod key_wrap;
 mod link;
+mod listed;
 mod load;
 mod module;
 mod oaep;
@@ -39,6 +40,7 @@ mod serve;
 mod start;
 mod sync;
 mod token;
+mod trial;
 
 pub use link::Exit;
 pub use pin::LATCH_FILE;

@@ -137,3 +137,8 @@ fn a_probe_finds_what_the_module_can_do_and_leaves_nothing() {
     assert_eq!(listed, cells, "every cell of the table is listed, and no other");
     assert_eq!(home.run_child("child_lists_objects", &[]).len(), 4);
 }
+
+#[test]
+fn the_same_holds_on_nss_softokn() {
+    support::holds_on(support::Subject::NssSoftokn);
+}

@@ -654,3 +654,8 @@ fn child_imports_known_keys() {
         session.create_object(&on_token).unwrap();
     }
 }
+
+#[test]
+fn the_same_holds_on_nss_softokn() {
+    support::holds_on(support::Subject::NssSoftokn);
+}

@@ -38,6 +38,7 @@ fn profile(home: &Home) -> Profile {
     let environment = BTreeMap::from([("SOFTHSM2_CONF".to_owned(), home.path("softhsm2.conf").display().to_string())]);
     Profile {
         module: support::module(),
+        module_parameters: None,
         environment,
         token: TokenName { label: "strongroom test".to_owned(), serial: None },
         pin_file: home.path("pin"),

@@ -255,3 +255,8 @@ fn a_token_key_is_destroyed_by_its_version_and_stays_gone() {
     assert_eq!(worker.sign(&row, Algorithm::Es256, &[7; 32]), Err(Fault::KeyAbsent));
     assert!(worker.sign(&kept, Algorithm::Es256, &[7; 32]).is_ok());
 }
+
+#[test]
+fn the_same_holds_on_nss_softokn() {
+    support::holds_on(support::Subject::NssSoftokn);
+}

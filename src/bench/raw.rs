@@ -198,6 +198,7 @@ fn own_cpu() -> Duration {
 pub fn hello(profile: &Profile) -> Hello {
     Hello {
         module: profile.module.clone(),
+        module_parameters: profile.module_parameters.clone(),
         role: Role::Provision,
         token: profile.token.clone(),
         pin_file: profile.pin_file.clone(),

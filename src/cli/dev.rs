@@ -168,6 +168,7 @@ fn hsm(place: &Place) -> anyhow::Result<config::Hsm> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(config::Hsm {
         module: token::module()?,
+        module_parameters: None,
         environment: BTreeMap::from([("SOFTHSM2_CONF".to_owned(), place.token_conf().display().to_string())]),
         token: TokenName { label: DEVELOPMENT_LABEL.to_owned(), serial: None },
         pin_file: place.pin(),

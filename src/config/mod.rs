@@ -83,6 +83,8 @@ pub struct Metrics {
 pub struct Hsm {
     /// The PKCS#11 module.
     pub module: PathBuf,
+    /// What the module is told when it is initialised.
+    pub module_parameters: Option<String>,
     /// What the module finds in its environment; workers get nothing else.
     pub environment: BTreeMap<String, String>,
     /// Which token.
@@ -111,6 +113,7 @@ impl Hsm {
     pub fn profile(&self, program: PathBuf) -> Profile {
         Profile {
             module: self.module.clone(),
+            module_parameters: self.module_parameters.clone(),
             environment: self.environment.clone(),
             token: self.token.clone(),
             pin_file: self.pin_file.clone(),
@@ -261,6 +264,10 @@ fn listen(section: &mut Section, default: Option<&str>) -> Option<SocketAddr> {
 
 fn hsm(mut section: Section) -> Hsm {
     let module = section.required_path("module");
+    let module_parameters = section.text("module_parameters");
+    if module_parameters.as_ref().is_some_and(|text| text.contains('\0')) {
+        section.fault("module_parameters", "holds a zero byte, which would end it");
+    }
     let environment = section.section("environment").texts();
     let mut token = section.section("token");
     let name = TokenName { label: token.required_text("label"), serial: token.text("serial") };
@@ -280,6 +287,7 @@ fn hsm(mut section: Section) -> Hsm {
     section.finish();
     Hsm {
         module,
+        module_parameters,
         environment,
         token: name,
         pin_file,

@@ -220,6 +220,7 @@ impl Estate {
         let conf = self.dir.join("softhsm2.conf");
         Profile {
             module: module(),
+            module_parameters: None,
             environment: BTreeMap::from([("SOFTHSM2_CONF".to_owned(), conf.display().to_string())]),
             token: TokenName { label: "test".to_owned(), serial: None },
             pin_file: self.dir.join("pin"),

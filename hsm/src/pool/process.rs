@@ -235,6 +235,7 @@ impl Process {
 fn hello(profile: &Profile, lane: Option<Lane>, role: Role) -> Hello {
     Hello {
         module: profile.module.clone(),
+        module_parameters: profile.module_parameters.clone(),
         role,
         token: profile.token.clone(),
         pin_file: profile.pin_file.clone(),

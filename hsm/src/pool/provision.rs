@@ -6,7 +6,7 @@ use crate::{
     error::StartError,
     pool::process::Process,
     profile::Profile,
-    protocol::{Capabilities, Fault, Hierarchy, Provision, Request, Response, Role},
+    protocol::{Capabilities, Fault, Hierarchy, Offer, Provision, Request, Response, Role},
 };
 
 /// How long one step may take: an RSA key of 4096 bits, a token on a slow disk, a network HSM.
@@ -22,6 +22,8 @@ pub enum Provisioned {
     Hierarchy(Hierarchy),
     /// What the module can do.
     Capabilities(Capabilities),
+    /// What the module lists.
+    Offers(Vec<Offer>),
 }
 
 /// Runs provisioning requests, in order, in one worker of its own that ends afterwards. Each may take 120
@@ -38,6 +40,7 @@ pub async fn provision(profile: &Profile, requests: Vec<Provision>) -> Result<Ve
             Response::Done => provisioned.push(Provisioned::Done),
             Response::Hierarchy(hierarchy) => provisioned.push(Provisioned::Hierarchy(hierarchy)),
             Response::Capabilities(capabilities) => provisioned.push(Provisioned::Capabilities(capabilities)),
+            Response::Offers(offers) => provisioned.push(Provisioned::Offers(offers)),
             _ => {
                 process.end(Duration::ZERO).await;
                 return Err(StartError::Refused { lane: "provision", source: Fault::Protocol });

@@ -19,6 +19,8 @@ pub(crate) enum Function {
     GetInfo,
     GetSlotList,
     GetTokenInfo,
+    GetMechanismList,
+    GetMechanismInfo,
     InitToken,
     InitPin,
     OpenSession,
@@ -54,6 +56,8 @@ impl Function {
             Self::GetInfo => "C_GetInfo",
             Self::GetSlotList => "C_GetSlotList",
             Self::GetTokenInfo => "C_GetTokenInfo",
+            Self::GetMechanismList => "C_GetMechanismList",
+            Self::GetMechanismInfo => "C_GetMechanismInfo",
             Self::InitToken => "C_InitToken",
             Self::InitPin => "C_InitPIN",
             Self::OpenSession => "C_OpenSession",
@@ -238,6 +242,22 @@ impl Failed {
                 | sys::CKR_ATTRIBUTE_READ_ONLY
                 | sys::CKR_TEMPLATE_INCONSISTENT
         )
+    }
+
+    /// Whether it says that a key may not be used so.
+    pub(crate) fn forbids_use(self) -> bool {
+        self.code.0 == sys::CKR_KEY_FUNCTION_NOT_PERMITTED
+    }
+
+    /// Whether it says that a template lacks something.
+    pub(crate) fn wants_more(self) -> bool {
+        self.code.0 == sys::CKR_TEMPLATE_INCOMPLETE
+    }
+
+    /// Whether it may be the way that this module refuses an attribute: NSS softokn cannot store some in its
+    /// database, and says no more.
+    pub(crate) fn may_refuse_template(self) -> bool {
+        self.refuses_template() || self.code.0 == sys::CKR_GENERAL_ERROR
     }
 
     /// Whether the PIN was refused: trying it again brings a lock nearer.

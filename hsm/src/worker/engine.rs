@@ -5,7 +5,8 @@ use cryptoki_sys as sys;
 
 use super::{
     code::{Class, Failed, Function},
-    token::{Attribute, Handle, Mechanism, Token},
+    token::{Attribute, Handle, Mechanism, Outcome, Token},
+    trial::{self, Habits},
 };
 use crate::{
     algorithms::Digest,
@@ -77,14 +78,30 @@ pub(crate) struct Engine {
     pub(crate) canary: Option<Canary>,
     /// The sealing key, where it is loaded.
     pub(crate) sealing: Option<Handle>,
-    /// Whether the module takes CKA_ALLOWED_MECHANISMS: assumed until it refuses.
+    /// Whether the module honours CKA_ALLOWED_MECHANISMS.
     pub(crate) limits_mechanisms: bool,
+    /// Whether the module tells which keys were born on the token.
+    pub(crate) tells_birth: bool,
+    /// Whether it wants the public point beside an EC key that it unwraps: assumed not, until it says so.
+    pub(crate) wants_point: bool,
+    /// How the root wraps keys: by RFC 5649, under the number that the module has for it.
+    pub(crate) wrapping: Mechanism<'static>,
 }
 
 impl Engine {
-    /// An engine without a canary.
-    pub(crate) fn new(token: Box<dyn Token>, root: Handle) -> Self {
-        Self { token, root, canary: None, sealing: None, limits_mechanisms: true }
+    /// An engine without a canary. There is no root yet while a hierarchy is being made or a module probed.
+    ///
+    /// # Errors
+    /// When the module does not say what it can do; it is finalised then.
+    pub(crate) fn new(mut token: Box<dyn Token>, root: Option<Handle>) -> Outcome<Self> {
+        let found = wrapping(&mut *token, root)
+            .and_then(|wrapping| Ok((wrapping, trial::habits(&mut *token)?)))
+            .inspect_err(|_| token.finalize());
+        let (wrapping, Habits { limits_mechanisms, tells_birth }) = found?;
+        // A handle that no object has stands for a root that is not there.
+        let root = root.unwrap_or(Handle(sys::CK_INVALID_HANDLE));
+        let (canary, sealing, wants_point) = (None, None, false);
+        Ok(Self { token, root, canary, sealing, limits_mechanisms, tells_birth, wants_point, wrapping })
     }
 
     /// Signs with the canary.
@@ -162,9 +179,30 @@ impl Engine {
     }
 }
 
+/// The number for RFC 5649. Modules read `CKM_AES_KEY_WRAP_PAD` differently, so PKCS#11 3.0 gave it one that
+/// means nothing else: that one is taken where the module has it. A root that is kept to the older one, which
+/// then worked when it was made, stays with it whatever a newer module offers.
+fn wrapping(token: &mut dyn Token, root: Option<Handle>) -> Outcome<Mechanism<'static>> {
+    let (pad, kwp) = (Mechanism::KeyWrapPad, Mechanism::KeyWrapKwp);
+    if !token.mechanisms()?.contains(&kwp.number()) {
+        return Ok(pad);
+    }
+    let kept_to = match root {
+        Some(root) => token.attribute(root, sys::CKA_ALLOWED_MECHANISMS)?,
+        None => Vec::new(),
+    };
+    let only_pad = kept_to == pad.number().to_ne_bytes();
+    Ok(if only_pad { pad } else { kwp })
+}
+
 /// A fault for a result that is not what the call must give: the module lies or is broken.
 pub(crate) fn nonsense(function: Function, what: &str) -> Trouble {
     Trouble::Fault(Fault::Module { function: function.name().to_owned(), code: what.to_owned(), damage: Damage::Token })
+}
+
+/// A trouble with what the module has and does wrongly.
+pub(crate) fn unmet(why: &str) -> Trouble {
+    Trouble::Fault(Fault::Unsupported(why.to_owned()))
 }
 
 /// A fault for what this module lacks.

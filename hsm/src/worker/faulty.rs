@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use cryptoki_sys::{self as sys, CK_ATTRIBUTE_TYPE};
+use cryptoki_sys::{self as sys, CK_ATTRIBUTE_TYPE, CK_MECHANISM_TYPE};
 
 use super::{
     code::{Code, Failed, Function},
@@ -267,6 +267,10 @@ impl<T: Token> Token for Faulty<T> {
 
     fn finalize(&mut self) {
         self.inner.finalize();
+    }
+
+    fn mechanisms(&mut self) -> Outcome<Vec<CK_MECHANISM_TYPE>> {
+        self.inner.mechanisms()
     }
 
     fn find(&mut self, template: &[Attribute<'_>]) -> Outcome<Vec<Handle>> {

@@ -3,7 +3,8 @@
 //! cryptoki loads the module, opens sessions and logs in. It cannot set `CKA_UNWRAP_TEMPLATE` (ADR 0001),
 //! and its `sign`, `encrypt`, `decrypt` and `wrap_key` ask the module for the length first, which is a
 //! second call for each operation and breaks some modules. Here every call is one call, into a buffer
-//! whose size the caller knows.
+//! whose size the caller knows. It also takes no text in `pReserved`, drops mechanisms that it does not
+//! know, and fails on a token whose clock it cannot read (opencryptoki): those calls are here too.
 //!
 //! What each unsafe block relies on, once for all of them:
 //!
@@ -19,11 +20,17 @@
 
 #![expect(unsafe_code, reason = "the one audited place that calls a PKCS#11 module directly")]
 
-use std::{ffi::c_void, marker::PhantomData, path::Path, ptr};
+use std::{
+    ffi::{CStr, c_void},
+    marker::PhantomData,
+    path::Path,
+    ptr,
+};
 
 use cryptoki_sys::{
     self as sys, CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_BBOOL, CK_BYTE, CK_FALSE, CK_FUNCTION_LIST, CK_MECHANISM,
-    CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_TRUE, CK_ULONG,
+    CK_MECHANISM_INFO, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CK_TOKEN_INFO,
+    CK_TRUE, CK_ULONG,
 };
 
 use super::{
@@ -39,6 +46,8 @@ static FALSE: CK_BBOOL = CK_FALSE;
 const ATTRIBUTE_BYTES_MAX: usize = 8192;
 /// The longest wrapped key: an RSA-4096 private key under AES-KWP has about 2,400 bytes.
 const WRAPPED_BYTES_MAX: usize = 8192;
+/// The most mechanisms that are read: NSS softokn has 162.
+const MECHANISMS_MAX: usize = 4096;
 
 /// The function list of a module.
 pub(crate) struct Functions {
@@ -79,6 +88,47 @@ impl Functions {
         // SAFETY: PKCS#11 3.1 section 5.4.4: the pointer is to a list that lives as long as the module.
         let list = unsafe { *list };
         Some(Self { list, _library: library })
+    }
+
+    /// `C_Initialize` with the system's own locks, and the text that some modules take in `pReserved`.
+    pub(crate) fn initialize(&self, parameters: Option<&CStr>) -> Outcome<()> {
+        let mut arguments = sys::CK_C_INITIALIZE_ARGS {
+            CreateMutex: None,
+            DestroyMutex: None,
+            LockMutex: None,
+            UnlockMutex: None,
+            flags: sys::CKF_OS_LOCKING_OK,
+            pReserved: parameters.map_or(ptr::null_mut(), |text| text.as_ptr().cast_mut().cast()),
+        };
+        call!(self, C_Initialize, Function::Initialize, ((&raw mut arguments).cast()))
+    }
+
+    /// `C_GetTokenInfo`.
+    pub(crate) fn token_info(&self, slot: CK_SLOT_ID) -> Outcome<CK_TOKEN_INFO> {
+        let mut info = CK_TOKEN_INFO::default();
+        call!(self, C_GetTokenInfo, Function::GetTokenInfo, (slot, &raw mut info))?;
+        Ok(info)
+    }
+
+    /// `C_GetMechanismList`: the number of them first, then all.
+    pub(crate) fn mechanisms(&self, slot: CK_SLOT_ID) -> Outcome<Vec<CK_MECHANISM_TYPE>> {
+        let function = Function::GetMechanismList;
+        let mut count: CK_ULONG = 0;
+        call!(self, C_GetMechanismList, function, (slot, ptr::null_mut(), &raw mut count))?;
+        if as_usize(count) > MECHANISMS_MAX {
+            return Err(Failed { function, code: Code(sys::CKR_BUFFER_TOO_SMALL) });
+        }
+        let mut mechanisms = vec![0; as_usize(count)];
+        call!(self, C_GetMechanismList, function, (slot, mechanisms.as_mut_ptr(), &raw mut count))?;
+        mechanisms.truncate(as_usize(count));
+        Ok(mechanisms)
+    }
+
+    /// `C_GetMechanismInfo`.
+    pub(crate) fn mechanism_info(&self, slot: CK_SLOT_ID, mechanism: CK_MECHANISM_TYPE) -> Outcome<CK_MECHANISM_INFO> {
+        let mut info = CK_MECHANISM_INFO::default();
+        call!(self, C_GetMechanismInfo, Function::GetMechanismInfo, (slot, mechanism, &raw mut info))?;
+        Ok(info)
     }
 
     /// `C_FindObjectsInit`, `C_FindObjects` until there are no more, `C_FindObjectsFinal`.

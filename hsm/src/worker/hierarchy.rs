@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! root     AES-256, token, wraps and unwraps by AES-KWP; every key it unwraps is sensitive and not
-//!          extractable, because its unwrap template says so
+//!          extractable, because its unwrap template says so, where the module honours one
 //! sealing  HMAC-SHA256, 32 bytes }  wrapped under the root, kept in the store
 //! data     AES-256-GCM           }
 //! canary   HMAC-SHA256, token, signs only
@@ -21,10 +21,12 @@ use super::{
     engine::{
         CANARY_LABEL, CANARY_MESSAGE, Engine, LOG_LABEL, MAC, MAC_BYTES, ROOT_LABEL, Trouble, nonsense, unsupported,
     },
+    listed,
     load::proof_digest,
     public::{self, ED25519_PARAMETERS, Public},
     start,
     token::{Attribute, Handle, Mechanism, Token},
+    trial,
 };
 use crate::{
     algorithms::KeySpec,
@@ -46,9 +48,10 @@ pub(crate) fn create(
 ) -> Result<Hierarchy, Trouble> {
     let recovery = recovery.iter().map(|spki| recovery_key(spki)).collect::<Result<Vec<_>, _>>()?;
     building(engine, |engine| {
-        let (root, escrow) = make_root(&mut *engine.token, &recovery)?;
+        let form = RootForm::of(engine)?;
+        let (root, escrow) = make_root(&mut *engine.token, form, &recovery)?;
         engine.root = root;
-        let (sealing, data) = make_service_keys(&mut *engine.token, root)?;
+        let (sealing, data) = make_service_keys(engine)?;
         let service_keys = ServiceKeys { sealing: sealing.into(), data: data.into(), canary: Vec::new().into() };
         finish(engine, service_keys, escrow, serial)
     })
@@ -67,9 +70,10 @@ pub(crate) fn recover(
     service_keys: &ServiceKeys,
 ) -> Result<Hierarchy, Trouble> {
     building(engine, |engine| {
+        let form = RootForm::of(engine)?;
         let token = &mut *engine.token;
         let key = import_recovery_key(token, private)?;
-        let root = import_root(token, Mechanism::RsaOaep, key, escrow);
+        let root = import_root(token, form, Mechanism::RsaOaep, key, escrow);
         let destroyed = token.destroy(key);
         engine.root = root.map_err(|failed| engine.verdict(failed, Fault::BlobBroken))?;
         destroyed?;
@@ -82,6 +86,7 @@ fn building(
     engine: &mut Engine,
     build: impl FnOnce(&mut Engine) -> Result<Hierarchy, Trouble>,
 ) -> Result<Hierarchy, Trouble> {
+    listed::carries(&mut *engine.token)?;
     if !ours(&mut *engine.token)?.is_empty() {
         return Err(Fault::Setup("the token has keys of this service already".to_owned()).into());
     }
@@ -125,9 +130,36 @@ fn finish(
     })
 }
 
-/// The template of the root on the token.
-fn root_template() -> Vec<Attribute<'static>> {
-    vec![
+/// How the root is to be made in this module.
+#[derive(Clone, Copy)]
+struct RootForm {
+    /// The one mechanism that it is for.
+    wrapping: Mechanism<'static>,
+    /// Whether the module honours CKA_ALLOWED_MECHANISMS.
+    limits_mechanisms: bool,
+    /// Whether the module honours an unwrap template. One that is taken and ignored is left out: whoever
+    /// later finds it on the root may believe it.
+    honours_template: bool,
+}
+
+impl RootForm {
+    fn of(engine: &mut Engine) -> Result<Self, Trouble> {
+        let root = trial::root(engine)?;
+        engine.discard(root.key);
+        let honours_template = match root.unwrap_template {
+            Ok(()) => true,
+            Err(Trouble::Fault(Fault::Unsupported(_))) => false,
+            Err(Trouble::Failed(failed)) if failed.refuses_template() => false,
+            // Not for a moment's trouble is a root made without it.
+            Err(trouble) => return Err(trouble),
+        };
+        Ok(Self { wrapping: engine.wrapping, limits_mechanisms: engine.limits_mechanisms, honours_template })
+    }
+}
+
+/// The template of the root on the token, and how many attributes at its end a module may lack.
+fn root_template(form: RootForm) -> (Vec<Attribute<'static>>, usize) {
+    let mut template = vec![
         Attribute::Number(sys::CKA_CLASS, sys::CKO_SECRET_KEY),
         Attribute::Number(sys::CKA_KEY_TYPE, sys::CKK_AES),
         Attribute::Bytes(sys::CKA_LABEL, ROOT_LABEL.as_bytes()),
@@ -142,17 +174,16 @@ fn root_template() -> Vec<Attribute<'static>> {
         Attribute::Flag(sys::CKA_SIGN, false),
         Attribute::Flag(sys::CKA_VERIFY, false),
         Attribute::Flag(sys::CKA_DERIVE, false),
-        // From here on what a module may lack, the most wanted first. A root that could be changed or
-        // copied could lose its unwrap template; SoftHSM 2.6.1 lets neither happen to that attribute.
-        unwrap_template(),
-        Attribute::AllowedMechanisms(vec![sys::CKM_AES_KEY_WRAP_PAD]),
-        Attribute::Flag(sys::CKA_COPYABLE, false),
-        Attribute::Flag(sys::CKA_MODIFIABLE, false),
-    ]
+    ];
+    let required = template.len();
+    // From here on what a module may lack, the most wanted first. A root that could be changed or copied
+    // could lose its unwrap template; SoftHSM 2.6.1 lets neither happen to that attribute.
+    template.extend(form.honours_template.then(unwrap_template));
+    template.extend(form.limits_mechanisms.then(|| Attribute::AllowedMechanisms(vec![form.wrapping.number()])));
+    template.extend([Attribute::Flag(sys::CKA_COPYABLE, false), Attribute::Flag(sys::CKA_MODIFIABLE, false)]);
+    let optional = template.len() - required;
+    (template, optional)
 }
-
-/// How many attributes at the end of [`root_template`] a module may lack.
-const ROOT_OPTIONAL: usize = 4;
 
 /// Without it, whoever holds PIN and database could unwrap a blob into a readable object, or into a
 /// permanent one that can be used without login.
@@ -183,9 +214,13 @@ pub(crate) fn session_wrapping_key(token: &mut dyn Token, extractable: bool) -> 
 }
 
 /// The root on the token, and its escrow for each recovery key.
-fn make_root(token: &mut dyn Token, recovery: &[RecoveryKey]) -> Result<(Handle, Vec<Vec<u8>>), Trouble> {
+fn make_root(
+    token: &mut dyn Token,
+    form: RootForm,
+    recovery: &[RecoveryKey],
+) -> Result<(Handle, Vec<Vec<u8>>), Trouble> {
     let original = session_wrapping_key(token, true)?;
-    let made = escrow_and_import(token, original, recovery);
+    let made = escrow_and_import(token, form, original, recovery);
     let destroyed = token.destroy(original);
     let made = made?;
     destroyed?;
@@ -194,6 +229,7 @@ fn make_root(token: &mut dyn Token, recovery: &[RecoveryKey]) -> Result<(Handle,
 
 fn escrow_and_import(
     token: &mut dyn Token,
+    form: RootForm,
     original: Handle,
     recovery: &[RecoveryKey],
 ) -> Result<(Handle, Vec<Vec<u8>>), Trouble> {
@@ -203,7 +239,7 @@ fn escrow_and_import(
     let carrier = session_wrapping_key(token, false)?;
     let imported = token
         .wrap(Mechanism::KeyWrap, carrier, original)
-        .and_then(|blob| import_root(token, Mechanism::KeyWrap, carrier, &blob))
+        .and_then(|blob| import_root(token, form, Mechanism::KeyWrap, carrier, &blob))
         .map_err(unsupported);
     let destroyed = token.destroy(carrier);
     let root = imported?;
@@ -215,15 +251,19 @@ fn escrow_and_import(
 /// of the root afterwards.
 fn import_root(
     token: &mut dyn Token,
+    form: RootForm,
     mechanism: Mechanism<'_>,
     carrier: Handle,
     blob: &[u8],
 ) -> Result<Handle, Failed> {
-    let template = root_template();
+    let (template, optional) = root_template(form);
     let mut taken = template.len();
     loop {
-        match token.unwrap(mechanism, carrier, blob, &template[..taken]) {
-            Err(failed) if failed.refuses_template() && taken > template.len() - ROOT_OPTIONAL => taken -= 1,
+        let mut import = || token.unwrap(mechanism, carrier, blob, &template[..taken]);
+        // What may be a moment's trouble is believed to be the attribute when it comes again.
+        let imported = import().or_else(|failed| if failed.refuses_template() { Err(failed) } else { import() });
+        match imported {
+            Err(failed) if failed.may_refuse_template() && taken > template.len() - optional => taken -= 1,
             other => return other,
         }
     }
@@ -299,14 +339,16 @@ fn import_recovery_key(token: &mut dyn Token, pkcs8: &SecretBytes) -> Result<Han
 }
 
 /// Sealing key and data key under the root.
-fn make_service_keys(token: &mut dyn Token, root: Handle) -> Result<(Vec<u8>, Vec<u8>), Trouble> {
-    let sealing = make_wrapped(token, root, Mechanism::GenerateSecret)?;
-    let data = make_wrapped(token, root, Mechanism::GenerateAes)?;
+fn make_service_keys(engine: &mut Engine) -> Result<(Vec<u8>, Vec<u8>), Trouble> {
+    let sealing = make_wrapped(engine, Mechanism::GenerateSecret)?;
+    let data = make_wrapped(engine, Mechanism::GenerateAes)?;
     Ok((sealing, data))
 }
 
 /// 32 bytes, generated as a session object, wrapped, destroyed.
-fn make_wrapped(token: &mut dyn Token, root: Handle, mechanism: Mechanism<'_>) -> Result<Vec<u8>, Trouble> {
+fn make_wrapped(engine: &mut Engine, mechanism: Mechanism<'_>) -> Result<Vec<u8>, Trouble> {
+    let (root, wrapping) = (engine.root, engine.wrapping);
+    let token = &mut *engine.token;
     let template = [
         Attribute::Number(sys::CKA_VALUE_LEN, 32),
         Attribute::Flag(sys::CKA_TOKEN, false),
@@ -318,7 +360,7 @@ fn make_wrapped(token: &mut dyn Token, root: Handle, mechanism: Mechanism<'_>) -
         Attribute::Flag(sys::CKA_DECRYPT, false),
     ];
     let original = token.generate_key(mechanism, &template)?;
-    let wrapped = token.wrap(Mechanism::KeyWrapPad, root, original);
+    let wrapped = token.wrap(wrapping, root, original);
     token.destroy(original)?;
     wrapped.map_err(unsupported)
 }

@@ -6,9 +6,9 @@ use cryptoki_sys::{self as sys, CK_MECHANISM_TYPE};
 
 use super::{
     code::{Class, Function},
-    engine::{Engine, Trouble, nonsense},
+    engine::{Engine, Trouble, nonsense, unmet},
     public::Public,
-    token::{Attribute, Block, Handle, Mechanism},
+    token::{Attribute, Block, Handle, Mechanism, Outcome},
 };
 use crate::{
     algorithms::{Digest, KeyOps, KeySpec, KeyType, Scheme},
@@ -20,6 +20,10 @@ use crate::{
 const CHECK_VALUE_BYTES: usize = 3;
 /// What an HMAC key makes its check value of.
 const CHECK_MESSAGE: &[u8] = b"strongroom check value";
+
+/// The attribute in which a module that wants it takes the public point of an EC key that it unwraps: PKCS#8
+/// need not have it, and PKCS#11 has no attribute for it on a private key. NSS's own, CKA_NSS_DB.
+const CKA_NSS_DB: sys::CK_ATTRIBUTE_TYPE = 0xd5a0_db00;
 
 /// CKO_* of the object that holds the private or secret part.
 pub(crate) const fn private_class(spec: KeySpec) -> sys::CK_OBJECT_CLASS {
@@ -129,17 +133,45 @@ impl Engine {
     }
 
     fn unwrap_blob(&mut self, statement: &KeyStatement, ops: KeyOps) -> Result<Handle, Trouble> {
-        let (flags, mechanisms) = usage(statement.spec, ops);
-        let mut template = sealed_in(statement.spec, false);
-        template.extend(flags);
-        let root = self.root;
-        let unwrapped = self.with_limits(template, mechanisms, |token, template| {
-            token.unwrap(Mechanism::KeyWrapPad, root, &statement.blob, template)
-        });
+        let unwrapped = match self.unwrap_for(statement, ops) {
+            Err(failed) if failed.wants_more() && statement.spec.key_type() == KeyType::Ec && !self.wants_point => {
+                self.wants_point = true;
+                // Only what works with the point shows that it was wanted.
+                self.unwrap_for(statement, ops).inspect_err(|_| self.wants_point = false)
+            }
+            other => other,
+        };
         unwrapped.map_err(|failed| self.verdict(failed, Fault::BlobBroken))
     }
 
+    fn unwrap_for(&mut self, statement: &KeyStatement, ops: KeyOps) -> Outcome<Handle> {
+        let (flags, mechanisms) = usage(statement.spec, ops);
+        let point = if self.wants_point { point(statement) } else { Vec::new() };
+        let mut template = sealed_in(statement.spec, false);
+        template.extend(flags);
+        template.extend((!point.is_empty()).then(|| Attribute::Bytes(CKA_NSS_DB, &point)));
+        let (root, wrapping) = (self.root, self.wrapping);
+        self.with_limits(template, mechanisms, |token, template| {
+            token.unwrap(wrapping, root, &statement.blob, template)
+        })
+    }
+
+    /// Refuses secret keys on a token that does not tell which keys were born on it. A private key proves
+    /// itself by the public key in its row; a secret one by three bytes, which whoever has the PIN can match.
+    ///
+    /// # Errors
+    /// [`Fault::Unsupported`].
+    pub(crate) fn trusts_token_with(&self, spec: KeySpec) -> Result<(), Trouble> {
+        if self.tells_birth || !spec.key_type().is_secret() {
+            return Ok(());
+        }
+        Err(unmet("it does not tell keys that were born on the token from others, so no secret key is made there"))
+    }
+
     fn find_on_token(&mut self, statement: &KeyStatement) -> Result<Handle, Trouble> {
+        if !statement.is_imported_secret() {
+            self.trusts_token_with(statement.spec)?;
+        }
         let template = [
             Attribute::Number(sys::CKA_CLASS, private_class(statement.spec)),
             Attribute::Bytes(sys::CKA_ID, &statement.version),
@@ -156,10 +188,14 @@ impl Engine {
         };
         let closed = [(sys::CKA_SENSITIVE, 1), (sys::CKA_PRIVATE, 1), (sys::CKA_EXTRACTABLE, 0)];
         // Born on this token and never readable: not one that somebody with the PIN has put in its place. An
-        // imported one was not; its check value tells it from every other.
+        // imported one was not; its check value tells it from every other. Not every module tells the last.
         let born = [(sys::CKA_ALWAYS_SENSITIVE, 1), (sys::CKA_NEVER_EXTRACTABLE, 1), (sys::CKA_LOCAL, 1)];
-        let born = if statement.is_imported_secret() { &[][..] } else { &born };
-        for (attribute, value) in closed.into_iter().chain(born.iter().copied()) {
+        let told = match (statement.is_imported_secret(), self.tells_birth) {
+            (true, _) => 0,
+            (false, true) => born.len(),
+            (false, false) => born.len() - 1,
+        };
+        for (attribute, value) in closed.into_iter().chain(born.into_iter().take(told)) {
             if self.token.attribute(key, attribute)? != [value] {
                 return Err(Trouble::Fault(Fault::KeyMismatch));
             }
@@ -342,6 +378,14 @@ impl Engine {
             }
         }
         Ok(self.token.create(&template)?)
+    }
+}
+
+/// The public point of an EC key; empty for others.
+fn point(statement: &KeyStatement) -> Vec<u8> {
+    match Public::from_spki(statement.spec, &statement.public) {
+        Ok(Public::Ec { point }) => point,
+        _ => Vec::new(),
     }
 }
 

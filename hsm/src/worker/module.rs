@@ -5,16 +5,16 @@
 //! nothing that keeps an operation open runs there. Operations run in the other, which is closed and
 //! opened anew after any failure that is not a verdict on the data: PKCS#11 2.40 cannot cancel one.
 
-use std::path::Path;
+use std::{ffi::CString, path::Path};
 
 use cryptoki::{
-    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
+    context::Pkcs11,
     error::{Error, Rv},
     session::{Session, UserType},
     slot::Slot,
     types::{AuthPin, RawAuthPin},
 };
-use cryptoki_sys::{self as sys, CK_ATTRIBUTE_TYPE, CK_SESSION_HANDLE};
+use cryptoki_sys::{self as sys, CK_ATTRIBUTE_TYPE, CK_MECHANISM_INFO, CK_MECHANISM_TYPE, CK_SESSION_HANDLE};
 
 use super::{
     code::{Code, Failed, Function},
@@ -27,6 +27,8 @@ use crate::{profile::TokenName, protocol::Fault, secret::SecretBytes};
 pub(crate) struct Library {
     pkcs11: Pkcs11,
     functions: Functions,
+    /// What it is told at `C_Initialize`.
+    parameters: Option<CString>,
 }
 
 /// A token that a session is open with.
@@ -37,11 +39,15 @@ pub(crate) struct Module {
     operation: Option<Session>,
 }
 
-/// A slot that holds the token of a name, and the token's serial number.
+/// A slot that holds a token, and what the token says of itself.
 pub(crate) struct Found {
     slot: Slot,
+    /// CK_TOKEN_INFO.label.
+    pub(crate) label: String,
     /// CK_TOKEN_INFO.serialNumber.
     pub(crate) serial: String,
+    /// CKF_TOKEN_INITIALIZED.
+    pub(crate) is_initialised: bool,
 }
 
 /// What cryptoki's error is in the module's own words.
@@ -62,21 +68,22 @@ fn of<T>(function: Function, result: cryptoki::error::Result<T>) -> Outcome<T> {
 }
 
 impl Library {
-    /// Loads a module and initialises it.
+    /// Loads a module.
     ///
     /// # Errors
     /// [`Fault::Setup`] when it cannot be loaded.
-    pub(crate) fn load(path: &Path) -> Result<Self, Fault> {
+    pub(crate) fn load(path: &Path, parameters: Option<&str>) -> Result<Self, Fault> {
         let unloadable = || Fault::Setup(format!("the module {} cannot be loaded", path.display()));
+        let parameters = parameters.map(CString::new).transpose();
+        let parameters = parameters.map_err(|_| Fault::Setup("the module's parameters hold a zero byte".to_owned()))?;
         let pkcs11 = Pkcs11::new(path).map_err(|_| unloadable())?;
         let functions = Functions::load(path).ok_or_else(unloadable)?;
-        Ok(Self { pkcs11, functions })
+        Ok(Self { pkcs11, functions, parameters })
     }
 
     /// `C_Initialize`.
     pub(crate) fn initialize(&self) -> Outcome<()> {
-        let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
-        of(Function::Initialize, self.pkcs11.initialize(arguments))
+        self.functions.initialize(self.parameters.as_deref())
     }
 
     /// `C_Finalize`: every session and object is gone.
@@ -93,18 +100,38 @@ impl Library {
         Ok(format!("{} {name} {}.{}", info.manufacturer_id().trim(), version.major(), version.minor()))
     }
 
-    /// Every slot with an initialised token of that name. Asking enumerates the slots anew.
+    /// Every slot with a token. Asking enumerates the slots anew.
+    pub(crate) fn tokens(&self) -> Outcome<Vec<Found>> {
+        let slots = of(Function::GetSlotList, self.pkcs11.get_slots_with_token())?;
+        slots.into_iter().map(|slot| self.token(slot)).collect()
+    }
+
+    fn token(&self, slot: Slot) -> Outcome<Found> {
+        let info = self.functions.token_info(slot.into())?;
+        let text = |padded: &[u8]| String::from_utf8_lossy(padded).trim_end_matches(['\0', ' ']).to_owned();
+        Ok(Found {
+            slot,
+            label: text(&info.label),
+            serial: text(&info.serialNumber).trim_start().to_owned(),
+            is_initialised: info.flags & sys::CKF_TOKEN_INITIALIZED != 0,
+        })
+    }
+
+    /// Every slot with an initialised token of that name.
     pub(crate) fn find(&self, name: &TokenName) -> Outcome<Vec<Found>> {
-        let mut found = Vec::new();
-        for slot in of(Function::GetSlotList, self.pkcs11.get_slots_with_token())? {
-            let info = of(Function::GetTokenInfo, self.pkcs11.get_token_info(slot))?;
-            let serial = info.serial_number().trim().to_owned();
-            let wanted = name.serial.as_ref().is_none_or(|wanted| *wanted == serial);
-            if info.token_initialized() && info.label().trim_end() == name.label && wanted {
-                found.push(Found { slot, serial });
-            }
-        }
-        Ok(found)
+        let wanted = |found: &Found| {
+            let serial = name.serial.as_ref().is_none_or(|serial| *serial == found.serial);
+            found.is_initialised && found.label == name.label && serial
+        };
+        Ok(self.tokens()?.into_iter().filter(wanted).collect())
+    }
+
+    /// Every mechanism that the module lists for a slot, and what it says of each. One that is listed and
+    /// then not explained (NSS softokn has some) counts as not listed.
+    pub(crate) fn mechanisms(&self, found: &Found) -> Outcome<Vec<(CK_MECHANISM_TYPE, CK_MECHANISM_INFO)>> {
+        let slot = found.slot.into();
+        let listed = self.functions.mechanisms(slot)?;
+        Ok(listed.into_iter().filter_map(|each| Some((each, self.functions.mechanism_info(slot, each).ok()?))).collect())
     }
 
     /// Every slot with an initialised token of that label, whatever its serial number.
@@ -113,23 +140,24 @@ impl Library {
     }
 
     /// `C_InitToken` in the first slot whose token is not initialised; `None` when there is no such slot.
-    pub(crate) fn init_token(&self, so_pin: &SecretBytes, label: &str) -> Outcome<Option<()>> {
-        for slot in of(Function::GetSlotList, self.pkcs11.get_slots_with_token())? {
-            let info = of(Function::GetTokenInfo, self.pkcs11.get_token_info(slot))?;
-            if !info.token_initialized() {
-                of(Function::InitToken, self.pkcs11.init_token(slot, &auth_pin(so_pin)?, label))?;
-                return Ok(Some(()));
-            }
-        }
-        Ok(None)
+    pub(crate) fn init_token(&self, so_pin: &SecretBytes, label: &str) -> Outcome<Option<Found>> {
+        let Some(free) = self.tokens()?.into_iter().find(|found| !found.is_initialised) else { return Ok(None) };
+        of(Function::InitToken, self.pkcs11.init_token(free.slot, &auth_pin(so_pin)?, label))?;
+        Ok(Some(free))
     }
 
     /// Logs the security officer in, sets the user's PIN and closes the session, which logs out.
+    ///
+    /// The token was initialised with this very PIN a moment ago: if it is refused, the module keeps none
+    /// for a security officer (NSS softokn), who then logs in without.
     pub(crate) fn init_pin(&self, found: &Found, so_pin: &SecretBytes, pin: &SecretBytes) -> Outcome<()> {
         let session = of(Function::OpenSession, self.pkcs11.open_rw_session(found.slot))?;
-        of(Function::Login, session.login(UserType::So, Some(&auth_pin(so_pin)?)))?;
-        of(Function::InitPin, session.init_pin(&auth_pin(pin)?))?;
-        Ok(())
+        let log_in = |pin: &AuthPin| of(Function::Login, session.login(UserType::So, Some(pin)));
+        match log_in(&auth_pin(so_pin)?) {
+            Err(failed) if failed.refuses_pin() => log_in(&AuthPin::from(String::new()))?,
+            other => other?,
+        }
+        of(Function::InitPin, session.init_pin(&auth_pin(pin)?))
     }
 
     /// Opens the owner session with a token. When it fails, everything is finalised.
@@ -187,6 +215,10 @@ impl Token for Module {
     fn finalize(&mut self) {
         self.operation = None;
         self.library.finalize();
+    }
+
+    fn mechanisms(&mut self) -> Outcome<Vec<CK_MECHANISM_TYPE>> {
+        self.library.functions.mechanisms(self.slot.into())
     }
 
     fn find(&mut self, template: &[Attribute<'_>]) -> Outcome<Vec<Handle>> {

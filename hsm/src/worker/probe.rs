@@ -7,17 +7,18 @@
 use cryptoki_sys as sys;
 
 use super::{
-    code::Failed,
-    engine::{Engine, MAC, MAC_BYTES, Trouble, unsupported},
+    engine::{Engine, MAC, MAC_BYTES, Trouble, unmet, unsupported},
     generate::statement_of,
-    hierarchy::{session_wrapping_key, unwrap_template},
+    hierarchy::session_wrapping_key,
+    listed,
     operate::{self, Half},
     public::ED25519_PARAMETERS,
     token::{Attribute, Handle, Mechanism},
+    trial,
 };
 use crate::{
     algorithms::{AES_BLOCK_BYTES, Algorithm, Digest, KeyOps, KeySpec, Scheme},
-    protocol::{Capabilities, Capability, Fault, Operation, Output},
+    protocol::{Capabilities, Capability, Cell, Fault, Operation, Output},
     secret::SecretBytes,
     statement::{KeyStatement, Residency},
 };
@@ -30,18 +31,24 @@ const TRIAL_VERSION: [u8; 16] = *b"strongroom-probe";
 /// # Errors
 /// Only when not even a wrapping key can be made: all else is a line in the answer.
 pub(crate) fn probe(engine: &mut Engine, library: &str) -> Result<Capabilities, Trouble> {
-    let (root, honoured) = trial_root(engine)?;
-    engine.root = root;
+    let root = trial::root(engine)?;
+    engine.root = root.key;
     // What a probe that was killed has left.
     engine.destroy_on_token(TRIAL_VERSION)?;
-    let mut lines = vec![honoured];
+    let honoured = root.unwrap_template.map(|()| "a blob cannot be unwrapped readable, not even with the PIN");
+    let mut lines = vec![
+        line("hierarchy", listed::carries(&mut *engine.token).map(|()| "has all that the service's own keys need")),
+        line("key wrap", wraps(engine)),
+        line("unwrap template", honoured),
+        line("birth", birth(engine).map(|()| "keys that were born on the token are told from others")),
+    ];
     lines.extend(properties(engine));
     for spec in KeySpec::ALL {
         for residency in [Residency::Wrapped, Residency::Token] {
             lines.extend(kind(engine, spec, residency));
         }
     }
-    engine.discard(root);
+    engine.discard(root.key);
     Ok(Capabilities { library: library.to_owned(), lines })
 }
 
@@ -51,61 +58,23 @@ fn line(what: impl Into<String>, outcome: Result<&str, Trouble>) -> Capability {
         Err(Trouble::Fault(fault)) => (false, fault.to_string()),
         Err(Trouble::Failed(failed)) => (false, format!("{} returned {}", failed.function.name(), failed.code)),
     };
-    Capability { what: what.into(), works, note }
+    Capability { what: what.into(), cell: None, works, note }
 }
 
-fn unmet(why: &str) -> Trouble {
-    Trouble::Fault(Fault::Unsupported(why.to_owned()))
+fn birth(engine: &Engine) -> Result<(), Trouble> {
+    if engine.tells_birth { Ok(()) } else { Err(unmet("CKA_LOCAL does not tell keys that were born on the token")) }
 }
 
-/// A root with the unwrap template if the module takes one, and whether it is honoured.
-fn trial_root(engine: &mut Engine) -> Result<(Handle, Capability), Trouble> {
-    const WHAT: &str = "unwrap template";
-    let template = [
-        Attribute::Number(sys::CKA_VALUE_LEN, 32),
-        Attribute::Flag(sys::CKA_TOKEN, false),
-        Attribute::Flag(sys::CKA_PRIVATE, true),
-        Attribute::Flag(sys::CKA_SENSITIVE, true),
-        Attribute::Flag(sys::CKA_EXTRACTABLE, false),
-        Attribute::Flag(sys::CKA_WRAP, true),
-        Attribute::Flag(sys::CKA_UNWRAP, true),
-        unwrap_template(),
-    ];
-    match engine.token.generate_key(Mechanism::GenerateAes, &template) {
-        Ok(root) => {
-            let honoured = match opens_readable(engine, root) {
-                Ok(false) => Ok("a blob cannot be unwrapped readable, not even with the PIN"),
-                Ok(true) => Err(unmet("it is taken and ignored: PIN and blob give a key away")),
-                Err(trouble) => Err(trouble),
-            };
-            Ok((root, line(WHAT, honoured)))
-        }
-        Err(failed) => {
-            let root = session_wrapping_key(&mut *engine.token, false)?;
-            Ok((root, line(WHAT, Err(failed.into()))))
-        }
-    }
-}
-
-/// Whether a blob can be unwrapped into a key that is readable.
-fn opens_readable(engine: &mut Engine, root: Handle) -> Result<bool, Trouble> {
-    let victim = session_wrapping_key(&mut *engine.token, true)?;
-    let blob = engine.token.wrap(Mechanism::KeyWrapPad, root, victim);
-    engine.discard(victim);
-    let template = [
-        Attribute::Number(sys::CKA_CLASS, sys::CKO_SECRET_KEY),
-        Attribute::Number(sys::CKA_KEY_TYPE, sys::CKK_AES),
-        Attribute::Flag(sys::CKA_TOKEN, false),
-        Attribute::Flag(sys::CKA_SENSITIVE, false),
-        Attribute::Flag(sys::CKA_EXTRACTABLE, true),
-    ];
-    match engine.token.unwrap(Mechanism::KeyWrapPad, root, &blob.map_err(unsupported)?, &template) {
-        Ok(opened) => {
-            let value = engine.token.attribute(opened, sys::CKA_VALUE).map(SecretBytes::new);
-            engine.discard(opened);
-            Ok(value.is_ok_and(|value| !value.is_empty()))
-        }
-        Err(_) => Ok(false),
+/// Whether the root wraps by RFC 5649: a key of 32 bytes becomes 40. Other paddings give more.
+fn wraps(engine: &mut Engine) -> Result<&'static str, Trouble> {
+    let (root, wrapping) = (engine.root, engine.wrapping);
+    let key = session_wrapping_key(&mut *engine.token, true)?;
+    let blob = engine.token.wrap(wrapping, root, key);
+    engine.discard(key);
+    match (blob.map_err(unsupported)?.len(), wrapping) {
+        (40, Mechanism::KeyWrapKwp) => Ok("by CKM_AES_KEY_WRAP_KWP"),
+        (40, _) => Ok("by CKM_AES_KEY_WRAP_PAD"),
+        _ => Err(unmet("it is not RFC 5649's")),
     }
 }
 
@@ -154,34 +123,25 @@ fn seals(engine: &mut Engine) -> Result<(), Trouble> {
     if mac?.len() == MAC_BYTES { Ok(()) } else { Err(unmet("it has another length")) }
 }
 
-/// Whether a key that is allowed AES-GCM only refuses AES-ECB.
-fn limits(engine: &mut Engine) -> Result<(), Trouble> {
-    let template = [
-        Attribute::Number(sys::CKA_VALUE_LEN, 32),
-        Attribute::Flag(sys::CKA_TOKEN, false),
-        Attribute::Flag(sys::CKA_ENCRYPT, true),
-        Attribute::AllowedMechanisms(vec![sys::CKM_AES_GCM]),
-    ];
-    let key = engine.token.generate_key(Mechanism::GenerateAes, &template)?;
-    let refused: Result<Vec<u8>, Failed> = engine.token.encrypt(Mechanism::Ecb, key, &[0; 16], 16);
-    engine.discard(key);
-    if refused.is_err() { Ok(()) } else { Err(unmet("they are taken and ignored")) }
+fn limits(engine: &Engine) -> Result<(), Trouble> {
+    if engine.limits_mechanisms { Ok(()) } else { Err(unmet("they are refused, or taken and ignored")) }
 }
 
 /// One kind of key in one residency: making it, and each of its algorithms.
 fn kind(engine: &mut Engine, spec: KeySpec, residency: Residency) -> Vec<Capability> {
     let name = format!("{} {}", spec.name(), residency.name());
+    let cell = |line, algorithm| Capability { cell: Some(Cell { spec, residency, algorithm }), ..line };
     let generated = match engine.generate(spec, residency, TRIAL_VERSION) {
         Ok(generated) => generated,
-        Err(trouble) => return vec![line(name, Err(trouble))],
+        Err(trouble) => return vec![cell(line(name, Err(trouble)), None)],
     };
     let (blob, public) = (generated.blob.into_vec(), generated.public.into_vec());
     let check_value = generated.check_value.into_vec();
     let statement = statement_of(spec, residency, TRIAL_VERSION, blob, public, check_value);
-    let mut lines = vec![line(name.clone(), Ok("made and proved"))];
+    let mut lines = vec![cell(line(name.clone(), Ok("made and proved")), None)];
     for algorithm in spec.algorithms() {
         let outcome = use_once(engine, &statement, algorithm).map(|()| "used both ways");
-        lines.push(line(format!("{name} {}", algorithm.name()), outcome));
+        lines.push(cell(line(format!("{name} {}", algorithm.name()), outcome), Some(algorithm)));
     }
     if residency == Residency::Token
         && let Err(trouble) = engine.destroy_on_token(TRIAL_VERSION)

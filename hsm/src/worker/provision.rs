@@ -6,13 +6,13 @@ use std::fs::File;
 use super::{
     engine::{Engine, Trouble},
     hierarchy,
+    listed::Listed,
     module::Library,
     pin, probe,
     start::{self, LoggedIn},
     sync,
-    token::Handle,
 };
-use crate::protocol::{Damage, Fault, Hello, Provision, Ready, Request, Response};
+use crate::protocol::{Damage, Fault, Hello, Offer, Provision, Ready, Request, Response};
 
 /// A worker that provisions.
 pub(crate) struct Provisioner {
@@ -72,13 +72,13 @@ impl Provisioner {
                     probe::probe(engine, &ready.library).map(Response::Capabilities)
                 })
             }
+            Provision::List => with_library(&self.hello, offers).map(Response::Offers),
         }
     }
 
     fn on_token(&self, run: impl FnOnce(&mut Engine, &Ready) -> Result<Response, Trouble>) -> Result<Response, Fault> {
         let LoggedIn { token, ready } = start::log_in(&self.hello)?;
-        // There is no root yet: a handle that no object has stands for it.
-        let mut engine = Engine::new(token, Handle(cryptoki_sys::CK_INVALID_HANDLE));
+        let mut engine = Engine::new(token, None).map_err(|failed| failed.fault(Damage::Operation))?;
         engine.token.started();
         let outcome = run(&mut engine, &ready);
         engine.token.finalize();
@@ -90,7 +90,7 @@ impl Provisioner {
 }
 
 fn with_library<T>(hello: &Hello, run: impl FnOnce(&Library) -> Result<T, Fault>) -> Result<T, Fault> {
-    let library = Library::load(&hello.module)?;
+    let library = Library::load(&hello.module, hello.module_parameters.as_deref())?;
     library.initialize().map_err(|failed| failed.fault(Damage::Token))?;
     let outcome = run(&library);
     library.finalize();
@@ -111,12 +111,26 @@ fn init_token(
     if !library.find_labelled(label).map_err(failed)?.is_empty() {
         return Err(Fault::Setup(format!("a token labelled {label:?} exists")));
     }
-    if library.init_token(so_pin, label).map_err(failed)?.is_none() {
+    let Some(made) = library.init_token(so_pin, label).map_err(failed)? else {
         return Err(Fault::Setup("the module has no slot with an uninitialised token".to_owned()));
-    }
-    // Initialising may move the token to another slot (SoftHSM does): it is found again by its label.
-    let [found] = &library.find_labelled(label).map_err(failed)?[..] else {
-        return Err(Fault::Setup(format!("the token labelled {label:?} is not to be found after its making")));
     };
-    library.init_pin(found, so_pin, user_pin).map_err(failed)
+    // Initialising may move the token to another slot (SoftHSM does): it is found again by its label. Where
+    // that does not show before there is a PIN (NSS softokn), the token is where it was.
+    let moved = library.find_labelled(label).map_err(failed)?.into_iter().next();
+    library.init_pin(&moved.unwrap_or(made), so_pin, user_pin).map_err(failed)?;
+    if library.find_labelled(label).map_err(failed)?.len() == 1 {
+        Ok(())
+    } else {
+        Err(Fault::Setup(format!("the token labelled {label:?} is not to be found after its making")))
+    }
+}
+
+fn offers(library: &Library) -> Result<Vec<Offer>, Fault> {
+    let failed = |failed: super::code::Failed| failed.fault(Damage::Operation);
+    let tokens = library.tokens().map_err(failed)?.into_iter();
+    let offer = |found: super::module::Found| {
+        let lines = Listed::new(library.mechanisms(&found)?).lines();
+        Ok(Offer { label: found.label, serial: found.serial, is_initialised: found.is_initialised, lines })
+    };
+    tokens.map(offer).collect::<Result<_, _>>().map_err(failed)
 }

@@ -12,6 +12,7 @@ use super::{
     cache::{Cache, Entry},
     code::{Class, Failed},
     engine::{Engine, Trouble},
+    listed,
     operate::{self, Half},
     start::{self, ServiceHandles},
     sync,
@@ -46,9 +47,10 @@ impl Server {
         // From here on the module is ours alone; the next start may begin.
         drop(lock);
         let (mut token, mut ready) = (logged_in.token, logged_in.ready);
+        listed::carries(&mut *token).map_err(at_start)?;
         let (root, unwrap_template) = start::find_root(&mut *token).map_err(at_start)?;
         ready.unwrap_template = unwrap_template;
-        let mut engine = Engine::new(token, root);
+        let mut engine = Engine::new(token, Some(root)).map_err(|failed| at_start(failed.into()))?;
         let service = start::establish(&mut engine, keys).map_err(at_start)?;
         engine.token.started();
         let cache = Cache::new(usize::try_from(hello.cached_keys_max).unwrap_or(usize::MAX));

@@ -96,7 +96,7 @@ pub(crate) fn log_in(hello: &Hello) -> Result<LoggedIn, Fault> {
 }
 
 fn try_log_in(hello: &Hello, secret: &crate::secret::SecretBytes) -> Result<LoggedIn, Attempt> {
-    let library = Library::load(&hello.module).map_err(Attempt::Never)?;
+    let library = Library::load(&hello.module, hello.module_parameters.as_deref()).map_err(Attempt::Never)?;
     library.initialize().map_err(Attempt::of)?;
     let known = library.about().map_err(Attempt::of).and_then(|about| Ok((about, find_one(&library, hello)?)));
     let (about, found) = match known {
@@ -235,11 +235,9 @@ fn unwrap_service_key(
     template: Vec<Attribute<'_>>,
     mechanism: sys::CK_MECHANISM_TYPE,
 ) -> Result<Handle, Trouble> {
-    let root = engine.root;
+    let (root, wrapping) = (engine.root, engine.wrapping);
     engine
-        .with_limits(template, vec![mechanism], |token, template| {
-            token.unwrap(Mechanism::KeyWrapPad, root, blob, template)
-        })
+        .with_limits(template, vec![mechanism], |token, template| token.unwrap(wrapping, root, blob, template))
         .map_err(|failed| engine.verdict(failed, Fault::BlobBroken))
 }
 

@@ -64,8 +64,10 @@ pub(crate) enum Mechanism<'a> {
     Ecb,
     /// `CKM_AES_KEY_WRAP` (RFC 3394).
     KeyWrap,
-    /// `CKM_AES_KEY_WRAP_PAD` (RFC 5649).
+    /// `CKM_AES_KEY_WRAP_PAD`: RFC 5649 in modules that lack the next (SoftHSM), something else in others.
     KeyWrapPad,
+    /// `CKM_AES_KEY_WRAP_KWP`: RFC 5649, with a number of its own since PKCS#11 3.0.
+    KeyWrapKwp,
     /// `CKM_RSA_PKCS_KEY_PAIR_GEN`.
     GenerateRsa,
     /// `CKM_EC_KEY_PAIR_GEN`.
@@ -97,6 +99,7 @@ impl Mechanism<'_> {
             Self::Ecb => sys::CKM_AES_ECB,
             Self::KeyWrap => sys::CKM_AES_KEY_WRAP,
             Self::KeyWrapPad => sys::CKM_AES_KEY_WRAP_PAD,
+            Self::KeyWrapKwp => sys::CKM_AES_KEY_WRAP_KWP,
             Self::GenerateRsa => sys::CKM_RSA_PKCS_KEY_PAIR_GEN,
             Self::GenerateEc => sys::CKM_EC_KEY_PAIR_GEN,
             Self::GenerateEdwards => sys::CKM_EC_EDWARDS_KEY_PAIR_GEN,
@@ -128,6 +131,9 @@ pub(crate) trait Token {
 
     /// The worker is ready: what comes now is served for a caller.
     fn started(&mut self) {}
+
+    /// `C_GetMechanismList`.
+    fn mechanisms(&mut self) -> Outcome<Vec<CK_MECHANISM_TYPE>>;
 
     /// `C_FindObjects`: every object that has these attributes. Costs 14 us for each object on the token.
     fn find(&mut self, template: &[Attribute<'_>]) -> Outcome<Vec<Handle>>;

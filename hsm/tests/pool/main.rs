@@ -62,6 +62,7 @@ fn profile(dir: &Path, scripts: &[(Lane, &str)]) -> Profile {
     let scripted = |lane: Lane| scripts.iter().find(|(other, _)| *other == lane).map_or("", |(_, script)| script);
     Profile {
         module: "/nonexistent/module.so".into(),
+        module_parameters: None,
         environment: BTreeMap::from([(fake::MARK.to_owned(), "1".to_owned())]),
         token: TokenName { label: "fake".into(), serial: None },
         pin_file: dir.join("pin"),

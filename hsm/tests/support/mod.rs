@@ -1,159 +1,39 @@
-//! A fresh SoftHSM token in a temporary folder, and worker processes on it.
-//!
-//! The module reads SOFTHSM2_CONF when it is loaded, so it is only ever loaded in child processes: the
-//! worker program, or this test binary run again for one test (see [`Home::run_child`]).
+//! Worker processes on fresh tokens, and what a test asks of them.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
 
 pub mod attack;
+mod home;
+mod subject;
 
 use std::{
-    fs,
-    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    os::fd::OwnedFd,
+    path::PathBuf,
+    process::{Child, ExitStatus},
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+use rustix::net::{RecvFlags, SendFlags};
 use serde_bytes::ByteBuf;
 use strongroom_hsm::{
     Algorithm, KeyOps, KeyRow, KeySpec, KeyStatement, Residency, SecretBytes,
-    profile::{Sandbox, TokenName},
     protocol::{
         Answer, Call, Fault, Generated, Hello, Hierarchy, Moment, Operation, Output, PACKET_BYTES_MAX, Provision,
-        Ready, Request, Response, Role, ServiceKeys, append_frame, read_frames,
+        Ready, Request, Response, ServiceKeys, append_frame, read_frames,
     },
 };
 
-/// The user PIN of every test token.
-pub const PIN: &str = "4711-0815";
+pub use home::Home;
+pub use subject::{Subject, can, can_make, can_use, holds_on, library};
 
-/// Where SoftHSM is, on Debian and elsewhere.
+/// The user PIN of every test token: as long as the software token of opencryptoki takes.
+pub const PIN: &str = "4711-815";
+
+/// Where the module of this run is.
 pub fn module() -> PathBuf {
-    let places = [
-        "/usr/lib/softhsm/libsofthsm2.so",
-        "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-        "/usr/lib64/softhsm/libsofthsm2.so",
-        "/usr/local/lib/softhsm/libsofthsm2.so",
-    ];
-    let found = places.iter().map(Path::new).find(|path| path.exists());
-    found.expect("SoftHSM 2.6.1 is installed (apt-get install softhsm2)").to_owned()
-}
-
-/// A folder with a SoftHSM configuration, an empty token store, PIN files and the workers' state.
-pub struct Home {
-    folder: tempfile::TempDir,
-}
-
-impl Home {
-    /// Everything but a token.
-    pub fn empty() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        fs::create_dir(path.join("tokens")).unwrap();
-        let tokens = path.join("tokens");
-        fs::write(
-            path.join("softhsm2.conf"),
-            format!("directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n", tokens.display()),
-        )
-        .unwrap();
-        let home = Self { folder };
-        home.write_pin("pin", PIN);
-        home.write_pin("so-pin", "security-officer");
-        home
-    }
-
-    /// With a token and its hierarchy.
-    pub fn new() -> (Self, Hierarchy) {
-        let home = Self::empty();
-        let mut worker = home.provisioner();
-        worker.init_token(&home).unwrap();
-        let hierarchy = worker.create_hierarchy(Vec::new()).unwrap();
-        (home, hierarchy)
-    }
-
-    /// A path in the folder.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Writes a PIN file with the mode that is asked for.
-    pub fn write_pin(&self, name: &str, pin: &str) {
-        let path = self.path(name);
-        fs::write(&path, format!("{pin}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    }
-
-    /// A Hello for this folder.
-    pub fn hello(&self, role: Role) -> Hello {
-        Hello {
-            module: module(),
-            role,
-            token: TokenName { label: "strongroom test".to_owned(), serial: None },
-            pin_file: self.path("pin"),
-            state_dir: self.path("state"),
-            sync_dirs: vec![self.path("tokens")],
-            sandbox: Sandbox::Strict,
-            cached_keys_max: 100,
-            flush_us: 1000,
-            faults: String::new(),
-        }
-    }
-
-    /// A worker that is ready to provision.
-    pub fn provisioner(&self) -> Worker {
-        let mut worker = self.spawn();
-        worker.hello(self.hello(Role::Provision)).unwrap();
-        worker
-    }
-
-    /// A worker that is ready to serve.
-    pub fn worker(&self, hierarchy: &Hierarchy) -> Worker {
-        self.worker_with(hierarchy, |_| {}).unwrap().0
-    }
-
-    /// A worker whose Hello was changed.
-    pub fn worker_with(
-        &self,
-        hierarchy: &Hierarchy,
-        change: impl FnOnce(&mut Hello),
-    ) -> Result<(Worker, Ready), Fault> {
-        let mut hello = self.hello(Role::Serve(hierarchy.service_keys.clone()));
-        change(&mut hello);
-        let mut worker = self.spawn();
-        let ready = worker.hello(hello)?;
-        Ok((worker, ready))
-    }
-
-    /// A worker process that has not been greeted yet.
-    pub fn spawn(&self) -> Worker {
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_hsm-worker"))
-            .env_clear()
-            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
-            .stdin(Stdio::from(theirs))
-            .spawn()
-            .unwrap();
-        Worker { child, socket: ours, next: 1 }
-    }
-
-    /// Runs one test of this test binary in a process that loads the module, and answers what it put on
-    /// the lines that begin with `answer:`.
-    pub fn run_child(&self, test: &str, arguments: &[(&str, &str)]) -> Vec<String> {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture", "--ignored"])
-            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
-            .envs(arguments.iter().copied())
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        text.lines().filter_map(|line| Some(line.split_once("answer:")?.1.to_owned())).collect()
-    }
+    Subject::current().module().expect("SoftHSM 2.6.1 is installed (apt-get install softhsm2)")
 }
 
 /// A worker process.
@@ -171,6 +51,11 @@ impl Drop for Worker {
 }
 
 impl Worker {
+    /// A process with the other end of the socket as its standard input.
+    fn new(child: Child, socket: OwnedFd) -> Self {
+        Self { child, socket, next: 1 }
+    }
+
     /// The process.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -34,6 +34,7 @@ mod tests {
     fn profile() -> Profile {
         Profile {
             module: PathBuf::new(),
+            module_parameters: None,
             environment: BTreeMap::new(),
             token: TokenName { label: String::new(), serial: None },
             pin_file: PathBuf::new(),

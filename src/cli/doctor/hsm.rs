@@ -121,6 +121,7 @@ fn trial(module: &Path, folder: &Path) -> anyhow::Result<Profile> {
     let environment = [("SOFTHSM2_CONF".to_owned(), conf.display().to_string())].into();
     Ok(Profile {
         module: module.to_owned(),
+        module_parameters: None,
         environment,
         token: TokenName { label: "strongroom-doctor".to_owned(), serial: None },
         pin_file: folder.join("pin"),
