@@ -194,11 +194,17 @@ impl Failed {
             {
                 Class::Verdict
             }
-            sys::CKR_GENERAL_ERROR | sys::CKR_FUNCTION_FAILED | sys::CKR_DATA_INVALID | sys::CKR_DATA_LEN_RANGE
+            sys::CKR_GENERAL_ERROR
+            | sys::CKR_FUNCTION_FAILED
+            | sys::CKR_DATA_INVALID
+            | sys::CKR_DATA_LEN_RANGE
+            | sys::CKR_DEVICE_ERROR
                 if matches!(function, Function::Decrypt | Function::UnwrapKey) =>
             {
                 Class::VerdictOrToken
             }
+            // NSS softokn says so of data that it has no other word for.
+            sys::CKR_DEVICE_ERROR if function == Function::Verify => Class::Suspect,
             sys::CKR_OBJECT_HANDLE_INVALID
             | sys::CKR_KEY_HANDLE_INVALID
             | sys::CKR_WRAPPING_KEY_HANDLE_INVALID
@@ -362,6 +368,8 @@ mod tests {
             (F::Sign, sys::CKR_USER_NOT_LOGGED_IN, Takes(Damage::Login)),
             (F::UnwrapKey, sys::CKR_DEVICE_MEMORY, Takes(Damage::Login)),
             (F::Sign, sys::CKR_DEVICE_ERROR, Takes(Damage::Token)),
+            (F::Verify, sys::CKR_DEVICE_ERROR, Suspect),
+            (F::Decrypt, sys::CKR_DEVICE_ERROR, VerdictOrToken),
             (F::Sign, sys::CKR_CRYPTOKI_NOT_INITIALIZED, Takes(Damage::Token)),
             (F::SignInit, sys::CKR_KEY_FUNCTION_NOT_PERMITTED, Takes(Damage::Operation)),
             (F::Sign, sys::CKR_VENDOR_DEFINED, Suspect),

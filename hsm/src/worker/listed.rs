@@ -69,8 +69,7 @@ const ESCROW: Need = Need { what: "RSA-OAEP that wraps: the root's escrow", any_
 pub(crate) fn carries(token: &mut dyn Token) -> Result<(), Trouble> {
     let listed = token.mechanisms()?;
     let has = |wanted: &Wanted| listed.contains(&wanted.number);
-    let missing: Vec<String> =
-        NEEDS.iter().filter(|need| !need.any_of.iter().any(has)).map(Need::missing).collect();
+    let missing: Vec<String> = NEEDS.iter().filter(|need| !need.any_of.iter().any(has)).map(Need::missing).collect();
     if missing.is_empty() {
         return Ok(());
     }

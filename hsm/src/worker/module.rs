@@ -131,7 +131,10 @@ impl Library {
     pub(crate) fn mechanisms(&self, found: &Found) -> Outcome<Vec<(CK_MECHANISM_TYPE, CK_MECHANISM_INFO)>> {
         let slot = found.slot.into();
         let listed = self.functions.mechanisms(slot)?;
-        Ok(listed.into_iter().filter_map(|each| Some((each, self.functions.mechanism_info(slot, each).ok()?))).collect())
+        Ok(listed
+            .into_iter()
+            .filter_map(|each| Some((each, self.functions.mechanism_info(slot, each).ok()?)))
+            .collect())
     }
 
     /// Every slot with an initialised token of that label, whatever its serial number.

@@ -181,7 +181,7 @@ impl Engine {
         match self.token.verify(mechanism, key, &data, signature) {
             Ok(()) => Ok(true),
             Err(failed) if failed.class() == Class::Verdict => Ok(false),
-            // SoftHSM 2.6.1 judges some malformed signatures with CKR_GENERAL_ERROR.
+            // SoftHSM 2.6.1 judges some malformed signatures with CKR_GENERAL_ERROR, NSS with CKR_DEVICE_ERROR.
             Err(failed) if is_malformed(failed) && self.check_canary().is_ok() => Ok(false),
             Err(failed) => Err(failed.into()),
         }

@@ -2,9 +2,12 @@
 //! workers' own mechanisms and with nothing around them: no seal, no cache of keys, no messages, no lane. What
 //! everything else is measured against.
 
+use std::path::Path;
+
 use super::{
     engine::{Engine, Trouble},
     generate::{Fresh, statement_of},
+    module::Library,
     operate::{self, Half},
     sandbox, start,
     token::Handle,
@@ -33,6 +36,15 @@ impl RawKey {
     pub fn public(&self) -> &[u8] {
         &self.statement.public
     }
+}
+
+/// `C_Initialize` of a module that its caller has loaded and keeps loaded, with the parameters that cryptoki
+/// cannot give: for tests that go on with cryptoki.
+///
+/// # Errors
+/// When the module fails.
+pub fn initialize(module: &Path, parameters: Option<&str>) -> Result<(), Fault> {
+    Library::load(module, parameters)?.initialize().map_err(fault)
 }
 
 impl Raw {

@@ -20,7 +20,9 @@ use strongroom_hsm::{
 use super::{PIN, Subject, Worker};
 
 /// The label of every test token.
-const LABEL: &str = "strongroom test";
+pub const LABEL: &str = "strongroom test";
+/// Tells a child what the module is told when it is initialised.
+pub const PARAMETERS: &str = "MODULE_PARAMETERS";
 
 /// A folder with everything that a token of the module needs, PIN files and the workers' state.
 pub struct Home {
@@ -45,8 +47,7 @@ impl Home {
         match subject {
             Subject::SoftHsm => {
                 let tokens = tokens.display();
-                let text =
-                    format!("directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n");
+                let text = format!("directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n");
                 fs::write(path.join("softhsm2.conf"), text).unwrap();
             }
             Subject::NssSoftokn => {}
@@ -152,7 +153,7 @@ impl Home {
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture", "--ignored"])
             .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
-            .env("MODULE_PARAMETERS", self.module_parameters().unwrap_or_default())
+            .envs(self.module_parameters().map(|parameters| (PARAMETERS, parameters)))
             .envs(arguments.iter().copied())
             .output()
             .unwrap();

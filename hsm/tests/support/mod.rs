@@ -25,8 +25,8 @@ use strongroom_hsm::{
     },
 };
 
-pub use home::Home;
-pub use subject::{Subject, can, can_make, can_use, holds_on, library};
+pub use home::{Home, LABEL, PARAMETERS};
+pub use subject::{Subject, can, can_make, can_use, holds_on, library, note};
 
 /// The user PIN of every test token: as long as the software token of opencryptoki takes.
 pub const PIN: &str = "4711-815";

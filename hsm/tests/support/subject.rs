@@ -133,21 +133,30 @@ pub fn library() -> String {
     library.to_owned()
 }
 
-/// The lines of the current module's table: what, and whether it works.
-static TABLE: LazyLock<BTreeMap<String, bool>> = LazyLock::new(|| {
+/// The lines of the current module's table: what, whether it works, and what is said of it.
+static TABLE: LazyLock<BTreeMap<String, (bool, String)>> = LazyLock::new(|| {
     let text = fs::read_to_string(Subject::current().table()).unwrap();
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| {
-            let (what, _) = line[2..].split_once(": ").expect("a line of the table");
-            (what.to_owned(), line.starts_with('+'))
+            let (what, note) = line[2..].split_once(": ").expect("a line of the table");
+            (what.to_owned(), (line.starts_with('+'), note.to_owned()))
         })
         .collect()
 });
 
+fn line(what: &str) -> &'static (bool, String) {
+    TABLE.get(what).unwrap_or_else(|| panic!("the table has no line for {what:?}"))
+}
+
 /// Whether the current module can do something, by its table.
 pub fn can(what: &str) -> bool {
-    *TABLE.get(what).unwrap_or_else(|| panic!("the table has no line for {what:?}"))
+    line(what).0
+}
+
+/// What the table says of it.
+pub fn note(what: &str) -> &'static str {
+    &line(what).1
 }
 
 /// Whether it can make such a key.
