@@ -370,7 +370,7 @@ pub enum Response {
     /// To [`Provision::Probe`].
     Capabilities(Capabilities),
     /// To [`Provision::List`].
-    Offers(Vec<Offer>),
+    Offers(Offers),
 }
 
 /// What a worker found when it started.
@@ -428,6 +428,17 @@ pub struct Hierarchy {
     pub unwrap_template: bool,
 }
 
+/// The line of [`Capabilities`] that says whether the service's own keys can be made in the module at all.
+pub const HIERARCHY: &str = "hierarchy";
+/// The line that says whether PIN and blob together open no key.
+pub const UNWRAP_TEMPLATE: &str = "unwrap template";
+/// The line that says whether keys that were born on the token are told from those that were put there.
+pub const BIRTH: &str = "birth";
+/// The line that says whether the module keeps a key to the mechanisms of its operations.
+pub const ALLOWED_MECHANISMS: &str = "allowed mechanisms";
+/// The line that says whether the log can be signed with Ed25519.
+pub const LOG_BY_ED25519: &str = "Ed25519";
+
 /// What a module can do: one line for each thing the service uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
@@ -459,6 +470,15 @@ pub struct Cell {
     pub residency: Residency,
     /// What it is used with; none for the key itself.
     pub algorithm: Option<Algorithm>,
+}
+
+/// What a module says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offers {
+    /// The module's own name and version.
+    pub library: String,
+    /// Every token that it shows.
+    pub tokens: Vec<Offer>,
 }
 
 /// A token that a module shows, and what the module lists for it.

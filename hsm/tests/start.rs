@@ -272,5 +272,5 @@ fn a_weak_recovery_key_is_refused_before_anything_is_made() {
 
 #[test]
 fn the_same_holds_on_nss_softokn() {
-    support::holds_on(support::Subject::NssSoftokn);
+    support::holds_on(Subject::NssSoftokn);
 }

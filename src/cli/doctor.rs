@@ -19,6 +19,8 @@ use crate::{
 
 mod hsm;
 mod keeping;
+mod meaning;
+mod module;
 
 /// Checks a configuration and all that it names, or one module.
 pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
@@ -27,8 +29,15 @@ pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut checks = Checks::default();
     let format = args.format.format;
     match (args.config, args.module) {
-        (Some(path), _) => runtime.block_on(examine(&mut checks, &path))?,
-        (None, Some(module)) => runtime.block_on(hsm::module(&mut checks, &module))?,
+        (Some(path), None) => runtime.block_on(examine(&mut checks, &path))?,
+        (config, Some(module)) => {
+            let asked = module::Asked { module, parameters: args.module_parameters, config };
+            let report = runtime.block_on(module::examine(&mut checks, asked))?;
+            if let (Some(report), Format::Table) = (report, format) {
+                output::line(&report.text())?;
+                return Ok(checks.exit());
+            }
+        }
         (None, None) => {
             return Err(Failure::new("nothing to look at").hint("--config FILE, or --module PATH").into());
         }

@@ -119,12 +119,15 @@ pub struct ClearLatchArgs {
 /// What `doctor` takes.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Check all that this configuration (TOML) names
-    #[arg(long, value_name = "FILE", conflicts_with = "module")]
+    /// Check all that this configuration (TOML) names; with --module, only name the token to try it on
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Check this PKCS#11 module only
+    /// Say what this PKCS#11 module can do, and what that means for keys
     #[arg(long, value_name = "PATH")]
     pub module: Option<PathBuf>,
+    /// What the module is told when it is initialised, as hsm.module_parameters
+    #[arg(long, value_name = "TEXT", requires = "module")]
+    pub module_parameters: Option<String>,
     #[command(flatten)]
     pub(super) format: FormatArgs,
 }

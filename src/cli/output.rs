@@ -52,6 +52,11 @@ pub(super) fn show<T: Rows + Serialize>(format: Format, value: &T) -> anyhow::Re
     }
 }
 
+/// A table as it would be shown, for what consists of several.
+pub(super) fn text(value: &impl Rows) -> String {
+    table(value, io::stdout().is_terminal())
+}
+
 /// Shows a value as JSON.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)

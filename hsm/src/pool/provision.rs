@@ -6,7 +6,7 @@ use crate::{
     error::StartError,
     pool::process::Process,
     profile::Profile,
-    protocol::{Capabilities, Fault, Hierarchy, Offer, Provision, Request, Response, Role},
+    protocol::{Capabilities, Fault, Hierarchy, Offers, Provision, Request, Response, Role},
 };
 
 /// How long one step may take: an RSA key of 4096 bits, a token on a slow disk, a network HSM.
@@ -23,7 +23,7 @@ pub enum Provisioned {
     /// What the module can do.
     Capabilities(Capabilities),
     /// What the module lists.
-    Offers(Vec<Offer>),
+    Offers(Offers),
 }
 
 /// Runs provisioning requests, in order, in one worker of its own that ends afterwards. Each may take 120

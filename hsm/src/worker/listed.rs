@@ -6,7 +6,7 @@ use cryptoki_sys::{self as sys, CK_FLAGS, CK_MECHANISM_INFO, CK_MECHANISM_TYPE};
 use super::{engine::Trouble, token::Token};
 use crate::{
     algorithms::{Algorithm, Digest, KeySpec, KeyType, Scheme},
-    protocol::{Capability, Cell, Fault},
+    protocol::{Capability, Cell, Fault, HIERARCHY},
     statement::Residency,
 };
 
@@ -45,22 +45,30 @@ const RSA_ESCROW: Wanted = wanted!(CKM_RSA_PKCS_OAEP, CKF_WRAP | CKF_UNWRAP);
 /// Something that the service's own keys need, and the mechanisms of which any one gives it (ADR 0001).
 struct Need {
     what: &'static str,
+    by: &'static str,
     any_of: &'static [Wanted],
 }
 
 /// Without any one of these there is no hierarchy, and so no service.
 const NEEDS: [Need; 7] = [
-    Need { what: "AES keys: the root and the key of stored secrets", any_of: &[GENERATE_AES] },
-    Need { what: "AES key wrap with padding (RFC 5649): the root wraps by it", any_of: &[KEY_WRAP_KWP, KEY_WRAP_PAD] },
-    Need { what: "AES key wrap (RFC 3394): the root enters the token by it", any_of: &[KEY_WRAP] },
-    Need { what: "generic secrets: the sealing key and the canary", any_of: &[GENERATE_SECRET] },
-    Need { what: "HMAC-SHA256: seals and the canary", any_of: &[HMAC] },
-    Need { what: "AES-GCM: stored secrets", any_of: &[GCM] },
-    Need { what: "Ed25519 or ECDSA: the key of the log", any_of: &[EDDSA, ECDSA] },
+    Need { what: "AES keys", by: "the root and the key of stored secrets", any_of: &[GENERATE_AES] },
+    Need {
+        what: "AES key wrap with padding, RFC 5649",
+        by: "the root, which wraps by it",
+        any_of: &[KEY_WRAP_KWP, KEY_WRAP_PAD],
+    },
+    Need { what: "AES key wrap, RFC 3394", by: "the root, which enters the token by it", any_of: &[KEY_WRAP] },
+    Need { what: "generic secrets", by: "the sealing key and the canary", any_of: &[GENERATE_SECRET] },
+    Need { what: "HMAC-SHA256", by: "seals and the canary", any_of: &[HMAC] },
+    Need { what: "AES-GCM", by: "stored secrets", any_of: &[GCM] },
+    Need { what: "Ed25519 or ECDSA", by: "the key of the log", any_of: &[EDDSA, ECDSA] },
 ];
 
 /// Needed only where a recovery key is named.
-const ESCROW: Need = Need { what: "RSA-OAEP that wraps: the root's escrow", any_of: &[RSA_ESCROW] };
+const ESCROW: Need = Need { what: "RSA-OAEP that wraps", by: "the root's escrow", any_of: &[RSA_ESCROW] };
+
+/// What is said of a module that lacks none of them.
+pub(crate) const CARRIES: &str = "has all that the service's own keys need";
 
 /// Refuses a module that lists no mechanism for something that the service's own keys need.
 ///
@@ -68,19 +76,23 @@ const ESCROW: Need = Need { what: "RSA-OAEP that wraps: the root's escrow", any_
 /// [`Fault::Unsupported`], naming all that is missing; or the module does not answer.
 pub(crate) fn carries(token: &mut dyn Token) -> Result<(), Trouble> {
     let listed = token.mechanisms()?;
-    let has = |wanted: &Wanted| listed.contains(&wanted.number);
-    let missing: Vec<String> = NEEDS.iter().filter(|need| !need.any_of.iter().any(has)).map(Need::missing).collect();
+    lacks_nothing(|wanted| listed.contains(&wanted.number)).map_err(|why| Fault::Unsupported(why).into())
+}
+
+/// Says all that is missing.
+fn lacks_nothing(has: impl Fn(&Wanted) -> bool) -> Result<(), String> {
+    let missing: Vec<String> = NEEDS.iter().filter(|need| !need.any_of.iter().any(&has)).map(Need::missing).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Fault::Unsupported(format!("it cannot carry the service's own keys. It lacks {}", missing.join("; "))).into())
+    Err(format!("it cannot carry the service's own keys: it lacks {}", missing.join("; ")))
 }
 
 impl Need {
     /// What is missing, and the mechanisms that would have given it.
     fn missing(&self) -> String {
         let names: Vec<&str> = self.any_of.iter().map(|wanted| wanted.name).collect();
-        format!("{} ({})", self.what, names.join(" or "))
+        format!("{} for {} ({})", self.what, self.by, names.join(" or "))
     }
 }
 
@@ -95,8 +107,13 @@ impl Listed {
 
     /// A line for each thing that the service uses.
     pub(crate) fn lines(&self) -> Vec<Capability> {
-        let mut lines: Vec<Capability> =
-            NEEDS.iter().chain([&ESCROW]).map(|need| line(need.what.to_owned(), None, self.any(need.any_of))).collect();
+        let carries = lacks_nothing(|wanted| self.info(*wanted).is_some()).map(|()| CARRIES.to_owned());
+        let mut lines = vec![line(HIERARCHY.to_owned(), None, carries)];
+        let needed = NEEDS.iter().chain([&ESCROW]).map(|need| {
+            let found = self.any(need.any_of).map(|name| format!("{name}, for {}", need.by));
+            line(need.what.to_owned(), None, found)
+        });
+        lines.extend(needed);
         let wrapped = self.any(&[KEY_WRAP_KWP, KEY_WRAP_PAD]);
         for spec in KeySpec::ALL {
             lines.extend(self.kind(spec, Residency::Wrapped, &wrapped));

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     algorithms::{AES_BLOCK_BYTES, Algorithm, Digest, KeyOps, KeySpec, Scheme},
-    protocol::{Capabilities, Capability, Cell, Fault, Operation, Output},
+    protocol::{
+        ALLOWED_MECHANISMS, BIRTH, Capabilities, Capability, Cell, Fault, HIERARCHY, LOG_BY_ED25519, Operation, Output,
+        UNWRAP_TEMPLATE,
+    },
     secret::SecretBytes,
     statement::{KeyStatement, Residency},
 };
@@ -37,10 +40,10 @@ pub(crate) fn probe(engine: &mut Engine, library: &str) -> Result<Capabilities, 
     engine.destroy_on_token(TRIAL_VERSION)?;
     let honoured = root.unwrap_template.map(|()| "a blob cannot be unwrapped readable, not even with the PIN");
     let mut lines = vec![
-        line("hierarchy", listed::carries(&mut *engine.token).map(|()| "has all that the service's own keys need")),
+        line(HIERARCHY, listed::carries(&mut *engine.token).map(|()| listed::CARRIES)),
         line("key wrap", wraps(engine)),
-        line("unwrap template", honoured),
-        line("birth", birth(engine).map(|()| "keys that were born on the token are told from others")),
+        line(UNWRAP_TEMPLATE, honoured),
+        line(BIRTH, birth(engine).map(|()| "keys that were born on the token are told from others")),
     ];
     lines.extend(properties(engine));
     for spec in KeySpec::ALL {
@@ -55,6 +58,7 @@ pub(crate) fn probe(engine: &mut Engine, library: &str) -> Result<Capabilities, 
 fn line(what: impl Into<String>, outcome: Result<&str, Trouble>) -> Capability {
     let (works, note) = match outcome {
         Ok(note) => (true, note.to_owned()),
+        Err(Trouble::Fault(Fault::Unsupported(why))) => (false, why),
         Err(Trouble::Fault(fault)) => (false, fault.to_string()),
         Err(Trouble::Failed(failed)) => (false, format!("{} returned {}", failed.function.name(), failed.code)),
     };
@@ -86,8 +90,8 @@ fn properties(engine: &mut Engine) -> Vec<Capability> {
     let imports = imports(engine).map(|()| "a secret key is taken in the clear, and wrapped");
     vec![
         line("HMAC-SHA256", mac),
-        line("Ed25519", ed25519),
-        line("allowed mechanisms", limits),
+        line(LOG_BY_ED25519, ed25519),
+        line(ALLOWED_MECHANISMS, limits),
         line("import of secrets", imports),
     ]
 }
@@ -95,7 +99,7 @@ fn properties(engine: &mut Engine) -> Vec<Capability> {
 /// Whether a secret from outside can become a key; modules under FIPS 140 may refuse one in the clear.
 fn imports(engine: &mut Engine) -> Result<(), Trouble> {
     let key = engine.create_secret(KeySpec::Aes256, Residency::Wrapped, &[], &[7; 32])?;
-    let wrapped = engine.token.wrap(Mechanism::KeyWrapPad, engine.root, key).map_err(unsupported);
+    let wrapped = engine.token.wrap(engine.wrapping, engine.root, key).map_err(unsupported);
     engine.discard(key);
     wrapped.map(drop)
 }

@@ -12,7 +12,7 @@ use super::{
     start::{self, LoggedIn},
     sync,
 };
-use crate::protocol::{Damage, Fault, Hello, Offer, Provision, Ready, Request, Response};
+use crate::protocol::{Damage, Fault, Hello, Offer, Offers, Provision, Ready, Request, Response};
 
 /// A worker that provisions.
 pub(crate) struct Provisioner {
@@ -125,12 +125,14 @@ fn init_token(
     }
 }
 
-fn offers(library: &Library) -> Result<Vec<Offer>, Fault> {
+fn offers(library: &Library) -> Result<Offers, Fault> {
     let failed = |failed: super::code::Failed| failed.fault(Damage::Operation);
+    let about = library.about().map_err(failed)?;
     let tokens = library.tokens().map_err(failed)?.into_iter();
     let offer = |found: super::module::Found| {
         let lines = Listed::new(library.mechanisms(&found)?).lines();
         Ok(Offer { label: found.label, serial: found.serial, is_initialised: found.is_initialised, lines })
     };
-    tokens.map(offer).collect::<Result<_, _>>().map_err(failed)
+    let tokens = tokens.map(offer).collect::<Result<_, _>>().map_err(failed)?;
+    Ok(Offers { library: about, tokens })
 }

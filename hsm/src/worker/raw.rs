@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     algorithms::KeySpec,
-    protocol::{Fault, Hello, Operation, Output},
+    protocol::{Damage, Fault, Hello, Operation, Output},
     statement::{KeyStatement, Residency},
 };
 
@@ -44,7 +44,7 @@ impl RawKey {
 /// # Errors
 /// When the module fails.
 pub fn initialize(module: &Path, parameters: Option<&str>) -> Result<(), Fault> {
-    Library::load(module, parameters)?.initialize().map_err(fault)
+    Library::load(module, parameters)?.initialize().map_err(|failed| failed.fault(Damage::Token))
 }
 
 impl Raw {
@@ -66,7 +66,8 @@ impl Raw {
         let _line = start::lock(&hello.state_dir)?;
         let logged_in = start::log_in(hello)?;
         // Nothing is wrapped or unwrapped here, so there is no root.
-        Ok(Self { engine: Engine::new(logged_in.token, Handle(0)), library: logged_in.ready.library })
+        let engine = Engine::new(logged_in.token, None).map_err(|failed| failed.fault(Damage::Token))?;
+        Ok(Self { engine, library: logged_in.ready.library })
     }
 
     /// The module's own name and version.
