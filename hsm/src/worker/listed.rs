@@ -97,17 +97,24 @@ impl Need {
 }
 
 /// The mechanisms of a slot, with what the module says of each.
-pub(crate) struct Listed(Vec<(CK_MECHANISM_TYPE, CK_MECHANISM_INFO)>);
+pub(crate) struct Listed {
+    mechanisms: Vec<(CK_MECHANISM_TYPE, CK_MECHANISM_INFO)>,
+    is_writable: bool,
+}
 
 impl Listed {
     /// From what the module has answered.
-    pub(crate) fn new(mechanisms: Vec<(CK_MECHANISM_TYPE, CK_MECHANISM_INFO)>) -> Self {
-        Self(mechanisms)
+    pub(crate) fn new(mechanisms: Vec<(CK_MECHANISM_TYPE, CK_MECHANISM_INFO)>, is_writable: bool) -> Self {
+        Self { mechanisms, is_writable }
     }
 
     /// A line for each thing that the service uses.
     pub(crate) fn lines(&self) -> Vec<Capability> {
-        let carries = lacks_nothing(|wanted| self.info(*wanted).is_some()).map(|()| CARRIES.to_owned());
+        let carries = if self.is_writable {
+            lacks_nothing(|wanted| self.info(*wanted).is_some()).map(|()| CARRIES.to_owned())
+        } else {
+            Err("nothing can be kept on it: it is write-protected".to_owned())
+        };
         let mut lines = vec![line(HIERARCHY.to_owned(), None, carries)];
         let needed = NEEDS.iter().chain([&ESCROW]).map(|need| {
             let found = self.any(need.any_of).map(|name| format!("{name}, for {}", need.by));
@@ -146,7 +153,7 @@ impl Listed {
     }
 
     fn info(&self, wanted: Wanted) -> Option<CK_MECHANISM_INFO> {
-        let (_, info) = self.0.iter().find(|(number, _)| *number == wanted.number)?;
+        let (_, info) = self.mechanisms.iter().find(|(number, _)| *number == wanted.number)?;
         (info.flags & wanted.flags == wanted.flags).then_some(*info)
     }
 
@@ -205,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_is_not_listed_does_not_work() {
-        let lines = Listed::new(vec![(sys::CKM_RSA_PKCS_KEY_PAIR_GEN, ANY), (sys::CKM_RSA_PKCS, ANY)]).lines();
+        let lines = Listed::new(vec![(sys::CKM_RSA_PKCS_KEY_PAIR_GEN, ANY), (sys::CKM_RSA_PKCS, ANY)], true).lines();
         assert_eq!(of(&lines, "RSA-2048 token RS256"), (true, "CKM_RSA_PKCS".to_owned()));
         assert_eq!(of(&lines, "RSA-2048 token PS256"), (false, "CKM_RSA_PKCS_PSS is not listed".to_owned()));
         assert_eq!(of(&lines, "P-256 token"), (false, "CKM_EC_KEY_PAIR_GEN is not listed".to_owned()));
@@ -218,7 +225,8 @@ mod tests {
     fn flags_and_sizes_count() {
         let signs = CK_MECHANISM_INFO { flags: sys::CKF_SIGN, ..ANY };
         let small = CK_MECHANISM_INFO { ulMaxKeySize: 2048, ..ANY };
-        let lines = Listed::new(vec![(sys::CKM_RSA_PKCS_KEY_PAIR_GEN, small), (sys::CKM_RSA_PKCS, signs)]).lines();
+        let lines =
+            Listed::new(vec![(sys::CKM_RSA_PKCS_KEY_PAIR_GEN, small), (sys::CKM_RSA_PKCS, signs)], true).lines();
         assert_eq!(of(&lines, "RSA-2048 token RS256"), (false, "CKM_RSA_PKCS is not listed".to_owned()));
         let range = "CKM_RSA_PKCS_KEY_PAIR_GEN is listed for keys of 0 to 2048 bits".to_owned();
         assert_eq!(of(&lines, "RSA-3072 token"), (false, range));

@@ -48,6 +48,8 @@ pub(crate) struct Found {
     pub(crate) serial: String,
     /// CKF_TOKEN_INITIALIZED.
     pub(crate) is_initialised: bool,
+    /// Not CKF_WRITE_PROTECTED.
+    pub(crate) is_writable: bool,
 }
 
 /// What cryptoki's error is in the module's own words.
@@ -114,6 +116,7 @@ impl Library {
             label: text(&info.label),
             serial: text(&info.serialNumber).trim_start().to_owned(),
             is_initialised: info.flags & sys::CKF_TOKEN_INITIALIZED != 0,
+            is_writable: info.flags & sys::CKF_WRITE_PROTECTED == 0,
         })
     }
 

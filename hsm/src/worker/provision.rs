@@ -130,7 +130,7 @@ fn offers(library: &Library) -> Result<Offers, Fault> {
     let about = library.about().map_err(failed)?;
     let tokens = library.tokens().map_err(failed)?.into_iter();
     let offer = |found: super::module::Found| {
-        let lines = Listed::new(library.mechanisms(&found)?).lines();
+        let lines = Listed::new(library.mechanisms(&found)?, found.is_writable).lines();
         Ok(Offer { label: found.label, serial: found.serial, is_initialised: found.is_initialised, lines })
     };
     let tokens = tokens.map(offer).collect::<Result<_, _>>().map_err(failed)?;

@@ -196,6 +196,8 @@ impl View {
         let daemon = Command::new("unshare")
             .args(["--user", "--map-root-user", "--mount", "--ipc", "sh", "-c", Self::MOUNTS, "sh"])
             .arg(folder)
+            // It talks of what it finds in /proc.
+            .stdout(Stdio::null())
             .spawn()
             .unwrap();
         let mut view = Self { daemon };
@@ -215,6 +217,7 @@ impl View {
         let mut command = Command::new("nsenter");
         command.arg("--target").arg(self.daemon.id().to_string());
         command.args(["--user", "--mount", "--ipc", "--preserve-credentials", "--"]).arg(program);
+        command.stdout(Stdio::null());
         command
     }
 }

@@ -39,8 +39,8 @@ pub(super) fn profile(checks: &mut Checks, config: &Config) -> anyhow::Result<Op
 pub(super) async fn examine(checks: &mut Checks, config: &Config, instance: Option<InstanceRow>) -> anyhow::Result<()> {
     let Some(profile) = profile(checks, config)? else { return Ok(()) };
     let probed = provision(&profile, vec![Provision::Probe]).await;
-    let Some(answers) =
-        checks.of("token and PIN", probed.map_err(hsm), |_| format!("{} opens", config.hsm.token.label))
+    let Some(answers) = checks
+        .of("token and PIN", probed.map_err(|error| hsm(&error)), |_| format!("{} opens", config.hsm.token.label))
     else {
         return Ok(());
     };
@@ -49,7 +49,7 @@ pub(super) async fn examine(checks: &mut Checks, config: &Config, instance: Opti
     }
     let Some(instance) = instance else { return Ok(()) };
     let started = Pool::start(profile, instance.service_keys.clone()).await;
-    let Some(pool) = checks.of("root and canary", started.map_err(hsm), |_| {
+    let Some(pool) = checks.of("root and canary", started.map_err(|error| hsm(&error)), |_| {
         "the root opens the service's keys, the canary signs".to_owned()
     }) else {
         return Ok(());
@@ -69,8 +69,8 @@ pub(super) async fn examine(checks: &mut Checks, config: &Config, instance: Opti
     Ok(())
 }
 
-pub(super) fn hsm(error: StartError) -> Failure {
-    compose::hsm_failure("the HSM did not do it", &error)
+pub(super) fn hsm(error: &StartError) -> Failure {
+    compose::hsm_failure("the HSM did not do it", error)
 }
 
 /// What it cannot do, how much it can, and what that means for keys.

@@ -28,8 +28,8 @@ pub(super) fn sentences(lines: &[Capability], evidence: Evidence) -> Vec<String>
     match evidence {
         Evidence::Tried => said.extend(protections(lines)),
         Evidence::Listed => said.push(
-            "Nothing of this was tried. What the module makes of a root's unwrap template, and whether it holds keys \
-             to their mechanisms, shows when it is."
+            "Nothing of this was tried. Which curves the module has, what it makes of a root's unwrap template, and \
+             whether it holds keys to their mechanisms, shows when it is."
                 .to_owned(),
         ),
     }

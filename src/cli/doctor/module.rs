@@ -11,10 +11,10 @@ use std::{
 };
 
 use strongroom_hsm::{
-    KeySpec, Profile, Residency,
+    KeySpec, Profile, Residency, StartError,
     pool::{Provisioned, provision},
     profile::{Sandbox, TokenName},
-    protocol::{Capability, HIERARCHY, Provision},
+    protocol::{Capability, Fault, HIERARCHY, Provision},
 };
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
     meaning::{self, Evidence},
 };
 use crate::cli::{
+    failure::Failure,
     files::{Content, Out},
     output::{self, Rows},
 };
@@ -90,7 +91,7 @@ pub(super) async fn examine(checks: &mut Checks, asked: Asked) -> anyhow::Result
             (profile, vec![Provision::List], how)
         }
     };
-    let answers = provision(&profile, requests).await.map_err(hsm::hsm);
+    let answers = provision(&profile, requests).await.map_err(|error| not_usable(&error));
     let path = asked.module.display();
     let Some(answers) = checks.of("module", answers, |_| format!("{path} loads")) else { return Ok(None) };
     let mut report = Report { module: path.to_string(), how, tokens: Vec::new() };
@@ -99,6 +100,23 @@ pub(super) async fn examine(checks: &mut Checks, asked: Asked) -> anyhow::Result
     }
     report.list(checks);
     Ok(Some(report))
+}
+
+/// Why a module could not be used, in its own words.
+fn not_usable(error: &StartError) -> Failure {
+    match error {
+        StartError::Refused { source: fault @ Fault::Module { function, .. }, .. } => {
+            let failure = Failure::new(fault.to_string());
+            if function == "C_Initialize" {
+                failure
+                    .hint("does the daemon run that it needs? does it want to be told something (--module-parameters)?")
+            } else {
+                failure
+            }
+        }
+        StartError::Refused { source, .. } => Failure::new(source.to_string()),
+        other => hsm::hsm(other),
+    }
 }
 
 /// How a module in software is given a token: known by the names of their files, because a module that was
@@ -194,7 +212,12 @@ impl Report {
                 checks.ok("token", name.clone());
             }
             for line in &token.lines {
-                checks.add(line.what.clone(), verdict(line), line.note.clone());
+                // One token that can carry the service is enough.
+                let verdict = match verdict(line) {
+                    Verdict::Wrong if self.tokens.iter().any(TokenReport::carries) => Verdict::Note,
+                    verdict => verdict,
+                };
+                checks.add(line.what.clone(), verdict, line.note.clone());
             }
             for sentence in &token.meaning {
                 checks.note(MEANING, sentence.clone());
@@ -222,6 +245,10 @@ impl TokenReport {
     fn new(name: Option<String>, lines: Vec<Capability>, evidence: Evidence) -> Self {
         let meaning = meaning::sentences(&lines, evidence);
         Self { name, lines, meaning }
+    }
+
+    fn carries(&self) -> bool {
+        self.lines.iter().any(|line| line.what == HIERARCHY && line.works)
     }
 }
 
