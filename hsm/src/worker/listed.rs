@@ -28,13 +28,18 @@ const KEY_WRAP_KWP: Wanted = wanted!(CKM_AES_KEY_WRAP_KWP, CKF_WRAP | CKF_UNWRAP
 const KEY_WRAP_PAD: Wanted = wanted!(CKM_AES_KEY_WRAP_PAD, CKF_WRAP | CKF_UNWRAP);
 const KEY_WRAP: Wanted = wanted!(CKM_AES_KEY_WRAP, CKF_WRAP | CKF_UNWRAP);
 const GENERATE_SECRET: Wanted = wanted!(CKM_GENERIC_SECRET_KEY_GEN, CKF_GENERATE);
+const HMAC_SHA1: Wanted = wanted!(CKM_SHA_1_HMAC, CKF_SIGN);
 const HMAC: Wanted = wanted!(CKM_SHA256_HMAC, CKF_SIGN);
+const HMAC_SHA384: Wanted = wanted!(CKM_SHA384_HMAC, CKF_SIGN);
+const HMAC_SHA512: Wanted = wanted!(CKM_SHA512_HMAC, CKF_SIGN);
 const GENERATE_AES: Wanted = wanted!(CKM_AES_KEY_GEN, CKF_GENERATE);
 const GCM: Wanted = wanted!(CKM_AES_GCM, CKF_ENCRYPT | CKF_DECRYPT);
+const CBC: Wanted = wanted!(CKM_AES_CBC, CKF_ENCRYPT | CKF_DECRYPT);
 const ECB: Wanted = wanted!(CKM_AES_ECB, CKF_ENCRYPT | CKF_DECRYPT);
 const EDDSA: Wanted = wanted!(CKM_EDDSA, CKF_SIGN);
 const ECDSA: Wanted = wanted!(CKM_ECDSA, CKF_SIGN | CKF_VERIFY);
 const GENERATE_EC: Wanted = wanted!(CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR);
+const GENERATE_EDWARDS: Wanted = wanted!(CKM_EC_EDWARDS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR);
 const GENERATE_RSA: Wanted = wanted!(CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR);
 const RSA_PKCS: Wanted = wanted!(CKM_RSA_PKCS, CKF_SIGN | CKF_VERIFY);
 const RSA_PSS: Wanted = wanted!(CKM_RSA_PKCS_PSS, CKF_SIGN | CKF_VERIFY);
@@ -157,14 +162,14 @@ impl Listed {
         (info.flags & wanted.flags == wanted.flags).then_some(*info)
     }
 
-    /// That a mechanism is listed for keys of that size. Sizes of AES keys are in bits in some modules and in
-    /// bytes in others: they are not looked at.
+    /// That a mechanism is listed for keys of that size. Sizes of secret keys are in bits in some modules and
+    /// in bytes in others, those of Ed25519 are 255 or 256: they are not looked at.
     fn sized(&self, wanted: Wanted, spec: KeySpec) -> Result<String, String> {
         let name = wanted.name;
         let info = self.info(wanted).ok_or_else(|| format!("{name} is not listed"))?;
         let bits = u64::try_from(spec.bits()).unwrap_or(u64::MAX);
         let (least, most) = (info.ulMinKeySize, info.ulMaxKeySize);
-        if spec.key_type() == KeyType::Oct || (least..=most).contains(&bits) {
+        if !matches!(spec.key_type(), KeyType::Rsa | KeyType::Ec) || (least..=most).contains(&bits) {
             Ok(name.to_owned())
         } else {
             Err(format!("{name} is listed for keys of {least} to {most} bits"))
@@ -177,7 +182,9 @@ const fn generation(spec: KeySpec) -> Wanted {
     match spec.key_type() {
         KeyType::Rsa => GENERATE_RSA,
         KeyType::Ec => GENERATE_EC,
-        KeyType::Oct => GENERATE_AES,
+        KeyType::Okp => GENERATE_EDWARDS,
+        KeyType::Aes => GENERATE_AES,
+        KeyType::Hmac => GENERATE_SECRET,
     }
 }
 
@@ -187,10 +194,16 @@ fn mechanism(algorithm: Algorithm) -> Wanted {
         Scheme::RsaPkcs1(_) => RSA_PKCS,
         Scheme::RsaPss(_) => RSA_PSS,
         Scheme::RsaOaep(Digest::Sha1) => RSA_OAEP,
-        Scheme::RsaOaep(_) => RSA_RAW,
+        Scheme::RsaOaep(_) | Scheme::RsaEs15 => RSA_RAW,
         Scheme::Ecdsa(_) => ECDSA,
+        Scheme::Eddsa => EDDSA,
+        Scheme::Hmac(Digest::Sha1) => HMAC_SHA1,
+        Scheme::Hmac(Digest::Sha256) => HMAC,
+        Scheme::Hmac(Digest::Sha384) => HMAC_SHA384,
+        Scheme::Hmac(Digest::Sha512) => HMAC_SHA512,
         Scheme::AesGcm => GCM,
-        Scheme::AesKw => ECB,
+        Scheme::AesCbc | Scheme::AesCbcPad => CBC,
+        Scheme::AesKw | Scheme::AesKwp => ECB,
     }
 }
 

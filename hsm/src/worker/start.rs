@@ -19,7 +19,7 @@ use super::{
     faults, load,
     module::{Found, Library},
     pin,
-    token::{Attribute, Handle, Mechanism, Token},
+    token::{Attribute, Handle, Token},
 };
 use crate::{
     algorithms::{KeyOps, KeySpec},
