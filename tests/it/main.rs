@@ -8,6 +8,7 @@ mod dev;
 mod imports;
 mod kills;
 mod load;
+mod modules;
 mod production;
 mod rpc;
 mod trouble;

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::dev::{Dev, PROGRAM, openssl, signal, text};
 
 /// Everything that an operator has made by hand before `init`.
-struct Site {
+pub(crate) struct Site {
     folder: TempDir,
     port: u16,
 }
@@ -30,7 +30,7 @@ fn private(path: &Path, content: impl AsRef<[u8]>) {
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let site = Self { folder: tempfile::tempdir().expect("a folder"), port: free_port() };
         site.certificates();
         site.fresh_token_folder();
@@ -43,7 +43,7 @@ impl Site {
         site
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -124,13 +124,13 @@ impl Site {
         Command::new(PROGRAM).args(arguments).arg("--config").arg(self.path("strongroom.toml")).output().expect("runs")
     }
 
-    fn operator_ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn operator_ok(&self, arguments: &[&str]) -> String {
         let output = self.operator(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     }
 
-    fn init(&self) {
+    pub(crate) fn init(&self) {
         let (admin, recovery, so_pin) =
             (self.path("tls/admin.pem"), self.path("recovery.pub.pem"), self.path("so-pin"));
         let key = ["--recovery-key", text(&recovery), "--so-pin-file", text(&so_pin)];
@@ -139,7 +139,7 @@ impl Site {
         assert_eq!(made["administrator"], "spiffe://example.org/admin");
     }
 
-    fn client(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn client(&self, arguments: &[&str]) -> Output {
         let tls = |name: &str| self.path("tls").join(name);
         Command::new(PROGRAM)
             .args(arguments)
@@ -153,14 +153,14 @@ impl Site {
             .expect("runs")
     }
 
-    fn client_ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn client_ok(&self, arguments: &[&str]) -> String {
         let output = self.client(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     }
 
     /// Serves until the guard is dropped.
-    fn serve(&self) -> Serving {
+    pub(crate) fn serve(&self) -> Serving {
         let log = fs::File::create(self.path("serve.log")).expect("makes");
         let mut child = Command::new(PROGRAM)
             .args(["serve", "--config"])
@@ -180,10 +180,10 @@ impl Site {
     }
 }
 
-struct Serving(Child);
+pub(crate) struct Serving(Child);
 
 impl Serving {
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         signal(self.0.id(), "TERM");
         assert_eq!(self.0.wait().expect("waits").code(), Some(0));
     }

@@ -10,7 +10,6 @@ use super::{
     module::Library,
     operate::{self, Half},
     sandbox, start,
-    token::Handle,
 };
 use crate::{
     algorithms::KeySpec,
