@@ -40,6 +40,20 @@ fn the_sample_is_right_and_says_the_defaults() {
 }
 
 #[test]
+fn what_a_module_is_told_is_passed_on_as_it_stands() {
+    let nss = include_str!("../../softhsm-config/nss-softokn.toml");
+    let (before, rest) = SMALL.split_once("[hsm]\n").expect("a table");
+    let (_, after) = rest.split_once("[store]\n").expect("a table");
+    let text = format!("{before}{nss}\n[store]\n{after}");
+    let config = parse(&text, Path::new("/etc/strongroom")).expect("the sample is right");
+    let told = "configdir='sql:/etc/strongroom/nss' dbTokenDescription='strongroom'";
+    assert_eq!(config.hsm.module_parameters.as_deref(), Some(told));
+    assert_eq!(config.hsm.profile("strongroom".into()).module_parameters.as_deref(), Some(told));
+    let cut = SMALL.replace("[hsm]", "[hsm]\nmodule_parameters = \"a\\u0000b\"");
+    assert_eq!(faults(&cut), ["hsm.module_parameters: holds a zero byte, which would end it"]);
+}
+
+#[test]
 fn paths_are_relative_to_the_file() {
     let config = parse(SMALL, Path::new("/srv")).expect("is right");
     assert_eq!(config.server.key, Path::new("/srv/server.key"));
