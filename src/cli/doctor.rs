@@ -10,7 +10,7 @@ use super::{
     compose::{self, failure},
     failure::Failure,
     operate::DoctorArgs,
-    output,
+    output::{self, Format},
 };
 use crate::{
     config::{self, LogFormat, LogStyle},
