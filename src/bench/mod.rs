@@ -17,6 +17,7 @@ pub mod case;
 pub mod echo;
 pub mod figures;
 pub mod load;
+pub mod paced;
 pub mod raw;
 pub mod usage;
 pub mod verify;

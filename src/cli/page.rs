@@ -12,6 +12,7 @@ use serde_json::Value;
 use strongroom_proto::v1;
 
 use super::{
+    bench::isolation::{IsolationView, PacedView},
     bench::report::{CaseView, LaneFigure, Machine, Report, RowView, SettingsView},
     check::{Check, Verdict},
     config::{ConfigView, LaneView},
@@ -221,6 +222,33 @@ fn short_report() -> Report {
     report
 }
 
+fn isolation() -> IsolationView {
+    let alone = PacedView {
+        calls: 15_000,
+        failed: 0,
+        right: 256,
+        wrong: 0,
+        p50_us: 210.0,
+        p99_us: 890.0,
+        p999_us: 2400.0,
+        error: None,
+    };
+    let error = Some("Unavailable: the lane is full".to_owned());
+    IsolationView {
+        version: "0.1.0".into(),
+        cores: 2,
+        calls_per_second: 5000,
+        signers: 32,
+        signature_us: 3520.0,
+        alone: alone.clone(),
+        beside: PacedView { failed: 1, p50_us: 420.0, p99_us: 4100.0, p999_us: 6900.0, error, ..alone },
+        signatures_per_second: 210.0,
+        keys_per_second: 14.0,
+        of_signature: 1.165,
+        checks: vec![Check { what: "isolation".into(), verdict: Verdict::Ok, found: "1.17 times".into() }],
+    }
+}
+
 fn samples() -> Vec<Sample> {
     let development = DevView {
         endpoint: "https://127.0.0.1:8443".into(),
@@ -258,6 +286,8 @@ fn samples() -> Vec<Sample> {
         sample("BenchCase", &short_report().cases[0]),
         sample("BenchRow", &report().cases[0].rows[0]),
         sample("BenchLane", &report().lanes[0]),
+        sample("Isolation", &isolation()),
+        sample("PacedCalls", &isolation().beside),
         sample("Error", &failure()),
     ]
 }

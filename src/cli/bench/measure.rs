@@ -18,11 +18,11 @@ use crate::bench::{
 };
 
 /// The vault of a development server.
-const VAULT: &str = "dev";
+pub(super) const VAULT: &str = "dev";
 /// In place of a version's name where there is none.
 const NAME: &str = "vaults/dev/keys/bench-0/versions/00000000000000000000000000000000";
 /// What the lane of RSA-4096 is measured by, where nothing was asked for.
-const LONG: Case = Case {
+pub(super) const LONG: Case = Case {
     algorithm: strongroom_hsm::Algorithm::Ps256,
     spec: strongroom_hsm::KeySpec::Rsa4096,
     op: strongroom_hsm::KeyOps::SIGN,

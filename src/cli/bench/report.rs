@@ -105,7 +105,7 @@ pub(in crate::cli) struct LaneFigure {
 }
 
 /// To four digits: more are noise.
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     let digits = 10_f64.powf(3.0 - value.abs().max(1e-3).log10().floor());
     (value * digits).round() / digits
 }
