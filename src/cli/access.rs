@@ -9,7 +9,6 @@ use strongroom_proto::v1::{
 
 use super::{
     change::ChangeArgs,
-    client::Client,
     connection::ConnectionArgs,
     failure::{Action, Failure, Noun},
     output::{self, FormatArgs},
@@ -99,30 +98,16 @@ async fn grant(connection: &ConnectionArgs, args: &GrantArgs) -> anyhow::Result<
     };
     let client = connection.connect().await?;
     let action = action(format!("give {} a role at {scope}", args.principal), Some(&request_id));
-    let send = |request| async { client.roles().create_role_assignment(request).await };
-    let assignment = client.call(&action, || request.clone(), send).await?;
+    let assignment = client.call(&action, client.api.create_role_assignment(request)).await?;
     output::show(args.format.format, &AssignmentView::from(&assignment))
 }
 
 async fn list(connection: &ConnectionArgs, args: FormatArgs) -> anyhow::Result<()> {
     let client = connection.connect().await?;
-    let assignments = all(&client).await?;
-    output::show(args.format, &AssignmentList(assignments.iter().map(AssignmentView::from).collect()))
-}
-
-async fn all(client: &Client) -> anyhow::Result<Vec<RoleAssignment>> {
     let action = action("list role assignments".into(), None);
-    let (mut assignments, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let request = ListRoleAssignmentsRequest { page_size: 1000, page_token };
-        let send = |request| async { client.roles().list_role_assignments(request).await };
-        let page = client.call(&action, || request.clone(), send).await?;
-        assignments.extend(page.role_assignments);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(assignments);
-        }
-    }
+    let request = ListRoleAssignmentsRequest { page_size: 1000, ..Default::default() };
+    let assignments = client.call(&action, client.api.list_role_assignments(request)).await?;
+    output::show(args.format, &AssignmentList(assignments.iter().map(AssignmentView::from).collect()))
 }
 
 async fn revoke(connection: &ConnectionArgs, args: &RevokeArgs) -> anyhow::Result<()> {
@@ -134,9 +119,7 @@ async fn revoke(connection: &ConnectionArgs, args: &RevokeArgs) -> anyhow::Resul
     let request_id = args.change.request_id()?;
     let client = connection.connect().await?;
     let action = action(format!("revoke {name}"), Some(&request_id));
-    let request =
-        || DeleteRoleAssignmentRequest { name: name.clone(), request_id: request_id.clone(), validate_only: false };
-    let send = |request| async { client.roles().delete_role_assignment(request).await };
-    let assignment = client.call(&action, request, send).await?;
+    let request = DeleteRoleAssignmentRequest { name, request_id, validate_only: false };
+    let assignment = client.call(&action, client.api.delete_role_assignment(request)).await?;
     output::show(args.format.format, &AssignmentView::from(&assignment))
 }

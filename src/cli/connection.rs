@@ -1,26 +1,20 @@
-//! Where the server is and who we are: flags and environment, checked, and then connected to.
+//! Where the server is and who we are: flags, else environment. [`strongroom_client`] reads, checks and
+//! connects; here its errors get the names of the flags.
 //!
 //! TLS always, with a client certificate always; there is no flag that switches either off.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
-use tokio::time::{Instant, timeout_at};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
+use strongroom_client::{Setting, Settings, SettingsError, Sources};
+use tokio::time::Instant;
 use x509_parser::extensions::GeneralName;
-use zeroize::Zeroizing;
 
 use super::{
     client::Client,
-    failure::{Caller, Failure},
-    files::{self, Limit},
-    tls_cause,
+    failure::{self, Caller, Failure},
 };
 use crate::model::VaultName;
 
@@ -48,15 +42,13 @@ pub(super) struct ConnectionArgs {
     timeout: u64,
 }
 
-/// How long a connection may take before the host counts as not answering.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A PEM file is never longer.
-const PEM: Limit = Limit { bytes_max: 1024 * 1024, hint: "that is no PEM file" };
-
 impl ConnectionArgs {
     /// The current vault.
     pub(super) fn vault(&self) -> anyhow::Result<VaultName> {
-        let Some(vault) = self.vault.clone().or_else(|| variable("STRONGROOM_VAULT")?.into_string().ok()) else {
+        // Read here and not by clap, which would put every variable that is set into the usage line of every
+        // command. One that is empty is not set.
+        let variable = || std::env::var("STRONGROOM_VAULT").ok().filter(|value| !value.is_empty());
+        let Some(vault) = self.vault.clone().or_else(variable) else {
             return Err(Failure::new("no vault is named: neither --vault nor STRONGROOM_VAULT is set")
                 .hint(
                     "pass --vault NAME (strongroom vault list shows them), or load the development settings: . DIR/env",
@@ -66,162 +58,72 @@ impl ConnectionArgs {
         Ok(vault.parse()?)
     }
 
-    /// Connects. All that can be wrong with flags and files is said before anything is sent.
+    /// Connects, for a command whose calls together may take `--timeout`. All that can be wrong with flags
+    /// and files is said before anything is sent.
     pub(super) async fn connect(&self) -> anyhow::Result<Client> {
         let deadline = Instant::now() + Duration::from_secs(self.timeout);
-        let settings = self.settings()?;
+        let (api, caller) = self.open().await?;
+        Ok(Client::new(api.until(deadline), caller))
+    }
+
+    async fn open(&self) -> anyhow::Result<(strongroom_client::Client, Caller)> {
+        let settings = self.settings().map_err(|error| explain(&error))?;
         let caller = Caller {
-            principal: principal(&settings.cert),
-            endpoint: settings.endpoint.clone(),
+            principal: principal(settings.certificate()),
+            endpoint: settings.endpoint().to_owned(),
             timeout_s: self.timeout,
         };
-        let channel = settings.channel(deadline).await?;
-        Ok(Client::new(channel, deadline, caller))
+        let api = settings.connect().await.map_err(|error| failure::to_connect(&error, &caller))?;
+        Ok((api, caller))
     }
 
-    fn settings(&self) -> anyhow::Result<Settings> {
-        let endpoint = self.endpoint.clone().or_else(|| variable("STRONGROOM_ENDPOINT")?.into_string().ok());
-        let ca = file(self.ca.as_ref(), "STRONGROOM_CA");
-        let cert = file(self.cert.as_ref(), "STRONGROOM_CERT");
-        let key = file(self.key_file.as_ref(), "STRONGROOM_KEY");
-        let missing: Vec<&str> = [
-            (endpoint.is_none(), "STRONGROOM_ENDPOINT (--endpoint)"),
-            (ca.is_none(), "STRONGROOM_CA (--ca)"),
-            (cert.is_none(), "STRONGROOM_CERT (--cert)"),
-            (key.is_none(), "STRONGROOM_KEY (--key-file)"),
-        ]
-        .into_iter()
-        .filter(|(missing, _)| *missing)
-        .map(|(_, name)| name)
-        .collect();
-        let (Some(endpoint), Some(ca), Some(cert), Some(key)) = (endpoint, ca, cert, key) else {
-            return Err(incomplete(&missing).into());
+    fn settings(&self) -> Result<Settings, SettingsError> {
+        let sources = Sources {
+            endpoint: self.endpoint.clone(),
+            ca: self.ca.clone(),
+            certificate: self.cert.clone(),
+            private_key: self.key_file.clone(),
         };
-        let settings = Settings {
-            uri: parse_endpoint(&endpoint)?,
-            endpoint,
-            ca: pem(&ca, "CA", "--ca or STRONGROOM_CA")?,
-            cert: pem(&cert, "client certificate", "--cert or STRONGROOM_CERT")?,
-            key: pem(&key, "private key", "--key-file or STRONGROOM_KEY")?,
-        };
-        settings.check(&ca, &cert, &key)?;
-        Ok(settings)
+        let settings = sources.read()?;
+        Ok(settings
+            .with_timeout(Duration::from_secs(self.timeout))
+            .with_user_agent(concat!("strongroom-cli/", env!("CARGO_PKG_VERSION"))))
     }
 }
 
-/// An environment variable; one that is empty is not set. Read here and not by clap, which would put every
-/// variable that is set into the usage line of every command.
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
+/// The flag that gives a setting.
+const fn flag(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Endpoint => "--endpoint",
+        Setting::Ca => "--ca",
+        Setting::Certificate => "--cert",
+        Setting::PrivateKey => "--key-file",
+    }
 }
 
-fn file(flag: Option<&PathBuf>, name: &str) -> Option<PathBuf> {
-    flag.cloned().or_else(|| variable(name).map(PathBuf::from))
-}
-
-fn incomplete(missing: &[&str]) -> Failure {
-    Failure::new(format!("cannot connect: {} not set", missing.join(", ")))
-        .hint("for development run: . DIR/env (after strongroom dev --data-dir DIR)")
-        .hint("else pass: --endpoint https://HOST:PORT --ca FILE --cert FILE --key-file FILE")
-}
-
-/// What has been read and checked.
-struct Settings {
-    endpoint: String,
-    uri: Uri,
-    ca: Zeroizing<Vec<u8>>,
-    cert: Zeroizing<Vec<u8>>,
-    key: Zeroizing<Vec<u8>>,
-}
-
-impl Settings {
-    fn check(&self, ca: &Path, cert: &Path, key: &Path) -> Result<(), Failure> {
-        let holds_certificate = |pem: &[u8]| CertificateDer::from_pem_slice(pem).is_ok();
-        if !holds_certificate(&self.ca) {
-            return Err(not_pem(ca, "certificate", "--ca or STRONGROOM_CA"));
+/// What is wrong with the settings, and which flag mends it.
+pub(super) fn explain(error: &SettingsError) -> Failure {
+    let another = |setting| format!("pass another file with {} or {}", flag(setting), setting.variable());
+    match error {
+        SettingsError::Missing(settings) => {
+            let names: Vec<String> =
+                settings.iter().map(|setting| format!("{} ({})", setting.variable(), flag(*setting))).collect();
+            Failure::new(format!("cannot connect: {} not set", names.join(", ")))
+                .hint("for development run: . DIR/env (after strongroom dev --data-dir DIR)")
+                .hint("else pass: --endpoint https://HOST:PORT --ca FILE --cert FILE --key-file FILE")
         }
-        if !holds_certificate(&self.cert) {
-            return Err(not_pem(cert, "certificate", "--cert or STRONGROOM_CERT"));
+        SettingsError::Endpoint { .. } => {
+            Failure::new(error.to_string()).hint("an endpoint looks like https://127.0.0.1:8443")
         }
-        if PrivateKeyDer::from_pem_slice(&self.key).is_err() {
-            return Err(not_pem(key, "private key", "--key-file or STRONGROOM_KEY"));
+        SettingsError::File { setting, source, .. } => {
+            Failure::new(format!("{error}: {source}")).hint(another(*setting))
         }
-        Ok(())
-    }
-
-    fn prepare(&self) -> Result<Endpoint, tonic::transport::Error> {
-        // An IPv6 host stands in brackets in a URI; a certificate's name does not.
-        let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let tls = ClientTlsConfig::new()
-            .domain_name(host)
-            .ca_certificate(Certificate::from_pem(&*self.ca))
-            .identity(Identity::from_pem(&*self.cert, &*self.key));
-        Endpoint::from(self.uri.clone())
-            .user_agent(concat!("strongroom-cli/", env!("CARGO_PKG_VERSION")))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tls_config(tls)
-    }
-
-    async fn channel(&self, deadline: Instant) -> Result<Channel, Failure> {
-        let endpoint = self.prepare().map_err(|error| {
-            Failure::new(format!("the client certificate and key cannot be used: {}", innermost(&error)))
-                .hint("check that --cert and --key-file belong together")
-        })?;
-        let authority = (self.uri.host().unwrap_or_default(), self.uri.port_u16().unwrap_or(443));
-        if tokio::net::lookup_host((authority.0.trim_matches(['[', ']']), authority.1)).await.is_err() {
-            return Err(Failure::new(format!("cannot connect to {}: there is no host of that name", self.endpoint))
-                .hint("check the address in STRONGROOM_ENDPOINT or --endpoint"));
+        SettingsError::NotPem { setting, .. } => Failure::new(error.to_string()).hint(another(*setting)),
+        SettingsError::Identity(_) => {
+            Failure::new(error.to_string()).hint("check that --cert and --key-file belong together")
         }
-        let unreachable = || {
-            Failure::new(format!("cannot connect to {}: the host does not answer", self.endpoint))
-                .hint("check the address in STRONGROOM_ENDPOINT or --endpoint, the network, and --timeout")
-        };
-        match timeout_at(deadline, endpoint.connect()).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => Err(tls_cause::explain(&error, &self.endpoint).unwrap_or_else(|| {
-                Failure::new(format!("cannot connect to {}: {}", self.endpoint, innermost(&error)))
-                    .hint("check that a Strongroom server listens there")
-            })),
-            Err(_) => Err(unreachable()),
-        }
+        _ => Failure::new(error.to_string()),
     }
-}
-
-fn parse_endpoint(text: &str) -> Result<Uri, Failure> {
-    let wrong = |why: &str| {
-        Failure::new(format!("{text:?} is not an endpoint: {why}"))
-            .hint("an endpoint looks like https://127.0.0.1:8443")
-    };
-    if text.starts_with("http://") {
-        return Err(wrong("Strongroom is spoken to over TLS only, so it begins with https://"));
-    }
-    let uri: Uri = text.parse().map_err(|_| wrong("it is not a URL"))?;
-    if uri.scheme_str() != Some("https") || uri.host().is_none_or(str::is_empty) {
-        return Err(wrong("it does not begin with https:// and a host"));
-    }
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return Err(wrong("something follows the port"));
-    }
-    Ok(uri)
-}
-
-fn pem(path: &Path, what: &str, flag: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    files::read(path, PEM).map_err(|error| {
-        Failure::new(format!("the {what} cannot be used: {error:#}")).hint(format!("pass another file with {flag}"))
-    })
-}
-
-fn not_pem(path: &Path, what: &str, flag: &str) -> Failure {
-    Failure::new(format!("{} holds no {what} in PEM", path.display())).hint(format!("pass another file with {flag}"))
-}
-
-/// The innermost cause: the layers above it only say that something below them failed.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 /// The principal that the server sees in a certificate: its first URI name, else its SHA-256.
@@ -246,14 +148,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_https_with_a_host_and_nothing_else() {
-        for good in ["https://127.0.0.1:8443", "https://[::1]:8443", "https://localhost", "https://a.example:1/"] {
-            assert!(parse_endpoint(good).is_ok(), "{good}");
-        }
-        for bad in ["http://127.0.0.1:1", "127.0.0.1:8443", "", "https://", "https://a/b", "ftp://a", "https://a?b"] {
-            let text = parse_endpoint(bad).expect_err(bad).to_string();
-            assert!(text.contains("is not an endpoint") && text.contains("hint: "), "{text}");
-        }
+    fn what_is_missing_is_named_with_its_flag() {
+        let text = explain(&SettingsError::Missing(vec![Setting::Endpoint, Setting::PrivateKey])).to_string();
+        assert!(
+            text.starts_with("cannot connect: STRONGROOM_ENDPOINT (--endpoint), STRONGROOM_KEY (--key-file) not set"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What went wrong, in words: what happened, to what, and what to do about it.
 //!
 //! A [`Failure`] travels inside `anyhow::Error`; [`print`] shows it, and any other error, on standard
-//! error. What a server says is decoded here from `google.rpc.Status` and its details, and nowhere else.
+//! error. What a call's error means for whoever typed the command is said here, and nowhere else.
 
 use std::{
     fmt,
@@ -9,12 +9,11 @@ use std::{
 };
 
 use serde::Serialize;
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use strongroom_client::{Code, Error, Refusal};
 
 use super::{
+    cause, connection,
     output::{Format, printable},
-    tls_cause,
 };
 
 /// An error with details and hints, and what a server has said that programs and operators go by.
@@ -131,54 +130,61 @@ pub(super) struct Caller {
     pub(super) timeout_s: u64,
 }
 
-/// What a server answered instead of a result.
-pub(super) fn from_status(status: &Status, action: &Action, caller: &Caller) -> Failure {
-    if let Some(failure) = tls_cause::explain(status, &caller.endpoint) {
-        return failure;
+/// Why there is no connection.
+pub(super) fn to_connect(error: &Error, caller: &Caller) -> Failure {
+    let connecting = Action { what: "connect".into(), noun: Noun::Vault, scope: "/".into(), request_id: None };
+    of(error, &connecting, caller)
+}
+
+/// What went wrong with a call.
+pub(super) fn of(error: &Error, action: &Action, caller: &Caller) -> Failure {
+    match error {
+        Error::Settings(error) => connection::explain(error),
+        Error::Connection { endpoint, cause } => cause::explain(cause, endpoint),
+        Error::TimedOut { .. } => timed_out(action, caller),
+        Error::Damaged { .. } => Failure::new(format!("cannot {}: {error}", action.what)).hint(
+            "repeat the command; if it happens again, look for a faulty proxy or memory between here and the server",
+        ),
+        other => match other.refusal() {
+            Some(refusal) => of_refusal(refusal, action, caller),
+            None => Failure::new(format!("cannot {}: {other}", action.what)),
+        },
     }
-    let details = status.get_error_details();
-    let mut failure = Failure::new(format!("cannot {}: {}", action.what, said(status)));
-    failure.answered = Some(Box::new(Answered {
-        code: code_name(status.code()),
-        reason: details.error_info().map(|info| info.reason.clone()),
-        request_id: details.request_info().map(|info| info.request_id.clone()).filter(|id| !id.is_empty()),
-    }));
-    failure.details = detail_lines(status.code(), &details);
-    failure.hints = hints(status.code(), &details, action, caller);
-    failure
+}
+
+/// What a server answered instead of a result.
+fn of_refusal(refusal: &Refusal, action: &Action, caller: &Caller) -> Failure {
+    let answered = Answered {
+        code: code_name(refusal.code),
+        reason: Some(refusal.reason.clone()).filter(|reason| !reason.is_empty()),
+        request_id: refusal.request_id.clone(),
+    };
+    Failure {
+        message: format!("cannot {}: {}", action.what, refusal.message),
+        answered: Some(Box::new(answered)),
+        details: detail_lines(refusal),
+        hints: hints(refusal.code, &refusal.reason, action, caller),
+    }
 }
 
 /// A deadline that passed before the server answered.
-pub(super) fn timed_out(action: &Action, caller: &Caller) -> Failure {
+fn timed_out(action: &Action, caller: &Caller) -> Failure {
     let message = format!("cannot {}: no answer from {} in {} s", action.what, caller.endpoint, caller.timeout_s);
-    let mut failure = Failure::new(message);
-    failure.hints = hints(Code::DeadlineExceeded, &ErrorDetails::new(), action, caller);
-    failure
+    Failure { hints: hints(Code::DeadlineExceeded, "", action, caller), ..Failure::new(message) }
 }
 
-fn said(status: &Status) -> String {
-    if status.message().is_empty() { status.code().description().to_owned() } else { status.message().to_owned() }
-}
-
-fn detail_lines(code: Code, details: &ErrorDetails) -> Vec<String> {
+fn detail_lines(refusal: &Refusal) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(info) = details.error_info() {
-        lines.push(format!("reason: {} ({})", info.reason, code_name(code)));
+    if !refusal.reason.is_empty() {
+        lines.push(format!("reason: {} ({})", refusal.reason, code_name(refusal.code)));
     }
-    if let Some(bad) = details.bad_request() {
-        lines.extend(bad.field_violations.iter().map(|v| format!("field {}: {}", v.field, v.description)));
-    }
-    if let Some(precondition) = details.precondition_failure() {
-        lines.extend(precondition.violations.iter().map(|v| format!("{}: {}", v.subject, v.description)));
-    }
-    if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {
-        lines.push(format!("try again in {} s", delay.as_secs_f64()));
-    }
+    lines.extend(refusal.fields.iter().map(|v| format!("field {}: {}", v.subject, v.description)));
+    lines.extend(refusal.preconditions.iter().map(|v| format!("{}: {}", v.subject, v.description)));
+    lines.extend(refusal.retry_after.map(|delay| format!("try again in {} s", delay.as_secs_f64())));
     lines
 }
 
-fn hints(code: Code, details: &ErrorDetails, action: &Action, caller: &Caller) -> Vec<String> {
-    let reason = details.error_info().map_or("", |info| info.reason.as_str());
+fn hints(code: Code, reason: &str, action: &Action, caller: &Caller) -> Vec<String> {
     by_reason(reason, action).unwrap_or_else(|| by_code(code, action, caller)).into_iter().collect()
 }
 
@@ -289,7 +295,14 @@ pub(super) const fn code_name(code: Code) -> &'static str {
 mod tests {
     use std::time::Duration;
 
+    use tonic::Status;
+    use tonic_types::{ErrorDetails, StatusExt as _};
+
     use super::*;
+
+    fn from_status(status: &Status, action: &Action, caller: &Caller) -> Failure {
+        of(&Error::from(Refusal::from(status)), action, caller)
+    }
 
     fn action() -> Action {
         Action {
@@ -358,9 +371,17 @@ mod tests {
     #[test]
     fn a_change_that_may_have_been_made_names_its_request_id() {
         let action = Action { request_id: Some("6f".into()), ..action() };
-        let text = timed_out(&action, &caller()).to_string();
+        let late = Error::TimedOut { endpoint: String::new(), repeat_with: None };
+        let text = of(&late, &action, &caller()).to_string();
         assert!(text.contains("no answer from https://127.0.0.1:8443 in 30 s"), "{text}");
         assert!(text.contains("--request-id 6f"), "{text}");
+    }
+
+    #[test]
+    fn damage_says_what_to_look_for() {
+        let text = of(&Error::Damaged { field: "signature" }, &action(), &caller()).to_string();
+        assert!(text.starts_with("cannot sign with vaults/dev/keys/k: signature was damaged on the way"), "{text}");
+        assert!(text.contains("hint: repeat the command"), "{text}");
     }
 
     #[test]

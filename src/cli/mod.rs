@@ -13,6 +13,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::
 
 mod access;
 mod bench;
+mod cause;
 mod change;
 mod check;
 mod client;
@@ -37,7 +38,6 @@ mod output;
 mod parse;
 mod pin;
 mod serve;
-mod tls_cause;
 mod vault;
 mod view;
 

@@ -5,13 +5,11 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use prost_types::FieldMask;
 use strongroom_proto::v1::{
-    CreateVaultRequest, DeleteVaultRequest, GetVaultRequest, ListVaultsRequest, UndeleteVaultRequest,
-    UpdateVaultRequest, Vault,
+    CreateVaultRequest, DeleteVaultRequest, ListVaultsRequest, UndeleteVaultRequest, UpdateVaultRequest, Vault,
 };
 
 use super::{
     change::{self, ChangeArgs, EtagArgs},
-    client::Client,
     connection::ConnectionArgs,
     failure::{Action, Noun},
     output::{self, FormatArgs},
@@ -171,8 +169,7 @@ async fn create(connection: &ConnectionArgs, args: &CreateArgs) -> anyhow::Resul
     };
     let client = connection.connect().await?;
     let action = change("create", &args.name, &request_id);
-    let send = |request| async { client.vaults().create_vault(request).await };
-    shown(args.format, &client.call(&action, || request.clone(), send).await?)
+    shown(args.format, &client.call(&action, client.api.create_vault(request)).await?)
 }
 
 async fn show(connection: &ConnectionArgs, args: &ShowArgs) -> anyhow::Result<()> {
@@ -180,29 +177,15 @@ async fn show(connection: &ConnectionArgs, args: &ShowArgs) -> anyhow::Result<()
     let name = format!("vaults/{vault}");
     let client = connection.connect().await?;
     let action = reading(format!("show {name}"), name.clone());
-    let send = |request| async { client.vaults().get_vault(request).await };
-    shown(args.format, &client.call(&action, || GetVaultRequest { name: name.clone() }, send).await?)
+    shown(args.format, &client.call(&action, client.api.get_vault(&name)).await?)
 }
 
 async fn list(connection: &ConnectionArgs, args: &ListArgs) -> anyhow::Result<()> {
     let client = connection.connect().await?;
-    let vaults = all(&client, args.deleted).await?;
-    output::show(args.format.format, &VaultList(vaults.iter().map(VaultView::from).collect()))
-}
-
-async fn all(client: &Client, show_deleted: bool) -> anyhow::Result<Vec<Vault>> {
     let action = reading("list vaults".into(), "/".into());
-    let (mut vaults, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let request = ListVaultsRequest { page_size: 1000, page_token, show_deleted };
-        let send = |request| async { client.vaults().list_vaults(request).await };
-        let page = client.call(&action, || request.clone(), send).await?;
-        vaults.extend(page.vaults);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(vaults);
-        }
-    }
+    let request = ListVaultsRequest { page_size: 1000, show_deleted: args.deleted, ..Default::default() };
+    let vaults = client.call(&action, client.api.list_vaults(request)).await?;
+    output::show(args.format.format, &VaultList(vaults.iter().map(VaultView::from).collect()))
 }
 
 async fn update(connection: &ConnectionArgs, args: &UpdateArgs) -> anyhow::Result<()> {
@@ -233,34 +216,31 @@ async fn update(connection: &ConnectionArgs, args: &UpdateArgs) -> anyhow::Resul
     };
     let client = connection.connect().await?;
     let action = change("change", &args.name, &request_id);
-    let send = |request| async { client.vaults().update_vault(request).await };
-    shown(args.format, &client.call(&action, || request.clone(), send).await?)
+    shown(args.format, &client.call(&action, client.api.update_vault(request)).await?)
 }
 
 async fn delete(connection: &ConnectionArgs, args: &DeleteArgs) -> anyhow::Result<()> {
     let request_id = args.change.request_id()?;
     let client = connection.connect().await?;
     let action = change("delete", &args.name, &request_id);
-    let request = || DeleteVaultRequest {
+    let request = DeleteVaultRequest {
         name: format!("vaults/{}", args.name),
         etag: args.etag.value(),
-        request_id: request_id.clone(),
+        request_id,
         validate_only: false,
     };
-    let send = |request| async { client.vaults().delete_vault(request).await };
-    shown(args.format, &client.call(&action, request, send).await?)
+    shown(args.format, &client.call(&action, client.api.delete_vault(request)).await?)
 }
 
 async fn recover(connection: &ConnectionArgs, args: &DeleteArgs) -> anyhow::Result<()> {
     let request_id = args.change.request_id()?;
     let client = connection.connect().await?;
     let action = change("bring back", &args.name, &request_id);
-    let request = || UndeleteVaultRequest {
+    let request = UndeleteVaultRequest {
         name: format!("vaults/{}", args.name),
         etag: args.etag.value(),
-        request_id: request_id.clone(),
+        request_id,
         validate_only: false,
     };
-    let send = |request| async { client.vaults().undelete_vault(request).await };
-    shown(args.format, &client.call(&action, request, send).await?)
+    shown(args.format, &client.call(&action, client.api.undelete_vault(request)).await?)
 }

@@ -94,8 +94,7 @@ pub(in crate::cli) async fn run(connection: &ConnectionArgs, args: &CreateArgs) 
     };
     let client = connection.connect().await?;
     let action = changing("create", &key, &request_id);
-    let send = |request| async { client.keys().create_key(request).await };
-    let made = client.call(&action, || request.clone(), send).await?;
+    let made = client.call(&action, client.api.create_key(request)).await?;
     output::show(args.format.format, &KeyView::from(&made))
 }
 

@@ -6,15 +6,13 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use strongroom_proto::v1::{GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest};
-use zeroize::Zeroizing;
+use strongroom_client::{DataKeyLength, WrappedDataKey, secrecy::ExposeSecret as _};
 
-use super::{Algorithm, FormatArgs, KeyOps, KeyRef, UseView, VersionedNameArgs, encrypt, report, using};
+use super::{Algorithm, FormatArgs, KeyOps, UseView, VersionedNameArgs, by, encrypt, report, using};
 use crate::cli::{
-    client::{self, Client},
     connection::ConnectionArgs,
     envelope::{self, Ciphertext, WrappedKey},
-    failure::{Action, Failure},
+    failure::Failure,
     files::{self, Content, Out},
     parse,
 };
@@ -57,15 +55,6 @@ fn length() -> impl TypedValueParser<Value = i32> {
     PossibleValuesParser::new(LENGTHS).map(|bytes| bytes.parse().expect("one of the possible values"))
 }
 
-/// A data key as the server made it.
-struct Made {
-    name: String,
-    wrapped_key: Vec<u8>,
-    iv: Vec<u8>,
-    tag: Vec<u8>,
-    plain: Option<Zeroizing<Vec<u8>>>,
-}
-
 /// Makes a data key.
 pub(in crate::cli) async fn run(connection: &ConnectionArgs, args: &DataKeyArgs) -> anyhow::Result<()> {
     let key = args.key.key(connection)?;
@@ -75,17 +64,21 @@ pub(in crate::cli) async fn run(connection: &ConnectionArgs, args: &DataKeyArgs)
     let plain_out = args.out.as_deref().map(|path| Out::prepare(path, Content::Secret)).transpose()?;
     let client = connection.connect().await?;
     let action = using("make a data key with", &key);
-    let made = if args.wrapped_only {
-        wrapped_only(&client, &action, args, &key, &additional).await?
+    let (name, algorithm) = (key.to_string(), by(args.algorithm));
+    let wanted = DataKeyLength { length_bytes: args.bytes, additional_data: &additional };
+    let (wrapped, plain) = if args.wrapped_only {
+        let made = client.api.generate_data_key_without_plaintext(&name, &algorithm, wanted);
+        (client.call(&action, made).await?, None)
     } else {
-        both(&client, &action, args, &key, &additional).await?
+        let made = client.call(&action, client.api.generate_data_key(&name, &algorithm, wanted)).await?;
+        (made.wrapped, Some(made.key))
     };
-    let used = UseView { name: made.name.clone(), algorithm: args.algorithm.name(), valid: None };
+    let used = UseView { name: wrapped.version.clone(), algorithm: args.algorithm.name(), valid: None };
     let to_standard = wrapped_out.is_standard() || plain_out.as_ref().is_some_and(Out::is_standard);
     // The wrapped form first: a data key without it would be lost with its data.
-    wrapped_out.commit(&args.envelope(&made, !additional.is_empty())?)?;
-    if let (Some(out), Some(plain)) = (plain_out, &made.plain) {
-        out.commit(plain)?;
+    wrapped_out.commit(&args.envelope(wrapped, !additional.is_empty())?)?;
+    if let (Some(out), Some(plain)) = (plain_out, plain) {
+        out.commit(plain.expose_secret())?;
     }
     report(args.format, to_standard, &used)
 }
@@ -102,65 +95,15 @@ impl DataKeyArgs {
     }
 
     /// The file of the wrapped form.
-    fn envelope(&self, made: &Made, additional_data: bool) -> anyhow::Result<Vec<u8>> {
-        let (name, wrapped_key) = (made.name.clone(), made.wrapped_key.clone());
+    fn envelope(&self, made: WrappedDataKey, additional_data: bool) -> anyhow::Result<Vec<u8>> {
+        let WrappedDataKey { version: name, wrapped_key, iv, tag } = made;
         if self.algorithm.data_key_operation() == Some(KeyOps::WRAP_KEY) {
             return envelope::encode(&WrappedKey::new(name, self.algorithm, wrapped_key));
         }
-        let mut file = Ciphertext::new(name, self.algorithm, wrapped_key, made.iv.clone(), made.tag.clone());
+        let mut file = Ciphertext::new(name, self.algorithm, wrapped_key, iv, tag);
         file.additional_data = additional_data;
         envelope::encode(&file)
     }
-}
-
-async fn both(
-    client: &Client,
-    action: &Action,
-    args: &DataKeyArgs,
-    key: &KeyRef,
-    additional: &[u8],
-) -> anyhow::Result<Made> {
-    let request = || GenerateDataKeyRequest {
-        name: key.to_string(),
-        algorithm: args.algorithm.name().to_owned(),
-        length_bytes: args.bytes,
-        additional_data_crc32c: Some(crc32c::crc32c(additional)),
-        additional_data: additional.to_vec(),
-    };
-    let send = |request| async { client.crypto().generate_data_key(request).await };
-    let answer = client.call(action, request, send).await?;
-    let plain = Zeroizing::new(answer.key);
-    client::check_crc(action, "key", &plain, answer.key_crc32c)?;
-    client::check_crc(action, "wrapped_key", &answer.wrapped_key, answer.wrapped_key_crc32c)?;
-    anyhow::ensure!(
-        i32::try_from(plain.len()) == Ok(args.bytes),
-        "the server made a data key of {} bytes, not {}",
-        plain.len(),
-        args.bytes
-    );
-    let (name, wrapped_key, iv, tag) = (answer.name, answer.wrapped_key, answer.iv, answer.tag);
-    Ok(Made { name, wrapped_key, iv, tag, plain: Some(plain) })
-}
-
-async fn wrapped_only(
-    client: &Client,
-    action: &Action,
-    args: &DataKeyArgs,
-    key: &KeyRef,
-    additional: &[u8],
-) -> anyhow::Result<Made> {
-    let request = || GenerateDataKeyWithoutPlaintextRequest {
-        name: key.to_string(),
-        algorithm: args.algorithm.name().to_owned(),
-        length_bytes: args.bytes,
-        additional_data_crc32c: Some(crc32c::crc32c(additional)),
-        additional_data: additional.to_vec(),
-    };
-    let send = |request| async { client.crypto().generate_data_key_without_plaintext(request).await };
-    let answer = client.call(action, request, send).await?;
-    client::check_crc(action, "wrapped_key", &answer.wrapped_key, answer.wrapped_key_crc32c)?;
-    let (name, wrapped_key, iv, tag) = (answer.name, answer.wrapped_key, answer.iv, answer.tag);
-    Ok(Made { name, wrapped_key, iv, tag, plain: None })
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use strongroom_client::{Encryption, Sealed, secrecy::ExposeSecret as _};
 use strongroom_hsm::algorithms::{ADDITIONAL_DATA_BYTES_MAX, AES_BLOCK_BYTES, PLAINTEXT_BYTES_MAX, Scheme};
-use strongroom_proto::v1::{DecryptRequest, EncryptRequest};
-use zeroize::Zeroizing;
 
-use super::{Algorithm, FileArgs, FormatArgs, KeyOps, UseView, VersionedNameArgs, one_standard_input, report, using};
+use super::{
+    Algorithm, FileArgs, FormatArgs, KeyOps, UseView, VersionedNameArgs, by, one_standard_input, report, using,
+};
 use crate::cli::{
-    client,
     connection::ConnectionArgs,
     envelope::{self, Ciphertext},
     failure::Failure,
@@ -104,20 +104,10 @@ pub(in crate::cli) async fn encrypt(connection: &ConnectionArgs, args: &EncryptA
     let out = Out::prepare(&args.files.output, Content::Public)?;
     let client = connection.connect().await?;
     let action = using("encrypt with", &key);
-    let request = || EncryptRequest {
-        name: key.to_string(),
-        algorithm: args.algorithm.name().to_owned(),
-        plaintext_crc32c: Some(crc32c::crc32c(&plaintext)),
-        plaintext: plaintext.to_vec(),
-        additional_data_crc32c: Some(crc32c::crc32c(&additional)),
-        additional_data: additional.clone(),
-        iv: iv.clone(),
-    };
-    let send = |request| async { client.crypto().encrypt(request).await };
-    let answer = client.call(&action, request, send).await?;
-    client::check_crc(&action, "ciphertext", &answer.ciphertext, answer.ciphertext_crc32c)?;
-    let name = answer.name.clone();
-    let mut file = Ciphertext::new(answer.name, args.algorithm, answer.ciphertext, answer.iv, answer.tag);
+    let data = Encryption { plaintext: &plaintext, additional_data: &additional, iv: &iv };
+    let answer = client.call(&action, client.api.encrypt(&key.to_string(), &by(args.algorithm), data)).await?;
+    let name = answer.version.clone();
+    let mut file = Ciphertext::new(answer.version, args.algorithm, answer.ciphertext, answer.iv, answer.tag);
     file.additional_data = !additional.is_empty();
     let to_standard = out.is_standard();
     out.commit(&envelope::encode(&file)?)?;
@@ -133,23 +123,12 @@ pub(in crate::cli) async fn decrypt(connection: &ConnectionArgs, args: &DecryptA
     let out = Out::prepare(&args.files.output, Content::Secret)?;
     let client = connection.connect().await?;
     let action = using("decrypt with", &version);
-    let request = || DecryptRequest {
-        name: version.to_string(),
-        algorithm: algorithm.name().to_owned(),
-        ciphertext_crc32c: Some(crc32c::crc32c(&file.ciphertext.0)),
-        ciphertext: file.ciphertext.0.clone(),
-        iv: file.iv.0.clone(),
-        tag: file.tag.0.clone(),
-        additional_data_crc32c: Some(crc32c::crc32c(&additional)),
-        additional_data: additional.clone(),
-    };
-    let send = |request| async { client.crypto().decrypt(request).await };
-    let answer = client.call(&action, request, send).await?;
-    let plaintext = Zeroizing::new(answer.plaintext);
-    client::check_crc(&action, "plaintext", &plaintext, answer.plaintext_crc32c)?;
+    let data =
+        Sealed { ciphertext: &file.ciphertext.0, iv: &file.iv.0, tag: &file.tag.0, additional_data: &additional };
+    let answer = client.call(&action, client.api.decrypt(&version.to_string(), &by(algorithm), data)).await?;
     let to_standard = out.is_standard();
-    out.commit(&plaintext)?;
-    report(args.format, to_standard, &UseView { name: answer.name, algorithm: algorithm.name(), valid: None })
+    out.commit(answer.plaintext.expose_secret())?;
+    report(args.format, to_standard, &UseView { name: answer.version, algorithm: algorithm.name(), valid: None })
 }
 
 /// Says in words what would otherwise be a decryption that fails.

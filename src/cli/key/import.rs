@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use der::{Document, pem::PemLabel as _};
 use spki::SubjectPublicKeyInfoRef;
-use strongroom_proto::v1::{self, ImportKeyRequest, KeyVersion, import_key_request::Material};
+use strongroom_client::Material;
+use strongroom_proto::v1::{ImportKeyRequest, KeyVersion};
 use zeroize::Zeroizing;
 
 use super::{NameArgs, changing, create::AttributeArgs};
@@ -70,18 +71,10 @@ impl MaterialArgs {
 }
 
 impl Outside {
-    fn bytes(&self) -> &[u8] {
+    fn material(&self) -> Material<'_> {
         match self {
-            Self::PublicKey(der) => der,
-            Self::Oct(bytes) => bytes,
-        }
-    }
-
-    /// A copy for one attempt.
-    fn material(&self) -> Material {
-        match self {
-            Self::PublicKey(der) => Material::PublicKey(der.clone()),
-            Self::Oct(bytes) => Material::Oct(bytes.to_vec()),
+            Self::PublicKey(der) => Material::PublicKey(der),
+            Self::Oct(bytes) => Material::Oct(bytes),
         }
     }
 }
@@ -112,18 +105,16 @@ pub(in crate::cli) async fn run(connection: &ConnectionArgs, args: &ImportArgs) 
     let outside = args.material.read()?;
     let request_id = args.change.request_id()?;
     let client = connection.connect().await?;
-    let request = || ImportKeyRequest {
+    let action = changing("import", &key, &request_id);
+    let request = ImportKeyRequest {
         parent: key.parent(),
         key_id: key.key.to_string(),
-        version: Some(version.clone()),
-        material_crc32c: Some(crc32c::crc32c(outside.bytes())),
-        material: Some(outside.material()),
+        version: Some(version),
         must_not_exist: args.must_not_exist,
-        request_id: request_id.clone(),
-        validate_only: false,
+        request_id,
+        ..Default::default()
     };
-    let send = |request| async { client.keys().import_key(request).await };
-    let made: v1::Key = client.call(&changing("import", &key, &request_id), request, send).await?;
+    let made = client.call(&action, client.api.import_key(request, outside.material())).await?;
     output::show(args.format.format, &KeyView::from(&made))
 }
 

@@ -29,14 +29,10 @@ pub(in crate::cli) async fn delete(connection: &ConnectionArgs, args: &Lifecycle
     let key = args.name.key(connection)?;
     let request_id = args.change.request_id()?;
     let client = connection.connect().await?;
-    let request = || DeleteKeyRequest {
-        name: key.to_string(),
-        etag: args.etag.value(),
-        request_id: request_id.clone(),
-        validate_only: false,
-    };
-    let send = |request| async { client.keys().delete_key(request).await };
-    let deleted = client.call(&changing("delete", &key, &request_id), request, send).await?;
+    let action = changing("delete", &key, &request_id);
+    let (name, etag) = (key.to_string(), args.etag.value());
+    let request = DeleteKeyRequest { name, etag, request_id, validate_only: false };
+    let deleted = client.call(&action, client.api.delete_key(request)).await?;
     output::show(args.format.format, &KeyView::from(&deleted))
 }
 
@@ -45,13 +41,9 @@ pub(in crate::cli) async fn recover(connection: &ConnectionArgs, args: &Lifecycl
     let key = args.name.key(connection)?;
     let request_id = args.change.request_id()?;
     let client = connection.connect().await?;
-    let request = || UndeleteKeyRequest {
-        name: key.to_string(),
-        etag: args.etag.value(),
-        request_id: request_id.clone(),
-        validate_only: false,
-    };
-    let send = |request| async { client.keys().undelete_key(request).await };
-    let back = client.call(&changing("bring back", &key, &request_id), request, send).await?;
+    let action = changing("bring back", &key, &request_id);
+    let (name, etag) = (key.to_string(), args.etag.value());
+    let request = UndeleteKeyRequest { name, etag, request_id, validate_only: false };
+    let back = client.call(&action, client.api.undelete_key(request)).await?;
     output::show(args.format.format, &KeyView::from(&back))
 }

@@ -140,6 +140,11 @@ fn changing(verb: &str, key: &KeyRef, request_id: &str) -> Action {
     Action { request_id: Some(request_id.to_owned()), ..using(verb, key) }
 }
 
+/// An algorithm as the client names it.
+fn by(algorithm: Algorithm) -> strongroom_client::Algorithm {
+    strongroom_client::Algorithm::new(algorithm.name())
+}
+
 /// Says which version was used: on standard output, unless the result itself went there.
 fn report(format: FormatArgs, out_is_standard: bool, used: &UseView) -> anyhow::Result<()> {
     if out_is_standard {
@@ -155,4 +160,16 @@ fn one_standard_input(paths: &[&std::path::Path]) -> Result<(), Failure> {
         return Err(Failure::new("standard input (-) can be read once only").hint("put the other input into a file"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_library_knows_every_algorithm() {
+        for algorithm in Algorithm::ALL {
+            assert!(strongroom_client::Algorithm::ALL.contains(&by(algorithm)), "{}", algorithm.name());
+        }
+    }
 }

@@ -5,12 +5,10 @@ use std::path::PathBuf;
 use base64ct::{Base64, Encoding as _};
 use clap::Args;
 use serde::Serialize;
-use strongroom_hsm::algorithms::RANDOM_BYTES_MAX;
-use strongroom_proto::v1::GenerateRandomBytesRequest;
+use strongroom_client::secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
 use crate::cli::{
-    client::{self, Client},
     connection::ConnectionArgs,
     failure::{Action, Noun},
     files::{Content, Out},
@@ -46,17 +44,18 @@ pub(in crate::cli) async fn run(connection: &ConnectionArgs, args: &RandomArgs) 
     let client = connection.connect().await?;
     let scope = connection.vault().map_or_else(|_| "vaults/VAULT".to_owned(), |vault| format!("vaults/{vault}"));
     let action = Action { what: "make random bytes".into(), noun: Noun::Key, scope, request_id: None };
-    let bytes = fetch(&client, &action, usize::try_from(args.bytes)?).await?;
+    let bytes = client.call(&action, client.api.random_bytes(usize::try_from(args.bytes)?)).await?;
+    let bytes = bytes.expose_secret();
     let json = args.format.format == Format::Json;
     let length_bytes = args.bytes;
     match out {
         Some(out) => {
             let to_standard = out.is_standard();
-            out.commit(&bytes)?;
+            out.commit(bytes)?;
             if json && !to_standard { output::json(&RandomView { length_bytes, data: None }) } else { Ok(()) }
         }
         None if json => {
-            let data = Some(Zeroizing::new(Base64::encode_string(&bytes)));
+            let data = Some(Zeroizing::new(Base64::encode_string(bytes)));
             output::line(&Zeroizing::new(serde_json::to_string_pretty(&RandomView { length_bytes, data })?))
         }
         None => {
@@ -69,21 +68,4 @@ pub(in crate::cli) async fn run(connection: &ConnectionArgs, args: &RandomArgs) 
 
 fn hex_digits(byte: u8) -> [char; 2] {
     [byte >> 4, byte & 15].map(|digit| char::from_digit(u32::from(digit), 16).expect("below 16"))
-}
-
-/// In as many calls as it takes.
-async fn fetch(client: &Client, action: &Action, wanted: usize) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(wanted));
-    while bytes.len() < wanted {
-        let length = (wanted - bytes.len()).min(RANDOM_BYTES_MAX);
-        let length_bytes = i32::try_from(length)?;
-        let request = || GenerateRandomBytesRequest { length_bytes };
-        let send = |request| async { client.crypto().generate_random_bytes(request).await };
-        let answer = client.call(action, request, send).await?;
-        let data = Zeroizing::new(answer.data);
-        client::check_crc(action, "data", &data, answer.data_crc32c)?;
-        anyhow::ensure!(data.len() == length, "the server sent {} random bytes instead of {length}", data.len());
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes)
 }

@@ -3,20 +3,15 @@
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use strongroom_proto::v1::{
-    GetKeyRequest, GetPublicKeysRequest, Key, KeyVersion, ListKeyVersionsRequest, ListKeysRequest,
-};
+use strongroom_proto::v1::{GetPublicKeysRequest, Key, KeyVersion, ListKeyVersionsRequest, ListKeysRequest};
 
 use super::{Format, FormatArgs, KeyRef, NameArgs, VersionedNameArgs, using};
-use crate::{
-    cli::{
-        client::Client,
-        connection::ConnectionArgs,
-        failure::{Action, Failure, Noun},
-        jwk, output,
-        view::{KeyList, KeyView, VersionList, VersionView},
-    },
-    model::VaultName,
+use crate::cli::{
+    client::Client,
+    connection::ConnectionArgs,
+    failure::{Action, Failure, Noun},
+    jwk, output,
+    view::{KeyList, KeyView, VersionList, VersionView},
 };
 
 /// How a key is shown.
@@ -71,8 +66,7 @@ pub(in crate::cli) async fn show(connection: &ConnectionArgs, args: &ShowArgs) -
     if args.format == KeyFormat::Jwks {
         return jwks(&client, &name).await;
     }
-    let send = |request| async { client.keys().get_key(request).await };
-    let key = client.call(&using("show", &name), || GetKeyRequest { name: name.to_string() }, send).await?;
+    let key = client.call(&using("show", &name), client.api.get_key(&name.to_string())).await?;
     match args.format {
         KeyFormat::Table => output::show(Format::Table, &KeyView::from(&key)),
         KeyFormat::Json => output::json(&KeyView::from(&key)),
@@ -93,19 +87,11 @@ async fn jwks(client: &Client, key: &KeyRef) -> anyhow::Result<()> {
             .hint("leave out --version, or pass -o jwk")
             .into());
     }
-    let (mut keys, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let request = GetPublicKeysRequest { name: key.to_string(), page_size: 1000, page_token };
-        let send = |request| async { client.keys().get_public_keys(request).await };
-        let page = client.call(&using("show", key), || request.clone(), send).await?;
-        for public in &page.keys {
-            let jwk = serde_json::from_str(&public.jwk);
-            keys.push(jwk.with_context(|| format!("the server sent no JSON as the JWK of {}", public.name))?);
-        }
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
+    let request = GetPublicKeysRequest { name: key.to_string(), page_size: 1000, ..Default::default() };
+    let mut keys = Vec::new();
+    for public in client.call(&using("show", key), client.api.get_public_keys(request)).await? {
+        let jwk = serde_json::from_str(&public.jwk);
+        keys.push(jwk.with_context(|| format!("the server sent no JSON as the JWK of {}", public.name))?);
     }
     if keys.is_empty() {
         return Err(Failure::new(format!("{key} has no enabled version with a public half"))
@@ -123,11 +109,6 @@ fn version(key: &Key) -> Result<&KeyVersion, Failure> {
 pub(in crate::cli) async fn list(connection: &ConnectionArgs, args: &ListArgs) -> anyhow::Result<()> {
     let vault = connection.vault()?;
     let client = connection.connect().await?;
-    let keys = all_keys(&client, &vault, args.deleted).await?;
-    output::show(args.format.format, &KeyList(keys.iter().map(KeyView::from).collect()))
-}
-
-async fn all_keys(client: &Client, vault: &VaultName, show_deleted: bool) -> anyhow::Result<Vec<Key>> {
     let parent = format!("vaults/{vault}");
     // The noun of what may be missing: a vault.
     let action = Action {
@@ -136,37 +117,17 @@ async fn all_keys(client: &Client, vault: &VaultName, show_deleted: bool) -> any
         scope: parent.clone(),
         request_id: None,
     };
-    let (mut keys, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let request = ListKeysRequest { parent: parent.clone(), page_size: 1000, page_token, show_deleted };
-        let send = |request| async { client.keys().list_keys(request).await };
-        let page = client.call(&action, || request.clone(), send).await?;
-        keys.extend(page.keys);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(keys);
-        }
-    }
+    let request = ListKeysRequest { parent, page_size: 1000, show_deleted: args.deleted, ..Default::default() };
+    let keys = client.call(&action, client.api.list_keys(request)).await?;
+    output::show(args.format.format, &KeyList(keys.iter().map(KeyView::from).collect()))
 }
 
 /// Lists the versions of a key.
 pub(in crate::cli) async fn versions(connection: &ConnectionArgs, args: &VersionsArgs) -> anyhow::Result<()> {
     let key = args.name.key(connection)?;
     let client = connection.connect().await?;
-    let versions = all_versions(&client, &key).await?;
+    let request = ListKeyVersionsRequest { parent: key.to_string(), page_size: 1000, ..Default::default() };
+    let action = using("list the versions of", &key);
+    let versions = client.call(&action, client.api.list_key_versions(request)).await?;
     output::show(args.format.format, &VersionList(versions.iter().map(VersionView::from).collect()))
-}
-
-async fn all_versions(client: &Client, key: &KeyRef) -> anyhow::Result<Vec<KeyVersion>> {
-    let (mut versions, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let request = ListKeyVersionsRequest { parent: key.to_string(), page_size: 1000, page_token };
-        let send = |request| async { client.keys().list_key_versions(request).await };
-        let page = client.call(&using("list the versions of", key), || request.clone(), send).await?;
-        versions.extend(page.versions);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(versions);
-        }
-    }
 }

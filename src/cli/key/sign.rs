@@ -10,13 +10,14 @@ use std::{
 };
 
 use clap::Args;
+use strongroom_client::Input;
 use strongroom_hsm::algorithms::MESSAGE_BYTES_MAX;
-use strongroom_proto::v1::{SignRequest, VerifyRequest, sign_request, verify_request};
 use zeroize::Zeroizing;
 
-use super::{Algorithm, FileArgs, FormatArgs, KeyOps, UseView, VersionedNameArgs, one_standard_input, report, using};
+use super::{
+    Algorithm, FileArgs, FormatArgs, KeyOps, UseView, VersionedNameArgs, by, one_standard_input, report, using,
+};
 use crate::cli::{
-    client,
     connection::ConnectionArgs,
     ecdsa_der,
     failure::Failure,
@@ -101,10 +102,10 @@ impl Signed {
         files::read(input, MESSAGE).map(Self::Message)
     }
 
-    fn crc32c(&self) -> u32 {
+    fn input(&self) -> Input<'_> {
         match self {
-            Self::Digest(bytes) => crc32c::crc32c(bytes),
-            Self::Message(bytes) => crc32c::crc32c(bytes),
+            Self::Digest(digest) => Input::Digest(digest),
+            Self::Message(message) => Input::Message(message),
         }
     }
 }
@@ -136,22 +137,12 @@ pub(in crate::cli) async fn sign(connection: &ConnectionArgs, args: &SignArgs) -
     let out = Out::prepare(&args.files.output, Content::Public)?;
     let client = connection.connect().await?;
     let action = using("sign with", &key);
-    let request = || SignRequest {
-        name: key.to_string(),
-        algorithm: args.algorithm.name().to_owned(),
-        input_crc32c: Some(signed.crc32c()),
-        input: Some(match &signed {
-            Signed::Digest(digest) => sign_request::Input::Digest(digest.clone()),
-            Signed::Message(message) => sign_request::Input::Message(message.to_vec()),
-        }),
-    };
-    let send = |request| async { client.crypto().sign(request).await };
-    let answer = client.call(&action, request, send).await?;
-    client::check_crc(&action, "signature", &answer.signature, answer.signature_crc32c)?;
+    let (name, algorithm) = (key.to_string(), by(args.algorithm));
+    let answer = client.call(&action, client.api.sign(&name, &algorithm, signed.input())).await?;
     let signature = if args.der { ecdsa_der::to_der(args.algorithm, &answer.signature)? } else { answer.signature };
     let to_standard = out.is_standard();
     out.commit(&signature)?;
-    report(args.format, to_standard, &UseView { name: answer.name, algorithm: args.algorithm.name(), valid: None })
+    report(args.format, to_standard, &UseView { name: answer.version, algorithm: args.algorithm.name(), valid: None })
 }
 
 /// Verifies a signature: the exit code says whether it is right.
@@ -166,21 +157,11 @@ pub(in crate::cli) async fn verify(connection: &ConnectionArgs, args: &VerifyArg
     let signed = Signed::of(&args.input, args.digest, args.algorithm)?;
     let client = connection.connect().await?;
     let action = using("verify with", &key);
-    let request = || VerifyRequest {
-        name: key.to_string(),
-        algorithm: args.algorithm.name().to_owned(),
-        input_crc32c: Some(signed.crc32c()),
-        input: Some(match &signed {
-            Signed::Digest(digest) => verify_request::Input::Digest(digest.clone()),
-            Signed::Message(message) => verify_request::Input::Message(message.to_vec()),
-        }),
-        signature_crc32c: Some(crc32c::crc32c(&signature)),
-        signature: signature.clone(),
-    };
-    let send = |request| async { client.crypto().verify(request).await };
-    let answer = client.call(&action, request, send).await?;
+    let (name, algorithm) = (key.to_string(), by(args.algorithm));
+    let verify = client.api.verify(&name, &algorithm, signed.input(), &signature);
+    let answer = client.call(&action, verify).await?;
     let valid = answer.valid;
-    let view = UseView { name: answer.name, algorithm: args.algorithm.name(), valid: Some(valid) };
+    let view = UseView { name: answer.version, algorithm: args.algorithm.name(), valid: Some(valid) };
     output::show(args.format.format, &view)?;
     Ok(if valid { ExitCode::SUCCESS } else { ExitCode::from(EXIT_WRONG) })
 }

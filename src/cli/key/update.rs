@@ -71,8 +71,7 @@ pub(in crate::cli) async fn run(connection: &ConnectionArgs, args: &UpdateArgs) 
     };
     let client = connection.connect().await?;
     let action = changing("change", &key, &request_id);
-    let send = |request| async { client.keys().update_key_version(request).await };
-    let version = client.call(&action, || request.clone(), send).await?;
+    let version = client.call(&action, client.api.update_key_version(request)).await?;
     output::show(args.format.format, &VersionView::from(&version))
 }
 

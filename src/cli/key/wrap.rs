@@ -1,13 +1,11 @@
 //! `key wrap` and `key unwrap`: keys of the caller's under a key of the HSM's.
 
 use clap::Args;
+use strongroom_client::secrecy::ExposeSecret as _;
 use strongroom_hsm::algorithms::WRAP_BYTES_MAX;
-use strongroom_proto::v1::{UnwrapKeyRequest, WrapKeyRequest};
-use zeroize::Zeroizing;
 
-use super::{Algorithm, FileArgs, FormatArgs, KeyOps, KeyRef, UseView, VersionedNameArgs, report, using};
+use super::{Algorithm, FileArgs, FormatArgs, KeyOps, KeyRef, UseView, VersionedNameArgs, by, report, using};
 use crate::cli::{
-    client,
     connection::ConnectionArgs,
     envelope::{self, WrappedKey},
     failure::Failure,
@@ -65,20 +63,12 @@ pub(in crate::cli) async fn wrap(connection: &ConnectionArgs, args: &WrapArgs) -
     let out = Out::prepare(&args.files.output, Content::Public)?;
     let client = connection.connect().await?;
     let action = using("wrap with", &key);
-    let request = || WrapKeyRequest {
-        name: key.to_string(),
-        algorithm: args.algorithm.name().to_owned(),
-        key_crc32c: Some(crc32c::crc32c(&secret)),
-        key: secret.to_vec(),
-    };
-    let send = |request| async { client.crypto().wrap_key(request).await };
-    let answer = client.call(&action, request, send).await?;
-    client::check_crc(&action, "wrapped_key", &answer.wrapped_key, answer.wrapped_key_crc32c)?;
-    let name = answer.name.clone();
+    let answer = client.call(&action, client.api.wrap_key(&key.to_string(), &by(args.algorithm), &secret)).await?;
+    let name = answer.version.clone();
     let bytes = if args.raw {
         answer.wrapped_key
     } else {
-        envelope::encode(&WrappedKey::new(answer.name, args.algorithm, answer.wrapped_key))?
+        envelope::encode(&WrappedKey::new(answer.version, args.algorithm, answer.wrapped_key))?
     };
     let to_standard = out.is_standard();
     out.commit(&bytes)?;
@@ -92,19 +82,11 @@ pub(in crate::cli) async fn unwrap(connection: &ConnectionArgs, args: &UnwrapArg
     let out = Out::prepare(&args.files.output, Content::Secret)?;
     let client = connection.connect().await?;
     let action = using("unwrap with", &version);
-    let request = || UnwrapKeyRequest {
-        name: version.to_string(),
-        algorithm: algorithm.name().to_owned(),
-        wrapped_key_crc32c: Some(crc32c::crc32c(&wrapped_key)),
-        wrapped_key: wrapped_key.clone(),
-    };
-    let send = |request| async { client.crypto().unwrap_key(request).await };
-    let answer = client.call(&action, request, send).await?;
-    let secret = Zeroizing::new(answer.key);
-    client::check_crc(&action, "key", &secret, answer.key_crc32c)?;
+    let name = version.to_string();
+    let answer = client.call(&action, client.api.unwrap_key(&name, &by(algorithm), &wrapped_key)).await?;
     let to_standard = out.is_standard();
-    out.commit(&secret)?;
-    report(args.format, to_standard, &UseView { name: answer.name, algorithm: algorithm.name(), valid: None })
+    out.commit(answer.key.expose_secret())?;
+    report(args.format, to_standard, &UseView { name: answer.version, algorithm: algorithm.name(), valid: None })
 }
 
 impl UnwrapArgs {

@@ -5,32 +5,71 @@ use std::{error::Error, io};
 
 use rustls::{AlertDescription, CertificateError};
 
-use super::failure::Failure;
-
-/// The cause that can be explained.
-#[derive(Debug, PartialEq, Eq)]
-enum Cause {
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The host refuses the port.
+    #[error("nothing listens there")]
     Refused,
+    /// No host of that name.
+    #[error("there is no host of that name")]
+    NoHost,
+    /// The host is silent.
+    #[error("the host does not answer")]
     Unreachable,
+    /// Something else listens.
+    #[error("what listens there does not speak TLS")]
     NotTls,
+    /// The server's certificate is from another CA.
+    #[error("its certificate is not signed by the CA you trust")]
     UnknownIssuer,
+    /// The server's certificate is too old.
+    #[error("its certificate has expired")]
     Expired,
+    /// The server's certificate is too new, or our clock is behind.
+    #[error("its certificate is not valid yet")]
     NotYetValid,
+    /// The server's certificate is for other names.
+    #[error("its certificate is for another host name")]
     WrongName,
+    /// The server's certificate is wrong in another way.
+    #[error("its certificate is wrong: {0}")]
     OtherCertificate(String),
+    /// The server does not take the client certificate; the alert it sent.
+    #[error("it refused the client certificate ({0})")]
     ClientRefused(String),
+    /// TLS failed otherwise.
+    #[error("TLS failed: {0}")]
     OtherTls(String),
+    /// The connection ended under a call.
+    #[error("the connection broke")]
     Broken,
+    /// What the system or the transport said.
+    #[error("{0}")]
+    Other(String),
 }
 
-/// What a failed connection or call means, when the cause lies below gRPC.
-pub(super) fn explain(error: &(dyn Error + 'static), endpoint: &str) -> Option<Failure> {
-    find(error).map(|cause| words(cause, endpoint))
+impl Cause {
+    /// Whether the cause will still be there at the next attempt.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Refused | Self::Unreachable | Self::Broken | Self::Other(_))
+    }
+
+    /// The cause behind a failed connection or call, when it lies below gRPC.
+    pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<Self> {
+        find(error)
+    }
 }
 
-/// Whether the cause will still be there at the next attempt.
-pub(super) fn is_lasting(error: &(dyn Error + 'static)) -> bool {
-    !matches!(find(error), None | Some(Cause::Refused | Cause::Unreachable | Cause::Broken))
+/// The innermost error's words: the layers above it only say that something below them failed.
+pub(crate) fn innermost(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 fn find(error: &(dyn Error + 'static)) -> Option<Cause> {
@@ -103,34 +142,6 @@ fn of_alert(alert: AlertDescription) -> Cause {
     }
 }
 
-fn words(cause: Cause, endpoint: &str) -> Failure {
-    let cannot = format!("cannot connect to {endpoint}");
-    match cause {
-        Cause::Refused => Failure::new(format!("{cannot}: nothing listens there"))
-            .hint("is it running? start it: strongroom serve --config FILE, or strongroom dev --data-dir DIR"),
-        Cause::Unreachable => Failure::new(format!("{cannot}: the host does not answer"))
-            .hint("check the address in STRONGROOM_ENDPOINT or --endpoint, and the network"),
-        Cause::NotTls => Failure::new(format!("{cannot}: what listens there does not speak TLS"))
-            .hint("check the port in STRONGROOM_ENDPOINT or --endpoint"),
-        Cause::UnknownIssuer => Failure::new(format!("{cannot}: its certificate is not signed by the CA you trust"))
-            .hint("pass the server's CA with --ca or STRONGROOM_CA; for another development folder: . DIR/env"),
-        Cause::Expired => Failure::new(format!("{cannot}: its certificate has expired"))
-            .hint("have the server's certificate renewed, and check this machine's clock"),
-        Cause::NotYetValid => {
-            Failure::new(format!("{cannot}: its certificate is not valid yet")).hint("check this machine's clock")
-        }
-        Cause::WrongName => Failure::new(format!("{cannot}: its certificate is for another host name"))
-            .hint("use a name that the certificate has, in STRONGROOM_ENDPOINT or --endpoint"),
-        Cause::OtherCertificate(why) => Failure::new(format!("{cannot}: its certificate is wrong: {why}"))
-            .hint("have the server given a certificate that its CA issued for its host name"),
-        Cause::ClientRefused(alert) => Failure::new(format!("{endpoint} refused the client certificate ({alert})"))
-            .hint("pass a certificate of a CA that the server trusts, in its time of validity, with --cert and --key-file"),
-        Cause::Broken => Failure::new(format!("the connection to {endpoint} broke"))
-            .hint("repeat the command; if it breaks each time, the server may not accept the client certificate: see its log"),
-        Cause::OtherTls(why) => Failure::new(format!("{cannot}: TLS failed: {why}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,23 +159,14 @@ mod tests {
             (rustls::Error::AlertReceived(AlertDescription::UnknownCA), Cause::ClientRefused("UnknownCA".to_owned())),
         ];
         for (error, cause) in cases {
-            assert_eq!(find(&wrapped(error)), Some(cause));
+            assert_eq!(Cause::of(&wrapped(error)), Some(cause));
         }
     }
 
     #[test]
     fn refused_connections_may_be_tried_again_and_wrong_certificates_not() {
-        assert!(!is_lasting(&io::Error::from(io::ErrorKind::ConnectionRefused)));
-        assert!(is_lasting(&wrapped(rustls::Error::InvalidCertificate(CertificateError::Expired))));
-    }
-
-    #[test]
-    fn each_cause_says_what_to_do() {
-        let text = words(Cause::Refused, "https://127.0.0.1:1").to_string();
-        assert_eq!(
-            text,
-            "cannot connect to https://127.0.0.1:1: nothing listens there\nhint: is it running? start it: strongroom \
-             serve --config FILE, or strongroom dev --data-dir DIR"
-        );
+        let refused = Cause::of(&io::Error::from(io::ErrorKind::ConnectionRefused)).expect("a cause");
+        assert!(!refused.is_lasting());
+        assert!(Cause::Expired.is_lasting());
     }
 }

@@ -1,0 +1,349 @@
+//! Operations with keys. What is sent carries its CRC32C; what comes back is checked against its own.
+
+use crc32c::crc32c;
+use secrecy::{ExposeSecret as _, SecretSlice};
+use strongroom_proto::v1::{
+    DecryptRequest, EncryptRequest, GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest,
+    GenerateRandomBytesRequest, SignRequest, UnwrapKeyRequest, VerifyRequest,
+    WrapKeyRequest, sign_request, verify_request,
+};
+use zeroize::Zeroizing;
+
+use crate::{Algorithm, Client, Error, client::intact};
+
+/// The most random bytes in one call.
+const RANDOM_BYTES_MAX: usize = 1024;
+
+/// What is signed. Debug would show it, so there is none.
+#[derive(Clone, Copy)]
+pub enum Input<'a> {
+    /// RS*, PS*, ES*: the message's digest under the algorithm's hash. EdDSA takes none; HS* takes these bytes
+    /// as they are.
+    Digest(&'a [u8]),
+    /// The message itself: at most 64 KiB.
+    Message(&'a [u8]),
+}
+
+impl Input<'_> {
+    const fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Digest(bytes) | Self::Message(bytes) => bytes,
+        }
+    }
+}
+
+/// A signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// The version that signed.
+    pub version: String,
+    /// RSA: as long as the modulus. ECDSA: r and s, each as wide as the curve's order.
+    pub signature: Vec<u8>,
+}
+
+/// Whether a signature is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The version that verified.
+    pub version: String,
+    /// True when it is right.
+    pub valid: bool,
+}
+
+/// What is encrypted. Debug would show it, so there is none.
+#[derive(Clone, Copy, Default)]
+pub struct Encryption<'a> {
+    /// A*GCM, A*CBC*: at most 64 KiB. RSA: less than the modulus.
+    pub plaintext: &'a [u8],
+    /// A*GCM only: authenticated, not encrypted, needed again to decrypt. At most 16 KiB.
+    pub additional_data: &'a [u8],
+    /// A*CBC* only: 16 bytes, random and new for each encryption. A*GCM: empty, the service chooses.
+    pub iv: &'a [u8],
+}
+
+/// Encrypted data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ciphertext {
+    /// The version that encrypted: name it to decrypt.
+    pub version: String,
+    /// As long as the plaintext (A*GCM) or the modulus (RSA).
+    pub ciphertext: Vec<u8>,
+    /// A*GCM: 12 bytes; A*CBC*: 16.
+    pub iv: Vec<u8>,
+    /// A*GCM: 16 bytes.
+    pub tag: Vec<u8>,
+}
+
+/// What is decrypted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sealed<'a> {
+    /// [`Ciphertext::ciphertext`].
+    pub ciphertext: &'a [u8],
+    /// [`Ciphertext::iv`].
+    pub iv: &'a [u8],
+    /// [`Ciphertext::tag`].
+    pub tag: &'a [u8],
+    /// [`Encryption::additional_data`].
+    pub additional_data: &'a [u8],
+}
+
+/// Decrypted data.
+#[derive(Debug)]
+pub struct Plaintext {
+    /// The version that decrypted.
+    pub version: String,
+    /// The plaintext.
+    pub plaintext: SecretSlice<u8>,
+}
+
+/// A wrapped key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrappedKey {
+    /// The version that wrapped: name it to unwrap.
+    pub version: String,
+    /// The wrapped key.
+    pub wrapped_key: Vec<u8>,
+}
+
+/// An unwrapped key.
+#[derive(Debug)]
+pub struct UnwrappedKey {
+    /// The version that unwrapped.
+    pub version: String,
+    /// The key.
+    pub key: SecretSlice<u8>,
+}
+
+/// What a data key is to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DataKeyLength<'a> {
+    /// 16, 24, 32 or 64.
+    pub length_bytes: i32,
+    /// A*GCM only: authenticated, needed again to decrypt the wrapped form.
+    pub additional_data: &'a [u8],
+}
+
+/// A data key that the HSM made, in its wrapped form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrappedDataKey {
+    /// The version that wrapped: name it to unwrap.
+    pub version: String,
+    /// The wrapped key.
+    pub wrapped_key: Vec<u8>,
+    /// A*GCM: 12 bytes.
+    pub iv: Vec<u8>,
+    /// A*GCM: 16 bytes.
+    pub tag: Vec<u8>,
+}
+
+/// A data key that the HSM made.
+#[derive(Debug)]
+pub struct DataKey {
+    /// The key.
+    pub key: SecretSlice<u8>,
+    /// Its wrapped form.
+    pub wrapped: WrappedDataKey,
+}
+
+impl Client {
+    /// Signs.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn sign(&self, name: &str, algorithm: &Algorithm, input: Input<'_>) -> Result<Signature, Error> {
+        let request = || SignRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            input_crc32c: Some(crc32c(input.bytes())),
+            input: Some(match input {
+                Input::Digest(digest) => sign_request::Input::Digest(digest.to_vec()),
+                Input::Message(message) => sign_request::Input::Message(message.to_vec()),
+            }),
+        };
+        let answer = self.call(request, |request| async { self.crypto().sign(request).await }).await?;
+        intact("signature", &answer.signature, answer.signature_crc32c)?;
+        Ok(Signature { version: answer.name, signature: answer.signature })
+    }
+
+    /// Verifies a signature. A wrong one is an answer, not an error.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn verify(
+        &self,
+        name: &str,
+        algorithm: &Algorithm,
+        input: Input<'_>,
+        signature: &[u8],
+    ) -> Result<Verdict, Error> {
+        let request = || VerifyRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            input_crc32c: Some(crc32c(input.bytes())),
+            input: Some(match input {
+                Input::Digest(digest) => verify_request::Input::Digest(digest.to_vec()),
+                Input::Message(message) => verify_request::Input::Message(message.to_vec()),
+            }),
+            signature_crc32c: Some(crc32c(signature)),
+            signature: signature.to_vec(),
+        };
+        let answer = self.call(request, |request| async { self.crypto().verify(request).await }).await?;
+        Ok(Verdict { version: answer.name, valid: answer.valid })
+    }
+
+    /// Encrypts.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn encrypt(&self, name: &str, algorithm: &Algorithm, data: Encryption<'_>) -> Result<Ciphertext, Error> {
+        let request = || EncryptRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            plaintext_crc32c: Some(crc32c(data.plaintext)),
+            plaintext: data.plaintext.to_vec(),
+            additional_data_crc32c: Some(crc32c(data.additional_data)),
+            additional_data: data.additional_data.to_vec(),
+            iv: data.iv.to_vec(),
+        };
+        let answer = self.call(request, |request| async { self.crypto().encrypt(request).await }).await?;
+        intact("ciphertext", &answer.ciphertext, answer.ciphertext_crc32c)?;
+        let (version, ciphertext, iv, tag) = (answer.name, answer.ciphertext, answer.iv, answer.tag);
+        Ok(Ciphertext { version, ciphertext, iv, tag })
+    }
+
+    /// Decrypts. `name` is the version that encrypted.
+    ///
+    /// # Errors
+    /// [`Error::DecryptionFailed`] when it does not authenticate; [`Error`].
+    pub async fn decrypt(&self, name: &str, algorithm: &Algorithm, data: Sealed<'_>) -> Result<Plaintext, Error> {
+        let request = || DecryptRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            ciphertext_crc32c: Some(crc32c(data.ciphertext)),
+            ciphertext: data.ciphertext.to_vec(),
+            iv: data.iv.to_vec(),
+            tag: data.tag.to_vec(),
+            additional_data_crc32c: Some(crc32c(data.additional_data)),
+            additional_data: data.additional_data.to_vec(),
+        };
+        let answer = self.call(request, |request| async { self.crypto().decrypt(request).await }).await?;
+        let plaintext = SecretSlice::from(answer.plaintext);
+        intact("plaintext", plaintext.expose_secret(), answer.plaintext_crc32c)?;
+        Ok(Plaintext { version: answer.name, plaintext })
+    }
+
+    /// Wraps a key of the caller's.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn wrap_key(&self, name: &str, algorithm: &Algorithm, key: &[u8]) -> Result<WrappedKey, Error> {
+        let request = || WrapKeyRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            key_crc32c: Some(crc32c(key)),
+            key: key.to_vec(),
+        };
+        let answer = self.call(request, |request| async { self.crypto().wrap_key(request).await }).await?;
+        intact("wrapped_key", &answer.wrapped_key, answer.wrapped_key_crc32c)?;
+        Ok(WrappedKey { version: answer.name, wrapped_key: answer.wrapped_key })
+    }
+
+    /// Unwraps a key of the caller's. `name` is the version that wrapped.
+    ///
+    /// # Errors
+    /// [`Error::DecryptionFailed`] when it does not authenticate; [`Error`].
+    pub async fn unwrap_key(
+        &self,
+        name: &str,
+        algorithm: &Algorithm,
+        wrapped_key: &[u8],
+    ) -> Result<UnwrappedKey, Error> {
+        let request = || UnwrapKeyRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            wrapped_key_crc32c: Some(crc32c(wrapped_key)),
+            wrapped_key: wrapped_key.to_vec(),
+        };
+        let answer = self.call(request, |request| async { self.crypto().unwrap_key(request).await }).await?;
+        let key = SecretSlice::from(answer.key);
+        intact("key", key.expose_secret(), answer.key_crc32c)?;
+        Ok(UnwrappedKey { version: answer.name, key })
+    }
+
+    /// Makes a data key in the HSM, and gives it and its wrapped form.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn generate_data_key(
+        &self,
+        name: &str,
+        algorithm: &Algorithm,
+        wanted: DataKeyLength<'_>,
+    ) -> Result<DataKey, Error> {
+        let request = || GenerateDataKeyRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            length_bytes: wanted.length_bytes,
+            additional_data_crc32c: Some(crc32c(wanted.additional_data)),
+            additional_data: wanted.additional_data.to_vec(),
+        };
+        let send = |request| async { self.crypto().generate_data_key(request).await };
+        let answer = self.call(request, send).await?;
+        let key = SecretSlice::from(answer.key);
+        intact("key", key.expose_secret(), answer.key_crc32c)?;
+        intact("wrapped_key", &answer.wrapped_key, answer.wrapped_key_crc32c)?;
+        let length = key.expose_secret().len();
+        if i32::try_from(length) != Ok(wanted.length_bytes) {
+            return Err(Error::Unexpected(format!("a data key of {length} bytes, not {}", wanted.length_bytes)));
+        }
+        let (version, wrapped_key, iv, tag) = (answer.name, answer.wrapped_key, answer.iv, answer.tag);
+        Ok(DataKey { key, wrapped: WrappedDataKey { version, wrapped_key, iv, tag } })
+    }
+
+    /// Makes a data key in the HSM, and gives its wrapped form only.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn generate_data_key_without_plaintext(
+        &self,
+        name: &str,
+        algorithm: &Algorithm,
+        wanted: DataKeyLength<'_>,
+    ) -> Result<WrappedDataKey, Error> {
+        let request = || GenerateDataKeyWithoutPlaintextRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            length_bytes: wanted.length_bytes,
+            additional_data_crc32c: Some(crc32c(wanted.additional_data)),
+            additional_data: wanted.additional_data.to_vec(),
+        };
+        let send = |request| async { self.crypto().generate_data_key_without_plaintext(request).await };
+        let answer = self.call(request, send).await?;
+        intact("wrapped_key", &answer.wrapped_key, answer.wrapped_key_crc32c)?;
+        let (version, wrapped_key, iv, tag) = (answer.name, answer.wrapped_key, answer.iv, answer.tag);
+        Ok(WrappedDataKey { version, wrapped_key, iv, tag })
+    }
+
+    /// Random bytes from the HSM, in as many calls as it takes.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn random_bytes(&self, length: usize) -> Result<SecretSlice<u8>, Error> {
+        // One allocation: growing would leave copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length));
+        while bytes.len() < length {
+            let asked = (length - bytes.len()).min(RANDOM_BYTES_MAX);
+            let length_bytes = i32::try_from(asked).unwrap_or(i32::MAX);
+            let request = || GenerateRandomBytesRequest { length_bytes };
+            let send = |request| async { self.crypto().generate_random_bytes(request).await };
+            let answer = self.call(request, send).await?;
+            let data = Zeroizing::new(answer.data);
+            intact("data", &data, answer.data_crc32c)?;
+            if data.len() != asked {
+                return Err(Error::Unexpected(format!("{} random bytes instead of {asked}", data.len())));
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(std::mem::take(&mut *bytes).into())
+    }
+}

@@ -1,0 +1,52 @@
+//! The client of Strongroom: settings, a connection, every call as a method, envelope encryption.
+//!
+//! ```no_run
+//! use strongroom_client::{Algorithm, Input, Settings};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! // STRONGROOM_ENDPOINT, STRONGROOM_CA, STRONGROOM_CERT, STRONGROOM_KEY
+//! let client = Settings::from_environment()?.connect().await?;
+//! let signed = client.sign("vaults/dev/keys/release", &Algorithm::ES256, Input::Message(b"text")).await?;
+//! println!("{} bytes by {}", signed.signature.len(), signed.version);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it promises:
+//!
+//! * Every call ends: with an answer, an error that repetition does not mend, or at its deadline.
+//! * What may pass (`UNAVAILABLE`, or `RESOURCE_EXHAUSTED` with a time to come back) is repeated before the
+//!   deadline, no earlier than the server asks for. Repeating is safe: a change carries a request id by which
+//!   the server knows it again, an operation with a key changes nothing (a repeated AES-GCM encryption uses
+//!   one more of the key's 2^32).
+//! * Bytes carry their CRC32C both ways, and an answer whose bytes do not match theirs is an error.
+//! * An [`Error`]'s variant says what its receiver can do.
+//! * Secrets that are received are wiped when they are dropped, and never printed. The copies that gRPC and
+//!   TLS make on the way cannot be.
+//!
+//! Keys are named in full: `vaults/{vault}/keys/{key}` means the newest version, and an answer names the
+//! version that was used: keep it beside what was made. TLS with a client certificate, always.
+
+mod algorithm;
+mod cause;
+mod client;
+mod crypto;
+mod error;
+mod keys;
+mod roles;
+mod settings;
+mod vaults;
+
+pub mod envelope;
+
+pub use algorithm::Algorithm;
+pub use cause::Cause;
+pub use client::Client;
+pub use crypto::{Ciphertext, DataKey, DataKeyLength, Encryption, WrappedDataKey, Input, Plaintext, Sealed, Signature, UnwrappedKey, Verdict, WrappedKey};
+pub use error::{Error, Refusal, Violation};
+pub use keys::Material;
+pub use settings::{Credentials, Setting, Settings, SettingsError, Sources};
+
+pub use secrecy;
+pub use strongroom_proto::v1;
+pub use tonic::Code;

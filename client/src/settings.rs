@@ -1,0 +1,363 @@
+//! Where the server is and who we are: given by code, by files, or by the environment; checked as far as it
+//! can be before anything is sent; and then connected to.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use secrecy::{ExposeSecret as _, SecretSlice};
+use tokio::time::{Instant, timeout_at};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
+
+use crate::{Cause, Client, Error, cause};
+
+/// How long a connection may take before the host counts as not answering.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time that a call has when nothing else is said.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection that a call waits on is asked for a sign of life this often.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// A PEM file is never longer.
+const PEM_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// Where the server is: `https://HOST:PORT`.
+    Endpoint,
+    /// The CA that the server's certificate must come from.
+    Ca,
+    /// Our certificate.
+    Certificate,
+    /// Our private key.
+    PrivateKey,
+}
+
+impl Setting {
+    const ALL: [Self; 4] = [Self::Endpoint, Self::Ca, Self::Certificate, Self::PrivateKey];
+
+    /// The environment variable that holds it: the endpoint itself, or a file's name.
+    #[must_use]
+    pub const fn variable(self) -> &'static str {
+        match self {
+            Self::Endpoint => "STRONGROOM_ENDPOINT",
+            Self::Ca => "STRONGROOM_CA",
+            Self::Certificate => "STRONGROOM_CERT",
+            Self::PrivateKey => "STRONGROOM_KEY",
+        }
+    }
+
+    /// What its file must hold.
+    const fn content(self) -> &'static str {
+        match self {
+            Self::Endpoint => "endpoint",
+            Self::Ca | Self::Certificate => "certificate",
+            Self::PrivateKey => "private key",
+        }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Endpoint => "endpoint",
+            Self::Ca => "CA",
+            Self::Certificate => "client certificate",
+            Self::PrivateKey => "private key",
+        })
+    }
+}
+
+/// A setting that is missing or cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// Not given, and not in the environment.
+    #[error("cannot connect: {} not set", .0.iter().map(|setting| setting.variable()).collect::<Vec<_>>().join(", "))]
+    Missing(Vec<Setting>),
+    /// No address of a server.
+    #[error("{text:?} is not an endpoint: {why}")]
+    Endpoint {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A file that cannot be read.
+    #[error("the {setting} cannot be used: cannot read {}", path.display())]
+    File {
+        /// Which setting names it.
+        setting: Setting,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file of something else.
+    #[error("{} holds no {} in PEM", path.display(), setting.content())]
+    NotPem {
+        /// Which setting names it.
+        setting: Setting,
+        /// The file; empty when the bytes were given by code.
+        path: PathBuf,
+    },
+    /// The certificate and the private key do not belong together, or TLS does not take them.
+    #[error("the client certificate and key cannot be used: {0}")]
+    Identity(String),
+}
+
+/// Where settings are: what is absent here is looked for in the environment.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// `https://HOST:PORT`.
+    pub endpoint: Option<String>,
+    /// The CA's file (PEM).
+    pub ca: Option<PathBuf>,
+    /// Our certificate's file (PEM).
+    pub certificate: Option<PathBuf>,
+    /// Our private key's file (PEM).
+    pub private_key: Option<PathBuf>,
+}
+
+impl Sources {
+    /// Reads all that is named.
+    ///
+    /// # Errors
+    /// [`SettingsError`], about the first thing that is wrong.
+    pub fn read(self) -> Result<Settings, SettingsError> {
+        let endpoint =
+            self.endpoint.or_else(|| of_environment(Setting::Endpoint).and_then(|value| value.into_string().ok()));
+        let file = |given: Option<PathBuf>, setting| given.or_else(|| of_environment(setting).map(PathBuf::from));
+        let ca = file(self.ca, Setting::Ca);
+        let certificate = file(self.certificate, Setting::Certificate);
+        let private_key = file(self.private_key, Setting::PrivateKey);
+        let (Some(endpoint), Some(ca), Some(certificate), Some(private_key)) =
+            (&endpoint, &ca, &certificate, &private_key)
+        else {
+            let there = [endpoint.is_some(), ca.is_some(), certificate.is_some(), private_key.is_some()];
+            let missing = Setting::ALL.into_iter().zip(there).filter(|(_, there)| !there);
+            return Err(SettingsError::Missing(missing.map(|(setting, _)| setting).collect()));
+        };
+        let uri = parse_endpoint(endpoint)?;
+        let credentials = Credentials {
+            ca: pem(Setting::Ca, ca)?,
+            certificate: pem(Setting::Certificate, certificate)?,
+            private_key: pem(Setting::PrivateKey, private_key)?.into(),
+        };
+        credentials.check([ca, certificate, private_key])?;
+        Ok(Settings::of(endpoint, uri, credentials))
+    }
+}
+
+/// An environment variable; one that is empty is not set.
+fn of_environment(setting: Setting) -> Option<OsString> {
+    std::env::var_os(setting.variable()).filter(|value| !value.is_empty())
+}
+
+/// What TLS needs, in PEM.
+#[derive(Debug)]
+pub struct Credentials {
+    /// The CA that the server's certificate must come from.
+    pub ca: Vec<u8>,
+    /// Our certificate, and those between it and a CA that the server trusts.
+    pub certificate: Vec<u8>,
+    /// Our private key.
+    pub private_key: SecretSlice<u8>,
+}
+
+impl Credentials {
+    fn check(&self, [ca, certificate, private_key]: [&Path; 3]) -> Result<(), SettingsError> {
+        let wrong = |setting, path: &Path| Err(SettingsError::NotPem { setting, path: path.to_owned() });
+        if CertificateDer::from_pem_slice(&self.ca).is_err() {
+            return wrong(Setting::Ca, ca);
+        }
+        if CertificateDer::from_pem_slice(&self.certificate).is_err() {
+            return wrong(Setting::Certificate, certificate);
+        }
+        if PrivateKeyDer::from_pem_slice(self.private_key.expose_secret()).is_err() {
+            return wrong(Setting::PrivateKey, private_key);
+        }
+        Ok(())
+    }
+}
+
+/// What has been read and checked.
+#[derive(Debug)]
+pub struct Settings {
+    endpoint: String,
+    uri: Uri,
+    credentials: Credentials,
+    timeout: Duration,
+    user_agent: String,
+}
+
+impl Settings {
+    /// Settings given by code.
+    ///
+    /// # Errors
+    /// [`SettingsError`], about the first thing that is wrong.
+    pub fn new(endpoint: &str, credentials: Credentials) -> Result<Self, SettingsError> {
+        let uri = parse_endpoint(endpoint)?;
+        credentials.check([Path::new("what was given"); 3])?;
+        Ok(Self::of(endpoint, uri, credentials))
+    }
+
+    /// Settings of the environment: `STRONGROOM_ENDPOINT`, and the files that `STRONGROOM_CA`,
+    /// `STRONGROOM_CERT` and `STRONGROOM_KEY` name.
+    ///
+    /// # Errors
+    /// [`SettingsError`], about the first thing that is wrong.
+    pub fn from_environment() -> Result<Self, SettingsError> {
+        Sources::default().read()
+    }
+
+    fn of(endpoint: &str, uri: Uri, credentials: Credentials) -> Self {
+        let user_agent = concat!("strongroom-client/", env!("CARGO_PKG_VERSION")).to_owned();
+        Self { endpoint: endpoint.to_owned(), uri, credentials, timeout: TIMEOUT, user_agent }
+    }
+
+    /// Gives each call, with its repetitions, this much time; 30 s when nothing is said.
+    #[must_use]
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Says who calls, as `name/version`.
+    #[must_use]
+    pub fn with_user_agent(mut self, user_agent: impl Into<String>) -> Self {
+        self.user_agent = user_agent.into();
+        self
+    }
+
+    /// Where the server is.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Our certificate, in PEM.
+    #[must_use]
+    pub fn certificate(&self) -> &[u8] {
+        &self.credentials.certificate
+    }
+
+    /// Connects. A connection that breaks later is made again by the next call.
+    ///
+    /// # Errors
+    /// [`Error::Connection`], or [`Error::Settings`] when TLS does not take the credentials.
+    pub async fn connect(&self) -> Result<Client, Error> {
+        let failed = |cause| Error::Connection { endpoint: self.endpoint.clone(), cause };
+        let endpoint = self.prepare().map_err(|error| SettingsError::Identity(cause::innermost(&error)))?;
+        let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        if tokio::net::lookup_host((host, self.uri.port_u16().unwrap_or(443))).await.is_err() {
+            return Err(failed(Cause::NoHost));
+        }
+        match timeout_at(Instant::now() + self.timeout, endpoint.connect()).await {
+            Ok(Ok(channel)) => Ok(Client::on_channel(channel, self.timeout).at(&self.endpoint)),
+            Ok(Err(error)) => Err(failed(Cause::of(&error).unwrap_or_else(|| Cause::Other(cause::innermost(&error))))),
+            Err(_) => Err(failed(Cause::Unreachable)),
+        }
+    }
+
+    /// A channel that connects with its first call.
+    ///
+    /// # Errors
+    /// When TLS does not take the credentials.
+    pub fn channel(&self) -> Result<Channel, SettingsError> {
+        let endpoint = self.prepare().map_err(|error| SettingsError::Identity(cause::innermost(&error)))?;
+        Ok(endpoint.connect_lazy())
+    }
+
+    fn prepare(&self) -> Result<Endpoint, tonic::transport::Error> {
+        // An IPv6 host stands in brackets in a URI; a certificate's name does not.
+        let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let Credentials { ca, certificate, private_key } = &self.credentials;
+        let tls = ClientTlsConfig::new()
+            .domain_name(host)
+            .ca_certificate(Certificate::from_pem(ca))
+            .identity(Identity::from_pem(certificate, private_key.expose_secret()));
+        Endpoint::from(self.uri.clone())
+            .user_agent(self.user_agent.clone())?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .tls_config(tls)
+    }
+}
+
+fn parse_endpoint(text: &str) -> Result<Uri, SettingsError> {
+    let wrong = |why| SettingsError::Endpoint { text: text.to_owned(), why };
+    if text.starts_with("http://") {
+        return Err(wrong("Strongroom is spoken to over TLS only, so it begins with https://"));
+    }
+    let uri: Uri = text.parse().map_err(|_| wrong("it is not a URL"))?;
+    if uri.scheme_str() != Some("https") || uri.host().is_none_or(str::is_empty) {
+        return Err(wrong("it does not begin with https:// and a host"));
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err(wrong("something follows the port"));
+    }
+    Ok(uri)
+}
+
+/// The bytes of a PEM file, in one allocation: growing would leave copies of a secret behind.
+fn pem(setting: Setting, path: &Path) -> Result<Vec<u8>, SettingsError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        if length > PEM_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "that is no PEM file"));
+        }
+        // A pipe has no length: then growing cannot be helped.
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
+        file.take(PEM_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|source| SettingsError::File { setting, path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_https_with_a_host_and_nothing_else() {
+        for good in ["https://127.0.0.1:8443", "https://[::1]:8443", "https://localhost", "https://a.example:1/"] {
+            assert!(parse_endpoint(good).is_ok(), "{good}");
+        }
+        for bad in ["http://127.0.0.1:1", "127.0.0.1:8443", "", "https://", "https://a/b", "ftp://a", "https://a?b"] {
+            let text = parse_endpoint(bad).expect_err(bad).to_string();
+            assert!(text.contains("is not an endpoint"), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_that_hold_something_else_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ca.pem");
+        let sources = || Sources {
+            endpoint: Some("https://a".to_owned()),
+            ca: Some(path.clone()),
+            certificate: Some(path.clone()),
+            private_key: Some(path.clone()),
+        };
+        let text = sources().read().expect_err("missing").to_string();
+        assert!(text.starts_with("the CA cannot be used: cannot read ") && text.ends_with("ca.pem"), "{text}");
+        std::fs::write(&path, "no PEM").expect("written");
+        let text = sources().read().expect_err("no PEM").to_string();
+        assert!(text.ends_with("ca.pem holds no certificate in PEM"), "{text}");
+    }
+
+    #[test]
+    fn a_private_key_is_not_printed() {
+        let credentials =
+            Credentials { ca: Vec::new(), certificate: Vec::new(), private_key: b"hunter2".to_vec().into() };
+        assert!(!format!("{credentials:?}").contains("104, 117, 110"), "the bytes of \"hun\"");
+    }
+}

@@ -1,0 +1,354 @@
+//! The client against a server that refuses, damages and counts: repetition, checksums, envelopes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use strongroom_client::{
+    Algorithm, Client, DataKeyLength, Error, Input, Material,
+    envelope::{Envelope, EnvelopeError, Limits},
+    secrecy::ExposeSecret as _,
+    v1::{self, crypto_server, keys_server},
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Code, Request, Response, Status, transport::Endpoint};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+const KEY: &str = "vaults/dev/keys/k";
+const VERSION: &str = "vaults/dev/keys/k/versions/0123456789abcdef0123456789abcdef";
+
+/// What a server has seen.
+#[derive(Default)]
+struct Seen {
+    signed: AtomicUsize,
+    wrapped: AtomicUsize,
+    unwrapped: AtomicUsize,
+    /// Request ids of deletions.
+    deletions: std::sync::Mutex<Vec<String>>,
+}
+
+/// Wraps by turning bits over.
+struct Fake(Arc<Seen>);
+
+fn busy(after: Duration) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(after));
+    Status::with_error_details(Code::ResourceExhausted, "full", details)
+}
+
+fn turned(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().map(|byte| !byte).collect()
+}
+
+#[tonic::async_trait]
+impl crypto_server::Crypto for Fake {
+    async fn sign(&self, request: Request<v1::SignRequest>) -> Result<Response<v1::SignResponse>, Status> {
+        let before = self.0.signed.fetch_add(1, Ordering::Relaxed);
+        let request = request.into_inner();
+        let Some(v1::sign_request::Input::Message(message)) = request.input else {
+            return Err(Status::invalid_argument("no message"));
+        };
+        assert_eq!(request.input_crc32c, Some(crc32c::crc32c(&message)));
+        if request.name.ends_with("/busy") && before < 2 {
+            return Err(busy(Duration::from_millis(300)));
+        }
+        let signature_crc32c = crc32c::crc32c(&message) + u32::from(request.name.ends_with("/damaged"));
+        Ok(Response::new(v1::SignResponse { name: VERSION.into(), signature: message, signature_crc32c }))
+    }
+
+    async fn wrap_key(&self, request: Request<v1::WrapKeyRequest>) -> Result<Response<v1::WrapKeyResponse>, Status> {
+        self.0.wrapped.fetch_add(1, Ordering::Relaxed);
+        let wrapped_key = turned(&request.get_ref().key);
+        let wrapped_key_crc32c = crc32c::crc32c(&wrapped_key);
+        Ok(Response::new(v1::WrapKeyResponse { name: VERSION.into(), wrapped_key, wrapped_key_crc32c }))
+    }
+
+    async fn unwrap_key(
+        &self,
+        request: Request<v1::UnwrapKeyRequest>,
+    ) -> Result<Response<v1::UnwrapKeyResponse>, Status> {
+        self.0.unwrapped.fetch_add(1, Ordering::Relaxed);
+        let request = request.into_inner();
+        if request.name != VERSION || request.algorithm != "A256KW" {
+            return Err(Status::not_found(request.name));
+        }
+        let key = turned(&request.wrapped_key);
+        let key_crc32c = crc32c::crc32c(&key);
+        Ok(Response::new(v1::UnwrapKeyResponse { name: VERSION.into(), key, key_crc32c }))
+    }
+
+    async fn verify(&self, _: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn encrypt(&self, _: Request<v1::EncryptRequest>) -> Result<Response<v1::EncryptResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn decrypt(&self, _: Request<v1::DecryptRequest>) -> Result<Response<v1::DecryptResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn generate_data_key(
+        &self,
+        request: Request<v1::GenerateDataKeyRequest>,
+    ) -> Result<Response<v1::GenerateDataKeyResponse>, Status> {
+        let key = vec![7; usize::try_from(request.get_ref().length_bytes).expect("positive")];
+        let wrapped_key = turned(&key);
+        let (key_crc32c, wrapped_key_crc32c) = (crc32c::crc32c(&key), crc32c::crc32c(&wrapped_key));
+        let name = VERSION.to_owned();
+        let (iv, tag) = (Vec::new(), Vec::new());
+        let made =
+            v1::GenerateDataKeyResponse { name, key, key_crc32c, wrapped_key, wrapped_key_crc32c, iv, tag };
+        Ok(Response::new(made))
+    }
+
+    async fn generate_data_key_without_plaintext(
+        &self,
+        _: Request<v1::GenerateDataKeyWithoutPlaintextRequest>,
+    ) -> Result<Response<v1::GenerateDataKeyWithoutPlaintextResponse>, Status> {
+        // Its checksum is wrong.
+        let wrapped_key = vec![1; 40];
+        let answer = v1::GenerateDataKeyWithoutPlaintextResponse { wrapped_key, ..Default::default() };
+        Ok(Response::new(answer))
+    }
+
+    async fn generate_random_bytes(
+        &self,
+        request: Request<v1::GenerateRandomBytesRequest>,
+    ) -> Result<Response<v1::GenerateRandomBytesResponse>, Status> {
+        let length = usize::try_from(request.get_ref().length_bytes).expect("positive");
+        assert!(length <= 1024);
+        let data = vec![7; length];
+        let data_crc32c = crc32c::crc32c(&data);
+        Ok(Response::new(v1::GenerateRandomBytesResponse { data, data_crc32c }))
+    }
+}
+
+#[tonic::async_trait]
+impl keys_server::Keys for Fake {
+    async fn delete_key(&self, request: Request<v1::DeleteKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        let mut deletions = self.0.deletions.lock().expect("not poisoned");
+        deletions.push(request.into_inner().request_id);
+        Err(Status::unavailable("away"))
+    }
+
+    async fn create_key(&self, _: Request<v1::CreateKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        std::future::pending().await
+    }
+
+    async fn import_key(&self, request: Request<v1::ImportKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        let request = request.into_inner();
+        let Some(v1::import_key_request::Material::Oct(bytes)) = request.material else {
+            return Err(Status::invalid_argument("no key"));
+        };
+        assert_eq!(request.material_crc32c, Some(crc32c::crc32c(&bytes)));
+        assert!(!request.request_id.is_empty());
+        Ok(Response::new(v1::Key { name: request.key_id, ..Default::default() }))
+    }
+
+    async fn get_public_keys(
+        &self,
+        request: Request<v1::GetPublicKeysRequest>,
+    ) -> Result<Response<v1::GetPublicKeysResponse>, Status> {
+        let next_page_token = if request.get_ref().page_token.is_empty() { "2".to_owned() } else { String::new() };
+        let keys = vec![v1::PublicKey::default()];
+        Ok(Response::new(v1::GetPublicKeysResponse { keys, next_page_token }))
+    }
+
+    async fn get_key(&self, _: Request<v1::GetKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        Err(Status::permission_denied("no right"))
+    }
+
+    async fn list_keys(&self, _: Request<v1::ListKeysRequest>) -> Result<Response<v1::ListKeysResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_key_versions(
+        &self,
+        _: Request<v1::ListKeyVersionsRequest>,
+    ) -> Result<Response<v1::ListKeyVersionsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn update_key_version(
+        &self,
+        _: Request<v1::UpdateKeyVersionRequest>,
+    ) -> Result<Response<v1::KeyVersion>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn undelete_key(&self, _: Request<v1::UndeleteKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+async fn start() -> (Client, Arc<Seen>) {
+    let seen = Arc::new(Seen::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let router = tonic::transport::Server::builder()
+        .add_service(crypto_server::CryptoServer::new(Fake(Arc::clone(&seen))))
+        .add_service(keys_server::KeysServer::new(Fake(Arc::clone(&seen))));
+    tokio::spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
+    let channel = Endpoint::try_from(format!("http://{address}")).expect("a URL").connect().await.expect("connects");
+    (Client::on_channel(channel, Duration::from_secs(20)), seen)
+}
+
+fn count(counter: &AtomicUsize) -> usize {
+    counter.load(Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn overload_is_waited_out_as_long_as_the_server_asks() {
+    let (client, seen) = start().await;
+    let begun = Instant::now();
+    client.sign("vaults/dev/keys/busy", &Algorithm::ES256, Input::Message(b"m")).await.expect("in the end");
+    assert_eq!(count(&seen.signed), 3);
+    assert!(begun.elapsed() >= Duration::from_millis(600));
+}
+
+#[tokio::test]
+async fn damage_on_the_way_is_an_error() {
+    let (client, _) = start().await;
+    let damaged = client.sign("vaults/dev/keys/damaged", &Algorithm::ES256, Input::Message(b"m")).await;
+    assert!(matches!(damaged, Err(Error::Damaged { field: "signature" })));
+}
+
+#[tokio::test]
+async fn a_change_is_repeated_with_one_request_id_which_its_error_names() {
+    let (client, seen) = start().await;
+    let request = v1::DeleteKeyRequest { name: KEY.into(), ..Default::default() };
+    let error = client.with_timeout(Duration::from_secs(1)).delete_key(request).await.expect_err("away");
+    let deletions = seen.deletions.lock().expect("not poisoned").clone();
+    assert!(deletions.len() >= 2 && deletions.iter().all(|id| *id == deletions[0] && !id.is_empty()));
+    let refusal = error.refusal().expect("the server said something");
+    assert_eq!(refusal.repeat_with.as_deref(), Some(deletions[0].as_str()));
+    assert!(matches!(error, Error::Unavailable(_)));
+}
+
+#[tokio::test]
+async fn a_call_ends_at_its_deadline() {
+    let (client, _) = start().await;
+    let request = v1::CreateKeyRequest { request_id: "6f".into(), ..Default::default() };
+    let begun = Instant::now();
+    let late = client.with_timeout(Duration::from_millis(300)).create_key(request).await;
+    assert!(matches!(late, Err(Error::TimedOut { repeat_with: Some(id), .. }) if id == "6f"));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(matches!(client.get_key(KEY).await, Err(Error::Denied(_))), "the connection goes on");
+}
+
+#[tokio::test]
+async fn random_bytes_come_in_as_many_calls_as_it_takes() {
+    let (client, _) = start().await;
+    assert_eq!(client.random_bytes(2500).await.expect("made").expose_secret(), [7; 2500]);
+}
+
+#[tokio::test]
+async fn data_keys_are_checked_and_imports_carry_their_checksum() {
+    let (client, _) = start().await;
+    let wanted = DataKeyLength { length_bytes: 32, ..Default::default() };
+    let made = client.generate_data_key(KEY, &Algorithm::A256KW, wanted).await.expect("made");
+    assert_eq!((made.key.expose_secret(), &made.wrapped.wrapped_key[..]), (&[7; 32][..], &[!7; 32][..]));
+    let damaged = client.generate_data_key_without_plaintext(KEY, &Algorithm::A256KW, wanted).await;
+    assert!(matches!(damaged, Err(Error::Damaged { field: "wrapped_key" })));
+    let request = v1::ImportKeyRequest { key_id: "k".into(), ..Default::default() };
+    assert_eq!(client.import_key(request, Material::Oct(&[7; 16])).await.expect("imported").name, "k");
+}
+
+#[tokio::test]
+async fn lists_are_read_to_their_last_page() {
+    let (client, _) = start().await;
+    assert_eq!(client.get_public_keys(v1::GetPublicKeysRequest::default()).await.expect("listed").len(), 2);
+}
+
+fn envelope(client: &Client, limits: Limits) -> Envelope {
+    Envelope::new(client.clone(), KEY, Algorithm::A256KW, limits).expect("a key")
+}
+
+#[tokio::test]
+async fn many_messages_take_one_data_key_and_each_opens_again() {
+    let (client, seen) = start().await;
+    let maker = envelope(&client, Limits::default());
+    let mut sealed = Vec::new();
+    for length in [0, 1, 100, 1_000_000] {
+        sealed.push((length, maker.encrypt(&vec![7; length], b"row 7").await.expect("sealed")));
+    }
+    assert_eq!(count(&seen.wrapped), 1);
+    let reader = envelope(&client, Limits::default());
+    for (length, sealed) in sealed {
+        let opened = reader.decrypt(&sealed, b"row 7").await.expect("opened");
+        assert_eq!(opened.expose_secret(), vec![7; length]);
+    }
+    assert_eq!(count(&seen.unwrapped), 1);
+    reader.forget().await;
+}
+
+#[tokio::test]
+async fn a_data_key_ends_with_its_uses_and_with_its_time() {
+    let (client, seen) = start().await;
+    let by_uses = envelope(&client, Limits { uses_max: 2, ..Limits::default() });
+    let mut sealed = Vec::new();
+    for _ in 0..5 {
+        sealed.push(by_uses.encrypt(b"text", b"").await.expect("sealed"));
+    }
+    assert_eq!(count(&seen.wrapped), 3);
+    for sealed in &sealed {
+        by_uses.decrypt(sealed, b"").await.expect("opened");
+    }
+    assert_eq!(count(&seen.unwrapped), 3);
+    let by_time = envelope(&client, Limits { age_max: Duration::from_millis(50), ..Limits::default() });
+    by_time.encrypt(b"text", b"").await.expect("sealed");
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    by_time.encrypt(b"text", b"").await.expect("sealed");
+    assert_eq!(count(&seen.wrapped), 5);
+}
+
+#[tokio::test]
+async fn callers_that_come_together_make_one_data_key() {
+    let (client, seen) = start().await;
+    let envelope = envelope(&client, Limits::default());
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let envelope = envelope.clone();
+            tokio::spawn(async move { envelope.encrypt(b"text", b"").await.expect("sealed") })
+        })
+        .collect();
+    let mut nonces = std::collections::HashSet::new();
+    for task in tasks {
+        let sealed = task.await.expect("ended");
+        let at = sealed.len() - 4 - 16 - 12;
+        assert!(nonces.insert(sealed[at..at + 12].to_vec()));
+    }
+    assert_eq!(count(&seen.wrapped), 1);
+}
+
+#[tokio::test]
+async fn nothing_that_was_altered_opens() {
+    let (client, _) = start().await;
+    let envelope = envelope(&client, Limits::default());
+    let sealed = envelope.encrypt(b"text", b"row 7").await.expect("sealed");
+    assert!(matches!(envelope.decrypt(&sealed, b"row 8").await, Err(EnvelopeError::Altered)));
+    for at in 0..sealed.len() {
+        let mut altered = sealed.clone();
+        altered[at] ^= 1;
+        assert!(envelope.decrypt(&altered, b"row 7").await.is_err(), "byte {at}");
+        assert!(envelope.decrypt(&sealed[..at], b"row 7").await.is_err(), "{at} bytes");
+    }
+    // What stands at the end of the header cannot pass for associated data.
+    let moved = [&sealed[..], b"r"].concat();
+    assert!(envelope.decrypt(&moved, b"ow 7").await.is_err());
+}
+
+#[tokio::test]
+async fn an_envelope_of_another_key_is_not_opened() {
+    let (client, seen) = start().await;
+    let sealed = envelope(&client, Limits::default()).encrypt(b"text", b"").await.expect("sealed");
+    let other = Envelope::new(client, "vaults/dev/keys/other", Algorithm::A256KW, Limits::default()).expect("a key");
+    let error = other.decrypt(&sealed, b"").await.map(|_| ()).expect_err("another key");
+    assert!(matches!(error, EnvelopeError::OtherKey { .. }), "{error}");
+    assert_eq!(count(&seen.unwrapped), 0, "the server is not even asked");
+}
