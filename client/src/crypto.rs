@@ -4,8 +4,8 @@ use crc32c::crc32c;
 use secrecy::{ExposeSecret as _, SecretSlice};
 use strongroom_proto::v1::{
     DecryptRequest, EncryptRequest, GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest,
-    GenerateRandomBytesRequest, SignRequest, UnwrapKeyRequest, VerifyRequest,
-    WrapKeyRequest, sign_request, verify_request,
+    GenerateRandomBytesRequest, SignRequest, UnwrapKeyRequest, VerifyRequest, WrapKeyRequest, sign_request,
+    verify_request,
 };
 use zeroize::Zeroizing;
 

@@ -12,6 +12,9 @@
 //! # }
 //! ```
 //!
+//! Small data go to the HSM; for what is larger there is [`envelope`], and for files, with the feature `files`,
+//! recipients and identities of the `age` crate.
+//!
 //! What it promises:
 //!
 //! * Every call ends: with an answer, an error that repetition does not mend, or at its deadline.
@@ -27,12 +30,16 @@
 //! Keys are named in full: `vaults/{vault}/keys/{key}` means the newest version, and an answer names the
 //! version that was used: keep it beside what was made. TLS with a client certificate, always.
 
+#[cfg(feature = "files")]
+pub mod file;
+
 mod algorithm;
 mod cause;
 mod client;
 mod crypto;
 mod error;
 mod keys;
+mod names;
 mod roles;
 mod settings;
 mod vaults;
@@ -42,7 +49,10 @@ pub mod envelope;
 pub use algorithm::Algorithm;
 pub use cause::Cause;
 pub use client::Client;
-pub use crypto::{Ciphertext, DataKey, DataKeyLength, Encryption, WrappedDataKey, Input, Plaintext, Sealed, Signature, UnwrappedKey, Verdict, WrappedKey};
+pub use crypto::{
+    Ciphertext, DataKey, DataKeyLength, Encryption, Input, Plaintext, Sealed, Signature, UnwrappedKey, Verdict,
+    WrappedDataKey, WrappedKey,
+};
 pub use error::{Error, Refusal, Violation};
 pub use keys::Material;
 pub use settings::{Credentials, Setting, Settings, SettingsError, Sources};

@@ -101,8 +101,7 @@ impl crypto_server::Crypto for Fake {
         let (key_crc32c, wrapped_key_crc32c) = (crc32c::crc32c(&key), crc32c::crc32c(&wrapped_key));
         let name = VERSION.to_owned();
         let (iv, tag) = (Vec::new(), Vec::new());
-        let made =
-            v1::GenerateDataKeyResponse { name, key, key_crc32c, wrapped_key, wrapped_key_crc32c, iv, tag };
+        let made = v1::GenerateDataKeyResponse { name, key, key_crc32c, wrapped_key, wrapped_key_crc32c, iv, tag };
         Ok(Response::new(made))
     }
 

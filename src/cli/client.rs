@@ -24,6 +24,11 @@ impl Client {
         action: &Action,
         call: impl Future<Output = Result<A, Error>>,
     ) -> Result<A, Failure> {
-        call.await.map_err(|error| failure::of(&error, action, &self.caller))
+        call.await.map_err(|error| self.explain(&error, action))
+    }
+
+    /// Says in words what went wrong.
+    pub(super) fn explain(&self, error: &Error, action: &Action) -> Failure {
+        failure::of(error, action, &self.caller)
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct ConnectionArgs {
     /// The vault that names of keys are in [env: STRONGROOM_VAULT]
     #[arg(long, global = true, value_name = "VAULT")]
     vault: Option<String>,
-    /// How long the whole command may take
+    /// How long the whole command may take (`file` commands: each call to the server)
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
 }
@@ -64,6 +64,12 @@ impl ConnectionArgs {
         let deadline = Instant::now() + Duration::from_secs(self.timeout);
         let (api, caller) = self.open().await?;
         Ok(Client::new(api.until(deadline), caller))
+    }
+
+    /// Connects, for a command that works as long as its input: each call may take `--timeout`.
+    pub(super) async fn connect_for_long(&self) -> anyhow::Result<Client> {
+        let (api, caller) = self.open().await?;
+        Ok(Client::new(api, caller))
     }
 
     async fn open(&self) -> anyhow::Result<(strongroom_client::Client, Caller)> {

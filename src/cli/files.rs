@@ -3,19 +3,21 @@
 //! `-` is standard input or output. A file that takes a secret is readable by its owner only.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write as _},
-    os::{fd::AsFd as _, unix::fs::PermissionsExt as _},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use sha2::{Sha256, Sha384, Sha512};
 use strongroom_hsm::Digest;
-use tempfile::{Builder, NamedTempFile};
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
+use beside::Beside;
+
+mod beside;
 
 /// Whether a file takes a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,11 @@ pub(super) fn shown(path: &Path, standard: &str) -> String {
     if is_standard(path) { standard.to_owned() } else { path.display().to_string() }
 }
 
-fn input(path: &Path) -> anyhow::Result<File> {
+/// Opens a file to read.
+///
+/// # Errors
+/// When it cannot be read, or is a folder.
+pub(super) fn open(path: &Path) -> anyhow::Result<File> {
     let file = if is_standard(path) {
         // Not `io::stdin()`: its own buffer would keep a copy of a secret.
         File::from(io::stdin().as_fd().try_clone_to_owned().context("cannot read standard input")?)
@@ -68,7 +74,7 @@ pub(super) fn read(path: &Path, limit: Limit) -> anyhow::Result<Zeroizing<Vec<u8
     let mut bytes = Zeroizing::new(Vec::with_capacity(bytes_max + 1));
     let enough = u64::try_from(bytes_max)?.saturating_add(1);
     let name = shown(path, "standard input");
-    input(path)?.take(enough).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
+    open(path)?.take(enough).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
     if bytes.len() > bytes_max {
         let message = format!("{name} is longer than the {bytes_max} bytes that are taken here");
         return Err(Failure::new(message).hint(hint).into());
@@ -81,7 +87,7 @@ pub(super) fn read(path: &Path, limit: Limit) -> anyhow::Result<Zeroizing<Vec<u8
 /// # Errors
 /// When it cannot be read.
 pub(super) fn hash(path: &Path, digest: Digest) -> anyhow::Result<Vec<u8>> {
-    let file = input(path)?;
+    let file = open(path)?;
     let hashed = match digest {
         Digest::Sha256 => hash_with::<Sha256>(file),
         Digest::Sha384 => hash_with::<Sha384>(file),
@@ -105,7 +111,7 @@ fn hash_with<D: sha2::Digest>(mut file: File) -> io::Result<Vec<u8>> {
 }
 
 /// A file that is about to be written. Opened before the work is done, so that a folder that cannot be
-/// written to is found first; dropped without [`Out::commit`], it leaves nothing behind.
+/// written to is found first; dropped without [`Out::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub(super) enum Out {
     /// Standard output.
@@ -113,7 +119,7 @@ pub(super) enum Out {
     /// A pipe or device: written in place, as it cannot be replaced.
     InPlace(File, PathBuf),
     /// A file beside the target, to take its place when it is whole.
-    Beside(NamedTempFile, PathBuf),
+    Beside(Beside),
 }
 
 impl Out {
@@ -138,25 +144,17 @@ impl Out {
             }
             Ok(_) | Err(_) => {}
         }
-        let folder = match target.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
         let mode = if content == Content::Secret { 0o600 } else { 0o666 };
-        let file = Builder::new()
-            .prefix(".strongroom-")
-            .permissions(Permissions::from_mode(mode))
-            .tempfile_in(folder)
-            .map_err(|error| {
-                // tempfile's own words name the temporary file, which nobody asked for.
-                let why = match error.kind() {
-                    io::ErrorKind::NotFound => "its folder does not exist".to_owned(),
-                    kind => io::Error::from(kind).to_string(),
-                };
-                Failure::new(format!("cannot write {}: {why}", path.display()))
-                    .hint("write to a folder that exists and that you may write to")
-            })?;
-        Ok(Self::Beside(file, target))
+        let beside = Beside::prepare(target, mode).map_err(|error| {
+            // The system's own words would name the temporary file, which nobody asked for.
+            let why = match error.kind() {
+                io::ErrorKind::NotFound => "its folder does not exist".to_owned(),
+                kind => io::Error::from(kind).to_string(),
+            };
+            Failure::new(format!("cannot write {}: {why}", path.display()))
+                .hint("write to a folder that exists and that you may write to")
+        })?;
+        Ok(Self::Beside(beside))
     }
 
     /// Whether it is standard output: what else there is to say goes to standard error then.
@@ -164,31 +162,59 @@ impl Out {
         matches!(self, Self::Standard)
     }
 
+    /// Whether others may read what is written before it is whole.
+    pub(super) const fn is_seen_at_once(&self) -> bool {
+        !matches!(self, Self::Beside(_))
+    }
+
+    /// What to write to. Not buffered: a buffer would keep a copy of a secret.
+    ///
+    /// # Errors
+    /// When the process has too many files open.
+    pub(super) fn file(&self) -> anyhow::Result<File> {
+        let file = match self {
+            Self::Standard => io::stdout().as_fd().try_clone_to_owned().map(File::from),
+            Self::InPlace(file, _) => file.try_clone(),
+            Self::Beside(beside) => beside.file(),
+        };
+        file.with_context(|| self.cannot())
+    }
+
+    /// Puts what was written in place, durably.
+    ///
+    /// # Errors
+    /// When it cannot; the target is then as it was.
+    pub(super) fn finish(self) -> anyhow::Result<()> {
+        let cannot = self.cannot();
+        match self {
+            Self::Standard | Self::InPlace(..) => Ok(()),
+            Self::Beside(beside) => beside.finish().context(cannot),
+        }
+    }
+
     /// Writes everything, durably, and puts it in place.
     ///
     /// # Errors
     /// When it cannot be written; the target is then as it was.
     pub(super) fn commit(self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.file()?.write_all(bytes).with_context(|| self.cannot())?;
+        self.finish()
+    }
+
+    /// For errors.
+    pub(super) fn cannot(&self) -> String {
         match self {
-            Self::Standard => {
-                let mut out = io::stdout().lock();
-                out.write_all(bytes).and_then(|()| out.flush()).context("cannot write to standard output")
-            }
-            Self::InPlace(mut file, path) => {
-                file.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))
-            }
-            Self::Beside(mut file, path) => {
-                let cannot = || format!("cannot write {}", path.display());
-                file.write_all(bytes).and_then(|()| file.as_file().sync_all()).with_context(cannot)?;
-                file.persist(&path).map_err(|error| error.error).with_context(cannot)?;
-                Ok(())
-            }
+            Self::Standard => "cannot write to standard output".to_owned(),
+            Self::InPlace(_, path) => format!("cannot write {}", path.display()),
+            Self::Beside(beside) => format!("cannot write {}", beside.target().display()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use sha2::Digest as _;
 
     use super::*;

@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and which function does it.
 //!
-//! * Client commands (`vault`, `key`, `access`) speak `strongroom.v1` to a server; `client` connects and
+//! * Client commands (`vault`, `key`, `file`, `access`) speak `strongroom.v1` to a server; `client` connects and
 //!   calls, `view` shows what came back, `failure` says what went wrong.
 //! * Operator commands (`serve`, `dev`, `init`, …) are in a file each; their arguments are in `operate`.
 //!
@@ -26,6 +26,7 @@ mod ecdsa_der;
 mod envelope;
 mod face;
 mod failure;
+mod file;
 mod files;
 mod hsm_worker;
 mod init;
@@ -37,6 +38,7 @@ pub mod operate;
 mod output;
 mod parse;
 mod pin;
+pub mod plugin;
 mod serve;
 mod vault;
 mod view;
@@ -73,6 +75,9 @@ enum ClientCommand {
     /// Keys: make, show, change and use them
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Files of any size, encrypted and decrypted here with a key that the HSM wraps
+    #[command(subcommand)]
+    File(file::FileCommand),
     /// Who may do what
     #[command(subcommand)]
     Access(access::AccessCommand),
@@ -171,6 +176,7 @@ async fn client_command(connection: &ConnectionArgs, command: ClientCommand) -> 
     match command {
         ClientCommand::Vault(command) => vault::run(connection, command).await,
         ClientCommand::Key(command) => key::run(connection, command).await,
+        ClientCommand::File(command) => file::run(connection, command).await,
         ClientCommand::Access(command) => access::run(connection, command).await,
     }
 }

@@ -18,6 +18,10 @@ use super::{
     config::{ConfigView, LaneView},
     dev::DevView,
     failure::{Answered, Failure},
+    file::{
+        FileView,
+        identity::{IdentityView, RecipientView},
+    },
     init::{InitialisedView, RecoveredView},
     key::random::RandomView,
     manual::tests::commands,
@@ -264,6 +268,17 @@ fn samples() -> Vec<Sample> {
         token_serial: "a0c3417be2f8d915".into(),
     };
     let random = RandomView { length_bytes: 16, data: Some("yGEfFCpmPMo6OHkxBr5XLQ==".to_owned().into()) };
+    let key_name = || "vaults/payments/keys/backups".to_owned();
+    let recipient = || strongroom_client::file::recipient_text(&key_name()).expect("a key");
+    let file = FileView {
+        versions: vec!["vaults/payments/keys/backups/versions/0123456789abcdef0123456789abcdef".into()],
+        plaintext_bytes: "5368709120".into(),
+    };
+    let identity = IdentityView {
+        key: Some(key_name()),
+        recipient: Some(recipient()),
+        identity: strongroom_client::file::identity_text(Some(&key_name())).expect("a key"),
+    };
     vec![
         sample("Vault", &vault()),
         sample("Key", &key()),
@@ -273,6 +288,9 @@ fn samples() -> Vec<Sample> {
         sample("RoleAssignment", &assignment()),
         sample("Use", &used()),
         sample("RandomBytes", &random),
+        sample("File", &file),
+        sample("AgeRecipient", &RecipientView { key: key_name(), recipient: recipient() }),
+        sample("AgeIdentity", &identity),
         sample("Initialised", &initialised()),
         sample("Recovered", &recovered),
         sample("Configuration", &configuration()),

@@ -164,14 +164,20 @@ impl Dev {
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// Runs the command line against this server.
-    pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Output {
-        let mut command = Command::new(PROGRAM);
+    /// A program in the environment of this server's clients.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         for name in ["ENDPOINT", "CA", "CERT", "KEY", "VAULT"] {
             let name = format!("STRONGROOM_{name}");
             command.env(&name, self.variable(&name));
         }
-        command.args(arguments).stdin(Stdio::null()).output().expect("runs")
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the command line against this server.
+    pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Output {
+        self.command(PROGRAM).args(arguments).output().expect("runs")
     }
 
     /// Runs a command that must succeed; what it printed.

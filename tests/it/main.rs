@@ -5,6 +5,7 @@ mod algorithms;
 mod bench;
 mod commands;
 mod dev;
+mod files;
 mod imports;
 mod kills;
 mod load;

@@ -38,8 +38,8 @@ pub(crate) async fn connect(dev: &Dev) -> Channel {
     endpoint.connect().await.expect("connects")
 }
 
-/// A connection as somebody else whom the development CA knows by that URI.
-async fn connect_as(dev: &Dev, uri: &str) -> Channel {
+/// Certificate and key (PEM) of somebody else whom the development CA knows by that URI.
+pub(crate) fn identity(dev: &Dev, uri: &str) -> (String, String) {
     let ca_pem = String::from_utf8(read(dev.variable("STRONGROOM_CA"))).expect("text");
     let ca_key = String::from_utf8(read(dev.data().join("tls/ca.key").display().to_string())).expect("text");
     let ca_key = rcgen::KeyPair::from_pem(&ca_key).expect("a key");
@@ -49,7 +49,13 @@ async fn connect_as(dev: &Dev, uri: &str) -> Channel {
     parameters.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().expect("ASCII"))];
     parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
     let certificate = parameters.signed_by(&key, &issuer).expect("signs");
-    let identity = Identity::from_pem(certificate.pem(), key.serialize_pem());
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// A connection as somebody else.
+async fn connect_as(dev: &Dev, uri: &str) -> Channel {
+    let (certificate, key) = identity(dev, uri);
+    let identity = Identity::from_pem(certificate, key);
     endpoint(dev).tls_config(ca(dev).identity(identity)).expect("TLS").connect().await.expect("connects")
 }
 

@@ -24,10 +24,8 @@ The file is one JSON object, bytes in base64url:
 `additional_data` is there when --aad was given; `iv` is there for A*GCM, A*CBC and A*CBCPAD, `tag` for A*GCM.
 A*CBC and A*CBCPAD do not notice when a file was altered: they are for what other programs read already.";
 
-const PLAINTEXT: Limit = Limit {
-    bytes_max: PLAINTEXT_BYTES_MAX,
-    hint: "encrypt larger files with a key of your own, and wrap that: strongroom key wrap",
-};
+const PLAINTEXT: Limit =
+    Limit { bytes_max: PLAINTEXT_BYTES_MAX, hint: "larger files: strongroom file encrypt --key NAME IN OUT" };
 const ADDITIONAL: Limit =
     Limit { bytes_max: ADDITIONAL_DATA_BYTES_MAX, hint: "pass its digest as additional data instead" };
 
