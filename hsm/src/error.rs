@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::protocol::Fault;
 
 /// Why an operation gave no result.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The worker refused or failed: the reason is the worker's.
     #[error(transparent)]

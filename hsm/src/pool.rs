@@ -1,7 +1,7 @@
 //! The front's side: lanes of worker processes, started, fed, watched and replaced.
 //!
 //! ```text
-//! operate ─ call ─> lane (queue) ─ packet ─> worker      lane.rs, state.rs: who gets what, when
+//! operate ─ call ─> lane (queue) ─ packet ─> worker      lane.rs, queue.rs, state.rs: who gets what, when
 //!                     ^                        │
 //!                     └── attendant <─ answers ┘         attend.rs, answer.rs: what came back, and whether
 //!                            │                           the worker is still fit
@@ -18,6 +18,7 @@
 mod answer;
 mod attend;
 mod batch;
+mod bulk;
 mod call;
 mod expect;
 mod known;
@@ -28,6 +29,7 @@ mod log;
 mod meter;
 mod process;
 mod provision;
+mod queue;
 mod seat;
 mod state;
 
@@ -41,6 +43,7 @@ use tokio::{
 
 pub use self::provision::{Provisioned, provision};
 use self::{
+    bulk::Bulk,
     call::Work,
     seat::{Keeper, Shared},
 };
@@ -161,6 +164,38 @@ impl Pool {
         }
     }
 
+    /// Many operations with one key, together: one result for each, in order. They stand in the line for
+    /// bulk: see `queue.rs`. Dropping the future withdraws what is not yet sent.
+    pub async fn operate_all(
+        &self,
+        key: &Arc<KeyRow>,
+        operations: Vec<Operation>,
+        admission: &Arc<dyn Admission>,
+        deadline: Moment,
+    ) -> Vec<Result<Output, Error>> {
+        let lane_of =
+            |operation: &Operation| operation.algorithm().lane(key.statement.spec, operation.input_bytes()) as usize;
+        let lanes: Vec<usize> = operations.iter().map(lane_of).collect();
+        let mut works: [Vec<Work>; Lane::ALL.len()] = Default::default();
+        for (operation, lane) in operations.into_iter().zip(&lanes) {
+            works[*lane].push(Work::Operate { row: Arc::clone(key), operation });
+        }
+        // All are in their lanes before the first is waited for.
+        let lanes_and_works = self.inner.lanes.iter().zip(works);
+        let bulks: Vec<_> =
+            lanes_and_works.map(|(lane, work)| Bulk::bring(lane, work, Some(admission), deadline)).collect();
+        let mut answers = Vec::with_capacity(bulks.len());
+        for bulk in bulks {
+            answers.push(bulk.answers().await.into_iter());
+        }
+        let output = |lane: usize| match answers[lane].next() {
+            Some(Ok(Response::Output(output))) => Ok(output),
+            Some(Err(error)) => Err(error),
+            Some(Ok(_)) | None => Err(unfit()),
+        };
+        lanes.into_iter().map(output).collect()
+    }
+
     /// Makes a key. A wrapped key persists nowhere until the caller stores it. When the creation of a
     /// token key ends in [`Error::WorkerLost`], [`Error::Expired`] or [`Fault::Module`], it may exist:
     /// [`Self::destroy_token`] settles that.
@@ -251,15 +286,28 @@ impl Pool {
     /// # Errors
     /// See [`Error`].
     pub async fn random(&self, length: u32, deadline: Moment) -> Result<SecretBytes, Error> {
-        if length == 0 || length as usize > RANDOM_BYTES_MAX {
-            let takes = format!("1 to {RANDOM_BYTES_MAX}");
-            let (field, algorithm) = ("length".to_owned(), "random".to_owned());
-            return Err(Fault::Length(LengthError { field, algorithm, found_bytes: length as usize, takes }).into());
-        }
+        check_random(length)?;
         match self.call(Lane::Short, Request::Random { length }, deadline).await? {
             Response::Random(bytes) => Ok(bytes),
             _ => Err(unfit()),
         }
+    }
+
+    /// As [`Self::random`], many times, together: one result for each, in order. They stand in the line for
+    /// bulk.
+    pub async fn random_all(&self, lengths: Vec<u32>, deadline: Moment) -> Vec<Result<SecretBytes, Error>> {
+        let right = lengths.iter().filter(|length| check_random(**length).is_ok());
+        let work = right.map(|length| Work::Plain(Request::Random { length: *length })).collect();
+        let mut answers = Bulk::bring(self.lane(Lane::Short), work, None, deadline).answers().await.into_iter();
+        let bytes = |length| {
+            check_random(length)?;
+            match answers.next() {
+                Some(Ok(Response::Random(bytes))) => Ok(bytes),
+                Some(Err(error)) => Err(error),
+                Some(Ok(_)) | None => Err(unfit()),
+            }
+        };
+        lengths.into_iter().map(bytes).collect()
     }
 
     /// How each lane is, cheapest lane first.
@@ -311,6 +359,16 @@ impl Pool {
 /// the case that cannot be.
 fn unfit() -> Error {
     Error::Fault(Fault::Protocol)
+}
+
+fn check_random(length: u32) -> Result<(), Error> {
+    let found_bytes = length as usize;
+    if (1..=RANDOM_BYTES_MAX).contains(&found_bytes) {
+        return Ok(());
+    }
+    let takes = format!("1 to {RANDOM_BYTES_MAX}");
+    let (field, algorithm) = ("length".to_owned(), "random".to_owned());
+    Err(Fault::Length(LengthError { field, algorithm, found_bytes, takes }).into())
 }
 
 /// The lanes of a profile, in order, with their numbers of workers.

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     error::Error,
-    pool::Admission,
+    pool::{Admission, queue::Line},
     protocol::{Moment, Operation, Request, Response, append_frame},
     statement::{KeyRow, Residency, Seal},
 };
@@ -155,6 +155,8 @@ pub(super) struct Waiting {
     pub(super) work: Work,
     /// Asked again when the call leaves the queue.
     pub(super) admission: Option<Arc<dyn Admission>>,
+    /// Where in the queue it stands.
+    pub(super) line: Line,
     pub(super) deadline: Moment,
     pub(super) queued_at: Moment,
     /// How often a worker may have begun it.
@@ -190,7 +192,8 @@ impl Waiting {
         reply: Option<oneshot::Sender<Result<Response, Error>>>,
     ) -> Self {
         let queued_at = Moment::now();
-        Self { work, admission, deadline, queued_at, attempts: 0, suspect: false, row_wanted: false, reply }
+        let line = Line::Single;
+        Self { work, admission, line, deadline, queued_at, attempts: 0, suspect: false, row_wanted: false, reply }
     }
 
     /// What it counts for in the queue, in bytes: with its row, since it may have to travel.

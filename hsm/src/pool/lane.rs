@@ -1,4 +1,4 @@
-//! A lane: one queue before the workers of one class of work.
+//! A lane: a queue before the workers of one class of work.
 //!
 //! Whoever brings a call, or an answer, *pumps*: takes what waits for a worker with room, encodes it
 //! into one packet and sends it. Nobody is woken to send, and what arrives while a packet is being
@@ -7,6 +7,7 @@
 //! outside of it, by whoever holds the worker's packet buffer.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -82,7 +83,7 @@ impl Ticket<'_> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         if !self.told {
-            self.lane.abandoned.fetch_add(1, Ordering::Relaxed);
+            self.lane.abandon(1);
         }
     }
 }
@@ -126,27 +127,67 @@ impl Lane {
 
     fn enqueue(&self, call: Waiting) -> Result<(), Error> {
         check_length(&call)?;
-        let mut state = self.lock();
-        let mut refusal = state.refuses(&call);
         let mut swept = Vec::new();
+        let mut state = self.lock();
+        let refusal = self.refusal(&mut state, &call, &mut swept);
+        if refusal.is_none() {
+            state.admit(call);
+        }
+        drop(state);
+        // Dropped, and so wiped, after the lock.
+        drop(swept);
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// Puts calls into the queue, in order, and sends what can be sent, until one finds no room. Why the
+    /// first of those that are left was not taken, if any is left.
+    pub(super) fn bring(&self, calls: &mut VecDeque<Waiting>) -> Option<Error> {
+        loop {
+            let before = calls.len();
+            let refusal = self.enqueue_all(calls);
+            self.pump();
+            // What was sent may have made room.
+            if calls.is_empty() || calls.len() == before {
+                return refusal;
+            }
+        }
+    }
+
+    fn enqueue_all(&self, calls: &mut VecDeque<Waiting>) -> Option<Error> {
+        let mut swept = Vec::new();
+        let mut refusal = None;
+        let mut state = self.lock();
+        while let Some(call) = calls.pop_front() {
+            refusal = self.refusal(&mut state, &call, &mut swept);
+            if refusal.is_some() {
+                calls.push_front(call);
+                break;
+            }
+            state.admit(call);
+        }
+        drop(state);
+        drop(swept);
+        refusal
+    }
+
+    /// Why `call` is not taken, if so. What nobody waits for any more is swept out before one is refused.
+    fn refusal(&self, state: &mut State, call: &Waiting, swept: &mut Vec<Waiting>) -> Option<Error> {
+        let refusal = state.refuses(call);
         if matches!(refusal, Some(Error::Overloaded { .. })) && self.abandoned.swap(0, Ordering::Relaxed) > 0 {
-            swept = state.sweep();
-            refusal = state.refuses(&call);
+            swept.append(&mut state.sweep());
+            return state.refuses(call);
         }
-        match refusal {
-            None => {
-                state.admit(call);
-                drop(state);
-                // Dropped, and so wiped, after the lock.
-                drop(swept);
-                Ok(())
-            }
-            Some(error) => {
-                drop(state);
-                drop(swept);
-                Err(error)
-            }
-        }
+        refusal
+    }
+
+    /// Notes that nobody waits any more for so many calls that may still be in the queue.
+    pub(super) fn abandon(&self, calls: usize) {
+        self.abandoned.fetch_add(calls, Ordering::Relaxed);
+    }
+
+    /// Counts the end of a call.
+    pub(super) fn count(&self, result: Result<(), &Error>) {
+        self.meter.outcome(result);
     }
 
     /// Sends everything that can be sent now.
@@ -429,7 +470,7 @@ fn tell(ended: Vec<Ended>) {
 }
 
 /// A call must fit in one packet.
-fn check_length(call: &Waiting) -> Result<(), Error> {
+pub(super) fn check_length(call: &Waiting) -> Result<(), Error> {
     let found_bytes = call.bytes();
     if found_bytes <= PACKET_BYTES_MAX {
         return Ok(());

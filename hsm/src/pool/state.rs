@@ -1,7 +1,7 @@
 //! What one lane knows, behind its lock: the queue, the workers, and the rules that move calls between
 //! them. Nothing here waits, sends or calls out; [`super::lane`] does.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     algorithms::Lane,
@@ -11,13 +11,11 @@ use crate::{
         known::Hot,
         link::Link,
         live::{Live, UnderWay},
+        queue::{Line, Queue},
     },
     profile::LaneProfile,
     protocol::{Moment, PACKET_BYTES_MAX, Response},
 };
-
-/// The most bytes waiting in one lane.
-pub(super) const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How much goes to one worker at once.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +24,8 @@ pub(super) struct Window {
     pub(super) packets_max: u64,
     /// Calls in one packet: what is lost together, and what a newcomer waits behind.
     pub(super) calls_max: usize,
+    /// Those among them that came in bulk: what a single call may have to wait behind, once it is sent.
+    pub(super) bulk_max: usize,
 }
 
 impl Window {
@@ -34,10 +34,10 @@ impl Window {
     /// and what has not been sent can go elsewhere.
     pub(super) fn of(lane: Lane) -> Self {
         match lane {
-            Lane::Short => Self { packets_max: 2, calls_max: 512 },
-            Lane::Medium => Self { packets_max: 2, calls_max: 64 },
-            Lane::Long => Self { packets_max: 2, calls_max: 4 },
-            Lane::Generate => Self { packets_max: 1, calls_max: 1 },
+            Lane::Short => Self { packets_max: 2, calls_max: 512, bulk_max: 128 },
+            Lane::Medium => Self { packets_max: 2, calls_max: 64, bulk_max: 32 },
+            Lane::Long => Self { packets_max: 2, calls_max: 4, bulk_max: 2 },
+            Lane::Generate => Self { packets_max: 1, calls_max: 1, bulk_max: 1 },
         }
     }
 }
@@ -82,8 +82,7 @@ pub(super) struct State {
     pub(super) limits: LaneProfile,
     window: Window,
     loads_max: u64,
-    pub(super) queue: VecDeque<Waiting>,
-    queued_bytes: usize,
+    pub(super) queue: Queue,
     pub(super) live: Vec<Live>,
     pub(super) seats: Vec<SeatState>,
     /// Calls between the queue and a worker, in the hands of whoever writes.
@@ -105,8 +104,7 @@ impl State {
             limits,
             window: Window::of(lane),
             loads_max,
-            queue: VecDeque::new(),
-            queued_bytes: 0,
+            queue: Queue::new(limits.queue_max),
             live: Vec::new(),
             seats: vec![SeatState::Starting; limits.workers],
             claimed: 0,
@@ -123,13 +121,12 @@ impl State {
         if let Some(error) = self.refusal() {
             return Some(error);
         }
-        let is_full = self.queue.len() >= self.limits.queue_max || self.queued_bytes + call.bytes() > QUEUE_BYTES_MAX;
+        let is_full = self.queue.is_full_for(call);
         is_full.then(|| Error::Overloaded { lane: self.lane.name(), retry_after: self.retry_after() })
     }
 
     /// Puts a call that is not refused at the end of the queue.
     pub(super) fn admit(&mut self, call: Waiting) {
-        self.queued_bytes += call.bytes();
         self.queue.push_back(call);
     }
 
@@ -167,18 +164,7 @@ impl State {
 
     /// Takes the calls that nobody waits for out of the queue.
     pub(super) fn sweep(&mut self) -> Vec<Waiting> {
-        let mut kept = VecDeque::with_capacity(self.queue.len());
-        let mut swept = Vec::new();
-        for call in self.queue.drain(..) {
-            if call.is_abandoned() {
-                self.queued_bytes -= call.bytes();
-                swept.push(call);
-            } else {
-                kept.push_back(call);
-            }
-        }
-        self.queue = kept;
-        swept
+        self.queue.sweep()
     }
 
     /// Chooses a worker with room and takes calls for one packet.
@@ -215,7 +201,7 @@ impl State {
         if own.is_some() {
             return own;
         }
-        let head = self.queue.front()?;
+        let head = self.queue.next(true)?;
         let lacks = |live: &Live| head.work.seal().is_some_and(|seal| !live.known.contains(seal));
         // A worker with a call of its own that has no room yet takes nothing else, or it would never have.
         let takes = |live: &Live| !live.draining && live.own.is_empty() && room(live, head);
@@ -251,14 +237,15 @@ impl State {
         let share = self.queue.len().div_ceil(self.serving().max(1));
         let calls_max = share.saturating_add(calls.len()).min(self.window.calls_max);
         let mut bytes: usize = calls.iter().map(|(call, _)| call.bytes()).sum();
-        while let Some(head) = self.queue.front() {
+        let mut bulk = 0;
+        while let Some(head) = self.queue.next(bulk < self.window.bulk_max) {
             bytes += self.live[index].frame_bytes_max(head);
             if !calls.is_empty() && (head.suspect || bytes > PACKET_BYTES_MAX || calls.len() >= calls_max) {
                 break;
             }
             let alone = head.suspect;
-            let Some(call) = self.queue.pop_front() else { break };
-            self.queued_bytes -= call.bytes();
+            let Some(call) = self.queue.pop(bulk < self.window.bulk_max) else { break };
+            bulk += usize::from(call.line == Line::Bulk);
             let with_row = self.count(index, &call);
             calls.push((call, with_row));
             if alone {
@@ -298,12 +285,11 @@ impl State {
         Commit::Send
     }
 
-    /// Puts a call at the head of the queue. It was admitted before: the bounds do not apply again.
+    /// Puts a call back at the head of the queue.
     pub(super) fn put_back(&mut self, call: Waiting) {
         if call.work.is_canary() {
             return;
         }
-        self.queued_bytes += call.bytes();
         self.queue.push_front(call);
     }
 
@@ -360,9 +346,8 @@ impl State {
 
     /// Ends every waiting call.
     pub(super) fn give_up(&mut self, reason: &str) -> Vec<Ended> {
-        self.queued_bytes = 0;
         let ended = |call| (call, Err(Error::Unavailable(reason.to_owned())));
-        self.queue.drain(..).map(ended).collect()
+        self.queue.drain().into_iter().map(ended).collect()
     }
 
     /// Takes the module's time for one call into the average.

@@ -3,6 +3,7 @@
 //! The workers are this very program: it starts itself with the one test `fake_worker`, which serves
 //! when it finds itself marked as a worker, and does nothing otherwise.
 
+mod batches;
 mod fake;
 
 use std::{

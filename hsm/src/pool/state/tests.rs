@@ -157,5 +157,25 @@ async fn abandoned_calls_are_swept() {
     let _waited_for = admit(&mut state, [3]);
     assert_eq!(state.sweep().len(), 2);
     assert_eq!(state.queue.len(), 1);
-    assert_eq!(state.queued_bytes, state.queue[0].bytes());
+    assert_eq!(state.queue.bytes(), state.queue.iter().map(Waiting::bytes).sum::<usize>());
+}
+
+#[tokio::test]
+async fn a_packet_holds_single_calls_between_those_of_a_batch_and_few_of_a_batch_alone() {
+    let mut state = lane(1);
+    let _bulk: Vec<_> = (0..100)
+        .map(|_| {
+            let (mut call, result) = call(1);
+            call.line = Line::Bulk;
+            state.admit(call);
+            result
+        })
+        .collect();
+    assert_eq!(send(&mut state), Some((1, 32)), "of a batch alone");
+    let _single = admit(&mut state, vec![2; 40]);
+    let claim = state.claim().expect("room for a second packet");
+    let lines: Vec<Line> = claim.calls.iter().map(|(call, _)| call.line).collect();
+    assert_eq!(lines.len(), 64);
+    assert_eq!(lines.iter().filter(|line| **line == Line::Bulk).count(), 32);
+    assert!(lines.chunks(2).all(|pair| pair[0] != pair[1]), "in turn");
 }
