@@ -25,11 +25,14 @@ const SECRET: [&str; 8] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=strongroom");
+    println!("cargo:rerun-if-changed=google");
     let descriptors = protox::compile(FILES, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptor.bin"), descriptors.encode_to_vec())?;
     let mut config = tonic_prost_build::Config::new();
     config.skip_debug(SECRET);
+    // The type that clients' libraries for error details take.
+    config.extern_path(".google.rpc.Status", "::tonic_types::Status");
     tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

@@ -113,6 +113,7 @@ pub(super) fn event(time: i64, operation: &str, resource: &str, reason: Option<S
         repeated: 0,
         detail: None,
         heads: Vec::new(),
+        batch: None,
     }
 }
 

@@ -26,7 +26,7 @@ mod tests;
 
 pub use error::{Cause, Damage, LogError, OpenError};
 pub use log::{Known, Log, Options, Recovered};
-pub use record::{HeadMark, Kind, Outcome, Record};
+pub use record::{Batch, BatchGroup, BatchItem, HeadMark, Kind, Outcome, Record};
 pub use refusals::Refusals;
 pub use scan::{Torn, Verified};
 

@@ -41,6 +41,57 @@ pub struct HeadMark {
     pub digest: String,
 }
 
+/// What a batch did: one record stands for all of its operations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// Operations that have the same said of them.
+    pub groups: Vec<BatchGroup>,
+    /// Each operation, in the order of the request. What could not be read of a request is not among them.
+    pub items: Vec<BatchItem>,
+}
+
+/// What operations of a batch have in common: the fields of a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchGroup {
+    /// The operation, for example `keys.sign`.
+    pub operation: String,
+    /// The resource's name, with the version that was used.
+    pub resource: String,
+    /// Where the key lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residency: Option<String>,
+    /// The algorithm's JWA name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<String>,
+    /// Where the operations ran: `hsm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran: Option<String>,
+    /// How they ended.
+    pub outcome: Outcome,
+    /// Why they were refused or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How many they are.
+    pub count: u64,
+}
+
+/// One operation of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchItem {
+    /// Its place in the request, from 0.
+    pub place: u64,
+    /// Its group: an index.
+    pub group: u64,
+    /// SHA-256, 64 hexadecimal digits, of what it made or was given that is no secret: the signature; or
+    /// ciphertext, IV and tag, one behind the other. Absent where there is nothing such: random bytes, and
+    /// what was to be signed or encrypted and was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
 /// A record. It never holds a secret, an input or an output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,6 +143,9 @@ pub struct Record {
     /// The heads that a change made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub heads: Vec<HeadMark>,
+    /// The operations of a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
 }
 
 impl Record {
@@ -116,6 +170,7 @@ impl Record {
             repeated: 0,
             detail: None,
             heads: Vec::new(),
+            batch: None,
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     grpc::tls,
     model::{Clock, InstanceRow, SystemClock, VaultName},
     observe::{logging, metrics},
-    service::{Caller, ChangeOptions, NewInstance, NewVault, Problem, Service, initialise},
+    service::{Caller, ChangeOptions, NewInstance, NewVault, Problem, Service, Traffic, initialise},
     store::Store,
 };
 
@@ -263,6 +263,7 @@ async fn make_vault(service: &Arc<Service>) -> anyhow::Result<()> {
         source: "dev".to_owned(),
         request: uuid::Uuid::new_v4().to_string(),
         deadline: Moment::now().after(READY_WITHIN),
+        traffic: Traffic::Single,
     };
     let failed =
         |error: &crate::service::ServiceError| failure(format!("the vault {VAULT:?} could not be made"), error);

@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType}
 use strongroom_proto::v1::{self, crypto_server, keys_server};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
-    Request, Response, Status,
+    Request, Response, Status, Streaming,
     transport::{Certificate, Identity, Server, ServerTlsConfig},
 };
 
@@ -265,6 +265,16 @@ impl crypto_server::Crypto for Crypto {
         &self,
         _: Request<v1::GenerateRandomBytesRequest>,
     ) -> Result<Response<v1::GenerateRandomBytesResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn batch(&self, _: Request<v1::BatchRequest>) -> Result<Response<v1::BatchResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    type StreamStream = tokio_stream::Empty<Result<v1::StreamResponse, Status>>;
+
+    async fn stream(&self, _: Request<Streaming<v1::StreamRequest>>) -> Result<Response<Self::StreamStream>, Status> {
         Err(Status::unimplemented(""))
     }
 }

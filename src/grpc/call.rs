@@ -20,8 +20,9 @@ pub(super) fn answer<M>(caller: &Caller, result: Result<M, ServiceError>) -> Res
 
 /// Implements a service of the contract by the functions of the same names in the module that calls it:
 /// `async fn name(service: &Arc<Service>, caller: &Caller, message: Request) -> Result<Response, ServiceError>`.
+/// What is not of this form stands in a second block, as it is.
 macro_rules! serve {
-    ($contract:path { $($name:ident($request:ident) -> $response:ident;)* }) => {
+    ($contract:path { $($name:ident($request:ident) -> $response:ident;)* } $({ $($rest:tt)* })?) => {
         #[tonic::async_trait]
         impl $contract for super::Face {
             $(
@@ -34,6 +35,7 @@ macro_rules! serve {
                     super::call::answer(&caller, result)
                 }
             )*
+            $($($rest)*)?
         }
     };
 }

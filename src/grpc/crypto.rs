@@ -13,14 +13,18 @@ use strongroom_hsm::{
 use strongroom_proto::v1::{
     DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, GenerateDataKeyRequest, GenerateDataKeyResponse,
     GenerateDataKeyWithoutPlaintextRequest, GenerateDataKeyWithoutPlaintextResponse, GenerateRandomBytesRequest,
-    GenerateRandomBytesResponse, SignRequest, SignResponse, UnwrapKeyRequest, UnwrapKeyResponse, VerifyRequest,
-    VerifyResponse, WrapKeyRequest, WrapKeyResponse, crypto_server, sign_request, verify_request,
+    GenerateRandomBytesResponse, OperationRequest, SignRequest, SignResponse, StreamRequest, UnwrapKeyRequest,
+    UnwrapKeyResponse, VerifyRequest, VerifyResponse, WrapKeyRequest, WrapKeyResponse, crypto_server,
+    operation_request, operation_response, sign_request, verify_request,
 };
 
-use super::{call::serve, decode, names};
+use super::{batch::batch, call::serve, decode, names, stream::Conversation};
 use crate::{
-    model::Algorithm,
-    service::{Caller, Ciphertext, Encrypted, NewDataKey, Problem, Service, ServiceError, version_name},
+    model::{Algorithm, VersionRow},
+    service::{
+        Caller, Ciphertext, DataKey, Encrypted, KeyRef, NewDataKey, Problem, Service, ServiceError, Signed,
+        version_name,
+    },
 };
 
 serve!(crypto_server::Crypto {
@@ -34,9 +38,53 @@ serve!(crypto_server::Crypto {
     generate_data_key_without_plaintext(GenerateDataKeyWithoutPlaintextRequest)
         -> GenerateDataKeyWithoutPlaintextResponse;
     generate_random_bytes(GenerateRandomBytesRequest) -> GenerateRandomBytesResponse;
+    batch(BatchRequest) -> BatchResponse;
+} {
+    type StreamStream = Conversation;
+
+    async fn stream(
+        &self,
+        request: tonic::Request<tonic::Streaming<StreamRequest>>,
+    ) -> Result<tonic::Response<Conversation>, tonic::Status> {
+        Conversation::open(&self.service, request).map(tonic::Response::new)
+    }
 });
 
+/// One operation of a stream: as the method of its name.
+pub(super) async fn operate(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: OperationRequest,
+) -> Result<operation_response::Result, ServiceError> {
+    use operation_request::Operation;
+    use operation_response::Result as Answer;
+    match decode::required("operation", message.operation)? {
+        Operation::Sign(message) => sign(service, caller, message).await.map(Answer::Sign),
+        Operation::Verify(message) => verify(service, caller, message).await.map(Answer::Verify),
+        Operation::Encrypt(message) => encrypt(service, caller, message).await.map(Answer::Encrypt),
+        Operation::Decrypt(message) => decrypt(service, caller, message).await.map(Answer::Decrypt),
+        Operation::WrapKey(message) => wrap_key(service, caller, message).await.map(Answer::WrapKey),
+        Operation::UnwrapKey(message) => unwrap_key(service, caller, message).await.map(Answer::UnwrapKey),
+        Operation::GenerateRandomBytes(message) => {
+            generate_random_bytes(service, caller, message).await.map(Answer::GenerateRandomBytes)
+        }
+        Operation::GenerateDataKey(message) => {
+            generate_data_key(service, caller, message).await.map(Answer::GenerateDataKey)
+        }
+        Operation::GenerateDataKeyWithoutPlaintext(message) => {
+            let made = generate_data_key_without_plaintext(service, caller, message).await;
+            made.map(Answer::GenerateDataKeyWithoutPlaintext)
+        }
+    }
+}
+
 async fn sign(service: &Arc<Service>, caller: &Caller, message: SignRequest) -> Result<SignResponse, ServiceError> {
+    let (name, algorithm, input) = read_sign(message)?;
+    service.sign(caller, &name, algorithm, input).await.map(signed)
+}
+
+/// Key, algorithm, and what is signed.
+pub(super) fn read_sign(message: SignRequest) -> Result<(KeyRef, Algorithm, SecretBytes), Problem> {
     let name = names::key_or_version("name", &message.name)?;
     let algorithm = decode::algorithm(&message.algorithm)?;
     let input = match decode::required("input", message.input)? {
@@ -44,9 +92,12 @@ async fn sign(service: &Arc<Service>, caller: &Caller, message: SignRequest) -> 
         sign_request::Input::Message(message) => Input::Message(SecretBytes::new(message)),
     };
     let input = input.signed(algorithm, message.input_crc32c)?;
-    let signed = service.sign(caller, &name, algorithm, input).await?;
+    Ok((name, algorithm, input))
+}
+
+pub(super) fn signed(signed: Signed) -> SignResponse {
     let signature_crc32c = crc32c::crc32c(&signed.signature);
-    Ok(SignResponse { name: version_name(&signed.version), signature: signed.signature, signature_crc32c })
+    SignResponse { name: version_name(&signed.version), signature: signed.signature, signature_crc32c }
 }
 
 async fn verify(
@@ -54,6 +105,12 @@ async fn verify(
     caller: &Caller,
     message: VerifyRequest,
 ) -> Result<VerifyResponse, ServiceError> {
+    let (name, algorithm, input, signature) = read_verify(message)?;
+    service.verify(caller, &name, algorithm, input, signature).await.map(verified)
+}
+
+/// Key, algorithm, what was signed, and the signature.
+pub(super) fn read_verify(message: VerifyRequest) -> Result<(KeyRef, Algorithm, SecretBytes, Vec<u8>), Problem> {
     let name = names::key_or_version("name", &message.name)?;
     let algorithm = decode::algorithm(&message.algorithm)?;
     decode::check_crc32c("signature_crc32c", message.signature_crc32c, &message.signature)?;
@@ -62,8 +119,11 @@ async fn verify(
         verify_request::Input::Message(message) => Input::Message(SecretBytes::new(message)),
     };
     let input = input.signed(algorithm, message.input_crc32c)?;
-    let (version, valid) = service.verify(caller, &name, algorithm, input, message.signature).await?;
-    Ok(VerifyResponse { name: version_name(&version), valid })
+    Ok((name, algorithm, input, message.signature))
+}
+
+pub(super) fn verified((version, valid): (Arc<VersionRow>, bool)) -> VerifyResponse {
+    VerifyResponse { name: version_name(&version), valid }
 }
 
 /// What is signed or verified.
@@ -122,21 +182,31 @@ async fn encrypt(
     caller: &Caller,
     message: EncryptRequest,
 ) -> Result<EncryptResponse, ServiceError> {
+    let (name, algorithm, plaintext, iv, additional_data) = read_encrypt(message)?;
+    service.encrypt(caller, &name, algorithm, plaintext, iv, additional_data).await.map(encrypted)
+}
+
+type Encryption = (KeyRef, Algorithm, SecretBytes, Vec<u8>, Vec<u8>);
+
+/// Key, algorithm, plaintext, IV and additional data.
+pub(super) fn read_encrypt(message: EncryptRequest) -> Result<Encryption, Problem> {
     let plaintext = SecretBytes::new(message.plaintext);
     let name = names::key_or_version("name", &message.name)?;
     let algorithm = decode::algorithm(&message.algorithm)?;
     decode::check_crc32c("plaintext_crc32c", message.plaintext_crc32c, plaintext.expose_secret())?;
     decode::check_crc32c("additional_data_crc32c", message.additional_data_crc32c, &message.additional_data)?;
-    let EncryptRequest { iv, additional_data, .. } = message;
-    let encrypted = service.encrypt(caller, &name, algorithm, plaintext, iv, additional_data).await?;
+    Ok((name, algorithm, plaintext, message.iv, message.additional_data))
+}
+
+pub(super) fn encrypted(encrypted: Encrypted) -> EncryptResponse {
     let ciphertext_crc32c = crc32c::crc32c(&encrypted.ciphertext);
-    Ok(EncryptResponse {
+    EncryptResponse {
         name: version_name(&encrypted.version),
         ciphertext: encrypted.ciphertext,
         iv: encrypted.iv,
         tag: encrypted.tag,
         ciphertext_crc32c,
-    })
+    }
 }
 
 async fn decrypt(
@@ -144,15 +214,23 @@ async fn decrypt(
     caller: &Caller,
     message: DecryptRequest,
 ) -> Result<DecryptResponse, ServiceError> {
+    let (name, algorithm, input) = read_decrypt(message)?;
+    service.decrypt(caller, &name, algorithm, input).await.map(decrypted)
+}
+
+/// Key, algorithm and ciphertext.
+pub(super) fn read_decrypt(message: DecryptRequest) -> Result<(KeyRef, Algorithm, Ciphertext), Problem> {
     let name = names::key_or_version("name", &message.name)?;
     let algorithm = decode::algorithm(&message.algorithm)?;
     decode::check_crc32c("ciphertext_crc32c", message.ciphertext_crc32c, &message.ciphertext)?;
     decode::check_crc32c("additional_data_crc32c", message.additional_data_crc32c, &message.additional_data)?;
     let DecryptRequest { ciphertext, iv, tag, additional_data, .. } = message;
-    let input = Ciphertext { ciphertext, iv, tag, additional_data };
-    let (version, plaintext) = service.decrypt(caller, &name, algorithm, input).await?;
+    Ok((name, algorithm, Ciphertext { ciphertext, iv, tag, additional_data }))
+}
+
+pub(super) fn decrypted((version, plaintext): (Arc<VersionRow>, SecretBytes)) -> DecryptResponse {
     let plaintext_crc32c = crc32c::crc32c(plaintext.expose_secret());
-    Ok(DecryptResponse { name: version_name(&version), plaintext: plaintext.into_exposed(), plaintext_crc32c })
+    DecryptResponse { name: version_name(&version), plaintext: plaintext.into_exposed(), plaintext_crc32c }
 }
 
 async fn wrap_key(
@@ -160,13 +238,22 @@ async fn wrap_key(
     caller: &Caller,
     message: WrapKeyRequest,
 ) -> Result<WrapKeyResponse, ServiceError> {
+    let (name, algorithm, key) = read_wrap_key(message)?;
+    service.wrap_key(caller, &name, algorithm, key).await.map(wrapped)
+}
+
+/// Key, algorithm and the key to wrap.
+pub(super) fn read_wrap_key(message: WrapKeyRequest) -> Result<(KeyRef, Algorithm, SecretBytes), Problem> {
     let key = SecretBytes::new(message.key);
     let name = names::key_or_version("name", &message.name)?;
     let algorithm = decode::algorithm(&message.algorithm)?;
     decode::check_crc32c("key_crc32c", message.key_crc32c, key.expose_secret())?;
-    let wrapped = service.wrap_key(caller, &name, algorithm, key).await?;
+    Ok((name, algorithm, key))
+}
+
+pub(super) fn wrapped(wrapped: Encrypted) -> WrapKeyResponse {
     let wrapped_key_crc32c = crc32c::crc32c(&wrapped.ciphertext);
-    Ok(WrapKeyResponse { name: version_name(&wrapped.version), wrapped_key: wrapped.ciphertext, wrapped_key_crc32c })
+    WrapKeyResponse { name: version_name(&wrapped.version), wrapped_key: wrapped.ciphertext, wrapped_key_crc32c }
 }
 
 async fn unwrap_key(
@@ -174,14 +261,22 @@ async fn unwrap_key(
     caller: &Caller,
     message: UnwrapKeyRequest,
 ) -> Result<UnwrapKeyResponse, ServiceError> {
+    let (name, algorithm, input) = read_unwrap_key(message)?;
+    service.unwrap_key(caller, &name, algorithm, input).await.map(unwrapped)
+}
+
+/// Key, algorithm and the wrapped key.
+pub(super) fn read_unwrap_key(message: UnwrapKeyRequest) -> Result<(KeyRef, Algorithm, Ciphertext), Problem> {
     let name = names::key_or_version("name", &message.name)?;
     let algorithm = decode::algorithm(&message.algorithm)?;
     decode::check_crc32c("wrapped_key_crc32c", message.wrapped_key_crc32c, &message.wrapped_key)?;
     let (iv, tag, additional_data) = (Vec::new(), Vec::new(), Vec::new());
-    let input = Ciphertext { ciphertext: message.wrapped_key, iv, tag, additional_data };
-    let (version, key) = service.unwrap_key(caller, &name, algorithm, input).await?;
+    Ok((name, algorithm, Ciphertext { ciphertext: message.wrapped_key, iv, tag, additional_data }))
+}
+
+pub(super) fn unwrapped((version, key): (Arc<VersionRow>, SecretBytes)) -> UnwrapKeyResponse {
     let key_crc32c = crc32c::crc32c(key.expose_secret());
-    Ok(UnwrapKeyResponse { name: version_name(&version), key: key.into_exposed(), key_crc32c })
+    UnwrapKeyResponse { name: version_name(&version), key: key.into_exposed(), key_crc32c }
 }
 
 /// The length of a data key when it is not said.
@@ -192,12 +287,21 @@ async fn generate_data_key(
     caller: &Caller,
     message: GenerateDataKeyRequest,
 ) -> Result<GenerateDataKeyResponse, ServiceError> {
+    let (name, new) = read_data_key(message)?;
+    service.generate_data_key(caller, &name, new).await.map(data_key)
+}
+
+/// Key, and the data key that is wanted.
+pub(super) fn read_data_key(message: GenerateDataKeyRequest) -> Result<(KeyRef, NewDataKey), Problem> {
     let GenerateDataKeyRequest { name, algorithm, length_bytes, additional_data, additional_data_crc32c } = message;
     let name = names::key_or_version("name", &name)?;
     let new = new_data_key(&algorithm, length_bytes, additional_data, additional_data_crc32c)?;
-    let made = service.generate_data_key(caller, &name, new).await?;
+    Ok((name, new))
+}
+
+pub(super) fn data_key(made: DataKey) -> GenerateDataKeyResponse {
     let Encrypted { version, ciphertext: wrapped_key, iv, tag } = made.wrapped;
-    Ok(GenerateDataKeyResponse {
+    GenerateDataKeyResponse {
         name: version_name(&version),
         key_crc32c: crc32c::crc32c(made.key.expose_secret()),
         key: made.key.into_exposed(),
@@ -205,7 +309,7 @@ async fn generate_data_key(
         wrapped_key,
         iv,
         tag,
-    })
+    }
 }
 
 async fn generate_data_key_without_plaintext(
@@ -213,6 +317,14 @@ async fn generate_data_key_without_plaintext(
     caller: &Caller,
     message: GenerateDataKeyWithoutPlaintextRequest,
 ) -> Result<GenerateDataKeyWithoutPlaintextResponse, ServiceError> {
+    let (name, new) = read_wrapped_data_key(message)?;
+    service.generate_wrapped_data_key(caller, &name, new).await.map(wrapped_data_key)
+}
+
+/// Key, and the data key that is wanted.
+pub(super) fn read_wrapped_data_key(
+    message: GenerateDataKeyWithoutPlaintextRequest,
+) -> Result<(KeyRef, NewDataKey), Problem> {
     let GenerateDataKeyWithoutPlaintextRequest {
         name,
         algorithm,
@@ -222,15 +334,18 @@ async fn generate_data_key_without_plaintext(
     } = message;
     let name = names::key_or_version("name", &name)?;
     let new = new_data_key(&algorithm, length_bytes, additional_data, additional_data_crc32c)?;
-    let Encrypted { version, ciphertext: wrapped_key, iv, tag } =
-        service.generate_wrapped_data_key(caller, &name, new).await?;
-    Ok(GenerateDataKeyWithoutPlaintextResponse {
+    Ok((name, new))
+}
+
+pub(super) fn wrapped_data_key(wrapped: Encrypted) -> GenerateDataKeyWithoutPlaintextResponse {
+    let Encrypted { version, ciphertext: wrapped_key, iv, tag } = wrapped;
+    GenerateDataKeyWithoutPlaintextResponse {
         name: version_name(&version),
         wrapped_key_crc32c: crc32c::crc32c(&wrapped_key),
         wrapped_key,
         iv,
         tag,
-    })
+    }
 }
 
 fn new_data_key(
@@ -254,11 +369,17 @@ async fn generate_random_bytes(
     caller: &Caller,
     message: GenerateRandomBytesRequest,
 ) -> Result<GenerateRandomBytesResponse, ServiceError> {
-    // A negative length is no length; the service says which are.
-    let length = u32::try_from(message.length_bytes).unwrap_or(0);
-    let data = service.random(caller, length).await?;
+    service.random(caller, read_length(&message)).await.map(random)
+}
+
+/// A negative length is no length; the service says which are.
+pub(super) fn read_length(message: &GenerateRandomBytesRequest) -> u32 {
+    u32::try_from(message.length_bytes).unwrap_or(0)
+}
+
+pub(super) fn random(data: SecretBytes) -> GenerateRandomBytesResponse {
     let data_crc32c = crc32c::crc32c(data.expose_secret());
-    Ok(GenerateRandomBytesResponse { data: data.into_exposed(), data_crc32c })
+    GenerateRandomBytesResponse { data: data.into_exposed(), data_crc32c }
 }
 
 #[cfg(test)]

@@ -67,12 +67,25 @@ pub fn of_problem(problem: &Problem, request: &str) -> Status {
     Status::with_error_details(code(problem), problem.to_string(), details(problem, request))
 }
 
+/// The status of one operation among several: what the method would have ended with, details included.
+#[must_use]
+pub fn embedded(status: &Status) -> tonic_types::Status {
+    use prost::Message as _;
+    // The details of a status are such a message (the richer error model of gRPC); one without has none.
+    let whole = tonic_types::Status::decode(status.details()).ok().filter(|whole| whole.code != 0);
+    whole.unwrap_or_else(|| tonic_types::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}
+
 /// A refusal that never reached the service: before a caller is known, or before the request is one.
 #[must_use]
 pub fn refusal(code: Code, reason: &'static str, message: impl Into<String>, request: &str) -> Status {
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::<String, String>::new());
     details.set_request_info(request, "");
-    if code == Code::ResourceExhausted {
+    if matches!(code, Code::ResourceExhausted | Code::Unavailable) {
         details.set_retry_info(Some(RETRY_UNAVAILABLE));
     }
     Status::with_error_details(code, message, details)
@@ -298,6 +311,19 @@ mod tests {
             assert_eq!(info.domain, DOMAIN);
             assert_eq!(details.request_info().map(|info| info.request_id.as_str()), Some("r-1"));
         }
+    }
+
+    #[test]
+    fn a_status_among_several_says_what_it_says_alone() {
+        use prost::Message as _;
+        for (problem, reason, code) in table() {
+            let alone = of_problem(&problem, "r-1");
+            let among = embedded(&alone);
+            assert_eq!((among.code, among.message.as_str()), (i32::from(code), alone.message()), "{reason}");
+            assert_eq!(among.encode_to_vec(), alone.details(), "{reason}");
+        }
+        let bare = embedded(&Status::new(Code::Aborted, "why"));
+        assert_eq!((bare.code, bare.message.as_str()), (i32::from(Code::Aborted), "why"));
     }
 
     #[test]

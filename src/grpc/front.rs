@@ -7,18 +7,26 @@ use std::{cell::Cell, convert::Infallible, net::SocketAddr, sync::Arc, time::Dur
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use strongroom_hsm::protocol::Moment;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, service::Routes};
 use tower::Service as _;
 use tracing::Instrument as _;
 
-use super::{errors, identity::IdentityError, listener::Answers};
+use super::{errors, identity::IdentityError, kept::Kept, listener::Answers, stream::Terms};
 use crate::{
     model::Principal,
     observe::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_UNDER_WAY},
-    service::{Caller, Problem},
+    service::{Caller, Problem, Traffic},
 };
 
+/// The method that does many operations at once.
+pub(super) const BATCH: &str = "/strongroom.v1.Crypto/Batch";
+/// The method that does operations as they come.
+const STREAM: &str = "/strongroom.v1.Crypto/Stream";
 /// The one method that is answered without a client certificate.
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 /// How long after its deadline a request is given up. The lanes and the door end it at its deadline; this
@@ -27,10 +35,12 @@ const LATE: Duration = Duration::from_millis(250);
 /// The most health checks of peers without a certificate at once, and how long each may take.
 const LOBBY_MAX: usize = 32;
 const LOBBY_WITHIN: Duration = Duration::from_secs(2);
+/// How many requests a batch counts for, and a stream with anything under way: each may hold 4 MiB, a request 1.
+const BULK_PLACES: u32 = 4;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 31] = [
+const METHODS: [&str; 33] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -40,6 +50,8 @@ const METHODS: [&str; 31] = [
     "/strongroom.v1.Crypto/GenerateDataKey",
     "/strongroom.v1.Crypto/GenerateDataKeyWithoutPlaintext",
     "/strongroom.v1.Crypto/GenerateRandomBytes",
+    BATCH,
+    STREAM,
     "/strongroom.v1.Keys/CreateKey",
     "/strongroom.v1.Keys/ImportKey",
     "/strongroom.v1.Keys/GetKey",
@@ -71,7 +83,7 @@ fn label(path: &str) -> &'static str {
 /// What an operator allows.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The most requests at once.
+    /// The most requests at once. Batches and streams have half of it at most.
     pub requests_max: usize,
     /// The deadline of a request that has none.
     pub deadline_default: Duration,
@@ -96,21 +108,54 @@ impl Peer {
     }
 }
 
+/// Room for requests under way.
+#[derive(Clone)]
+pub(super) struct Room {
+    all: Arc<Semaphore>,
+    /// What batches and streams may have of it.
+    bulk: Arc<Semaphore>,
+    /// What one of them takes.
+    weight: u32,
+}
+
+/// The place of a batch, or of a stream with anything under way. Dropping it gives it back.
+pub(super) struct Place {
+    _all: OwnedSemaphorePermit,
+    _bulk: OwnedSemaphorePermit,
+}
+
+impl Room {
+    fn new(requests_max: usize) -> Self {
+        let bulk_max = (requests_max / 2).max(1);
+        let weight = u32::try_from(bulk_max).unwrap_or(u32::MAX).min(BULK_PLACES);
+        Self { all: Arc::new(Semaphore::new(requests_max)), bulk: Arc::new(Semaphore::new(bulk_max)), weight }
+    }
+
+    /// A place for a batch or stream, if there is one.
+    pub(super) fn place(&self) -> Option<Place> {
+        let bulk = Arc::clone(&self.bulk).try_acquire_many_owned(self.weight).ok()?;
+        let all = Arc::clone(&self.all).try_acquire_many_owned(self.weight).ok()?;
+        Some(Place { _all: all, _bulk: bulk })
+    }
+}
+
 /// All routes, behind one admission.
 pub struct Front {
     routes: Routes,
-    room: Arc<Semaphore>,
+    room: Room,
     /// The room of peers without a certificate: they cannot take that of the others.
     lobby: Arc<Semaphore>,
     limits: Limits,
+    /// Tells streams that the server ends.
+    ending: CancellationToken,
 }
 
 impl Front {
     /// Stands before `routes`.
     #[must_use]
     pub fn new(routes: Routes, limits: Limits) -> Self {
-        let (room, lobby) = (Semaphore::new(limits.requests_max), Semaphore::new(LOBBY_MAX));
-        Self { routes, room: Arc::new(room), lobby: Arc::new(lobby), limits }
+        let (room, lobby) = (Room::new(limits.requests_max), Arc::new(Semaphore::new(LOBBY_MAX)));
+        Self { routes, room, lobby, limits, ending: CancellationToken::new() }
     }
 
     async fn admit(
@@ -118,9 +163,10 @@ impl Front {
         peer: &Peer,
         id: &str,
         mut request: http::Request<Body>,
-    ) -> Result<http::Response<Body>, Status> {
-        let mut deadline = self.deadline(request.headers(), id)?;
-        let mut room = &self.room;
+    ) -> Result<(http::Response<Body>, Option<Place>), Status> {
+        let asked = asked(request.headers(), id)?;
+        let mut deadline = asked.map_or(self.limits.deadline_default, |asked| asked.min(self.limits.deadline_max));
+        let mut room = &self.room.all;
         match &peer.identity {
             Ok(principal) => {
                 request.extensions_mut().insert(Caller {
@@ -128,6 +174,7 @@ impl Front {
                     source: peer.source.clone(),
                     request: id.to_owned(),
                     deadline: Moment::now().after(deadline),
+                    traffic: Traffic::Single,
                 });
             }
             Err(_) if request.uri().path() == HEALTH_CHECK => {
@@ -139,27 +186,31 @@ impl Front {
                 return Err(errors::refusal(Code::Unauthenticated, "UNAUTHENTICATED", error.to_string(), id));
             }
         }
-        let Ok(_room) = room.try_acquire() else {
-            let message = "too many requests at the moment: try again in a second";
-            return Err(errors::refusal(Code::ResourceExhausted, "OVERLOADED", message, id));
+        if request.uri().path() == STREAM {
+            request.extensions_mut().insert(self.terms(asked));
+        }
+        let (_one, place) = match request.uri().path() {
+            BATCH => (None, Some(self.room.place().ok_or_else(|| no_room(id))?)),
+            // It takes its place when it has something to do.
+            STREAM => (None, None),
+            _ => (Some(room.try_acquire().map_err(|_| no_room(id))?), None),
         };
         // A clone of the routes is a few counters; each call needs one of its own.
         let mut routes = self.routes.clone();
         match timeout(deadline + LATE, routes.call(request)).await {
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => Ok((response, place)),
             Ok(Err(never)) => match never {},
             Err(_) => Err(errors::of_problem(&Problem::DeadlineExceeded, id)),
         }
     }
 
-    fn deadline(&self, headers: &HeaderMap, id: &str) -> Result<Duration, Status> {
-        let Some(header) = headers.get("grpc-timeout") else { return Ok(self.limits.deadline_default) };
-        match header.to_str().ok().and_then(grpc_timeout) {
-            Some(asked) => Ok(asked.min(self.limits.deadline_max)),
-            None => {
-                let message = "the header grpc-timeout is not 1 to 8 digits and one of H, M, S, m, u, n";
-                Err(errors::refusal(Code::InvalidArgument, "MALFORMED_REQUEST", message, id))
-            }
+    /// What a stream is allowed that was asked for with this deadline.
+    fn terms(&self, asked: Option<Duration>) -> Terms {
+        Terms {
+            within: self.limits.deadline_default,
+            deadline: asked.map(|asked| Moment::now().after(asked)),
+            ending: self.ending.clone(),
+            room: self.room.clone(),
         }
     }
 }
@@ -170,14 +221,42 @@ impl Answers for Front {
         let id = uuid::Uuid::new_v4().to_string();
         let ticket = Ticket::new(method);
         let span = tracing::info_span!("grpc", request = id, method);
+        let keeps = [BATCH, STREAM].contains(&request.uri().path());
         let answered = self.admit(peer, &id, request).instrument(span).await;
-        let mut response = answered.unwrap_or_else(Status::into_http);
-        own(&mut response, &id);
+        let (mut response, place) = answered.unwrap_or_else(|status| (status.into_http(), None));
+        own(&mut response, method, &id);
         if let Ok(id) = HeaderValue::try_from(id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        ticket.end(code(response.headers()));
-        Ok(response)
+        match code(response.headers()) {
+            Code::Ok if keeps => Ok(response.map(|body| Body::new(Kept::new(body, ticket, place)))),
+            code => {
+                ticket.end(code);
+                Ok(response)
+            }
+        }
+    }
+
+    /// Lets streams end: each answers what it has under way and reads no more.
+    fn end(&self) {
+        self.ending.cancel();
+    }
+}
+
+fn no_room(id: &str) -> Status {
+    let message = "too many requests at the moment: try again in a second";
+    errors::refusal(Code::ResourceExhausted, "OVERLOADED", message, id)
+}
+
+/// The deadline that a request asks for, if it does.
+fn asked(headers: &HeaderMap, id: &str) -> Result<Option<Duration>, Status> {
+    let Some(header) = headers.get("grpc-timeout") else { return Ok(None) };
+    match header.to_str().ok().and_then(grpc_timeout) {
+        Some(asked) => Ok(Some(asked)),
+        None => {
+            let message = "the header grpc-timeout is not 1 to 8 digits and one of H, M, S, m, u, n";
+            Err(errors::refusal(Code::InvalidArgument, "MALFORMED_REQUEST", message, id))
+        }
     }
 }
 
@@ -201,13 +280,14 @@ fn grpc_timeout(text: &str) -> Option<Duration> {
 
 /// Replaces what tonic says of a message that it could not read: INTERNAL would be our fault, and is not.
 /// Every error of ours has details, tonic's have none.
-fn own(response: &mut http::Response<Body>, id: &str) {
+fn own(response: &mut http::Response<Body>, method: &str, id: &str) {
     let code = code(response.headers());
     if response.headers().contains_key("grpc-status-details-bin") {
         return;
     }
     let (reason, message) = match code {
         Code::Internal => ("MALFORMED_REQUEST", "the request is not a message of this method"),
+        Code::OutOfRange if method == &BATCH[1..] => ("REQUEST_TOO_LARGE", "the batch is longer than 4 MiB"),
         Code::OutOfRange => ("REQUEST_TOO_LARGE", "the request is longer than 1 MiB"),
         _ => return,
     };
@@ -215,12 +295,12 @@ fn own(response: &mut http::Response<Body>, id: &str) {
 }
 
 /// The code of an answer. A status in the head is an error; that of a success comes in the trailers.
-fn code(headers: &HeaderMap) -> Code {
+pub(super) fn code(headers: &HeaderMap) -> Code {
     headers.get("grpc-status").map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()))
 }
 
 /// Counts a request, whichever way it ends.
-struct Ticket {
+pub(super) struct Ticket {
     method: &'static str,
     began: Moment,
     code: Cell<Code>,
@@ -233,7 +313,8 @@ impl Ticket {
         Self { method, began: Moment::now(), code: Cell::new(Code::Cancelled) }
     }
 
-    fn end(self, code: Code) {
+    /// It has ended so.
+    pub(super) fn end(self, code: Code) {
         self.code.set(code);
     }
 }
@@ -248,7 +329,7 @@ impl Drop for Ticket {
 }
 
 /// The name of a code, as the gRPC specification writes it.
-const fn name(code: Code) -> &'static str {
+pub(super) const fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",
@@ -330,7 +411,7 @@ mod tests {
     #[tokio::test]
     async fn without_room_a_caller_is_told_when_to_come_back() {
         let front = front();
-        let _taken = front.room.try_acquire().expect("there is room for one");
+        let _taken = front.room.all.try_acquire().expect("there is room for one");
         let Ok(response) = front.answer(&known(), request(HEALTH_CHECK)).await;
         assert_eq!(code(response.headers()), Code::ResourceExhausted);
         assert!(status(&response).get_error_details().retry_info().is_some());
@@ -355,11 +436,39 @@ mod tests {
             assert_eq!(grpc_timeout(wrong), None, "{wrong}");
         }
         let mut headers = HeaderMap::new();
-        assert_eq!(front().deadline(&headers, "r").expect("none is said"), Duration::from_secs(10));
+        assert_eq!(asked(&headers, "r").expect("none is said"), None);
         headers.insert("grpc-timeout", HeaderValue::from_static("2H"));
-        assert_eq!(front().deadline(&headers, "r").expect("is cut"), Duration::from_secs(60));
+        assert_eq!(asked(&headers, "r").expect("is read"), Some(Duration::from_secs(7200)));
         headers.insert("grpc-timeout", HeaderValue::from_static("soon"));
-        assert!(front().deadline(&headers, "r").is_err());
+        assert!(asked(&headers, "r").is_err());
+    }
+
+    #[test]
+    fn batches_and_streams_leave_half_of_the_room_to_others() {
+        let room = Room::new(100);
+        let places: Vec<Place> = std::iter::from_fn(|| room.place()).collect();
+        assert_eq!(places.len(), 12, "of four each");
+        assert_eq!(room.all.available_permits(), 52);
+        drop(places);
+        let taken: Vec<_> = std::iter::from_fn(|| room.all.try_acquire().ok()).collect();
+        assert_eq!(taken.len(), 100, "without them others have all of it");
+        assert!(room.place().is_none());
+        drop(taken);
+        assert!(room.place().is_some(), "a place that was refused has taken nothing");
+        assert!(Room::new(1).place().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_finds_no_room_is_told_when_to_come_back() {
+        let front = front();
+        let taken = front.room.place().expect("nobody is in it");
+        let Ok(refused) = front.answer(&known(), request(BATCH)).await;
+        assert_eq!(code(refused.headers()), Code::ResourceExhausted);
+        assert!(status(&refused).get_error_details().retry_info().is_some());
+        drop(taken);
+        let Ok(served) = front.answer(&known(), request(BATCH)).await;
+        assert_ne!(code(served.headers()), Code::ResourceExhausted);
+        assert!(front.room.place().is_some(), "it gives its place back");
     }
 
     #[test]

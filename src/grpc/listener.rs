@@ -58,6 +58,9 @@ pub trait Answers: Send + Sync + 'static {
         peer: &Peer,
         request: http::Request<Body>,
     ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send;
+
+    /// The server ends: what would go on for ever is to end by itself.
+    fn end(&self) {}
 }
 
 /// A bound socket that serves gRPC.
@@ -117,6 +120,7 @@ impl<A: Answers> Listener<A> {
         // Nobody gets in any more: a client is refused at once rather than left waiting.
         drop(tcp);
         shared.stop.cancel();
+        shared.front.end();
         tasks.close();
         if timeout(drain, tasks.wait()).await.is_err() {
             tracing::warn!(connections = tasks.len(), "requests did not end in time and were cut off");

@@ -8,6 +8,7 @@
 //! routes     tonic: protobuf, health, reflection
 //! call       the caller and the message; the status of an error    call.rs, errors.rs
 //! vaults, keys, crypto, roles    one file for each noun            decode, names, pages, encode
+//! batch, stream      many operations of crypto at once            kept.rs: what they hold meanwhile
 //! ```
 //!
 //! A client certificate is asked for by TLS but demanded here, so that a client without one gets a status
@@ -20,6 +21,7 @@ use strongroom_proto::{DESCRIPTORS, v1};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
+mod batch;
 mod call;
 mod crypto;
 mod decode;
@@ -27,11 +29,13 @@ mod encode;
 pub mod errors;
 pub mod front;
 pub mod identity;
+mod kept;
 mod keys;
 pub mod listener;
 mod names;
 mod pages;
 mod roles;
+mod stream;
 pub mod tls;
 mod vaults;
 
@@ -41,8 +45,10 @@ pub use listener::Listener;
 
 use crate::service::Service;
 
-/// The longest request message.
+/// The longest request message, and message of a stream.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// The longest batch.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of `strongroom.v1`, for health reports.
 pub const SERVICES: [&str; 4] =
@@ -71,13 +77,14 @@ pub fn routes(service: &Arc<Service>, health: HealthReporter) -> Result<Routes, 
         .build_v1()
         .map_err(DescriptorError)?;
     let health = tonic_health::server::HealthService::from_health_reporter(health);
-    Ok(Routes::new(tonic_health::pb::health_server::HealthServer::new(health))
+    let routes = Routes::new(tonic_health::pb::health_server::HealthServer::new(health))
         .add_service(reflection)
         .add_service(v1::vaults_server::VaultsServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(v1::keys_server::KeysServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(v1::crypto_server::CryptoServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(
-            v1::role_assignments_server::RoleAssignmentsServer::new(face).max_decoding_message_size(MESSAGE_BYTES_MAX),
-        )
-        .prepare())
+            v1::role_assignments_server::RoleAssignmentsServer::new(face.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+        );
+    Ok(Routes::from(batch::route(routes.into_axum_router(), face)).prepare())
 }

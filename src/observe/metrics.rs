@@ -11,6 +11,8 @@ pub const REQUESTS: &str = "strongroom_requests_total";
 pub const REQUEST_SECONDS: &str = "strongroom_request_seconds";
 /// Requests under way.
 pub const REQUESTS_UNDER_WAY: &str = "strongroom_requests_under_way";
+/// Operations of batches and streams ended, by form, operation and gRPC code.
+pub const OPERATIONS: &str = "strongroom_operations_total";
 /// TLS handshakes, by outcome.
 pub const HANDSHAKES: &str = "strongroom_tls_handshakes_total";
 /// Connections that are open.
@@ -45,6 +47,7 @@ fn describe() {
     metrics::describe_counter!(REQUESTS, "Requests ended, by method and gRPC code");
     metrics::describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From the arrival of a request until its answer");
     metrics::describe_gauge!(REQUESTS_UNDER_WAY, "Requests under way");
+    metrics::describe_counter!(OPERATIONS, "Operations of batches and streams ended, by form, operation and gRPC code");
     metrics::describe_counter!(HANDSHAKES, "TLS handshakes, by outcome");
     metrics::describe_gauge!(CONNECTIONS, "Connections that are open");
     metrics::describe_gauge!(READY, "1 while the service is ready");

@@ -1,11 +1,12 @@
 //! The operations with keys: sign, verify, encrypt, decrypt, wrap, unwrap; data keys; and random bytes.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
-use strongroom_hsm::{SecretBytes, algorithms::RANDOM_BYTES_MAX, protocol::Moment};
+use strongroom_hsm::{SecretBytes, algorithms::RANDOM_BYTES_MAX};
 
 use super::{
     Caller, Ciphertext, DataKey, Encrypted, KeyRef, NewDataKey, Service, Signed,
+    asked::{Asked, KeyOp},
     catalog::VersionEntry,
     door::Note,
     error::{Problem, ServiceError},
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     access::{
-        Grant, Op, Permit, ops,
+        Grant, Permit, ops,
         state::{NotUsable, usable},
     },
     model::{Algorithm, KeyOps, Scope, VersionRow},
@@ -31,13 +32,7 @@ impl Service {
         algorithm: Algorithm,
         input: SecretBytes,
     ) -> Result<Signed, ServiceError> {
-        let note = Note::with(algorithm);
-        self.with_key::<ops::KeysSign, _, _>(caller, name, KeyOps::SIGN, &note, |grant| async move {
-            algorithm.check_input(input.expose_secret())?;
-            let signature = self.hands.sign(&grant, algorithm, input, caller.deadline).await?;
-            Ok(Signed { version: used(&grant), signature })
-        })
-        .await
+        self.with_key(caller, name, Asked::sign(algorithm, input)).await
     }
 
     /// Verifies a signature over a digest or message. A wrong signature is `false`, not an error.
@@ -52,14 +47,7 @@ impl Service {
         input: SecretBytes,
         signature: Vec<u8>,
     ) -> Result<(Arc<VersionRow>, bool), ServiceError> {
-        let note = Note::with(algorithm);
-        self.with_key::<ops::KeysVerify, _, _>(caller, name, KeyOps::VERIFY, &note, |grant| async move {
-            algorithm.check_input(input.expose_secret())?;
-            algorithm.check_signature(&signature, used(&grant).spec)?;
-            let right = self.hands.verify(&grant, algorithm, input, signature, caller.deadline).await?;
-            Ok((used(&grant), right))
-        })
-        .await
+        self.with_key(caller, name, Asked::verify(algorithm, input, signature)).await
     }
 
     /// Encrypts data.
@@ -75,16 +63,7 @@ impl Service {
         iv: Vec<u8>,
         additional_data: Vec<u8>,
     ) -> Result<Encrypted, ServiceError> {
-        let note = Note::with(algorithm);
-        self.with_key::<ops::KeysEncrypt, _, _>(caller, name, KeyOps::ENCRYPT, &note, |grant| async move {
-            algorithm.check_plaintext("plaintext", plaintext.expose_secret(), used(&grant).spec)?;
-            algorithm.check_chosen_iv(&iv)?;
-            algorithm.check_additional_data(&additional_data)?;
-            self.count_encryption(grant.target(), algorithm, caller.deadline).await?;
-            let sealed = self.hands.encrypt(&grant, algorithm, plaintext, iv, additional_data, caller.deadline).await?;
-            Ok(encrypted(&grant, sealed))
-        })
-        .await
+        self.with_key(caller, name, Asked::encrypt(algorithm, plaintext, iv, additional_data)).await
     }
 
     /// Decrypts data.
@@ -99,14 +78,7 @@ impl Service {
         algorithm: Algorithm,
         input: Ciphertext,
     ) -> Result<(Arc<VersionRow>, SecretBytes), ServiceError> {
-        let note = Note::with(algorithm);
-        self.with_key::<ops::KeysDecrypt, _, _>(caller, name, KeyOps::DECRYPT, &note, |grant| async move {
-            check_ciphertext(algorithm, "ciphertext", &input, &used(&grant))?;
-            let opening = self.hands.decrypt(&grant, algorithm, input, caller.deadline);
-            let plaintext = self.unpadding(grant.target(), algorithm, caller.deadline, opening).await?;
-            Ok((used(&grant), plaintext))
-        })
-        .await
+        self.with_key(caller, name, Asked::decrypt(algorithm, input)).await
     }
 
     /// Wraps a caller's key.
@@ -120,13 +92,7 @@ impl Service {
         algorithm: Algorithm,
         key: SecretBytes,
     ) -> Result<Encrypted, ServiceError> {
-        let note = Note::with(algorithm);
-        self.with_key::<ops::KeysWrap, _, _>(caller, name, KeyOps::WRAP_KEY, &note, |grant| async move {
-            algorithm.check_plaintext("key", key.expose_secret(), used(&grant).spec)?;
-            let sealed = self.hands.wrap(&grant, algorithm, key, caller.deadline).await?;
-            Ok(encrypted(&grant, sealed))
-        })
-        .await
+        self.with_key(caller, name, Asked::wrap(algorithm, key)).await
     }
 
     /// Unwraps a caller's key.
@@ -140,14 +106,7 @@ impl Service {
         algorithm: Algorithm,
         input: Ciphertext,
     ) -> Result<(Arc<VersionRow>, SecretBytes), ServiceError> {
-        let note = Note::with(algorithm);
-        self.with_key::<ops::KeysUnwrap, _, _>(caller, name, KeyOps::UNWRAP_KEY, &note, |grant| async move {
-            check_ciphertext(algorithm, "wrapped_key", &input, &used(&grant))?;
-            let opening = self.hands.unwrap(&grant, algorithm, input, caller.deadline);
-            let key = self.unpadding(grant.target(), algorithm, caller.deadline, opening).await?;
-            Ok((used(&grant), key))
-        })
-        .await
+        self.with_key(caller, name, Asked::unwrap(algorithm, input)).await
     }
 
     /// Makes a data key, and answers it in the clear and under the key. The record is on the disk before it is.
@@ -160,13 +119,7 @@ impl Service {
         name: &KeyRef,
         new: NewDataKey,
     ) -> Result<DataKey, ServiceError> {
-        let (note, operation) = (Note::with(new.algorithm), wraps_by(new.algorithm));
-        self.with_key::<ops::DataKeysGenerate, _, _>(caller, name, operation, &note, |grant| async move {
-            self.prepare_data_key(grant.target(), &new, caller.deadline).await?;
-            let (key, sealed) = self.hands.data_key(&grant, new, caller.deadline).await?;
-            Ok(DataKey { key, wrapped: encrypted(&grant, sealed) })
-        })
-        .await
+        self.with_key(caller, name, Asked::data_key(new)).await
     }
 
     /// Makes a data key, and answers it under the key only: in the clear it never leaves the HSM's worker.
@@ -179,25 +132,7 @@ impl Service {
         name: &KeyRef,
         new: NewDataKey,
     ) -> Result<Encrypted, ServiceError> {
-        let (note, operation) = (Note::with(new.algorithm), wraps_by(new.algorithm));
-        self.with_key::<ops::DataKeysGenerateWrapped, _, _>(caller, name, operation, &note, |grant| async move {
-            self.prepare_data_key(grant.target(), &new, caller.deadline).await?;
-            let sealed = self.hands.wrapped_data_key(&grant, new, caller.deadline).await?;
-            Ok(encrypted(&grant, sealed))
-        })
-        .await
-    }
-
-    async fn prepare_data_key(
-        self: &Arc<Self>,
-        entry: &Arc<VersionEntry>,
-        new: &NewDataKey,
-        deadline: Moment,
-    ) -> Result<(), ServiceError> {
-        let length_bytes = usize::try_from(new.length_bytes).unwrap_or(usize::MAX);
-        new.algorithm.check_data_key(length_bytes, entry.version.row.spec)?;
-        new.algorithm.check_additional_data(&new.additional_data)?;
-        self.count_encryption(entry, new.algorithm, deadline).await
+        self.with_key(caller, name, Asked::wrapped_data_key(new)).await
     }
 
     /// Random bytes of the HSM: 1 to 1024.
@@ -207,68 +142,67 @@ impl Service {
     pub async fn random(self: &Arc<Self>, caller: &Caller, length: u32) -> Result<SecretBytes, ServiceError> {
         let note = Note::default();
         let work = |permit: Permit<ops::RandomGenerate>| async move {
-            if !(1..=RANDOM_BYTES_MAX).contains(&usize::try_from(length).unwrap_or(usize::MAX)) {
-                let why = format!("{length}; 1 to {RANDOM_BYTES_MAX} are allowed");
-                return Err(Problem::Invalid { field: "length_bytes", why }.into());
-            }
-            self.hands.random(&permit, length, caller.deadline).await
+            check_random(length)?;
+            self.hands.random(&permit, length, caller).await
         };
         self.plain(caller, "random".to_owned(), Scope::Service, &note, work).await
     }
 
-    /// An operation with a key: authorised, its state checked, granted, recorded.
-    async fn with_key<O, T, F>(
-        &self,
+    /// An operation with a key: authorised, its state checked, granted, done, recorded.
+    async fn with_key<O: KeyOp>(
+        self: &Arc<Self>,
         caller: &Caller,
         name: &KeyRef,
-        operation: KeyOps,
-        note: &Note,
-        act: impl FnOnce(Grant<O, VersionEntry>) -> F + Send,
-    ) -> Result<T, ServiceError>
-    where
-        O: Op,
-        F: Future<Output = Result<T, ServiceError>> + Send,
-    {
+        asked: Asked<O>,
+    ) -> Result<O::Out, ServiceError> {
+        let note = Note::with(asked.algorithm());
         let scope = Scope::Vault(name.vault.clone());
-        self.plain(caller, name.to_string(), scope, note, |permit: Permit<O>| async move {
-            let entry = self.catalog.entry(name, caller.deadline).await?;
-            let row = &entry.version.row;
-            note.used(row);
-            usable(row, operation, self.clock.now()).map_err(|why| not_usable(row, operation, why))?;
-            check_algorithm(note.algorithm, row, operation)?;
-            let grant = permit.grant(entry)?;
+        self.plain(caller, name.to_string(), scope, &note, |permit: Permit<O>| async {
+            let grant = self.granted(permit, caller, name, &note).await?;
+            let (entry, algorithm, unpads) = (grant.target(), asked.algorithm(), asked.unpads());
+            self.check(entry, &asked)?;
+            if asked.is_counted() {
+                self.count_encryptions(entry, 1, caller.deadline).await?;
+            }
             note.ran();
-            act(grant).await
+            let mut output = self.hands.operate(&grant, asked, caller).await;
+            if unpads {
+                output = self.unpadded(entry, algorithm, caller.deadline, output).await;
+            }
+            O::answer(Arc::clone(&entry.version.row), output?)
         })
         .await
     }
-}
 
-/// The operation by which a data key is put under a key. One that has none is refused as an algorithm that
-/// wraps nothing.
-fn wraps_by(algorithm: Algorithm) -> KeyOps {
-    algorithm.data_key_operation().unwrap_or(KeyOps::WRAP_KEY)
-}
+    /// Checks what is asked of a version against its state, its kind and the vault.
+    pub(super) fn check<O: KeyOp>(&self, entry: &VersionEntry, asked: &Asked<O>) -> Result<(), ServiceError> {
+        let (row, purpose) = (&entry.version.row, asked.purpose());
+        usable(row, purpose, self.clock.now()).map_err(|why| not_usable(row, purpose, why))?;
+        asked.check(row)?;
+        if asked.unpads() { self.may_unpad(entry, asked.algorithm()) } else { Ok(()) }
+    }
 
-fn check_algorithm(algorithm: Option<Algorithm>, row: &VersionRow, operation: KeyOps) -> Result<(), ServiceError> {
-    match algorithm {
-        Some(algorithm) if !algorithm.takes(row.spec) || !algorithm.ops().contains(operation) => {
-            Err(hands::wrong_algorithm(row.spec, version_name(row), operation, algorithm).into())
-        }
-        _ => Ok(()),
+    /// Joins a permit with the version that a name stands for.
+    pub(super) async fn granted<O: KeyOp>(
+        &self,
+        permit: Permit<O>,
+        caller: &Caller,
+        name: &KeyRef,
+        note: &Note,
+    ) -> Result<Grant<O, VersionEntry>, ServiceError> {
+        let entry = self.catalog.entry(name, caller.deadline).await?;
+        note.used(&entry.version.row);
+        Ok(permit.grant(entry)?)
     }
 }
 
-fn check_ciphertext(
-    algorithm: Algorithm,
-    field: &str,
-    input: &Ciphertext,
-    row: &VersionRow,
-) -> Result<(), ServiceError> {
-    algorithm.check_ciphertext(field, &input.ciphertext, row.spec)?;
-    algorithm.check_iv_and_tag(&input.iv, &input.tag)?;
-    algorithm.check_additional_data(&input.additional_data)?;
-    Ok(())
+/// That so many random bytes can be asked for.
+pub(super) fn check_random(length: u32) -> Result<(), Problem> {
+    if (1..=RANDOM_BYTES_MAX).contains(&usize::try_from(length).unwrap_or(usize::MAX)) {
+        return Ok(());
+    }
+    let why = format!("{length}; 1 to {RANDOM_BYTES_MAX} are allowed");
+    Err(Problem::Invalid { field: "length_bytes", why })
 }
 
 fn not_usable(row: &VersionRow, operation: KeyOps, why: NotUsable) -> Problem {
@@ -279,12 +213,4 @@ fn not_usable(row: &VersionRow, operation: KeyOps, why: NotUsable) -> Problem {
         NotUsable::NotYetValid(from) => Problem::NotYetValid { name, from: from.to_string() },
         NotUsable::Expired(since) => Problem::Expired { name, since: since.to_string() },
     }
-}
-
-fn used<O: Op>(grant: &Grant<O, VersionEntry>) -> Arc<VersionRow> {
-    Arc::clone(&grant.target().version.row)
-}
-
-fn encrypted<O: Op>(grant: &Grant<O, VersionEntry>, (ciphertext, iv, tag): hands::Sealed) -> Encrypted {
-    Encrypted { version: used(grant), ciphertext, iv, tag }
 }

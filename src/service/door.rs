@@ -1,5 +1,5 @@
-//! The one door. Every operation on every face passes [`Service::plain`] or [`Service::change`]:
-//! authorise, act, record, answer.
+//! The one door. Every operation on every face passes [`Service::plain`] or [`Service::change`], or, with many
+//! others, [`super::batch`]: authorise, act, record, answer.
 //!
 //! * An operation without a change: act, then record, then answer. No record, no answer.
 //! * A change: record the intent, durably; act; record the outcome; answer. A change goes on to its end
@@ -55,6 +55,11 @@ impl Note {
     /// From here on the HSM is asked.
     pub fn ran(&self) {
         let _ = self.ran.set(());
+    }
+
+    /// The version that is used, once that is known.
+    pub(super) fn version(&self) -> Option<&(String, Residency)> {
+        self.version.get()
     }
 
     fn complete(&self, record: &mut Record) {
@@ -209,12 +214,12 @@ impl Service {
 
     /// How durable the record of an operation without a change is before its answer, unless the answer is a
     /// secret that was made here (D5).
-    const fn durability(&self) -> Durability {
+    pub(super) const fn durability(&self) -> Durability {
         if self.settings.fsync_everything { Durability::Fsync } else { Durability::Write }
     }
 
     /// Reads the roles again after a change of unknown fate: until then nobody is permitted anything.
-    async fn settle_policy(&self, deadline: Moment) -> Result<(), ServiceError> {
+    pub(super) async fn settle_policy(&self, deadline: Moment) -> Result<(), ServiceError> {
         if !self.policy_in_doubt.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -399,7 +404,7 @@ impl Service {
     }
 
     /// Records a refusal for want of a right.
-    async fn denied(&self, caller: &Caller, resource: String, denied: Denied) -> ServiceError {
+    pub(super) async fn denied(&self, caller: &Caller, resource: String, denied: Denied) -> ServiceError {
         let mut record = Record {
             principal: Some(caller.principal.as_str().to_owned()),
             source: Some(caller.source.clone()),
@@ -422,10 +427,14 @@ enum Before<T> {
 }
 
 fn conclude(record: &mut Record, error: Option<&ServiceError>) {
-    let Some(error) = error else {
-        record.outcome = Outcome::Done;
-        return;
-    };
-    record.outcome = if error.problem.is_refusal() { Outcome::Refused } else { Outcome::Failed };
-    record.reason = Some(error.problem.reason().to_owned());
+    let (outcome, reason) = ending(error);
+    record.outcome = outcome;
+    record.reason = reason.map(str::to_owned);
+}
+
+/// What a record says of the end of an operation: outcome and reason.
+pub(super) fn ending(error: Option<&ServiceError>) -> (Outcome, Option<&'static str>) {
+    let Some(error) = error else { return (Outcome::Done, None) };
+    let outcome = if error.problem.is_refusal() { Outcome::Refused } else { Outcome::Failed };
+    (outcome, Some(error.problem.reason()))
 }

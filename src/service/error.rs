@@ -8,7 +8,7 @@ use strongroom_hsm::algorithms::LengthError;
 use crate::{access::Denied, audit::LogError, store::StoreError};
 
 /// What a caller is told.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Problem {
     /// No right, whether the thing exists or not (AIP-211).
     #[error(transparent)]

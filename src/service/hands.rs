@@ -1,21 +1,19 @@
 //! The only place that uses keys. Each function takes a grant for its operation, and no other key.
 
-use std::sync::Arc;
-
-use serde_bytes::ByteBuf;
 use strongroom_hsm::{
     Error, Material, Pool, SecretBytes,
-    protocol::{DataKeyForm, Fault, Generated, Moment, Operation, Output},
+    protocol::{Fault, Generated, Moment, Output},
 };
 
 use super::{
-    Ciphertext, NewDataKey,
+    Caller, Traffic,
+    asked::{Asked, KeyOp},
     catalog::VersionEntry,
     error::{Problem, ServiceError},
     version_name,
 };
 use crate::{
-    access::{Grant, Op, Permit, ops},
+    access::{Grant, Permit, ops},
     model::{Algorithm, KeyOps, KeySpec, Residency, VersionId, VersionRow},
 };
 
@@ -24,9 +22,6 @@ pub struct Hands {
     pool: Pool,
 }
 
-/// What an encryption gives: ciphertext, IV and tag.
-pub type Sealed = (Vec<u8>, Vec<u8>, Vec<u8>);
-
 impl Hands {
     /// Takes the pool; nobody else uses its keys.
     #[must_use]
@@ -34,126 +29,64 @@ impl Hands {
         Self { pool }
     }
 
-    /// Signs a digest or message.
-    pub async fn sign(
+    /// One operation with a key.
+    pub async fn operate<O: KeyOp>(
         &self,
-        grant: &Grant<ops::KeysSign, VersionEntry>,
-        algorithm: Algorithm,
-        input: SecretBytes,
-        deadline: Moment,
-    ) -> Result<Vec<u8>, ServiceError> {
-        let operation = Operation::Sign { algorithm, input };
-        match self.operate(grant, operation, deadline).await? {
-            Output::Signature(signature) => Ok(signature.into_vec()),
-            _ => Err(Problem::Internal.into()),
-        }
-    }
-
-    /// Verifies a signature over a digest or message.
-    pub async fn verify(
-        &self,
-        grant: &Grant<ops::KeysVerify, VersionEntry>,
-        algorithm: Algorithm,
-        input: SecretBytes,
-        signature: Vec<u8>,
-        deadline: Moment,
-    ) -> Result<bool, ServiceError> {
-        let operation = Operation::Verify { algorithm, input, signature: ByteBuf::from(signature) };
-        match self.operate(grant, operation, deadline).await? {
-            Output::Verified(right) => Ok(right),
-            _ => Err(Problem::Internal.into()),
-        }
-    }
-
-    /// Encrypts data.
-    pub async fn encrypt(
-        &self,
-        grant: &Grant<ops::KeysEncrypt, VersionEntry>,
-        algorithm: Algorithm,
-        plaintext: SecretBytes,
-        iv: Vec<u8>,
-        additional_data: Vec<u8>,
-        deadline: Moment,
-    ) -> Result<Sealed, ServiceError> {
-        let (purpose, iv) = (KeyOps::ENCRYPT, ByteBuf::from(iv));
-        let additional_data = ByteBuf::from(additional_data);
-        let operation = Operation::Encrypt { algorithm, purpose, plaintext, iv, additional_data };
-        sealed(self.operate(grant, operation, deadline).await?)
-    }
-
-    /// Wraps a caller's key.
-    pub async fn wrap(
-        &self,
-        grant: &Grant<ops::KeysWrap, VersionEntry>,
-        algorithm: Algorithm,
-        key: SecretBytes,
-        deadline: Moment,
-    ) -> Result<Sealed, ServiceError> {
-        let operation = Operation::Encrypt {
-            algorithm,
-            purpose: KeyOps::WRAP_KEY,
-            plaintext: key,
-            iv: ByteBuf::new(),
-            additional_data: ByteBuf::new(),
-        };
-        sealed(self.operate(grant, operation, deadline).await?)
-    }
-
-    /// Decrypts data.
-    pub async fn decrypt(
-        &self,
-        grant: &Grant<ops::KeysDecrypt, VersionEntry>,
-        algorithm: Algorithm,
-        input: Ciphertext,
-        deadline: Moment,
-    ) -> Result<SecretBytes, ServiceError> {
-        opened(self.operate(grant, decryption(algorithm, KeyOps::DECRYPT, input), deadline).await?)
-    }
-
-    /// Unwraps a caller's key.
-    pub async fn unwrap(
-        &self,
-        grant: &Grant<ops::KeysUnwrap, VersionEntry>,
-        algorithm: Algorithm,
-        input: Ciphertext,
-        deadline: Moment,
-    ) -> Result<SecretBytes, ServiceError> {
-        opened(self.operate(grant, decryption(algorithm, KeyOps::UNWRAP_KEY, input), deadline).await?)
-    }
-
-    /// Makes a data key: in the clear, and under the key.
-    pub async fn data_key(
-        &self,
-        grant: &Grant<ops::DataKeysGenerate, VersionEntry>,
-        new: NewDataKey,
-        deadline: Moment,
-    ) -> Result<(SecretBytes, Sealed), ServiceError> {
-        match self.operate(grant, making(new, DataKeyForm::PlainAndWrapped), deadline).await? {
-            Output::DataKey { key, ciphertext, iv, tag } => {
-                Ok((key, (ciphertext.into_vec(), iv.into_vec(), tag.into_vec())))
+        grant: &Grant<O, VersionEntry>,
+        asked: Asked<O>,
+        caller: &Caller,
+    ) -> Result<Output, ServiceError> {
+        let (key, what) = (&grant.target().hsm, What::of(&asked));
+        let operation = asked.into_operation();
+        let result = match caller.traffic {
+            Traffic::Single => self.pool.operate(key, operation, grant.admission(), caller.deadline).await,
+            Traffic::Bulk => {
+                let mut results =
+                    self.pool.operate_all(key, vec![operation], &grant.admission(), caller.deadline).await;
+                results.pop().unwrap_or(Err(Error::Fault(Fault::Protocol)))
             }
-            _ => Err(Problem::Internal.into()),
-        }
+        };
+        result.map_err(|error| refused(error, grant, what))
     }
 
-    /// Makes a data key: under the key only.
-    pub async fn wrapped_data_key(
+    /// Many operations with one key, together: one result for each, in order.
+    pub async fn operate_all<O: KeyOp>(
         &self,
-        grant: &Grant<ops::DataKeysGenerateWrapped, VersionEntry>,
-        new: NewDataKey,
+        grant: &Grant<O, VersionEntry>,
+        asked: Vec<Asked<O>>,
         deadline: Moment,
-    ) -> Result<Sealed, ServiceError> {
-        sealed(self.operate(grant, making(new, DataKeyForm::WrappedOnly), deadline).await?)
+    ) -> Vec<Result<Output, ServiceError>> {
+        let what: Vec<What> = asked.iter().map(What::of).collect();
+        let operations = asked.into_iter().map(Asked::into_operation).collect();
+        let results = self.pool.operate_all(&grant.target().hsm, operations, &grant.admission(), deadline).await;
+        let results = results.into_iter().zip(what);
+        results.map(|(result, what)| result.map_err(|error| refused(error, grant, what))).collect()
     }
 
     /// Random bytes.
     pub async fn random(
         &self,
-        _permit: &Permit<ops::RandomGenerate>,
+        permit: &Permit<ops::RandomGenerate>,
         length: u32,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Result<SecretBytes, ServiceError> {
-        self.pool.random(length, deadline).await.map_err(outage)
+        match caller.traffic {
+            Traffic::Single => self.pool.random(length, caller.deadline).await.map_err(outage),
+            Traffic::Bulk => {
+                let mut results = self.random_all(permit, vec![length], caller.deadline).await;
+                results.pop().unwrap_or(Err(Problem::Internal.into()))
+            }
+        }
+    }
+
+    /// Random bytes, many times, together: one result for each length, in order.
+    pub async fn random_all(
+        &self,
+        _permit: &Permit<ops::RandomGenerate>,
+        lengths: Vec<u32>,
+        deadline: Moment,
+    ) -> Vec<Result<SecretBytes, ServiceError>> {
+        self.pool.random_all(lengths, deadline).await.into_iter().map(|result| result.map_err(outage)).collect()
     }
 
     /// Makes a key for a version that does not exist yet.
@@ -186,55 +119,24 @@ impl Hands {
     pub async fn reap(&self, version: VersionId, deadline: Moment) -> Result<(), ServiceError> {
         self.pool.destroy_token(version.bytes(), deadline).await.map_err(outage)
     }
-
-    async fn operate<O: Op>(
-        &self,
-        grant: &Grant<O, VersionEntry>,
-        operation: Operation,
-        deadline: Moment,
-    ) -> Result<Output, ServiceError> {
-        let entry: &Arc<VersionEntry> = grant.target();
-        let purpose = operation.purpose();
-        let algorithm = operation.algorithm();
-        self.pool
-            .operate(&entry.hsm, operation, grant.admission(), deadline)
-            .await
-            .map_err(|error| refused(error, grant, purpose, algorithm))
-    }
 }
 
-fn making(new: NewDataKey, form: DataKeyForm) -> Operation {
-    let NewDataKey { algorithm, length_bytes, additional_data } = new;
-    Operation::DataKey { algorithm, length_bytes, additional_data: ByteBuf::from(additional_data), form }
+/// What an error says of an operation.
+#[derive(Clone, Copy)]
+struct What {
+    purpose: KeyOps,
+    algorithm: Algorithm,
 }
 
-fn decryption(algorithm: Algorithm, purpose: KeyOps, input: Ciphertext) -> Operation {
-    Operation::Decrypt {
-        algorithm,
-        purpose,
-        ciphertext: ByteBuf::from(input.ciphertext),
-        iv: ByteBuf::from(input.iv),
-        tag: ByteBuf::from(input.tag),
-        additional_data: ByteBuf::from(input.additional_data),
-    }
-}
-
-fn sealed(output: Output) -> Result<Sealed, ServiceError> {
-    match output {
-        Output::Ciphertext { ciphertext, iv, tag } => Ok((ciphertext.into_vec(), iv.into_vec(), tag.into_vec())),
-        _ => Err(Problem::Internal.into()),
-    }
-}
-
-fn opened(output: Output) -> Result<SecretBytes, ServiceError> {
-    match output {
-        Output::Plaintext(plaintext) => Ok(plaintext),
-        _ => Err(Problem::Internal.into()),
+impl What {
+    fn of<O: KeyOp>(asked: &Asked<O>) -> Self {
+        Self { purpose: asked.purpose(), algorithm: asked.algorithm() }
     }
 }
 
 /// What a failure means when a key was involved.
-fn refused<O: Op>(error: Error, grant: &Grant<O, VersionEntry>, purpose: KeyOps, algorithm: Algorithm) -> ServiceError {
+fn refused<O: KeyOp>(error: Error, grant: &Grant<O, VersionEntry>, what: What) -> ServiceError {
+    let What { purpose, algorithm } = what;
     let row = &grant.target().version.row;
     let name = || version_name(row);
     let Error::Fault(fault) = error else {

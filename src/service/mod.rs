@@ -27,6 +27,8 @@ use crate::{
     store::{HeadScope, Store},
 };
 
+pub mod asked;
+pub mod batch;
 pub mod catalog;
 pub mod crypto;
 pub mod door;
@@ -119,6 +121,18 @@ pub struct Caller {
     pub request: String,
     /// Work that has not begun by then is not begun.
     pub deadline: Moment,
+    /// How its operations come.
+    pub traffic: Traffic,
+}
+
+/// How operations come: the lanes of the HSM take from both kinds in turn, so that neither waits for all of
+/// the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// One by one.
+    Single,
+    /// Many at once, as on a stream.
+    Bulk,
 }
 
 /// What every change can be asked with (AIP-154, AIP-155, AIP-163).

@@ -11,12 +11,11 @@
 
 use std::{
     collections::HashMap,
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use strongroom_hsm::{SecretBytes, protocol::Moment};
+use strongroom_hsm::protocol::Moment;
 
 use super::{
     Service,
@@ -24,7 +23,7 @@ use super::{
     error::{Problem, ServiceError},
     version_name,
 };
-use crate::model::{Algorithm, VaultRow, VersionId};
+use crate::model::{Algorithm, VaultRow, VersionId, VersionRow};
 
 /// The most failures of one version that are told of within [`WINDOW`].
 const FAILURES_MAX: u32 = 100;
@@ -90,32 +89,33 @@ fn make_room(windows: &mut HashMap<VersionId, Window>, now: Moment) {
 }
 
 impl Service {
-    /// Runs a decryption under both bounds, if the algorithm needs them.
-    pub(super) async fn unpadding(
-        &self,
-        entry: &Arc<VersionEntry>,
-        algorithm: Algorithm,
-        deadline: Moment,
-        opening: impl Future<Output = Result<SecretBytes, ServiceError>> + Send,
-    ) -> Result<SecretBytes, ServiceError> {
-        if !algorithm.is_padding_oracle() {
-            return opening.await;
-        }
+    /// Whether such a decryption may be tried.
+    pub(super) fn may_unpad(&self, entry: &VersionEntry, algorithm: Algorithm) -> Result<(), ServiceError> {
         allowed(&entry.vault.row, algorithm)?;
         let version = &entry.version.row;
-        let refused = |retry_after| Problem::PaddingFailures { name: version_name(version), retry_after };
-        if let Some(left) = self.padding_failures.refused_for(version.version, Moment::now()) {
-            return Err(refused(left).into());
+        match self.padding_failures.refused_for(version.version, Moment::now()) {
+            Some(retry_after) => Err(refused(version, retry_after)),
+            None => Ok(()),
         }
-        let result = opening.await;
+    }
+
+    /// What of such a decryption may be told.
+    pub(super) async fn unpadded<T>(
+        &self,
+        entry: &VersionEntry,
+        algorithm: Algorithm,
+        deadline: Moment,
+        result: Result<T, ServiceError>,
+    ) -> Result<T, ServiceError> {
+        let version = &entry.version.row;
         let told = match &result {
             Err(ServiceError { problem: Problem::DecryptionFailed, .. }) => {
                 self.padding_failures.note(version.version, Moment::now())
             }
             _ => self.padding_failures.refused_for(version.version, Moment::now()),
         };
-        if let Some(left) = told {
-            return Err(refused(left).into());
+        if let Some(retry_after) = told {
+            return Err(refused(version, retry_after));
         }
         // It may have waited in a queue while the vault was changed.
         if !entry.vault.is_current() {
@@ -124,6 +124,10 @@ impl Service {
         }
         result
     }
+}
+
+fn refused(version: &VersionRow, retry_after: Duration) -> ServiceError {
+    Problem::PaddingFailures { name: version_name(version), retry_after }.into()
 }
 
 fn allowed(vault: &VaultRow, algorithm: Algorithm) -> Result<(), Problem> {

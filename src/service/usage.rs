@@ -7,10 +7,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use strongroom_hsm::{
-    algorithms::{GCM_ENCRYPTIONS_MAX, Scheme},
-    protocol::Moment,
-};
+use strongroom_hsm::{algorithms::GCM_ENCRYPTIONS_MAX, protocol::Moment};
 use tokio::sync::Mutex;
 
 use super::{
@@ -22,7 +19,7 @@ use super::{
 };
 use crate::{
     audit::{Durability, Kind, Outcome, Record},
-    model::{Algorithm, UsageRow},
+    model::UsageRow,
     store::HeadScope,
 };
 
@@ -43,45 +40,55 @@ struct Cell {
 }
 
 impl UsageCell {
-    fn take(&self) -> bool {
-        self.0.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
+    /// Takes as many as are left, at most so many.
+    fn take(&self, wanted: u64) -> u64 {
+        let mut taken = 0;
+        let take = |left: u64| {
+            taken = left.min(wanted);
+            (taken > 0).then(|| left - taken)
+        };
+        match self.0.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, take) {
+            Ok(_) => taken,
+            Err(_) => 0,
+        }
     }
 }
 
 impl Service {
-    /// Takes one encryption out of the version's budget, reserving more when none is left. Algorithms
-    /// without such a limit take nothing.
-    pub(super) async fn count_encryption(
+    /// Takes encryptions out of the version's budget, reserving more when none is left: at least one, at
+    /// most `wanted`.
+    pub(super) async fn count_encryptions(
         self: &Arc<Self>,
         entry: &Arc<VersionEntry>,
-        algorithm: Algorithm,
+        wanted: u64,
         deadline: Moment,
-    ) -> Result<(), ServiceError> {
-        if algorithm.scheme() != Scheme::AesGcm {
-            return Ok(());
-        }
-        while !entry.usage.take() {
+    ) -> Result<u64, ServiceError> {
+        loop {
+            let taken = entry.usage.take(wanted);
+            if taken > 0 {
+                return Ok(taken);
+            }
             let _one_at_a_time = entry.usage.0.refill.lock().await;
-            if entry.usage.take() {
-                return Ok(());
+            let taken = entry.usage.take(wanted);
+            if taken > 0 {
+                return Ok(taken);
             }
             // Detached: a caller that goes away does not stop a commit half-way.
             let (service, reserving) = (Arc::clone(self), Arc::clone(entry));
-            let task = tokio::spawn(async move { service.reserve(&reserving, deadline).await });
+            let task = tokio::spawn(async move { service.reserve(&reserving, wanted, deadline).await });
             let reserved = task.await.map_err(|error| ServiceError::because(Problem::Internal, error))??;
             entry.usage.0.left.fetch_add(reserved, Ordering::AcqRel);
         }
-        Ok(())
     }
 
-    /// Reserves a range; says how many encryptions it holds.
-    async fn reserve(&self, entry: &Arc<VersionEntry>, deadline: Moment) -> Result<u64, ServiceError> {
+    /// Reserves a range, if possible for all that are wanted at once; says how many encryptions it holds.
+    async fn reserve(&self, entry: &Arc<VersionEntry>, wanted: u64, deadline: Moment) -> Result<u64, ServiceError> {
         let vault = &entry.vault.row;
         let version = entry.version.row.version;
         let locked = self.catalog.scopes.lock(HeadScope::Vault(vault.id), deadline).await?;
         let old = self.catalog.usage(vault, version, deadline).await?;
         let used = old.as_ref().map_or(0, |old| old.row.encryptions);
-        let range = used.clamp(RANGE_MIN, RANGE_MAX).min(GCM_ENCRYPTIONS_MAX.saturating_sub(used));
+        let range = used.clamp(RANGE_MIN, RANGE_MAX).max(wanted).min(GCM_ENCRYPTIONS_MAX.saturating_sub(used));
         if range == 0 {
             return Err(Problem::UsedUp { name: version_name(&entry.version.row) }.into());
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 use strongroom::{
     audit::{Log, OpenError, Options},
     model::{KeySpec, Principal, Residency, SystemClock, Tags},
-    service::{Caller, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, initialise},
+    service::{Caller, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, Traffic, initialise},
     store::{Store, sqlite::SqliteStore},
 };
 use strongroom_hsm::{
@@ -38,6 +38,7 @@ pub(crate) fn called(principal: &str) -> Caller {
         source: "test".to_owned(),
         request: "r".to_owned(),
         deadline: Moment::now().after(Duration::from_secs(30)),
+        traffic: Traffic::Single,
     }
 }
 

@@ -201,7 +201,7 @@ impl Worker {
         match request {
             Request::Generate { .. } => note(&self.state_dir, "generates", "begun"),
             Request::Load { .. } => note(&self.state_dir, "warms", "begun"),
-Request::Operate { operation: Operation::Sign { input, .. }, .. } if self.has("ordered") => {
+            Request::Operate { operation: Operation::Sign { input, .. }, .. } if self.has("ordered") => {
                 let number: [u8; 4] = input.expose_secret()[4..8].try_into().expect("four bytes");
                 note(&self.state_dir, "order", &u32::from_le_bytes(number).to_string());
             }

@@ -54,6 +54,7 @@ fn operation(n: u64) -> Record {
         repeated: 0,
         detail: None,
         heads: Vec::new(),
+        batch: None,
     }
 }
 

@@ -1,0 +1,436 @@
+//! Many operations in one request. Those with one key and one operation are a *group*: authorised once,
+//! granted once, counted together, brought to the HSM's lanes together. Each has its own result; one that is
+//! wrong is no reason to refuse another.
+//!
+//! All of it leaves one record, which is in the log before anything is answered. A group without a right is
+//! recorded as every such refusal is; when no group has one there is no other record, so that whoever has
+//! no rights cannot fill the disk with batches.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use futures_util::future::join_all;
+use strongroom_hsm::SecretBytes;
+
+use super::{
+    Caller, DataKey, Encrypted, KeyRef, Service, Signed,
+    asked::{self, Asked, KeyOp},
+    catalog::VersionEntry,
+    crypto::check_random,
+    door::{Note, ending},
+    error::{Problem, ServiceError},
+    scopes::hex,
+};
+use crate::{
+    access::{Action, Grant, Op as _, ops},
+    audit::{Batch, BatchGroup, BatchItem, Durability, Kind, Outcome, Record},
+    model::{Algorithm, Residency, Scope, VersionRow},
+};
+
+/// The most operations in one batch.
+pub const ITEMS_MAX: usize = 256;
+
+/// The operation of a batch's record.
+const OPERATION: &str = "keys.batch";
+/// What random bytes are recorded under.
+const RANDOM: &str = "random";
+
+/// One operation of a batch.
+pub enum Item {
+    /// See [`Service::sign`].
+    Sign(KeyRef, Asked<ops::KeysSign>),
+    /// See [`Service::verify`].
+    Verify(KeyRef, Asked<ops::KeysVerify>),
+    /// See [`Service::encrypt`].
+    Encrypt(KeyRef, Asked<ops::KeysEncrypt>),
+    /// See [`Service::decrypt`].
+    Decrypt(KeyRef, Asked<ops::KeysDecrypt>),
+    /// See [`Service::wrap_key`].
+    Wrap(KeyRef, Asked<ops::KeysWrap>),
+    /// See [`Service::unwrap_key`].
+    Unwrap(KeyRef, Asked<ops::KeysUnwrap>),
+    /// See [`Service::generate_data_key`].
+    DataKey(KeyRef, Asked<ops::DataKeysGenerate>),
+    /// See [`Service::generate_wrapped_data_key`].
+    WrappedDataKey(KeyRef, Asked<ops::DataKeysGenerateWrapped>),
+    /// See [`Service::random`].
+    Random(u32),
+}
+
+/// What one operation of a batch gives.
+#[derive(Debug)]
+pub enum Done {
+    /// To [`Item::Sign`].
+    Signed(Signed),
+    /// To [`Item::Verify`].
+    Verified((Arc<VersionRow>, bool)),
+    /// To [`Item::Encrypt`].
+    Encrypted(Encrypted),
+    /// To [`Item::Decrypt`].
+    Decrypted((Arc<VersionRow>, SecretBytes)),
+    /// To [`Item::Wrap`].
+    Wrapped(Encrypted),
+    /// To [`Item::Unwrap`].
+    Unwrapped((Arc<VersionRow>, SecretBytes)),
+    /// To [`Item::DataKey`].
+    DataKey(DataKey),
+    /// To [`Item::WrappedDataKey`].
+    WrappedDataKey(Encrypted),
+    /// To [`Item::Random`].
+    Random(SecretBytes),
+}
+
+/// The items of one operation with one key, each with its place in the batch.
+struct Group<O: KeyOp> {
+    name: KeyRef,
+    items: Vec<(usize, Asked<O>)>,
+}
+
+/// Every group of a batch.
+#[derive(Default)]
+struct Groups {
+    sign: Vec<Group<ops::KeysSign>>,
+    verify: Vec<Group<ops::KeysVerify>>,
+    encrypt: Vec<Group<ops::KeysEncrypt>>,
+    decrypt: Vec<Group<ops::KeysDecrypt>>,
+    wrap: Vec<Group<ops::KeysWrap>>,
+    unwrap: Vec<Group<ops::KeysUnwrap>>,
+    data_key: Vec<Group<ops::DataKeysGenerate>>,
+    wrapped_data_key: Vec<Group<ops::DataKeysGenerateWrapped>>,
+    random: Vec<(usize, u32)>,
+}
+
+impl Groups {
+    fn put(&mut self, place: usize, item: Item) {
+        match item {
+            Item::Sign(name, asked) => put(&mut self.sign, name, place, asked),
+            Item::Verify(name, asked) => put(&mut self.verify, name, place, asked),
+            Item::Encrypt(name, asked) => put(&mut self.encrypt, name, place, asked),
+            Item::Decrypt(name, asked) => put(&mut self.decrypt, name, place, asked),
+            Item::Wrap(name, asked) => put(&mut self.wrap, name, place, asked),
+            Item::Unwrap(name, asked) => put(&mut self.unwrap, name, place, asked),
+            Item::DataKey(name, asked) => put(&mut self.data_key, name, place, asked),
+            Item::WrappedDataKey(name, asked) => put(&mut self.wrapped_data_key, name, place, asked),
+            Item::Random(length) => self.random.push((place, length)),
+        }
+    }
+}
+
+fn put<O: KeyOp>(groups: &mut Vec<Group<O>>, name: KeyRef, place: usize, asked: Asked<O>) {
+    // From the newest: most batches are of one key, and the others of few.
+    match groups.iter_mut().rev().find(|group| group.name == name) {
+        Some(group) => group.items.push((place, asked)),
+        None => groups.push(Group { name, items: vec![(place, asked)] }),
+    }
+}
+
+/// What has become of a group.
+struct Part {
+    action: Action,
+    /// The version that was used, or the name that was asked for.
+    resource: String,
+    residency: Option<Residency>,
+    permitted: bool,
+    ends: Vec<End>,
+}
+
+impl Part {
+    /// Whether it gives away a secret that was made here: then the record is on the disk first (D5).
+    fn releases_secret(&self) -> bool {
+        self.action.releases_secret() && self.ends.iter().any(|end| end.result.is_ok())
+    }
+}
+
+/// What is kept of an item while it is in the HSM.
+struct Mark {
+    place: usize,
+    algorithm: Algorithm,
+    unpads: bool,
+    given: Option<[u8; 32]>,
+}
+
+impl Mark {
+    fn of<O: KeyOp>(place: usize, asked: &Asked<O>) -> Self {
+        Self { place, algorithm: asked.algorithm(), unpads: asked.unpads(), given: asked.given() }
+    }
+}
+
+/// What has become of one item.
+struct End {
+    place: usize,
+    algorithm: Option<Algorithm>,
+    /// Whether the HSM was asked.
+    ran: bool,
+    digest: Option<[u8; 32]>,
+    result: Result<Done, ServiceError>,
+}
+
+impl End {
+    /// Of an item that did not come to the HSM.
+    fn before(place: usize, algorithm: Option<Algorithm>, digest: Option<[u8; 32]>, error: ServiceError) -> Self {
+        Self { place, algorithm, ran: false, digest, result: Err(error) }
+    }
+}
+
+type Parts<'a> = Vec<Pin<Box<dyn Future<Output = Part> + Send + 'a>>>;
+
+impl Service {
+    /// Does many operations: one result for each item, in order. Items that a face could not read are their
+    /// own results.
+    ///
+    /// # Errors
+    /// When there are none or more than [`ITEMS_MAX`], or when it cannot be recorded.
+    pub async fn batch(
+        self: &Arc<Self>,
+        caller: &Caller,
+        items: Vec<Result<Item, ServiceError>>,
+    ) -> Result<Vec<Result<Done, ServiceError>>, ServiceError> {
+        if !(1..=ITEMS_MAX).contains(&items.len()) {
+            let why = format!("{} operations; 1 to {ITEMS_MAX} are allowed", items.len());
+            return Err(Problem::Invalid { field: "operations", why }.into());
+        }
+        self.settle_policy(caller.deadline).await?;
+        let mut groups = Groups::default();
+        let mut results: Vec<Option<Result<Done, ServiceError>>> = Vec::with_capacity(items.len());
+        for (place, item) in items.into_iter().enumerate() {
+            results.push(match item {
+                Ok(item) => {
+                    groups.put(place, item);
+                    None
+                }
+                Err(error) => Some(Err(error)),
+            });
+        }
+        let parts = self.run(caller, groups).await;
+        if parts.iter().any(|part| part.permitted) {
+            let durability =
+                if parts.iter().any(Part::releases_secret) { Durability::Fsync } else { self.durability() };
+            self.log.append(self.batch_record(caller, &parts), durability).await?;
+        }
+        for end in parts.into_iter().flat_map(|part| part.ends) {
+            results[end.place] = Some(end.result);
+        }
+        Ok(results.into_iter().map(|result| result.unwrap_or_else(|| Err(Problem::Internal.into()))).collect())
+    }
+
+    /// Runs every group at once: each is in its lane before the first is waited for, as long as its rows are
+    /// at hand.
+    async fn run(self: &Arc<Self>, caller: &Caller, groups: Groups) -> Vec<Part> {
+        let mut parts: Parts<'_> = Vec::new();
+        self.begin(&mut parts, caller, groups.sign, Done::Signed);
+        self.begin(&mut parts, caller, groups.verify, Done::Verified);
+        self.begin(&mut parts, caller, groups.encrypt, Done::Encrypted);
+        self.begin(&mut parts, caller, groups.decrypt, Done::Decrypted);
+        self.begin(&mut parts, caller, groups.wrap, Done::Wrapped);
+        self.begin(&mut parts, caller, groups.unwrap, Done::Unwrapped);
+        self.begin(&mut parts, caller, groups.data_key, Done::DataKey);
+        self.begin(&mut parts, caller, groups.wrapped_data_key, Done::WrappedDataKey);
+        if !groups.random.is_empty() {
+            parts.push(Box::pin(self.random_part(caller, groups.random)));
+        }
+        join_all(parts).await
+    }
+
+    fn begin<'a, O: KeyOp>(
+        self: &'a Arc<Self>,
+        parts: &mut Parts<'a>,
+        caller: &'a Caller,
+        groups: Vec<Group<O>>,
+        done: fn(O::Out) -> Done,
+    ) {
+        for group in groups {
+            parts.push(Box::pin(self.part(caller, group, done)));
+        }
+    }
+
+    /// One group: authorised, its state checked, granted, done.
+    async fn part<O: KeyOp>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        Group { name, items }: Group<O>,
+        done: fn(O::Out) -> Done,
+    ) -> Part {
+        let note = Note::default();
+        let scope = Scope::Vault(name.vault.clone());
+        let (permitted, ends) = match self.policy.permit::<O>(&caller.principal, scope) {
+            Err(denied) => (false, all(items, self.denied(caller, name.to_string(), denied).await)),
+            Ok(permit) => match self.granted(permit, caller, &name, &note).await {
+                Err(error) => (true, all(items, error)),
+                Ok(grant) => (true, self.act_all(caller, &grant, items, done).await),
+            },
+        };
+        let (resource, residency) = match note.version() {
+            Some((name, residency)) => (name.clone(), Some(*residency)),
+            None => (name.to_string(), None),
+        };
+        Part { action: O::ACTION, resource, residency, permitted, ends }
+    }
+
+    /// Does with one grant what is right of a group.
+    async fn act_all<O: KeyOp>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        grant: &Grant<O, VersionEntry>,
+        items: Vec<(usize, Asked<O>)>,
+        done: fn(O::Out) -> Done,
+    ) -> Vec<End> {
+        let entry = grant.target();
+        let mut ends = Vec::with_capacity(items.len());
+        let mut right = Vec::with_capacity(items.len());
+        for (place, asked) in items {
+            match self.check(entry, &asked) {
+                Ok(()) => right.push((place, asked)),
+                Err(error) => ends.push(End::before(place, Some(asked.algorithm()), asked.given(), error)),
+            }
+        }
+        let right = self.counted(caller, grant, right, &mut ends).await;
+        let marks: Vec<Mark> = right.iter().map(|(place, asked)| Mark::of(*place, asked)).collect();
+        let right = right.into_iter().map(|(_, asked)| asked).collect();
+        let outputs = self.hands.operate_all(grant, right, caller.deadline).await;
+        for (mark, mut output) in marks.into_iter().zip(outputs) {
+            if mark.unpads {
+                output = self.unpadded(entry, mark.algorithm, caller.deadline, output).await;
+            }
+            let digest = mark.given.or_else(|| output.as_ref().ok().and_then(asked::made));
+            let result = output.and_then(|output| O::answer(Arc::clone(&entry.version.row), output)).map(done);
+            ends.push(End { place: mark.place, algorithm: Some(mark.algorithm), ran: true, digest, result });
+        }
+        ends
+    }
+
+    /// Takes what the items need out of the version's budget of encryptions, for all of them at once. For
+    /// which of them there is none left is an end; the others are given back.
+    async fn counted<O: KeyOp>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        grant: &Grant<O, VersionEntry>,
+        items: Vec<(usize, Asked<O>)>,
+        ends: &mut Vec<End>,
+    ) -> Vec<(usize, Asked<O>)> {
+        let wanted = items.iter().filter(|(_, asked)| asked.is_counted()).count() as u64;
+        let (mut taken, mut refusal) = (0, None);
+        while taken < wanted && refusal.is_none() {
+            match self.count_encryptions(grant.target(), wanted - taken, caller.deadline).await {
+                Ok(more) => taken += more,
+                Err(error) => refusal = Some(error),
+            }
+        }
+        let Some(refusal) = refusal else { return items };
+        let mut counted = 0;
+        let (paid, unpaid): (Vec<_>, Vec<_>) = items.into_iter().partition(|(_, asked)| {
+            counted += u64::from(asked.is_counted());
+            !asked.is_counted() || counted <= taken
+        });
+        ends.extend(all(unpaid, refusal));
+        paid
+    }
+
+    async fn random_part(self: &Arc<Self>, caller: &Caller, items: Vec<(usize, u32)>) -> Part {
+        let mut part = Part {
+            action: ops::RandomGenerate::ACTION,
+            resource: RANDOM.to_owned(),
+            residency: None,
+            permitted: true,
+            ends: Vec::with_capacity(items.len()),
+        };
+        let permit = match self.policy.permit::<ops::RandomGenerate>(&caller.principal, Scope::Service) {
+            Ok(permit) => permit,
+            Err(denied) => {
+                let error = self.denied(caller, RANDOM.to_owned(), denied).await;
+                let errors = copies(error, items.len());
+                let ends = items.into_iter().zip(errors);
+                part.ends.extend(ends.map(|((place, _), error)| End::before(place, None, None, error)));
+                return Part { permitted: false, ..part };
+            }
+        };
+        let mut right = Vec::with_capacity(items.len());
+        for (place, length) in items {
+            match check_random(length) {
+                Ok(()) => right.push((place, length)),
+                Err(problem) => part.ends.push(End::before(place, None, None, problem.into())),
+            }
+        }
+        let lengths = right.iter().map(|(_, length)| *length).collect();
+        let made = self.hands.random_all(&permit, lengths, caller.deadline).await;
+        part.ends.extend(right.into_iter().zip(made).map(|((place, _), made)| {
+            let result = made.map(Done::Random);
+            End { place, algorithm: None, ran: true, digest: None, result }
+        }));
+        part
+    }
+
+    fn batch_record(&self, caller: &Caller, parts: &[Part]) -> Record {
+        let mut batch = Batch { groups: Vec::new(), items: Vec::new() };
+        for part in parts {
+            // No two parts have a group that is equal.
+            let mut known: Vec<(Kin, u64)> = Vec::new();
+            for end in &part.ends {
+                let kin = Kin::of(end);
+                let found = known.iter().find(|(other, _)| *other == kin).map(|(_, group)| *group);
+                let group = found.unwrap_or_else(|| {
+                    batch.groups.push(kin.group(part));
+                    let group = batch.groups.len() as u64 - 1;
+                    known.push((kin, group));
+                    group
+                });
+                batch.groups[group as usize].count += 1;
+                let digest = end.digest.as_ref().map(|digest| hex(digest));
+                batch.items.push(BatchItem { place: end.place as u64, group, digest });
+            }
+        }
+        batch.items.sort_unstable_by_key(|item| item.place);
+        let has = |outcome| batch.groups.iter().any(|group| group.outcome == outcome);
+        let outcome = [Outcome::Done, Outcome::Failed].into_iter().find(|outcome| has(*outcome));
+        let outcome = outcome.unwrap_or(Outcome::Refused);
+        Record {
+            principal: Some(caller.principal.as_str().to_owned()),
+            source: Some(caller.source.clone()),
+            request: Some(caller.request.clone()),
+            batch: Some(batch),
+            ..Record::new(self.clock.now(), Kind::Operation, OPERATION, outcome)
+        }
+    }
+}
+
+/// What makes items of one part equal in a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Kin {
+    algorithm: Option<Algorithm>,
+    ran: bool,
+    outcome: Outcome,
+    reason: Option<&'static str>,
+}
+
+impl Kin {
+    fn of(end: &End) -> Self {
+        let (outcome, reason) = ending(end.result.as_ref().err());
+        Self { algorithm: end.algorithm, ran: end.ran, outcome, reason }
+    }
+
+    /// A group of none.
+    fn group(self, part: &Part) -> BatchGroup {
+        BatchGroup {
+            operation: part.action.name().to_owned(),
+            resource: part.resource.clone(),
+            residency: part.residency.map(|residency| residency.name().to_owned()),
+            algorithm: self.algorithm.map(|algorithm| algorithm.name().to_owned()),
+            ran: self.ran.then(|| "hsm".to_owned()),
+            outcome: self.outcome,
+            reason: self.reason.map(str::to_owned),
+            count: 0,
+        }
+    }
+}
+
+/// One error for all items.
+fn all<O: KeyOp>(items: Vec<(usize, Asked<O>)>, error: ServiceError) -> Vec<End> {
+    let errors = copies(error, items.len());
+    let ends = items.into_iter().zip(errors);
+    ends.map(|((place, asked), error)| End::before(place, Some(asked.algorithm()), asked.given(), error)).collect()
+}
+
+/// So many of an error; its cause goes with the first, which is enough for the log.
+fn copies(error: ServiceError, count: usize) -> impl Iterator<Item = ServiceError> {
+    let problem = error.problem.clone();
+    let others = std::iter::repeat_with(move || ServiceError::from(problem.clone()));
+    std::iter::once(error).chain(others).take(count)
+}
