@@ -2,6 +2,7 @@
 //! temporary folder; the command line and gRPC against it; OpenSSL and RustCrypto as second opinions.
 
 mod algorithms;
+mod batch;
 mod bench;
 mod commands;
 mod dev;
@@ -12,5 +13,6 @@ mod load;
 mod modules;
 mod production;
 mod rpc;
+mod stream;
 mod trouble;
 mod wycheproof;

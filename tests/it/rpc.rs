@@ -53,17 +53,17 @@ pub(crate) fn identity(dev: &Dev, uri: &str) -> (String, String) {
 }
 
 /// A connection as somebody else.
-async fn connect_as(dev: &Dev, uri: &str) -> Channel {
+pub(crate) async fn connect_as(dev: &Dev, uri: &str) -> Channel {
     let (certificate, key) = identity(dev, uri);
     let identity = Identity::from_pem(certificate, key);
     endpoint(dev).tls_config(ca(dev).identity(identity)).expect("TLS").connect().await.expect("connects")
 }
 
-fn reason(status: &Status) -> String {
+pub(crate) fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
-fn ec(name: &str) -> CreateKeyRequest {
+pub(crate) fn ec(name: &str) -> CreateKeyRequest {
     CreateKeyRequest {
         parent: "vaults/dev".to_owned(),
         key_id: name.to_owned(),
@@ -72,7 +72,7 @@ fn ec(name: &str) -> CreateKeyRequest {
     }
 }
 
-fn sign(name: &str) -> SignRequest {
+pub(crate) fn sign(name: &str) -> SignRequest {
     SignRequest {
         name: name.to_owned(),
         algorithm: "ES256".to_owned(),
@@ -81,7 +81,7 @@ fn sign(name: &str) -> SignRequest {
     }
 }
 
-async fn made(channel: &Channel, name: &str) -> Key {
+pub(crate) async fn made(channel: &Channel, name: &str) -> Key {
     KeysClient::new(channel.clone()).create_key(ec(name)).await.expect("made").into_inner()
 }
 

@@ -17,7 +17,7 @@ fn sign(dev: &Dev) -> std::process::Output {
 }
 
 /// A plain HTTP GET of the metrics port: status line and body.
-fn get(dev: &Dev, path: &str) -> (String, String) {
+pub(crate) fn get(dev: &Dev, path: &str) -> (String, String) {
     let said = dev.said();
     let address = metrics_address(dev).unwrap_or_else(|| panic!("no metrics address in: {said}"));
     let mut stream = TcpStream::connect(address).expect("connects");
