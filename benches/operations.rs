@@ -2,7 +2,10 @@
 //!
 //! * `raw`: PKCS#11 in this process, one session, one call after the other;
 //! * `worker`: through the lanes to worker processes, 64 calls under way;
-//! * `grpc`: end to end over TLS with authorisation and audit, 64 calls under way on 4 connections.
+//! * `worker batch`: the same in batches of 100, 4 under way;
+//! * `grpc`: end to end over TLS with authorisation and audit, 64 calls under way on 4 connections;
+//! * `grpc batch`: the same in batches of 100, 4 under way on 4 connections;
+//! * `grpc stream`: the same on 4 streams, 64 operations under way on each.
 //!
 //! Client, server and workers share the machine's cores. Compare the rows of one run, not of two.
 
@@ -24,6 +27,10 @@ use tokio::runtime::Runtime;
 
 /// Calls under way at once.
 const CONCURRENCY: u64 = 64;
+/// Operations of a batch.
+const BATCH: u64 = 100;
+/// Batches under way at once.
+const BATCHES: u64 = 4;
 
 /// Always admitted: what is measured here is the lane.
 struct Admitted;
@@ -38,15 +45,15 @@ fn soon() -> Moment {
     Moment::now().after(Duration::from_secs(60))
 }
 
-/// Runs `count` operations, at most [`CONCURRENCY`] at once.
-async fn spread<F>(count: u64, run: impl Fn() -> F) -> Duration
+/// Runs `count` operations, at most `concurrency` at once.
+async fn spread<F>(count: u64, concurrency: u64, run: impl Fn() -> F) -> Duration
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let begun = Instant::now();
-    let tasks: Vec<_> = (0..CONCURRENCY.min(count))
+    let tasks: Vec<_> = (0..concurrency.min(count))
         .map(|lane| {
-            let share = count / CONCURRENCY + u64::from(lane < count % CONCURRENCY);
+            let share = count / concurrency + u64::from(lane < count % concurrency);
             let runs: Vec<F> = (0..share).map(|_| run()).collect();
             tokio::spawn(async move {
                 for one in runs {
@@ -59,6 +66,22 @@ where
         task.await.expect("no operation fails");
     }
     begun.elapsed()
+}
+
+/// Runs at least `count` operations in batches; how long `count` of them took.
+async fn batches<F>(count: u64, run: impl Fn() -> F) -> Duration
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    // As many for each that runs at once, or the last would run alone.
+    let rounds = count.div_ceil(BATCH * BATCHES);
+    let took = spread(rounds * BATCHES, BATCHES, run).await;
+    share_of(took, count, rounds * BATCHES * BATCH)
+}
+
+/// How long `count` took of the `done` that took so long.
+fn share_of(took: Duration, count: u64, done: u64) -> Duration {
+    took.mul_f64(count as f64 / done as f64)
 }
 
 fn raw(group: &mut BenchmarkGroup<'_, WallTime>, raw: &mut Raw, case: Case) {
@@ -76,11 +99,24 @@ fn through_workers(
 ) {
     group.bench_function("worker", |bench| {
         bench.iter_custom(|count| {
-            runtime.block_on(spread(count, || {
+            runtime.block_on(spread(count, CONCURRENCY, || {
                 let (pool, key) = (pool.clone(), Arc::clone(key));
                 async move {
                     let admitted: Arc<dyn Admission> = Arc::new(Admitted);
                     pool.operate(&key, case.make().operation(case.algorithm), admitted, soon()).await.expect("runs");
+                }
+            }))
+        });
+    });
+    group.bench_function("worker batch", |bench| {
+        bench.iter_custom(|count| {
+            runtime.block_on(batches(count, || {
+                let (pool, key) = (pool.clone(), Arc::clone(key));
+                async move {
+                    let admitted: Arc<dyn Admission> = Arc::new(Admitted);
+                    let operations = (0..BATCH).map(|_| case.make().operation(case.algorithm)).collect();
+                    let results = pool.operate_all(&key, operations, &admitted, soon()).await;
+                    assert!(results.iter().all(Result::is_ok));
                 }
             }))
         });
@@ -90,7 +126,17 @@ fn through_workers(
 fn end_to_end(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, server: &grpc::Server, case: Case) {
     let request = runtime.block_on(server.prepare(case));
     group.bench_function("grpc", |bench| {
-        bench.iter_custom(|count| runtime.block_on(spread(count, || server.call(&request))));
+        bench.iter_custom(|count| runtime.block_on(spread(count, CONCURRENCY, || server.call(&request))));
+    });
+    group.bench_function("grpc batch", |bench| {
+        bench.iter_custom(|count| runtime.block_on(batches(count, || server.batch(&request, BATCH))));
+    });
+    group.bench_function("grpc stream", |bench| {
+        bench.iter_custom(|count| {
+            let share = count.div_ceil(grpc::STREAMS);
+            let run = spread(grpc::STREAMS, grpc::STREAMS, || server.stream(&request, share));
+            share_of(runtime.block_on(run), count, share * grpc::STREAMS)
+        });
     });
 }
 

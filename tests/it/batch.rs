@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use strongroom_proto::v1::{
-    BatchRequest, CreateKeyRequest, DecryptRequest, EncryptRequest, GenerateRandomBytesRequest, KeyVersion,
-    OperationRequest, OperationResponse, SignRequest, UnwrapKeyRequest, VerifyRequest, WrapKeyRequest,
-    crypto_client::CryptoClient, keys_client::KeysClient, operation_request::Operation,
-    operation_response::Result as Answer, sign_request, verify_request,
+    BatchRequest, CreateKeyRequest, DecryptRequest, EncryptRequest, GenerateDataKeyRequest,
+    GenerateDataKeyWithoutPlaintextRequest, GenerateRandomBytesRequest, KeyVersion, OperationRequest,
+    OperationResponse, SignRequest, UnwrapKeyRequest, VerifyRequest, WrapKeyRequest, crypto_client::CryptoClient,
+    keys_client::KeysClient, operation_request::Operation, operation_response::Result as Answer, sign_request,
+    verify_request,
 };
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
@@ -82,13 +83,34 @@ async fn every_operation_can_stand_in_a_batch_and_answers_come_in_their_order() 
         ..WrapKeyRequest::default()
     };
     let message = SignRequest { input: Some(sign_request::Input::Message(b"message".to_vec())), ..sign(EC) };
-    let first = [Operation::Encrypt(encrypt(1000)), Operation::Sign(message), random(7), Operation::WrapKey(wrap)];
+    let both = GenerateDataKeyRequest { name: AES.to_owned(), algorithm: "A256KW".to_owned(), ..Default::default() };
+    let only = GenerateDataKeyWithoutPlaintextRequest {
+        name: AES.to_owned(),
+        algorithm: "A256GCM".to_owned(),
+        ..Default::default()
+    };
+    let first = [
+        Operation::Encrypt(encrypt(1000)),
+        Operation::Sign(message),
+        random(7),
+        Operation::WrapKey(wrap),
+        Operation::GenerateDataKey(both),
+        Operation::GenerateDataKeyWithoutPlaintext(only),
+    ];
     let answers = run(&channel, first).await.expect("answered");
-    let [Answer::Encrypt(sealed), Answer::Sign(signed), Answer::GenerateRandomBytes(random), Answer::WrapKey(wrapped)] =
-        &answers[..]
+    let [
+        Answer::Encrypt(sealed),
+        Answer::Sign(signed),
+        Answer::GenerateRandomBytes(random),
+        Answer::WrapKey(wrapped),
+        Answer::GenerateDataKey(both),
+        Answer::GenerateDataKeyWithoutPlaintext(only),
+    ] = &answers[..]
     else {
         panic!("each in its place: {answers:?}")
     };
+    assert_eq!((both.key.len(), both.wrapped_key.len(), only.wrapped_key.len()), (32, 40, 32));
+    assert!(!format!("{answers:?}").contains(&format!("{:?}", &both.key[..8])), "a data key is not printed");
     assert_eq!(random.data.len(), 7);
     assert_eq!(signed.signature_crc32c, crc32c::crc32c(&signed.signature));
     let decrypt = DecryptRequest {

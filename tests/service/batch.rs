@@ -12,7 +12,7 @@ use strongroom::{
     audit::{Batch, Log},
     model::{Algorithm, KeySpec, Role},
     service::{
-        Caller, Ciphertext, Encrypted, KeyRef, NewAssignment, Problem, Service, ServiceError, VaultPatch,
+        Caller, Ciphertext, Encrypted, KeyRef, NewAssignment, NewDataKey, Problem, Service, ServiceError, VaultPatch,
         asked::Asked,
         batch::{Done, ITEMS_MAX, Item},
         version_name,
@@ -277,7 +277,7 @@ struct Try {
 }
 
 fn tries() -> impl Strategy<Value = Vec<Try>> {
-    let one = (0..7_u8, 0..5_u8, 0..6_u8, 0..70_u8);
+    let one = (0..9_u8, 0..5_u8, 0..6_u8, 0..70_u8);
     prop::collection::vec(one.prop_map(|(kind, key, algorithm, bytes)| Try { kind, key, algorithm, bytes }), 1..40)
 }
 
@@ -334,6 +334,11 @@ impl Try {
         Ciphertext { ciphertext, iv, tag, additional_data: Vec::new() }
     }
 
+    fn data_key(self) -> NewDataKey {
+        let length_bytes = [16, 24, 32, 64, 17][usize::from(self.bytes % 5)];
+        NewDataKey { algorithm: self.of(WRAPPING), length_bytes, additional_data: Vec::new() }
+    }
+
     fn item(self) -> Item {
         let name = self.name();
         match self.kind {
@@ -346,6 +351,8 @@ impl Try {
             3 => Item::Decrypt(name, Asked::decrypt(self.of(SEALING), self.ciphertext())),
             4 => Item::Wrap(name, Asked::wrap(self.of(WRAPPING), self.input().into())),
             5 => Item::Unwrap(name, Asked::unwrap(self.of(WRAPPING), self.ciphertext())),
+            6 => Item::DataKey(name, Asked::data_key(self.data_key())),
+            7 => Item::WrappedDataKey(name, Asked::wrapped_data_key(self.data_key())),
             _ => Item::Random(u32::from(self.bytes)),
         }
     }
@@ -366,8 +373,20 @@ impl Try {
             3 => service.decrypt(&who, &name, self.of(SEALING), self.ciphertext()).await.map(Done::Decrypted),
             4 => service.wrap_key(&who, &name, self.of(WRAPPING), self.input().into()).await.map(Done::Wrapped),
             5 => service.unwrap_key(&who, &name, self.of(WRAPPING), self.ciphertext()).await.map(Done::Unwrapped),
+            6 => service.generate_data_key(&who, &name, self.data_key()).await.map(Done::DataKey),
+            7 => service.generate_wrapped_data_key(&who, &name, self.data_key()).await.map(Done::WrappedDataKey),
             _ => service.random(&who, u32::from(self.bytes)).await.map(Done::Random),
         }
+    }
+
+    /// What was wrapped, if it may be unwrapped.
+    async fn unwrapped(self, service: &Arc<Service>, sealed: &Encrypted) -> Option<Vec<u8>> {
+        let (who, name, algorithm) = (caller(), self.name(), self.of(WRAPPING));
+        let opened = match algorithm {
+            Algorithm::A256Gcm => service.decrypt(&who, &name, algorithm, opened(sealed)).await,
+            _ => service.unwrap_key(&who, &name, algorithm, opened(sealed)).await,
+        };
+        opened.ok().map(|(_, key)| key.into_exposed())
     }
 
     /// What of a result must be the same each time; what is random is turned back.
@@ -386,8 +405,16 @@ impl Try {
                 format!("{} {:?}", version_name(&sealed.version), opened.map(|(_, text)| text.into_exposed()).ok())
             }
             Ok(Done::Wrapped(sealed)) => {
-                let opened = service.unwrap_key(&who, &self.name(), self.of(WRAPPING), opened(&sealed)).await;
-                format!("{} {:?}", version_name(&sealed.version), opened.map(|(_, key)| key.into_exposed()).ok())
+                format!("{} {:?}", version_name(&sealed.version), self.unwrapped(service, &sealed).await)
+            }
+            Ok(Done::WrappedDataKey(sealed)) => {
+                let key = self.unwrapped(service, &sealed).await.map(|key| key.len());
+                format!("{} a key of {key:?} bytes", version_name(&sealed.version))
+            }
+            Ok(Done::DataKey(made)) => {
+                // RSA1_5 is unwrapped only where the vault allows it.
+                let same = self.unwrapped(service, &made.wrapped).await.map(|key| key == made.key.expose_secret());
+                format!("{} a key of {} bytes {same:?}", version_name(&made.wrapped.version), made.key.len())
             }
             Ok(Done::Decrypted((version, text)) | Done::Unwrapped((version, text))) => {
                 format!("{} {:?}", version_name(&version), text.into_exposed())
@@ -409,7 +436,7 @@ fn operations_give_among_others_what_they_give_alone() {
         }
         service
     });
-    let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 80, failure_persistence: None, ..Config::default() });
     let run = runner.run(&tries(), |tries| {
         runtime.block_on(async {
             let items = tries.iter().map(|one| Ok(one.item())).collect();
