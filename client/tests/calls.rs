@@ -115,6 +115,19 @@ impl crypto_server::Crypto for Fake {
         Ok(Response::new(answer))
     }
 
+    async fn batch(&self, _: Request<v1::BatchRequest>) -> Result<Response<v1::BatchResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    type StreamStream = tokio_stream::Empty<Result<v1::StreamResponse, Status>>;
+
+    async fn stream(
+        &self,
+        _: Request<tonic::Streaming<v1::StreamRequest>>,
+    ) -> Result<Response<Self::StreamStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn generate_random_bytes(
         &self,
         request: Request<v1::GenerateRandomBytesRequest>,
