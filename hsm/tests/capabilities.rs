@@ -7,8 +7,8 @@ mod support;
 
 use std::{fmt::Write as _, fs};
 
-use strongroom_hsm::protocol::{Capabilities, Fault, Provision, Response};
-use support::{Home, Subject, Worker};
+use strongroom_hsm::protocol::{Capabilities, Fault, Provision, Response, Role};
+use support::{Home, Subject, Worker, foreign_keys};
 
 /// A worker that may provision, on a token without hierarchy.
 fn provisioner(home: &Home, subject: Subject) -> Worker {
@@ -81,8 +81,10 @@ fn a_module_that_cannot_carry_the_services_keys_is_refused_and_told_why() {
         return;
     }
     let home = Home::of(subject);
-    let refused = home.provisioner().create_hierarchy(Vec::new());
-    let Err(Fault::Unsupported(why)) = refused else { panic!("{refused:?}") };
+    let made = home.provisioner().create_hierarchy(Vec::new());
+    let Err(Fault::Unsupported(why)) = made else { panic!("{made:?}") };
+    let served = home.spawn().hello(home.hello(Role::Serve(foreign_keys())));
+    assert_eq!(served, Err(Fault::Unsupported(why.clone())), "nor is it served from, whatever the store says");
     for missing in ["CKM_AES_KEY_WRAP_KWP or CKM_AES_KEY_WRAP_PAD", "CKM_AES_GCM", "CKM_EDDSA or CKM_ECDSA"] {
         assert!(why.contains(missing), "{missing}: {why}");
     }

@@ -62,7 +62,7 @@ fn a_service_is_kept_on_nss_softokn() {
         site.client_ok(&[&verify[..], &paths].concat());
     }
     let refused = site.client(&["key", "create", "secret", "--type", "oct", "--residency", "token"]);
-    assert_eq!(refused.status.code(), Some(2), "no secret key is kept on a token that does not tell its own");
+    assert_eq!(refused.status.code(), Some(2), "no secret key is made on a token that does not tell its own");
     serving.stop();
 
     let checks: Value = serde_json::from_str(&site.operator_ok(&["doctor", "-o", "json"])).expect("JSON");

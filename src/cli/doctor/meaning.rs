@@ -97,8 +97,8 @@ fn protections(lines: &[Capability]) -> Vec<String> {
         either(
             BIRTH,
             "A key on the token that was not born there is refused.",
-            "The module does not say which keys were born on the token, so secret keys (AES, HMAC) are not kept \
-             there: one that somebody with the PIN has put in its place could pass for it.",
+            "The module does not say which keys were born on the token, so secret keys (AES, HMAC) are not made \
+             there, only imported: one that somebody with the PIN has put in its place could pass for it.",
         ),
         either(LOG_BY_ED25519, "The log is signed with Ed25519.", "The log is signed with ECDSA P-256."),
     ]
