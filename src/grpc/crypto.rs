@@ -18,7 +18,7 @@ use strongroom_proto::v1::{
     operation_request, operation_response, sign_request, verify_request,
 };
 
-use super::{batch::batch, call::serve, decode, names, stream::Conversation};
+use super::{batch::batch, call::serve, decode, encode, names, stream::Conversation};
 use crate::{
     model::{Algorithm, VersionRow},
     service::{
@@ -147,7 +147,7 @@ impl Input {
                 Ok(SecretBytes::new(digest))
             }
             Self::Message(message) => {
-                decode::check_crc32c("input_crc32c", crc32c, message.expose_secret())?;
+                decode::check_secret_crc32c("input_crc32c", crc32c, &message)?;
                 if algorithm.signs() && algorithm.signature_digest().is_none() {
                     return Ok(message);
                 }
@@ -193,7 +193,7 @@ pub(super) fn read_encrypt(message: EncryptRequest) -> Result<Encryption, Proble
     let plaintext = SecretBytes::new(message.plaintext);
     let name = names::key_or_version("name", &message.name)?;
     let algorithm = decode::algorithm(&message.algorithm)?;
-    decode::check_crc32c("plaintext_crc32c", message.plaintext_crc32c, plaintext.expose_secret())?;
+    decode::check_secret_crc32c("plaintext_crc32c", message.plaintext_crc32c, &plaintext)?;
     decode::check_crc32c("additional_data_crc32c", message.additional_data_crc32c, &message.additional_data)?;
     Ok((name, algorithm, plaintext, message.iv, message.additional_data))
 }
@@ -229,7 +229,7 @@ pub(super) fn read_decrypt(message: DecryptRequest) -> Result<(KeyRef, Algorithm
 }
 
 pub(super) fn decrypted((version, plaintext): (Arc<VersionRow>, SecretBytes)) -> DecryptResponse {
-    let plaintext_crc32c = crc32c::crc32c(plaintext.expose_secret());
+    let plaintext_crc32c = encode::crc32c_of(&plaintext);
     DecryptResponse { name: version_name(&version), plaintext: plaintext.into_exposed(), plaintext_crc32c }
 }
 
@@ -247,7 +247,7 @@ pub(super) fn read_wrap_key(message: WrapKeyRequest) -> Result<(KeyRef, Algorith
     let key = SecretBytes::new(message.key);
     let name = names::key_or_version("name", &message.name)?;
     let algorithm = decode::algorithm(&message.algorithm)?;
-    decode::check_crc32c("key_crc32c", message.key_crc32c, key.expose_secret())?;
+    decode::check_secret_crc32c("key_crc32c", message.key_crc32c, &key)?;
     Ok((name, algorithm, key))
 }
 
@@ -275,7 +275,7 @@ pub(super) fn read_unwrap_key(message: UnwrapKeyRequest) -> Result<(KeyRef, Algo
 }
 
 pub(super) fn unwrapped((version, key): (Arc<VersionRow>, SecretBytes)) -> UnwrapKeyResponse {
-    let key_crc32c = crc32c::crc32c(key.expose_secret());
+    let key_crc32c = encode::crc32c_of(&key);
     UnwrapKeyResponse { name: version_name(&version), key: key.into_exposed(), key_crc32c }
 }
 
@@ -303,7 +303,7 @@ pub(super) fn data_key(made: DataKey) -> GenerateDataKeyResponse {
     let Encrypted { version, ciphertext: wrapped_key, iv, tag } = made.wrapped;
     GenerateDataKeyResponse {
         name: version_name(&version),
-        key_crc32c: crc32c::crc32c(made.key.expose_secret()),
+        key_crc32c: encode::crc32c_of(&made.key),
         key: made.key.into_exposed(),
         wrapped_key_crc32c: crc32c::crc32c(&wrapped_key),
         wrapped_key,
@@ -378,7 +378,7 @@ pub(super) fn read_length(message: &GenerateRandomBytesRequest) -> u32 {
 }
 
 pub(super) fn random(data: SecretBytes) -> GenerateRandomBytesResponse {
-    let data_crc32c = crc32c::crc32c(data.expose_secret());
+    let data_crc32c = encode::crc32c_of(&data);
     GenerateRandomBytesResponse { data: data.into_exposed(), data_crc32c }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use prost::Message;
 use prost_types::FieldMask;
 use sha2::{Digest as _, Sha256};
+use strongroom_hsm::SecretBytes;
 use strongroom_proto::v1;
 
 use super::names::invalid;
@@ -230,6 +231,11 @@ pub(super) fn check_crc32c(field: &'static str, said: Option<u32>, bytes: &[u8])
         }),
         _ => Ok(()),
     }
+}
+
+/// As [`check_crc32c`], of a secret.
+pub(super) fn check_secret_crc32c(field: &'static str, said: Option<u32>, secret: &SecretBytes) -> Result<(), Problem> {
+    check_crc32c(field, said, secret.expose_secret())
 }
 
 #[cfg(test)]

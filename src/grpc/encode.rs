@@ -1,6 +1,6 @@
 //! From rows to the contract's messages.
 
-use strongroom_hsm::algorithms::KeyType;
+use strongroom_hsm::{SecretBytes, algorithms::KeyType};
 use strongroom_proto::v1;
 
 use crate::{
@@ -9,6 +9,11 @@ use crate::{
     },
     service::{KeyView, version_name},
 };
+
+/// CRC32C of a secret that is answered.
+pub(super) fn crc32c_of(secret: &SecretBytes) -> u32 {
+    crc32c::crc32c(secret.expose_secret())
+}
 
 fn time(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.0, nanos: 0 }
