@@ -1,7 +1,7 @@
 //! Operations with keys. What is sent carries its CRC32C; what comes back is checked against its own.
 
 use crc32c::crc32c;
-use secrecy::{ExposeSecret as _, SecretSlice};
+use secrecy::SecretSlice;
 use strongroom_proto::v1::{
     DecryptRequest, EncryptRequest, GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest,
     GenerateRandomBytesRequest, SignRequest, UnwrapKeyRequest, VerifyRequest, WrapKeyRequest, sign_request,
@@ -145,6 +145,13 @@ pub struct DataKey {
     pub wrapped: WrappedDataKey,
 }
 
+/// A secret of an answer, checked against its checksum; wiped when it does not match too.
+fn secret(field: &'static str, bytes: Vec<u8>, crc32c: u32) -> Result<SecretSlice<u8>, Error> {
+    let mut bytes = Zeroizing::new(bytes);
+    intact(field, &bytes, crc32c)?;
+    Ok(std::mem::take(&mut *bytes).into())
+}
+
 impl Client {
     /// Signs.
     ///
@@ -227,8 +234,7 @@ impl Client {
             additional_data: data.additional_data.to_vec(),
         };
         let answer = self.call(request, |request| async { self.crypto().decrypt(request).await }).await?;
-        let plaintext = SecretSlice::from(answer.plaintext);
-        intact("plaintext", plaintext.expose_secret(), answer.plaintext_crc32c)?;
+        let plaintext = secret("plaintext", answer.plaintext, answer.plaintext_crc32c)?;
         Ok(Plaintext { version: answer.name, plaintext })
     }
 
@@ -265,8 +271,7 @@ impl Client {
             wrapped_key: wrapped_key.to_vec(),
         };
         let answer = self.call(request, |request| async { self.crypto().unwrap_key(request).await }).await?;
-        let key = SecretSlice::from(answer.key);
-        intact("key", key.expose_secret(), answer.key_crc32c)?;
+        let key = secret("key", answer.key, answer.key_crc32c)?;
         Ok(UnwrappedKey { version: answer.name, key })
     }
 
@@ -289,10 +294,9 @@ impl Client {
         };
         let send = |request| async { self.crypto().generate_data_key(request).await };
         let answer = self.call(request, send).await?;
-        let key = SecretSlice::from(answer.key);
-        intact("key", key.expose_secret(), answer.key_crc32c)?;
+        let length = answer.key.len();
+        let key = secret("key", answer.key, answer.key_crc32c)?;
         intact("wrapped_key", &answer.wrapped_key, answer.wrapped_key_crc32c)?;
-        let length = key.expose_secret().len();
         if i32::try_from(length) != Ok(wanted.length_bytes) {
             return Err(Error::Unexpected(format!("a data key of {length} bytes, not {}", wanted.length_bytes)));
         }

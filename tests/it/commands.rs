@@ -30,6 +30,11 @@ fn the_readme_works_as_printed() {
     dev.ok(&["key", "wrap", "files", "--algorithm", "A256KW", "--in", text(&key), "--out", text(&wrapped)]);
     dev.ok(&["key", "unwrap", "files", "--algorithm", "A256KW", "--in", text(&wrapped), "--out", text(&again)]);
     assert_eq!(fs::read(&again).expect("reads"), [9; 32]);
+
+    let (sealed, opened) = (dev.path("ls.age"), dev.path("ls.again"));
+    dev.ok(&["file", "encrypt", "--key", "files", signed, text(&sealed)]);
+    dev.ok(&["file", "decrypt", text(&sealed), text(&opened)]);
+    assert!(fs::read(&opened).expect("reads") == fs::read(signed).expect("reads"));
     assert_eq!(dev.stop().code(), Some(0), "SIGTERM drains and exits 0");
 }
 
