@@ -4,17 +4,21 @@ use std::{fs, io, path::Path};
 
 use strongroom_hsm::algorithms::{Algorithm, KeyOps, KeyType};
 use strongroom_proto::v1::{
-    self, CreateKeyRequest, DecryptRequest, EncryptRequest, KeyVersion, SignRequest, UnwrapKeyRequest, VerifyRequest,
-    WrapKeyRequest, crypto_client::CryptoClient, keys_client::KeysClient, sign_request, verify_request,
+    self, BatchRequest, CreateKeyRequest, DecryptRequest, EncryptRequest, KeyVersion, OperationRequest,
+    OperationResponse, SignRequest, StreamRequest, StreamResponse, UnwrapKeyRequest, VerifyRequest, WrapKeyRequest,
+    crypto_client::CryptoClient, keys_client::KeysClient, operation_request, operation_response, sign_request,
+    verify_request,
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Status,
+    Code, Status, Streaming,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
 use super::{
     case::{Answer, Case, Work, is_wrapped},
-    load::Caller,
+    load::Turns,
+    stream::{Method, Pump},
     verify,
 };
 use crate::grpc::kind;
@@ -167,6 +171,19 @@ impl Request {
     }
 }
 
+impl From<Request> for operation_request::Operation {
+    fn from(request: Request) -> Self {
+        match request {
+            Request::Sign(request) => Self::Sign(request),
+            Request::Verify(request) => Self::Verify(request),
+            Request::Encrypt(request) => Self::Encrypt(request),
+            Request::Decrypt(request) => Self::Decrypt(request),
+            Request::WrapKey(request) => Self::WrapKey(request),
+            Request::UnwrapKey(request) => Self::UnwrapKey(request),
+        }
+    }
+}
+
 /// What a case asks for again and again, with a key of its own.
 ///
 /// # Errors
@@ -196,11 +213,101 @@ impl Unary {
     }
 }
 
-impl Caller for Unary {
+impl Turns for Unary {
     type Answer = Answer;
 
     async fn call(&mut self) -> Result<Answer, String> {
         self.request.clone().send(&mut self.client).await.map_err(|status| said(&status))
+    }
+}
+
+/// Operations in one call of a batch.
+pub const BATCH: usize = 100;
+/// The longest answer to a batch: 4 MiB of request, and the names of versions.
+const BATCH_ANSWER_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// Makes one batch after the other.
+pub struct Batch {
+    client: CryptoClient<Channel>,
+    operations: Vec<OperationRequest>,
+}
+
+impl Batch {
+    /// `count` of them on those connections, in turn.
+    #[must_use]
+    pub fn many(channels: &[Channel], count: usize, request: &Request) -> Vec<Self> {
+        let operation = OperationRequest { operation: Some(request.clone().into()) };
+        let client =
+            |channel: &Channel| CryptoClient::new(channel.clone()).max_decoding_message_size(BATCH_ANSWER_BYTES_MAX);
+        let channels = channels.iter().cycle().take(count);
+        channels.map(|channel| Self { client: client(channel), operations: vec![operation.clone(); BATCH] }).collect()
+    }
+}
+
+impl Turns for Batch {
+    type Answer = Vec<Answer>;
+
+    fn operations(&self) -> u64 {
+        BATCH as u64
+    }
+
+    async fn call(&mut self) -> Result<Vec<Answer>, String> {
+        let request = BatchRequest { operations: self.operations.clone() };
+        let response = self.client.batch(request).await.map_err(|status| said(&status))?.into_inner();
+        if response.results.len() != BATCH {
+            return Err(format!("{} results", response.results.len()));
+        }
+        response.results.into_iter().map(answer).collect()
+    }
+}
+
+/// The method `Stream`.
+pub struct Stream {
+    client: CryptoClient<Channel>,
+    operation: OperationRequest,
+}
+
+impl Stream {
+    /// `count` callers with a stream each, on those connections in turn.
+    #[must_use]
+    pub fn many(channels: &[Channel], count: usize, request: &Request) -> Vec<Pump<Self>> {
+        let operation = OperationRequest { operation: Some(request.clone().into()) };
+        let channels = channels.iter().cycle().take(count);
+        let one = |channel: &Channel| Self { client: CryptoClient::new(channel.clone()), operation: operation.clone() };
+        channels.map(|channel| Pump(one(channel))).collect()
+    }
+}
+
+impl Method for Stream {
+    type Request = StreamRequest;
+    type Response = StreamResponse;
+    type Answer = Answer;
+
+    async fn open(&mut self, requests: ReceiverStream<StreamRequest>) -> Result<Streaming<StreamResponse>, Status> {
+        Ok(self.client.stream(requests).await?.into_inner())
+    }
+
+    fn request(&self, id: u64) -> StreamRequest {
+        StreamRequest { id, operation: Some(self.operation.clone()) }
+    }
+
+    fn answer(response: StreamResponse) -> (u64, Result<Answer, String>) {
+        (response.id, response.result.ok_or_else(|| "no result".to_owned()).and_then(answer))
+    }
+}
+
+/// What one operation of a batch or stream has come to.
+fn answer(response: OperationResponse) -> Result<Answer, String> {
+    use operation_response::Result as R;
+    match response.result {
+        Some(R::Sign(made)) => Ok(Answer::Signature(made.signature)),
+        Some(R::Verify(made)) => Ok(Answer::Valid(made.valid)),
+        Some(R::Encrypt(made)) => Ok(Answer::Sealed { ciphertext: made.ciphertext, iv: made.iv, tag: made.tag }),
+        Some(R::Decrypt(made)) => Ok(Answer::Opened(made.plaintext)),
+        Some(R::WrapKey(made)) => Ok(Answer::Sealed { ciphertext: made.wrapped_key, iv: Vec::new(), tag: Vec::new() }),
+        Some(R::UnwrapKey(made)) => Ok(Answer::Opened(made.key)),
+        Some(R::Error(status)) => Err(format!("{:?}: {}", Code::from_i32(status.code), status.message)),
+        _ => Err("an answer of another kind".to_owned()),
     }
 }
 

@@ -6,25 +6,32 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
+    pin::Pin,
     task::{Context, Poll},
 };
 
 use rustls::ServerConfig;
 use strongroom_hsm::algorithms::Algorithm;
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{
-    Request, Response, Status,
+    Request, Response, Status, Streaming,
     body::Body,
     codegen::{BoxFuture, Service as _, http::uri::PathAndQuery},
-    server::{Grpc, NamedService, UnaryService},
+    server::{Grpc, NamedService, StreamingService, UnaryService},
     service::Routes,
     transport::Channel,
 };
 use tonic_prost::ProstCodec;
 
-use super::{call::said, load::Caller};
-use crate::grpc::{Listener, MESSAGE_BYTES_MAX, front::Peer, listener::Answers};
+use super::{
+    call::{BATCH, said},
+    load::Turns,
+    stream::{Method, Pump},
+};
+use crate::grpc::{BATCH_BYTES_MAX, Listener, MESSAGE_BYTES_MAX, front::Peer, listener::Answers};
 
-const PATH: &str = "/strongroom.bench.Echo/Echo";
+const ECHO: &str = "/strongroom.bench.Echo/Echo";
+const STREAM: &str = "/strongroom.bench.Echo/Stream";
 /// As many connections as a server takes.
 const CONNECTIONS_MAX: usize = 10_000;
 
@@ -46,6 +53,9 @@ pub struct Ping {
     /// The items of a batch.
     #[prost(message, repeated, tag = "5")]
     pub items: Vec<Ping>,
+    /// On a stream.
+    #[prost(uint64, tag = "6")]
+    pub id: u64,
 }
 
 impl Ping {
@@ -58,13 +68,14 @@ impl Ping {
             payload: vec![0x5a; input_bytes],
             answer_bytes: u32::try_from(answer_bytes).unwrap_or(u32::MAX),
             items: Vec::new(),
+            id: 0,
         }
     }
 
-    /// Several at once.
+    /// As many as a batch has.
     #[must_use]
-    pub fn batch(self, count: usize) -> Self {
-        Self { items: vec![self; count], ..Self::default() }
+    pub fn batch(self) -> Self {
+        Self { items: vec![self; BATCH], ..Self::default() }
     }
 
     fn answered(self) -> Self {
@@ -74,6 +85,7 @@ impl Ping {
             name: self.name,
             payload: vec![0xa5; bytes],
             items: self.items.into_iter().map(Self::answered).collect(),
+            id: self.id,
             ..Self::default()
         }
     }
@@ -92,6 +104,17 @@ impl UnaryService<Ping> for Echo {
     }
 }
 
+impl StreamingService<Ping> for Echo {
+    type Response = Ping;
+    type ResponseStream = Pin<Box<dyn Stream<Item = Result<Ping, Status>> + Send>>;
+    type Future = std::future::Ready<Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<Ping>>) -> Self::Future {
+        let answers = request.into_inner().map(|ping| ping.map(Ping::answered));
+        std::future::ready(Ok(Response::new(Box::pin(answers))))
+    }
+}
+
 impl NamedService for Echo {
     const NAME: &'static str = "strongroom.bench.Echo";
 }
@@ -107,11 +130,12 @@ impl tonic::codegen::Service<http::Request<Body>> for Echo {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         Box::pin(async move {
-            if request.uri().path() != PATH {
-                return Ok(Status::unimplemented("there is nothing else here").into_http());
-            }
-            let mut grpc = Grpc::new(ProstCodec::default()).max_decoding_message_size(4 * MESSAGE_BYTES_MAX);
-            Ok(grpc.unary(Self, request).await)
+            let mut grpc = Grpc::new(ProstCodec::default()).max_decoding_message_size(BATCH_BYTES_MAX);
+            Ok(match request.uri().path() {
+                ECHO => grpc.unary(Self, request).await,
+                STREAM => grpc.streaming(Self, request).await,
+                _ => Status::unimplemented("there is nothing else here").into_http(),
+            })
         })
     }
 }
@@ -143,15 +167,14 @@ impl Pinger {
     /// `count` of them on those connections, in turn.
     #[must_use]
     pub fn many(channels: &[Channel], count: usize, ping: &Ping) -> Vec<Self> {
-        let client = |channel: &Channel| {
-            tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(4 * MESSAGE_BYTES_MAX)
-        };
+        let client =
+            |channel: &Channel| tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(BATCH_BYTES_MAX);
         let channels = channels.iter().cycle().take(count);
         channels.map(|channel| Self { client: client(channel), ping: ping.clone() }).collect()
     }
 }
 
-impl Caller for Pinger {
+impl Turns for Pinger {
     type Answer = Ping;
 
     fn operations(&self) -> u64 {
@@ -162,17 +185,52 @@ impl Caller for Pinger {
         self.client.ready().await.map_err(|error| error.to_string())?;
         let answer = self.client.unary(
             Request::new(self.ping.clone()),
-            PathAndQuery::from_static(PATH),
+            PathAndQuery::from_static(ECHO),
             ProstCodec::<Ping, Ping>::default(),
         );
         answer.await.map(Response::into_inner).map_err(|status| said(&status))
     }
 }
 
-/// How many of the answers are what was asked for, and how many are not.
+/// The method `Stream` of an echo server.
+pub struct Echoes {
+    client: tonic::client::Grpc<Channel>,
+    ping: Ping,
+}
+
+impl Echoes {
+    /// `count` callers with a stream each, on those connections in turn.
+    #[must_use]
+    pub fn many(channels: &[Channel], count: usize, ping: &Ping) -> Vec<Pump<Self>> {
+        let one = |channel: &Channel| Self { client: tonic::client::Grpc::new(channel.clone()), ping: ping.clone() };
+        channels.iter().cycle().take(count).map(|channel| Pump(one(channel))).collect()
+    }
+}
+
+impl Method for Echoes {
+    type Request = Ping;
+    type Response = Ping;
+    type Answer = Ping;
+
+    async fn open(&mut self, requests: ReceiverStream<Ping>) -> Result<Streaming<Ping>, Status> {
+        self.client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let (path, codec) = (PathAndQuery::from_static(STREAM), ProstCodec::<Ping, Ping>::default());
+        Ok(self.client.streaming(Request::new(requests), path, codec).await?.into_inner())
+    }
+
+    fn request(&self, id: u64) -> Ping {
+        Ping { id, ..self.ping.clone() }
+    }
+
+    fn answer(response: Ping) -> (u64, Result<Ping, String>) {
+        (response.id, Ok(response))
+    }
+}
+
+/// How many of the answers are what was asked for, whatever their id, and how many are not.
 #[must_use]
 pub fn check(ping: &Ping, answers: &[Ping]) -> (u64, u64) {
     let wanted = ping.clone().answered();
-    let right = answers.iter().filter(|answer| **answer == wanted).count();
+    let right = answers.iter().filter(|answer| Ping { id: wanted.id, ..(*answer).clone() } == wanted).count();
     (u64::try_from(right).unwrap_or_default(), u64::try_from(answers.len() - right).unwrap_or_default())
 }

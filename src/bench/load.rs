@@ -1,7 +1,7 @@
 //! Many callers at once, for a time.
 //!
-//! Each caller makes one call after the other. They begin together; what ends in a first part of the time
-//! warms up and is not counted, and what ends after the time is not counted either.
+//! They begin together; what ends in a first part of the time warms up and is not counted, and what ends after
+//! the time is not counted either.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,18 @@ use super::{
 /// The most answers that are kept of one load, to be looked at afterwards.
 const KEPT_MAX: usize = 256;
 
-/// Someone who makes one call after the other.
+/// Someone who works until the time is over.
 pub trait Caller: Send + 'static {
+    /// What comes back.
+    type Answer: Send + 'static;
+
+    /// Works, and puts down what it has seen. The first error ends it: what fails once would be counted a
+    /// thousand times.
+    fn work(self, seen: &mut Seen<Self::Answer>) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// Someone who makes one call after the other.
+pub trait Turns: Send + 'static {
     /// What comes back.
     type Answer: Send + 'static;
 
@@ -29,21 +39,52 @@ pub trait Caller: Send + 'static {
     fn call(&mut self) -> impl Future<Output = Result<Self::Answer, String>> + Send;
 }
 
-/// When it begins to count, and when it ends.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    begins: Instant,
-    ends: Instant,
+impl<T: Turns> Caller for T {
+    type Answer = T::Answer;
+
+    async fn work(mut self, seen: &mut Seen<T::Answer>) -> Result<(), String> {
+        let mut begun = Instant::now();
+        while !seen.is_over(begun) {
+            let answer = self.call().await?;
+            let ended = Instant::now();
+            seen.record(begun, ended, self.operations(), answer);
+            begun = ended;
+        }
+        Ok(())
+    }
 }
 
 /// What one caller has seen.
-struct Seen<A> {
+pub struct Seen<A> {
+    begins: Instant,
+    ends: Instant,
     /// Not a histogram of its own for each: those of many callers would not fit into the caches.
     latencies: Vec<Duration>,
     operations: u64,
     first: Option<A>,
     last: Option<A>,
-    error: Option<String>,
+}
+
+impl<A> Seen<A> {
+    /// Whether the time is over.
+    #[must_use]
+    pub fn is_over(&self, now: Instant) -> bool {
+        now >= self.ends
+    }
+
+    /// One call: it counts when it ended in the time that counts.
+    pub fn record(&mut self, begun: Instant, ended: Instant, operations: u64, answer: A) {
+        if ended < self.begins || ended >= self.ends {
+            return;
+        }
+        self.latencies.push(ended - begun);
+        self.operations += operations;
+        if self.first.is_none() {
+            self.first = Some(answer);
+        } else {
+            self.last = Some(answer);
+        }
+    }
 }
 
 /// Lets them work for `time` after `warm`. What was counted, and some of the answers, from the beginning and
@@ -55,30 +96,31 @@ pub async fn run<C: Caller>(
     time: Duration,
 ) -> (Counted, Vec<C::Answer>) {
     let begins = Instant::now() + warm;
-    let window = Window { begins, ends: begins + time };
+    let ends = begins + time;
     let mut tasks = JoinSet::new();
     for caller in callers {
-        tasks.spawn(work(caller, window));
+        tasks.spawn(async move {
+            let mut seen = Seen { begins, ends, latencies: Vec::new(), operations: 0, first: None, last: None };
+            let worked = caller.work(&mut seen).await;
+            (seen, worked.err())
+        });
     }
-    tokio::time::sleep_until(window.begins.into()).await;
+    tokio::time::sleep_until(begins.into()).await;
     let (before, begun) = (processes.cpu(), Instant::now());
-    tokio::time::sleep_until(window.ends.into()).await;
+    tokio::time::sleep_until(ends.into()).await;
     let (cpu, elapsed) = (processes.cpu() - before, begun.elapsed());
     let mut counted = Counted { elapsed, cpu, ..Counted::default() };
     let (mut first, mut last) = (Vec::new(), Vec::new());
-    while let Some(seen) = tasks.join_next().await {
-        let seen = match seen {
-            Ok(seen) => seen,
-            Err(error) => {
-                counted.failed += 1;
-                counted.error.get_or_insert(error.to_string());
-                continue;
-            }
+    while let Some(joined) = tasks.join_next().await {
+        let (seen, error) = match joined {
+            Ok((seen, error)) => (Some(seen), error),
+            Err(error) => (None, Some(error.to_string())),
         };
+        counted.failed += u64::from(error.is_some());
+        counted.error = counted.error.take().or(error);
+        let Some(seen) = seen else { continue };
         seen.latencies.iter().for_each(|latency| counted.latencies.record(*latency));
         counted.operations += seen.operations;
-        counted.failed += u64::from(seen.error.is_some());
-        counted.error = counted.error.take().or(seen.error);
         first.extend(seen.first);
         last.extend(seen.last);
     }
@@ -86,33 +128,6 @@ pub async fn run<C: Caller>(
     let mut kept: Vec<C::Answer> = first.into_iter().take(KEPT_MAX / 2).collect();
     kept.extend(last.into_iter().take(KEPT_MAX / 2));
     (counted, kept)
-}
-
-/// One caller's work. The first error ends it: what fails once would be counted a thousand times.
-async fn work<C: Caller>(mut caller: C, window: Window) -> Seen<C::Answer> {
-    let mut seen = Seen { latencies: Vec::new(), operations: 0, first: None, last: None, error: None };
-    let mut begun = Instant::now();
-    while begun < window.ends {
-        let answer = match caller.call().await {
-            Ok(answer) => answer,
-            Err(error) => {
-                seen.error = Some(error);
-                return seen;
-            }
-        };
-        let ended = Instant::now();
-        if ended >= window.begins && ended < window.ends {
-            seen.latencies.push(ended - begun);
-            seen.operations += caller.operations();
-            if seen.first.is_none() {
-                seen.first = Some(answer);
-            } else {
-                seen.last = Some(answer);
-            }
-        }
-        begun = ended;
-    }
-    seen
 }
 
 #[cfg(test)]
@@ -124,7 +139,7 @@ mod tests {
         fails_at: u64,
     }
 
-    impl Caller for Counter {
+    impl Turns for Counter {
         type Answer = u64;
 
         fn operations(&self) -> u64 {

@@ -6,7 +6,9 @@
 //! ```text
 //! raw      PKCS#11 alone, in processes shut in as workers are      raw.rs
 //! echo     gRPC alone: the same transport with nothing behind      echo.rs
-//! unary    the service as its callers have it, one at a time       call.rs
+//! unary    the service as its callers have it, one operation       call.rs
+//! batch    a hundred of them in a call                             call.rs
+//! stream   many under way on one stream                            call.rs, stream.rs
 //! ```
 //!
 //! [`load`] lets many callers work for a time, [`usage`] says what CPU time it took, and [`figures`] is the
@@ -19,6 +21,7 @@ pub mod figures;
 pub mod load;
 pub mod paced;
 pub mod raw;
+pub mod stream;
 pub mod usage;
 pub mod verify;
 

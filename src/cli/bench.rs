@@ -38,7 +38,7 @@ use server::Server;
 
 pub(super) const AFTER_HELP: &str = "\
 Forms: raw is PKCS#11 alone in as many processes; echo is gRPC alone; unary is the service, one operation a \
-call. C is the composite ceiling: cores / (CPU of raw + CPU of echo), what the machine could do if an operation \
+call, batch with 100 a call, stream with 64 under way on each stream. C is the composite ceiling: cores / (CPU of raw + CPU of echo), what the machine could do if an operation \
 cost nothing else. Everything shares the machine's cores: compare the rows of one run, not of two. Exit code 1 \
 when a check is wrong.";
 

@@ -197,7 +197,13 @@ pub(super) fn report() -> Report {
         module: "/usr/lib/softhsm/libsofthsm2.so".into(),
         library: "SoftHSM 2.6".into(),
         machine: Machine { cores: 2, processor: "a processor".into(), kernel: "Linux 6.1.0".into() },
-        settings: SettingsView { rounds: 3, round_seconds: 1.0, connections_max: 4 },
+        settings: SettingsView {
+            rounds: 3,
+            round_seconds: 1.0,
+            connections_max: 4,
+            batch_operations: 100,
+            stream_operations: 64,
+        },
         cases: vec![CaseView {
             operation: "encrypt".into(),
             algorithm: "A256GCM".into(),

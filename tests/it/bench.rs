@@ -28,7 +28,7 @@ fn a_quick_bench_measures_every_form_and_looks_at_the_answers() {
     let (code, report) = bench(&[&arguments[..], &["--operations", "A256GCM,verify:ES256,HS256,EdDSA"]].concat());
     assert_eq!(code, Some(0), "{:?}", report["checks"]);
     assert_eq!(report["cases"].as_array().map(Vec::len), Some(4));
-    for form in ["raw", "echo", "unary"] {
+    for form in ["raw", "echo", "unary", "echoBatch", "batch", "echoStream", "stream"] {
         let rows = rows(&report, form);
         // Raw: one process, two, and as many as the lane has workers.
         assert!(if form == "raw" { rows.len() >= 8 } else { rows.len() == 8 }, "{form}: {}", rows.len());
@@ -38,7 +38,7 @@ fn a_quick_bench_measures_every_form_and_looks_at_the_answers() {
             assert!(row["p50Us"].as_f64() <= row["p99Us"].as_f64(), "{row}");
         }
     }
-    for row in rows(&report, "unary") {
+    for row in ["unary", "batch", "stream"].into_iter().flat_map(|form| rows(&report, form)) {
         for cpu in ["serverCpuUs", "workersCpuUs", "clientCpuUs", "ceiling", "ofCeiling", "ofRaw"] {
             assert!(row[cpu].as_f64() > Some(0.0), "{cpu}: {row}");
         }

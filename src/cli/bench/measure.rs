@@ -9,8 +9,8 @@ use tonic::transport::Channel;
 use super::{compose, failure, server::Server};
 use crate::bench::{
     Case,
-    call::{self, Request, Target, Unary},
-    echo::{self, Ping, Pinger},
+    call::{self, BATCH, Batch, Request, Stream, Target, Unary},
+    echo::{self, Echoes, Ping, Pinger},
     figures::Counted,
     load,
     raw::Raws,
@@ -32,7 +32,7 @@ const LANE_CLIENTS: usize = 64;
 
 /// How a case is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "camelCase")]
 pub(in crate::cli) enum Form {
     /// PKCS#11 alone.
     Raw,
@@ -40,6 +40,14 @@ pub(in crate::cli) enum Form {
     Echo,
     /// The service, one operation a call.
     Unary,
+    /// gRPC alone, a hundred in a call.
+    EchoBatch,
+    /// The service, a hundred operations a call.
+    Batch,
+    /// gRPC alone, many under way on a stream.
+    EchoStream,
+    /// The service, many operations under way on a stream.
+    Stream,
 }
 
 impl Form {
@@ -48,9 +56,28 @@ impl Form {
             Self::Raw => "raw",
             Self::Echo => "echo",
             Self::Unary => "unary",
+            Self::EchoBatch => "echo batch",
+            Self::Batch => "batch",
+            Self::EchoStream => "echo stream",
+            Self::Stream => "stream",
+        }
+    }
+
+    /// For a form of the service, gRPC alone in the same form.
+    pub(super) const fn echo(self) -> Option<Self> {
+        match self {
+            Self::Unary => Some(Self::Echo),
+            Self::Batch => Some(Self::EchoBatch),
+            Self::Stream => Some(Self::EchoStream),
+            Self::Raw | Self::Echo | Self::EchoBatch | Self::EchoStream => None,
         }
     }
 }
+
+/// The forms of the service.
+const SERVICE: [Form; 3] = [Form::Unary, Form::Batch, Form::Stream];
+/// More callers with batches or streams are not measured: each has many operations under way.
+const BULK_CLIENTS_MAX: usize = 8;
 
 /// How long and by how many.
 #[derive(Clone, Debug)]
@@ -147,10 +174,12 @@ impl Bench {
         let counts = self.raw_counts(case);
         let mut parts = self.parts(case, number, counts.last().copied().unwrap_or(1)).await?;
         let mut lines: Vec<Line> = counts.iter().map(|clients| Line { form: Form::Raw, clients: *clients }).collect();
-        for clients in clients.iter().copied() {
-            lines.push(Line { form: Form::Echo, clients });
-            if parts.service.is_some() {
-                lines.push(Line { form: Form::Unary, clients });
+        for form in SERVICE.into_iter().filter(|form| *form == Form::Unary || number.is_some()) {
+            for clients in callers(form, clients) {
+                lines.extend(form.echo().map(|form| Line { form, clients }));
+                if parts.service.is_some() {
+                    lines.push(Line { form, clients });
+                }
             }
         }
         lines.sort();
@@ -185,24 +214,57 @@ impl Bench {
                 let worked = parts.raws.work(count, warm, time).await;
                 Ok(worked.map_err(|error| failure(format!("{case} cannot be measured raw"), &error))?)
             }
-            (Form::Unary, Some(service)) => {
-                let callers = Unary::many(connections(&service.channels, count), count, &service.request);
-                let (mut counted, answers) = load::run(callers, &service.processes, warm, time).await;
-                let mut client = CryptoClient::new(service.channels[0].clone());
-                let checked = call::check(&mut client, &case, &service.target, &answers).await;
-                let checked =
-                    checked.map_err(|status| failure(format!("answers of {case} cannot be checked"), &status))?;
-                (counted.right, counted.wrong) = checked;
-                Ok(counted)
-            }
-            (Form::Echo, _) | (Form::Unary, None) => {
+            (Form::Unary | Form::Batch | Form::Stream, Some(service)) => service.round(case, line, warm, time).await,
+            (form, _) => {
                 let (channels, processes) = &parts.pinged;
-                let pingers = Pinger::many(connections(channels, count), count, &parts.ping);
-                let (mut counted, answers) = load::run(pingers, processes, warm, time).await;
-                (counted.right, counted.wrong) = echo::check(&parts.ping, &answers);
-                Ok(counted)
+                let (channels, ping) = (connections(channels, count), &parts.ping);
+                if form == Form::EchoStream {
+                    let echoes = Echoes::many(channels, count, ping);
+                    return Ok(echoed(ping, load::run(echoes, processes, warm, time).await));
+                }
+                let ping = if form == Form::EchoBatch { ping.clone().batch() } else { ping.clone() };
+                let pingers = Pinger::many(channels, count, &ping);
+                Ok(echoed(&ping, load::run(pingers, processes, warm, time).await))
             }
         }
+    }
+}
+
+fn echoed(ping: &Ping, (mut counted, answers): (Counted, Vec<Ping>)) -> Counted {
+    (counted.right, counted.wrong) = echo::check(ping, &answers);
+    counted
+}
+
+/// Of the numbers of callers that were asked for, those that a form is measured with.
+fn callers(form: Form, clients: &[usize]) -> Vec<usize> {
+    if form == Form::Unary {
+        return clients.to_vec();
+    }
+    let few: Vec<usize> = clients.iter().copied().filter(|clients| *clients <= BULK_CLIENTS_MAX).collect();
+    if few.is_empty() { vec![BULK_CLIENTS_MAX] } else { few }
+}
+
+impl Service {
+    /// One round of a form of the service.
+    async fn round(&self, case: Case, line: Line, warm: Duration, time: Duration) -> anyhow::Result<Counted> {
+        let (count, processes) = (line.clients, &self.processes);
+        let channels = connections(&self.channels, count);
+        let (mut counted, answers) = match line.form {
+            Form::Batch => {
+                let callers = Batch::many(channels, count, &self.request);
+                let (counted, answers) = load::run(callers, processes, warm, time).await;
+                // Of each batch its first, its last, and some between.
+                let some = answers.into_iter().flat_map(|batch| batch.into_iter().step_by(BATCH / 3));
+                (counted, some.collect())
+            }
+            Form::Stream => load::run(Stream::many(channels, count, &self.request), processes, warm, time).await,
+            _ => load::run(Unary::many(channels, count, &self.request), processes, warm, time).await,
+        };
+        let mut client = CryptoClient::new(self.channels[0].clone());
+        let checked = call::check(&mut client, &case, &self.target, &answers).await;
+        let checked = checked.map_err(|status| failure(format!("answers of {case} cannot be checked"), &status))?;
+        (counted.right, counted.wrong) = checked;
+        Ok(counted)
     }
 }
 

@@ -121,8 +121,10 @@ fn latency(body: &mut String, row: &RowView, y: f64) {
 const fn colour(form: Form) -> &'static str {
     match form {
         Form::Raw => "#8c8c8c",
-        Form::Echo => "#a6cee3",
+        Form::Echo | Form::EchoBatch | Form::EchoStream => "#a6cee3",
         Form::Unary => "#1f5f99",
+        Form::Batch => "#2e7d32",
+        Form::Stream => "#b35900",
     }
 }
 

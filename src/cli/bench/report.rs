@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     bench::{
+        call,
         figures::{Counted, LaneFigures, ceiling, propose, ratio},
+        stream,
         usage::Clocks,
     },
     cli::{check::Check, output::Rows},
@@ -48,6 +50,8 @@ pub(in crate::cli) struct SettingsView {
     pub(in crate::cli) rounds: u32,
     pub(in crate::cli) round_seconds: f64,
     pub(in crate::cli) connections_max: usize,
+    pub(in crate::cli) batch_operations: usize,
+    pub(in crate::cli) stream_operations: usize,
 }
 
 /// An operation.
@@ -139,10 +143,10 @@ impl RowView {
     }
 }
 
-/// The composite ceiling of an operation with so many callers.
-fn ceiling_of(figures: &Figures, clients: usize, cores: usize) -> Option<f64> {
+/// The composite ceiling of an operation, with gRPC in that form and so many callers.
+fn ceiling_of(figures: &Figures, echo: Form, clients: usize, cores: usize) -> Option<f64> {
     let raw = figures.counted(Form::Raw, 1)?;
-    let echo = figures.counted(Form::Echo, clients)?;
+    let echo = figures.counted(echo, clients)?;
     let echo_us = echo.each_us(echo.cpu.server + echo.cpu.client);
     Some(ceiling(cores, raw.each_us(raw.cpu.workers), echo_us))
 }
@@ -152,8 +156,8 @@ impl CaseView {
         let raw = figures.counted(Form::Raw, 1).map(Counted::per_second).unwrap_or_default();
         let rows = figures.rows.iter().map(|(line, counted)| {
             let mut row = RowView::new(line.form, line.clients, counted, cores);
-            if line.form == Form::Unary {
-                let ceiling = ceiling_of(figures, line.clients, cores);
+            if let Some(echo) = line.form.echo() {
+                let ceiling = ceiling_of(figures, echo, line.clients, cores);
                 row.of_ceiling = ceiling.map(|ceiling| rounded(ratio(counted.per_second(), ceiling)));
                 row.ceiling = ceiling.map(rounded);
                 row.of_raw = Some(rounded(ratio(counted.per_second(), raw)));
@@ -180,7 +184,7 @@ impl CaseView {
 fn lane_figures(figures: &Figures, cores: usize) -> Option<LaneFigures> {
     let raw = |count| figures.counted(Form::Raw, count).map(Counted::per_second);
     let echoes = figures.rows.iter().filter(|(line, _)| line.form == Form::Echo);
-    let ceilings = echoes.filter_map(|(line, _)| ceiling_of(figures, line.clients, cores));
+    let ceilings = echoes.filter_map(|(line, _)| ceiling_of(figures, Form::Echo, line.clients, cores));
     let ceiling = ceilings.reduce(f64::max)?;
     Some(LaneFigures { lane: figures.case.lane(), one: raw(1)?, two: raw(2)?, ceiling })
 }
@@ -212,7 +216,9 @@ impl Report {
             settings: SettingsView {
                 rounds: bench.settings.rounds,
                 round_seconds: bench.settings.time.as_secs_f64(),
-                connections_max: crate::bench::call::CONNECTIONS_MAX,
+                connections_max: call::CONNECTIONS_MAX,
+                batch_operations: call::BATCH,
+                stream_operations: stream::UNDER_WAY,
             },
             cases: cases.collect(),
             checks: Vec::new(),
@@ -252,6 +258,7 @@ impl Rows for Report {
             "BUSY",
             "C",
             "OF C",
+            "OF RAW",
         ]
     }
 
@@ -281,6 +288,7 @@ fn shown(name: &str, row: &RowView) -> Vec<String> {
         percent(row.busy),
         row.ceiling.map(number).unwrap_or_default(),
         row.of_ceiling.map(|of| format!("{of:.2}")).unwrap_or_default(),
+        row.of_raw.map(|of| format!("{of:.2}")).unwrap_or_default(),
     ]
 }
 
