@@ -20,7 +20,7 @@ use crate::{
         Case,
         call::{self, Request, Target, Unary, said},
         figures::Counted,
-        load::{self, Caller},
+        load::{self, Turns},
         paced::{self, Paced},
         raw::Raws,
         usage::Processes,
@@ -145,7 +145,7 @@ impl Maker {
     }
 }
 
-impl Caller for Maker {
+impl Turns for Maker {
     type Answer = Target;
 
     async fn call(&mut self) -> Result<Target, String> {
