@@ -34,5 +34,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The type that clients' libraries for error details take.
     config.extern_path(".google.rpc.Status", "::tonic_types::Status");
     tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
+    fs::write(out.join("sources.rs"), sources()?)?;
     Ok(())
+}
+
+/// Every `.proto` of this folder by its path and with its text, as Rust.
+fn sources() -> Result<String, Box<dyn Error>> {
+    let (mut folders, mut found) = (vec![PathBuf::from("strongroom"), PathBuf::from("google")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "proto") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    let root = env::var("CARGO_MANIFEST_DIR")?;
+    let line = |path: &PathBuf| format!("({:?}, include_str!({:?})),\n", path, PathBuf::from(&root).join(path));
+    Ok(format!("&[\n{}]", found.iter().map(line).collect::<String>()))
 }

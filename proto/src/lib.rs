@@ -8,7 +8,12 @@ pub mod v1 {
     tonic::include_proto!("strongroom.v1");
 }
 
-/// The encoded `FileDescriptorSet`, for server reflection.
+/// The sources, comments and all: each file's path as others import it, and its text. Other languages
+/// generate from them.
+pub const SOURCES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sources.rs"));
+
+/// The encoded `FileDescriptorSet`, with all that is imported: for server reflection, and for tools that take no
+/// sources.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
 macro_rules! redacted {
@@ -34,7 +39,20 @@ redacted!(
 
 #[cfg(test)]
 mod tests {
-    use super::v1;
+    use super::{SOURCES, v1};
+
+    #[test]
+    fn the_sources_are_there_with_their_comments() {
+        let crypto = SOURCES.iter().find(|(path, _)| *path == "strongroom/v1/crypto.proto").expect("a source").1;
+        assert!(crypto.contains("// Signs a digest or a message."), "comments are what people read");
+        let imported = SOURCES
+            .iter()
+            .flat_map(|(_, text)| text.lines())
+            .filter_map(|line| line.strip_prefix("import \"")?.strip_suffix("\";"));
+        for path in imported.filter(|path| !path.starts_with("google/protobuf/")) {
+            assert!(SOURCES.iter().any(|(known, _)| *known == path), "{path} is imported and not published");
+        }
+    }
 
     #[test]
     fn messages_that_carry_keys_show_none_of_them() {

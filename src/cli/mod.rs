@@ -39,6 +39,7 @@ mod output;
 mod parse;
 mod pin;
 pub mod plugin;
+mod proto;
 mod serve;
 mod vault;
 mod view;
@@ -111,6 +112,9 @@ enum Command {
     Completions(operate::CompletionsArgs),
     /// Manual pages, into a folder
     Man(operate::ManArgs),
+    /// The wire contract, into a folder: sources and descriptors, for other languages to generate from
+    #[command(after_help = proto::AFTER_HELP)]
+    Proto(operate::ProtoArgs),
     /// The worker program; started by the server, never by hand
     #[command(hide = true)]
     HsmWorker(operate::HsmWorkerArgs),
@@ -168,6 +172,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::BenchEcho(args) => bench::echo(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::pages(&args),
+        Command::Proto(args) => proto::write(&args),
         Command::HsmWorker(_) => Ok(hsm_worker::run()),
     }
 }

@@ -148,6 +148,14 @@ pub struct ManArgs {
     pub out: PathBuf,
 }
 
+/// What `proto` takes.
+#[derive(Debug, Args)]
+pub struct ProtoArgs {
+    /// The folder to write them to, below it by their import paths
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
 /// Whatever the server hands its worker.
 #[derive(Debug, Args)]
 pub struct HsmWorkerArgs {

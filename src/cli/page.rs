@@ -32,7 +32,7 @@ use super::{
 const PAGE: &str = include_str!("../../docs/json.md");
 
 /// Commands that print nothing, or what is no object: a script, files.
-const WITHOUT: [&str; 3] = ["serve", "completions", "man"];
+const WITHOUT: [&str; 4] = ["serve", "completions", "man", "proto"];
 
 /// The title of an object and what the program writes of it.
 struct Sample {

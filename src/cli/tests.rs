@@ -84,6 +84,7 @@ fn the_commands_of_the_manual_are_taken() {
         "key random --bytes 32 -o json",
         "completions zsh",
         "man --out d",
+        "proto --out d",
         "hsm-worker",
     ];
     for line in lines {

@@ -12,6 +12,7 @@ mod kills;
 mod load;
 mod modules;
 mod production;
+mod python;
 mod rpc;
 mod stream;
 mod trouble;
