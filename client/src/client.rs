@@ -12,6 +12,8 @@ use tonic_types::StatusExt as _;
 
 use crate::{Cause, Error};
 
+/// The longest answer: that of a batch of 4 MiB, which may be a little longer than its request.
+const ANSWER_BYTES_MAX: usize = 5 * 1024 * 1024;
 /// The most attempts at one call.
 const ATTEMPTS_MAX: u32 = 6;
 /// The wait before the first repetition; doubled each time.
@@ -74,11 +76,16 @@ impl Client {
     }
 
     pub(crate) fn crypto(&self) -> CryptoClient<Channel> {
-        CryptoClient::new(self.channel.clone())
+        CryptoClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     pub(crate) fn roles(&self) -> RoleAssignmentsClient<Channel> {
         RoleAssignmentsClient::new(self.channel.clone())
+    }
+
+    /// The error of one operation among others.
+    pub(crate) fn refused(&self, status: &Status) -> Error {
+        Error::of(status, &self.endpoint)
     }
 
     /// Makes a call: sends what `request` makes until there is an answer, an error that repetition does not

@@ -146,10 +146,167 @@ pub struct DataKey {
 }
 
 /// A secret of an answer, checked against its checksum; wiped when it does not match too.
-fn secret(field: &'static str, bytes: Vec<u8>, crc32c: u32) -> Result<SecretSlice<u8>, Error> {
+pub(crate) fn secret(field: &'static str, bytes: Vec<u8>, crc32c: u32) -> Result<SecretSlice<u8>, Error> {
     let mut bytes = Zeroizing::new(bytes);
     intact(field, &bytes, crc32c)?;
     Ok(std::mem::take(&mut *bytes).into())
+}
+
+/// Requests as they are sent, and what answers mean: the same alone and in a batch.
+pub(crate) mod wire {
+    use strongroom_proto::v1::{
+        DecryptResponse, EncryptResponse, GenerateDataKeyResponse, GenerateDataKeyWithoutPlaintextResponse,
+        SignResponse, UnwrapKeyResponse, VerifyResponse, WrapKeyResponse,
+    };
+
+    use super::{
+        Algorithm, Ciphertext, DataKey, DataKeyLength, DecryptRequest, EncryptRequest, Encryption, Error,
+        GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest, Input, Plaintext, Sealed, SignRequest,
+        Signature, UnwrapKeyRequest, UnwrappedKey, Verdict, VerifyRequest, WrapKeyRequest, WrappedDataKey, WrappedKey,
+        crc32c, intact, secret, sign_request, verify_request,
+    };
+
+    pub(crate) fn sign(name: &str, algorithm: &Algorithm, input: Input<'_>) -> SignRequest {
+        SignRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            input_crc32c: Some(crc32c(input.bytes())),
+            input: Some(match input {
+                Input::Digest(digest) => sign_request::Input::Digest(digest.to_vec()),
+                Input::Message(message) => sign_request::Input::Message(message.to_vec()),
+            }),
+        }
+    }
+
+    pub(crate) fn signed(answer: SignResponse) -> Result<Signature, Error> {
+        intact("signature", &answer.signature, answer.signature_crc32c)?;
+        Ok(Signature { version: answer.name, signature: answer.signature })
+    }
+
+    pub(crate) fn verify(name: &str, algorithm: &Algorithm, input: Input<'_>, signature: &[u8]) -> VerifyRequest {
+        VerifyRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            input_crc32c: Some(crc32c(input.bytes())),
+            input: Some(match input {
+                Input::Digest(digest) => verify_request::Input::Digest(digest.to_vec()),
+                Input::Message(message) => verify_request::Input::Message(message.to_vec()),
+            }),
+            signature_crc32c: Some(crc32c(signature)),
+            signature: signature.to_vec(),
+        }
+    }
+
+    pub(crate) fn verified(answer: VerifyResponse) -> Verdict {
+        Verdict { version: answer.name, valid: answer.valid }
+    }
+
+    pub(crate) fn encrypt(name: &str, algorithm: &Algorithm, data: Encryption<'_>) -> EncryptRequest {
+        EncryptRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            plaintext_crc32c: Some(crc32c(data.plaintext)),
+            plaintext: data.plaintext.to_vec(),
+            additional_data_crc32c: Some(crc32c(data.additional_data)),
+            additional_data: data.additional_data.to_vec(),
+            iv: data.iv.to_vec(),
+        }
+    }
+
+    pub(crate) fn encrypted(answer: EncryptResponse) -> Result<Ciphertext, Error> {
+        intact("ciphertext", &answer.ciphertext, answer.ciphertext_crc32c)?;
+        let (version, ciphertext, iv, tag) = (answer.name, answer.ciphertext, answer.iv, answer.tag);
+        Ok(Ciphertext { version, ciphertext, iv, tag })
+    }
+
+    pub(crate) fn decrypt(name: &str, algorithm: &Algorithm, data: Sealed<'_>) -> DecryptRequest {
+        DecryptRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            ciphertext_crc32c: Some(crc32c(data.ciphertext)),
+            ciphertext: data.ciphertext.to_vec(),
+            iv: data.iv.to_vec(),
+            tag: data.tag.to_vec(),
+            additional_data_crc32c: Some(crc32c(data.additional_data)),
+            additional_data: data.additional_data.to_vec(),
+        }
+    }
+
+    pub(crate) fn decrypted(answer: DecryptResponse) -> Result<Plaintext, Error> {
+        let plaintext = secret("plaintext", answer.plaintext, answer.plaintext_crc32c)?;
+        Ok(Plaintext { version: answer.name, plaintext })
+    }
+
+    pub(crate) fn wrap_key(name: &str, algorithm: &Algorithm, key: &[u8]) -> WrapKeyRequest {
+        WrapKeyRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            key_crc32c: Some(crc32c(key)),
+            key: key.to_vec(),
+        }
+    }
+
+    pub(crate) fn wrapped(answer: WrapKeyResponse) -> Result<WrappedKey, Error> {
+        intact("wrapped_key", &answer.wrapped_key, answer.wrapped_key_crc32c)?;
+        Ok(WrappedKey { version: answer.name, wrapped_key: answer.wrapped_key })
+    }
+
+    pub(crate) fn unwrap_key(name: &str, algorithm: &Algorithm, wrapped_key: &[u8]) -> UnwrapKeyRequest {
+        UnwrapKeyRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            wrapped_key_crc32c: Some(crc32c(wrapped_key)),
+            wrapped_key: wrapped_key.to_vec(),
+        }
+    }
+
+    pub(crate) fn unwrapped(answer: UnwrapKeyResponse) -> Result<UnwrappedKey, Error> {
+        let key = secret("key", answer.key, answer.key_crc32c)?;
+        Ok(UnwrappedKey { version: answer.name, key })
+    }
+
+    pub(crate) fn data_key(name: &str, algorithm: &Algorithm, wanted: DataKeyLength<'_>) -> GenerateDataKeyRequest {
+        GenerateDataKeyRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            length_bytes: wanted.length_bytes,
+            additional_data_crc32c: Some(crc32c(wanted.additional_data)),
+            additional_data: wanted.additional_data.to_vec(),
+        }
+    }
+
+    pub(crate) fn made_data_key(answer: GenerateDataKeyResponse, length_bytes: i32) -> Result<DataKey, Error> {
+        let length = answer.key.len();
+        let key = secret("key", answer.key, answer.key_crc32c)?;
+        intact("wrapped_key", &answer.wrapped_key, answer.wrapped_key_crc32c)?;
+        if i32::try_from(length) != Ok(length_bytes) {
+            return Err(Error::Unexpected(format!("a data key of {length} bytes, not {length_bytes}")));
+        }
+        let (version, wrapped_key, iv, tag) = (answer.name, answer.wrapped_key, answer.iv, answer.tag);
+        Ok(DataKey { key, wrapped: WrappedDataKey { version, wrapped_key, iv, tag } })
+    }
+
+    pub(crate) fn wrapped_data_key(
+        name: &str,
+        algorithm: &Algorithm,
+        wanted: DataKeyLength<'_>,
+    ) -> GenerateDataKeyWithoutPlaintextRequest {
+        GenerateDataKeyWithoutPlaintextRequest {
+            name: name.to_owned(),
+            algorithm: algorithm.to_string(),
+            length_bytes: wanted.length_bytes,
+            additional_data_crc32c: Some(crc32c(wanted.additional_data)),
+            additional_data: wanted.additional_data.to_vec(),
+        }
+    }
+
+    pub(crate) fn made_wrapped_data_key(
+        answer: GenerateDataKeyWithoutPlaintextResponse,
+    ) -> Result<WrappedDataKey, Error> {
+        intact("wrapped_key", &answer.wrapped_key, answer.wrapped_key_crc32c)?;
+        let (version, wrapped_key, iv, tag) = (answer.name, answer.wrapped_key, answer.iv, answer.tag);
+        Ok(WrappedDataKey { version, wrapped_key, iv, tag })
+    }
 }
 
 impl Client {
@@ -158,18 +315,9 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn sign(&self, name: &str, algorithm: &Algorithm, input: Input<'_>) -> Result<Signature, Error> {
-        let request = || SignRequest {
-            name: name.to_owned(),
-            algorithm: algorithm.to_string(),
-            input_crc32c: Some(crc32c(input.bytes())),
-            input: Some(match input {
-                Input::Digest(digest) => sign_request::Input::Digest(digest.to_vec()),
-                Input::Message(message) => sign_request::Input::Message(message.to_vec()),
-            }),
-        };
+        let request = || wire::sign(name, algorithm, input);
         let answer = self.call(request, |request| async { self.crypto().sign(request).await }).await?;
-        intact("signature", &answer.signature, answer.signature_crc32c)?;
-        Ok(Signature { version: answer.name, signature: answer.signature })
+        wire::signed(answer)
     }
 
     /// Verifies a signature. A wrong one is an answer, not an error.
@@ -183,19 +331,9 @@ impl Client {
         input: Input<'_>,
         signature: &[u8],
     ) -> Result<Verdict, Error> {
-        let request = || VerifyRequest {
-            name: name.to_owned(),
-            algorithm: algorithm.to_string(),
-            input_crc32c: Some(crc32c(input.bytes())),
-            input: Some(match input {
-                Input::Digest(digest) => verify_request::Input::Digest(digest.to_vec()),
-                Input::Message(message) => verify_request::Input::Message(message.to_vec()),
-            }),
-            signature_crc32c: Some(crc32c(signature)),
-            signature: signature.to_vec(),
-        };
+        let request = || wire::verify(name, algorithm, input, signature);
         let answer = self.call(request, |request| async { self.crypto().verify(request).await }).await?;
-        Ok(Verdict { version: answer.name, valid: answer.valid })
+        Ok(wire::verified(answer))
     }
 
     /// Encrypts.
@@ -203,19 +341,9 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn encrypt(&self, name: &str, algorithm: &Algorithm, data: Encryption<'_>) -> Result<Ciphertext, Error> {
-        let request = || EncryptRequest {
-            name: name.to_owned(),
-            algorithm: algorithm.to_string(),
-            plaintext_crc32c: Some(crc32c(data.plaintext)),
-            plaintext: data.plaintext.to_vec(),
-            additional_data_crc32c: Some(crc32c(data.additional_data)),
-            additional_data: data.additional_data.to_vec(),
-            iv: data.iv.to_vec(),
-        };
+        let request = || wire::encrypt(name, algorithm, data);
         let answer = self.call(request, |request| async { self.crypto().encrypt(request).await }).await?;
-        intact("ciphertext", &answer.ciphertext, answer.ciphertext_crc32c)?;
-        let (version, ciphertext, iv, tag) = (answer.name, answer.ciphertext, answer.iv, answer.tag);
-        Ok(Ciphertext { version, ciphertext, iv, tag })
+        wire::encrypted(answer)
     }
 
     /// Decrypts. `name` is the version that encrypted.
@@ -223,19 +351,9 @@ impl Client {
     /// # Errors
     /// [`Error::DecryptionFailed`] when it does not authenticate; [`Error`].
     pub async fn decrypt(&self, name: &str, algorithm: &Algorithm, data: Sealed<'_>) -> Result<Plaintext, Error> {
-        let request = || DecryptRequest {
-            name: name.to_owned(),
-            algorithm: algorithm.to_string(),
-            ciphertext_crc32c: Some(crc32c(data.ciphertext)),
-            ciphertext: data.ciphertext.to_vec(),
-            iv: data.iv.to_vec(),
-            tag: data.tag.to_vec(),
-            additional_data_crc32c: Some(crc32c(data.additional_data)),
-            additional_data: data.additional_data.to_vec(),
-        };
+        let request = || wire::decrypt(name, algorithm, data);
         let answer = self.call(request, |request| async { self.crypto().decrypt(request).await }).await?;
-        let plaintext = secret("plaintext", answer.plaintext, answer.plaintext_crc32c)?;
-        Ok(Plaintext { version: answer.name, plaintext })
+        wire::decrypted(answer)
     }
 
     /// Wraps a key of the caller's.
@@ -243,15 +361,9 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn wrap_key(&self, name: &str, algorithm: &Algorithm, key: &[u8]) -> Result<WrappedKey, Error> {
-        let request = || WrapKeyRequest {
-            name: name.to_owned(),
-            algorithm: algorithm.to_string(),
-            key_crc32c: Some(crc32c(key)),
-            key: key.to_vec(),
-        };
+        let request = || wire::wrap_key(name, algorithm, key);
         let answer = self.call(request, |request| async { self.crypto().wrap_key(request).await }).await?;
-        intact("wrapped_key", &answer.wrapped_key, answer.wrapped_key_crc32c)?;
-        Ok(WrappedKey { version: answer.name, wrapped_key: answer.wrapped_key })
+        wire::wrapped(answer)
     }
 
     /// Unwraps a key of the caller's. `name` is the version that wrapped.
@@ -264,15 +376,9 @@ impl Client {
         algorithm: &Algorithm,
         wrapped_key: &[u8],
     ) -> Result<UnwrappedKey, Error> {
-        let request = || UnwrapKeyRequest {
-            name: name.to_owned(),
-            algorithm: algorithm.to_string(),
-            wrapped_key_crc32c: Some(crc32c(wrapped_key)),
-            wrapped_key: wrapped_key.to_vec(),
-        };
+        let request = || wire::unwrap_key(name, algorithm, wrapped_key);
         let answer = self.call(request, |request| async { self.crypto().unwrap_key(request).await }).await?;
-        let key = secret("key", answer.key, answer.key_crc32c)?;
-        Ok(UnwrappedKey { version: answer.name, key })
+        wire::unwrapped(answer)
     }
 
     /// Makes a data key in the HSM, and gives it and its wrapped form.
@@ -285,23 +391,9 @@ impl Client {
         algorithm: &Algorithm,
         wanted: DataKeyLength<'_>,
     ) -> Result<DataKey, Error> {
-        let request = || GenerateDataKeyRequest {
-            name: name.to_owned(),
-            algorithm: algorithm.to_string(),
-            length_bytes: wanted.length_bytes,
-            additional_data_crc32c: Some(crc32c(wanted.additional_data)),
-            additional_data: wanted.additional_data.to_vec(),
-        };
-        let send = |request| async { self.crypto().generate_data_key(request).await };
-        let answer = self.call(request, send).await?;
-        let length = answer.key.len();
-        let key = secret("key", answer.key, answer.key_crc32c)?;
-        intact("wrapped_key", &answer.wrapped_key, answer.wrapped_key_crc32c)?;
-        if i32::try_from(length) != Ok(wanted.length_bytes) {
-            return Err(Error::Unexpected(format!("a data key of {length} bytes, not {}", wanted.length_bytes)));
-        }
-        let (version, wrapped_key, iv, tag) = (answer.name, answer.wrapped_key, answer.iv, answer.tag);
-        Ok(DataKey { key, wrapped: WrappedDataKey { version, wrapped_key, iv, tag } })
+        let request = || wire::data_key(name, algorithm, wanted);
+        let answer = self.call(request, |request| async { self.crypto().generate_data_key(request).await }).await?;
+        wire::made_data_key(answer, wanted.length_bytes)
     }
 
     /// Makes a data key in the HSM, and gives its wrapped form only.
@@ -314,18 +406,11 @@ impl Client {
         algorithm: &Algorithm,
         wanted: DataKeyLength<'_>,
     ) -> Result<WrappedDataKey, Error> {
-        let request = || GenerateDataKeyWithoutPlaintextRequest {
-            name: name.to_owned(),
-            algorithm: algorithm.to_string(),
-            length_bytes: wanted.length_bytes,
-            additional_data_crc32c: Some(crc32c(wanted.additional_data)),
-            additional_data: wanted.additional_data.to_vec(),
-        };
-        let send = |request| async { self.crypto().generate_data_key_without_plaintext(request).await };
-        let answer = self.call(request, send).await?;
-        intact("wrapped_key", &answer.wrapped_key, answer.wrapped_key_crc32c)?;
-        let (version, wrapped_key, iv, tag) = (answer.name, answer.wrapped_key, answer.iv, answer.tag);
-        Ok(WrappedDataKey { version, wrapped_key, iv, tag })
+        let request = || wire::wrapped_data_key(name, algorithm, wanted);
+        let answer = self
+            .call(request, |request| async { self.crypto().generate_data_key_without_plaintext(request).await })
+            .await?;
+        wire::made_wrapped_data_key(answer)
     }
 
     /// Random bytes from the HSM, in as many calls as it takes.

@@ -34,6 +34,7 @@
 pub mod file;
 
 mod algorithm;
+mod batch;
 mod cause;
 mod client;
 mod crypto;
@@ -47,6 +48,7 @@ mod vaults;
 pub mod envelope;
 
 pub use algorithm::Algorithm;
+pub use batch::{Operation, Outcome};
 pub use cause::Cause;
 pub use client::Client;
 pub use crypto::{

@@ -9,7 +9,7 @@ use std::{
 };
 
 use strongroom_client::{
-    Algorithm, Client, DataKeyLength, Error, Input, Material,
+    Algorithm, Client, DataKeyLength, Error, Input, Material, Operation, Outcome,
     envelope::{Envelope, EnvelopeError, Limits},
     secrecy::ExposeSecret as _,
     v1::{self, crypto_server, keys_server},
@@ -115,8 +115,17 @@ impl crypto_server::Crypto for Fake {
         Ok(Response::new(answer))
     }
 
-    async fn batch(&self, _: Request<v1::BatchRequest>) -> Result<Response<v1::BatchResponse>, Status> {
-        Err(Status::unimplemented(""))
+    /// A signature for each; of the second, one that was damaged on the way. Nothing for a batch of one.
+    async fn batch(&self, request: Request<v1::BatchRequest>) -> Result<Response<v1::BatchResponse>, Status> {
+        let operations = request.into_inner().operations;
+        let signed = |place: usize| v1::SignResponse {
+            name: VERSION.into(),
+            signature: vec![7],
+            signature_crc32c: crc32c::crc32c(&[7]) + u32::from(place == 1),
+        };
+        let result = |place| Some(v1::operation_response::Result::Sign(signed(place)));
+        let results = (0..operations.len()).map(|place| v1::OperationResponse { result: result(place) });
+        Ok(Response::new(v1::BatchResponse { results: results.skip(usize::from(operations.len() == 1)).collect() }))
     }
 
     type StreamStream = tokio_stream::Empty<Result<v1::StreamResponse, Status>>;
@@ -251,6 +260,17 @@ async fn a_call_ends_at_its_deadline() {
     assert!(matches!(late, Err(Error::TimedOut { repeat_with: Some(id), .. }) if id == "6f"));
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert!(matches!(client.get_key(KEY).await, Err(Error::Denied(_))), "the connection goes on");
+}
+
+#[tokio::test]
+async fn each_operation_of_a_batch_has_its_own_result_which_must_fit() {
+    let (client, _) = start().await;
+    let sign = Operation::Sign(KEY, &Algorithm::ES256, Input::Message(b"m"));
+    let results = client.batch(&[sign, sign, Operation::RandomBytes(7)]).await.expect("answered");
+    assert!(matches!(&results[0], Ok(Outcome::Signature(made)) if made.signature == [7]));
+    assert!(matches!(results[1], Err(Error::Damaged { field: "signature" })));
+    assert!(matches!(results[2], Err(Error::Unexpected(_))), "a signature is no random bytes");
+    assert!(matches!(client.batch(&[sign]).await, Err(Error::Unexpected(_))), "no result");
 }
 
 #[tokio::test]

@@ -268,3 +268,49 @@ async fn a_client_that_vanishes_takes_its_batch_with_it() {
     let cancelled = ["strongroom_requests_total", "Crypto/Batch", "CANCELLED"];
     assert_eq!(figure(&dev, &cancelled), 1.0);
 }
+
+#[tokio::test]
+async fn the_client_library_makes_batches_of_every_operation() {
+    use strongroom_client::{
+        Algorithm, Credentials, DataKeyLength, Encryption, Input, Operation, Outcome, Settings,
+        secrecy::ExposeSecret as _,
+    };
+    let dev = Dev::new();
+    dev.ok(&["key", "create", "ec", "--type", "EC"]);
+    dev.ok(&["key", "create", "aes", "--type", "oct"]);
+    let read = |name: &str| std::fs::read(dev.variable(name)).expect("reads");
+    let credentials = Credentials {
+        ca: read("STRONGROOM_CA"),
+        certificate: read("STRONGROOM_CERT"),
+        private_key: read("STRONGROOM_KEY").into(),
+    };
+    let settings = Settings::new(&dev.variable("STRONGROOM_ENDPOINT"), credentials).expect("settings");
+    let client = settings.connect().await.expect("connects");
+    let (ec, aes) = ("vaults/dev/keys/ec", "vaults/dev/keys/aes");
+    let data_key = DataKeyLength { length_bytes: 32, additional_data: b"" };
+    let plaintext = Encryption { plaintext: b"meet at noon", ..Encryption::default() };
+    let operations = [
+        Operation::Sign(ec, &Algorithm::ES256, Input::Message(b"m")),
+        Operation::Encrypt(aes, &Algorithm::A256GCM, plaintext),
+        Operation::WrapKey(aes, &Algorithm::A256KW, &[5; 32]),
+        Operation::RandomBytes(17),
+        Operation::DataKey(aes, &Algorithm::A256KW, data_key),
+        Operation::WrappedDataKey(aes, &Algorithm::A256KW, data_key),
+        Operation::Sign("vaults/dev/keys/nobody", &Algorithm::ES256, Input::Message(b"m")),
+    ];
+    let results = client.batch(&operations).await.expect("answered");
+    let Ok(Outcome::Signature(signature)) = &results[0] else { panic!("{:?}", results[0]) };
+    let Ok(Outcome::WrappedKey(wrapped)) = &results[2] else { panic!("{:?}", results[2]) };
+    assert!(matches!(&results[1], Ok(Outcome::Ciphertext(made)) if made.ciphertext.len() == 12));
+    assert!(matches!(&results[3], Ok(Outcome::RandomBytes(bytes)) if bytes.expose_secret().len() == 17));
+    assert!(matches!(&results[4], Ok(Outcome::DataKey(made)) if made.key.expose_secret().len() == 32));
+    assert!(matches!(&results[5], Ok(Outcome::WrappedDataKey(made)) if made.wrapped_key.len() == 40));
+    assert!(matches!(&results[6], Err(strongroom_client::Error::NotFound(_))), "{:?}", results[6]);
+    let back = [
+        Operation::Verify(&signature.version, &Algorithm::ES256, Input::Message(b"m"), &signature.signature),
+        Operation::UnwrapKey(&wrapped.version, &Algorithm::A256KW, &wrapped.wrapped_key),
+    ];
+    let back = client.batch(&back).await.expect("answered");
+    assert!(matches!(&back[0], Ok(Outcome::Verdict(verdict)) if verdict.valid));
+    assert!(matches!(&back[1], Ok(Outcome::UnwrappedKey(key)) if *key.key.expose_secret() == [5; 32]));
+}
