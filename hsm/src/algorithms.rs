@@ -189,6 +189,17 @@ impl Lane {
     /// Every lane, cheapest first.
     pub const ALL: [Self; 4] = [Self::Short, Self::Medium, Self::Long, Self::Generate];
 
+    /// How far its workers stand back where cores are short (nice(2)): work of milliseconds and seconds lets work
+    /// of microseconds go first, and the front, for which everybody waits.
+    #[must_use]
+    pub const fn niceness(self) -> i32 {
+        match self {
+            Self::Short | Self::Medium => 0,
+            Self::Long => 10,
+            Self::Generate => 19,
+        }
+    }
+
     /// The name in metrics, logs and configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -132,6 +132,24 @@ fn readiness_follows_the_canary() {
     }
 }
 
+/// How nice a process is (proc(5), `stat`, field 19).
+fn niceness(process: &str) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("running");
+    let after_name = stat.rsplit(')').next().expect("a name in parentheses");
+    after_name.split_whitespace().nth(16).and_then(|nice| nice.parse().ok()).expect("a number")
+}
+
+#[test]
+fn workers_of_slow_lanes_stand_back_for_the_others() {
+    let ours = niceness("self");
+    let dev = Dev::new();
+    let mut found: Vec<i32> = dev.workers().iter().map(|worker| niceness(&worker.to_string())).collect();
+    found.sort_unstable();
+    let (quick, slow) = found.split_at(found.len() - 2);
+    assert!(quick.len() >= 2 && quick.iter().all(|nice| *nice == ours), "{found:?}");
+    assert_eq!(slow, [ours.max(10), ours.max(19)], "long, generate");
+}
+
 #[test]
 fn a_missing_module_or_folder_is_said_plainly() {
     let folder = tempfile::tempdir().expect("a folder");

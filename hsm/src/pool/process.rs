@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 use tokio::{
     process::{Child, Command},
     time::timeout,
@@ -64,7 +65,11 @@ impl Process {
         let mut process = Self::spawn(profile, label, seat)
             .map_err(|source| StartError::Spawn { program: profile.worker_program.display().to_string(), source })?;
         match process.ask(Request::Hello(hello(profile, lane, role)), READY_WITHIN).await {
-            Ok(Response::Ready(ready)) => Ok((process, ready)),
+            Ok(Response::Ready(ready)) => {
+                // Not before: a start holds the lock that other starts wait for.
+                process.stand_back(lane);
+                Ok((process, ready))
+            }
             Ok(_) => Err(process.refuse(Fault::Protocol).await),
             Err(error) => Err(error),
         }
@@ -88,6 +93,17 @@ impl Process {
             tokio::spawn(log::follow(stderr, label, seat));
         }
         Ok(Self { child, link: Arc::new(link), label, next_id: 0 })
+    }
+
+    /// Lets the workers of quicker lanes and the front go first, where cores are short.
+    fn stand_back(&self, lane: Option<Lane>) {
+        let Some(niceness) = lane.map(Lane::niceness).filter(|niceness| *niceness > 0) else { return };
+        let Some(id) = self.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) else { return };
+        // Never further forward than it stands: somebody may have started the service in the background.
+        let set = getpriority_process(Some(id)).and_then(|now| setpriority_process(Some(id), niceness.max(now)));
+        if let Err(error) = set {
+            tracing::warn!(lane = self.label, %error, "an HSM worker cannot stand back for quicker lanes");
+        }
     }
 
     /// The socket to it.
