@@ -12,10 +12,11 @@ const FILES: [&str; 5] = [
 ];
 
 /// Messages that carry plaintext, keys or random bytes: they get a `Debug` that shows none of it (see `lib.rs`).
-const SECRET: [&str; 8] = [
+const SECRET: [&str; 9] = [
     ".strongroom.v1.EncryptRequest",
     ".strongroom.v1.DecryptResponse",
     ".strongroom.v1.SignRequest",
+    ".strongroom.v1.VerifyRequest",
     ".strongroom.v1.WrapKeyRequest",
     ".strongroom.v1.UnwrapKeyResponse",
     ".strongroom.v1.GenerateRandomBytesResponse",

@@ -30,6 +30,7 @@ redacted!(
     EncryptRequest,
     DecryptResponse,
     SignRequest,
+    VerifyRequest,
     WrapKeyRequest,
     UnwrapKeyResponse,
     GenerateRandomBytesResponse,
@@ -60,7 +61,12 @@ mod tests {
         let oct = Some(v1::import_key_request::Material::Oct(secret.clone()));
         let import = v1::ImportKeyRequest { material: oct, ..Default::default() };
         let data_key = v1::GenerateDataKeyResponse { key: secret, ..Default::default() };
-        for shown in [format!("{import:?}"), format!("{data_key:#?}")] {
+        // What is signed may be confidential, and is the same when it is verified; also among other operations.
+        let message = Some(v1::verify_request::Input::Message(data_key.key.clone()));
+        let verify = v1::VerifyRequest { input: message, ..Default::default() };
+        let operation = Some(v1::operation_request::Operation::Verify(verify.clone()));
+        let batch = v1::BatchRequest { operations: vec![v1::OperationRequest { operation }] };
+        for shown in [format!("{import:?}"), format!("{data_key:#?}"), format!("{verify:?}"), format!("{batch:?}")] {
             assert!(shown.contains("redacted") && !shown.contains("90") && !shown.contains("5a"), "{shown}");
         }
     }
