@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::{self, Config, LogFormat, LogStyle},
     grpc::tls,
-    model::{Clock, InstanceRow, SystemClock, VaultName},
+    model::{Clock, Identity, InstanceRow, Origin, SystemClock, VaultName},
     observe::{logging, metrics},
     service::{Caller, ChangeOptions, NewInstance, NewVault, Problem, Service, Traffic, initialise},
     store::Store,
@@ -259,7 +259,8 @@ async fn hierarchy(profile: &Profile, place: &Place) -> anyhow::Result<Hierarchy
 async fn make_vault(service: &Arc<Service>) -> anyhow::Result<()> {
     let name: VaultName = VAULT.parse()?;
     let caller = Caller {
-        principal: DEVELOPER.parse()?,
+        identity: Arc::new(Identity::alone(DEVELOPER.parse()?)),
+        origin: Origin::Local,
         source: "dev".to_owned(),
         request: uuid::Uuid::new_v4().to_string(),
         deadline: Moment::now().after(READY_WITHIN),

@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use super::{errors, identity::IdentityError, kept::Kept, listener::Answers, stream::Terms};
 use crate::{
-    model::Principal,
+    model::{Identity, Origin},
     observe::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_UNDER_WAY},
     service::{Caller, Problem, Traffic},
 };
@@ -96,15 +96,17 @@ pub struct Limits {
 pub struct Peer {
     /// Its address, as records show it.
     pub source: String,
+    /// Its address, as network rules see it.
+    pub origin: Origin,
     /// Who it is, by its certificate.
-    pub identity: Result<Principal, IdentityError>,
+    pub identity: Result<Arc<Identity>, IdentityError>,
 }
 
 impl Peer {
     /// The peer at that address.
     #[must_use]
-    pub fn new(address: SocketAddr, identity: Result<Principal, IdentityError>) -> Self {
-        Self { source: address.to_string(), identity }
+    pub fn new(address: SocketAddr, identity: Result<Arc<Identity>, IdentityError>) -> Self {
+        Self { source: address.to_string(), origin: Origin::Address(address.ip()), identity }
     }
 }
 
@@ -168,9 +170,10 @@ impl Front {
         let mut deadline = asked.map_or(self.limits.deadline_default, |asked| asked.min(self.limits.deadline_max));
         let mut room = &self.room.all;
         match &peer.identity {
-            Ok(principal) => {
+            Ok(identity) => {
                 request.extensions_mut().insert(Caller {
-                    principal: principal.clone(),
+                    identity: Arc::clone(identity),
+                    origin: peer.origin,
                     source: peer.source.clone(),
                     request: id.to_owned(),
                     deadline: Moment::now().after(deadline),
@@ -405,7 +408,7 @@ mod tests {
 
     fn known() -> Peer {
         let principal = "spiffe://test.invalid/known".parse().expect("a principal");
-        Peer::new(([127, 0, 0, 1], 9).into(), Ok(principal))
+        Peer::new(([127, 0, 0, 1], 9).into(), Ok(Arc::new(Identity::alone(principal))))
     }
 
     #[tokio::test]

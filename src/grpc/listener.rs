@@ -23,7 +23,10 @@ use super::{
     front::{Front, Peer},
     identity::{self, IdentityError},
 };
-use crate::observe::metrics::{CONNECTIONS, HANDSHAKES};
+use crate::{
+    model::Identity,
+    observe::metrics::{CONNECTIONS, HANDSHAKES},
+};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(3);
@@ -196,10 +199,11 @@ async fn shake_hands<A>(shared: &Shared<A>, stream: TcpStream, address: SocketAd
     }
 }
 
-fn identify(tls: &TlsStream<TcpStream>) -> Result<crate::model::Principal, IdentityError> {
+fn identify(tls: &TlsStream<TcpStream>) -> Result<Arc<Identity>, IdentityError> {
     let (_, session) = tls.get_ref();
     let own = session.peer_certificates().and_then(|chain| chain.first());
-    identity::principal(own.ok_or(IdentityError::NoCertificate)?)
+    let principal = identity::principal(own.ok_or(IdentityError::NoCertificate)?)?;
+    Ok(Arc::new(Identity::alone(principal)))
 }
 
 async fn serve<A: Answers>(shared: &Arc<Shared<A>>, tls: TlsStream<TcpStream>, peer: Peer) {

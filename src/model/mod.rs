@@ -1,5 +1,6 @@
 //! Plain types of the domain, parsed once at the rim. No async, no input or output, no clock.
 
+pub mod identity;
 pub mod jwk;
 pub mod names;
 pub mod principal;
@@ -7,6 +8,7 @@ pub mod rows;
 pub mod tags;
 pub mod time;
 
+pub use identity::{Identity, Lease, Origin};
 pub use jwk::Jwk;
 pub use names::{KeyName, NameError, RequestId, VaultName, VersionId};
 pub use principal::{AssignmentId, Principal, Role, Scope};

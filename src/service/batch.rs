@@ -251,7 +251,7 @@ impl Service {
     ) -> Part {
         let note = Note::default();
         let scope = Scope::Vault(name.vault.clone());
-        let (permitted, ends) = match self.policy.permit::<O>(&caller.principal, scope) {
+        let (permitted, ends) = match self.policy.permit::<O>(&caller.identity, caller.origin, scope) {
             Err(denied) => (false, all(items, self.denied(caller, name.to_string(), denied).await)),
             Ok(permit) => match self.granted(permit, caller, &name, &note).await {
                 Err(error) => (true, all(items, error)),
@@ -332,7 +332,7 @@ impl Service {
             permitted: true,
             ends: Vec::with_capacity(items.len()),
         };
-        let permit = match self.policy.permit::<ops::RandomGenerate>(&caller.principal, Scope::Service) {
+        let permit = match self.policy.permit::<ops::RandomGenerate>(&caller.identity, caller.origin, Scope::Service) {
             Ok(permit) => permit,
             Err(denied) => {
                 let error = self.denied(caller, RANDOM.to_owned(), denied).await;
@@ -382,7 +382,7 @@ impl Service {
         let outcome = [Outcome::Done, Outcome::Failed].into_iter().find(|outcome| has(*outcome));
         let outcome = outcome.unwrap_or(Outcome::Refused);
         Record {
-            principal: Some(caller.principal.as_str().to_owned()),
+            principal: Some(caller.principal().as_str().to_owned()),
             source: Some(caller.source.clone()),
             request: Some(caller.request.clone()),
             batch: Some(batch),

@@ -162,7 +162,7 @@ impl Context {
     #[must_use]
     pub fn request_record(&self, resource: String) -> Option<RequestRecord> {
         let id = self.options.request_id?;
-        let principal = self.caller.principal.as_str().to_owned();
+        let principal = self.caller.principal().as_str().to_owned();
         Some(RequestRecord { principal, id, digest: self.options.digest, resource, expires: self.expires })
     }
 
@@ -196,7 +196,7 @@ impl Service {
         F: Future<Output = Result<T, ServiceError>> + Send,
     {
         self.settle_policy(caller.deadline).await?;
-        let permit = match self.policy.permit::<O>(&caller.principal, scope) {
+        let permit = match self.policy.permit::<O>(&caller.identity, caller.origin, scope) {
             Ok(permit) => permit,
             Err(denied) => return Err(self.denied(caller, resource, denied).await),
         };
@@ -245,7 +245,7 @@ impl Service {
         work: W,
     ) -> Result<W::Out, ServiceError> {
         self.settle_policy(caller.deadline).await?;
-        let permit = match self.policy.permit::<W::Op>(&caller.principal, scope.clone()) {
+        let permit = match self.policy.permit::<W::Op>(&caller.identity, caller.origin, scope.clone()) {
             Ok(permit) => permit,
             Err(denied) => return Err(self.denied(caller, resource, denied).await),
         };
@@ -308,7 +308,7 @@ impl Service {
     /// The resource of an earlier change with the same request id.
     async fn repeated(&self, context: &Context) -> Result<Option<String>, ServiceError> {
         let Some(id) = context.options.request_id else { return Ok(None) };
-        match self.store.request(context.caller.principal.as_str(), id, context.now).await? {
+        match self.store.request(context.caller.principal().as_str(), id, context.now).await? {
             Some(record) if record.digest == context.options.digest => Ok(Some(record.resource)),
             Some(_) => Err(Problem::RequestIdReused.into()),
             None => Ok(None),
@@ -362,7 +362,8 @@ impl Service {
     async fn made_by_another<W: Work>(&self, work: &W, context: &Context) -> Option<Result<W::Out, ServiceError>> {
         let resource = self.repeated(context).await.ok()??;
         tracing::debug!(resource, "another request with the same id was quicker");
-        let permit = self.policy.permit::<W::Op>(&context.caller.principal, context.scope.clone()).ok()?;
+        let permit =
+            self.policy.permit::<W::Op>(&context.caller.identity, context.caller.origin, context.scope.clone()).ok()?;
         Some(work.again(self, &permit, &resource, context).await)
     }
 
@@ -383,7 +384,7 @@ impl Service {
     }
 
     fn administers(&self, caller: &Caller) -> bool {
-        self.policy.now().allows(&caller.principal, Action::RolesRevoke, &Scope::Service)
+        self.policy.now().allows(&caller.identity, Action::RolesRevoke, &Scope::Service)
     }
 
     fn context(&self, caller: &Caller, options: ChangeOptions, scope: Scope) -> Context {
@@ -395,7 +396,7 @@ impl Service {
 
     fn record<O: Op>(&self, caller: &Caller, kind: Kind, resource: String) -> Record {
         Record {
-            principal: Some(caller.principal.as_str().to_owned()),
+            principal: Some(caller.principal().as_str().to_owned()),
             source: Some(caller.source.clone()),
             resource: Some(resource),
             request: Some(caller.request.clone()),
@@ -406,7 +407,7 @@ impl Service {
     /// Records a refusal for want of a right.
     pub(super) async fn denied(&self, caller: &Caller, resource: String, denied: Denied) -> ServiceError {
         let mut record = Record {
-            principal: Some(caller.principal.as_str().to_owned()),
+            principal: Some(caller.principal().as_str().to_owned()),
             source: Some(caller.source.clone()),
             resource: Some(resource),
             request: Some(caller.request.clone()),

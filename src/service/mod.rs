@@ -21,8 +21,8 @@ use crate::{
     access::PolicyCell,
     audit::{Log, Refusals},
     model::{
-        Algorithm, Clock, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, Principal, RequestId, Residency, Role,
-        Scope, Tags, Timestamp, VaultName, VaultRow, VersionId, VersionRow,
+        Algorithm, Clock, Identity, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, Origin, Principal, RequestId,
+        Residency, Role, Scope, Tags, Timestamp, VaultName, VaultRow, VersionId, VersionRow,
     },
     store::{HeadScope, Store},
 };
@@ -114,7 +114,9 @@ fn fresh_id() -> [u8; 16] {
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// Who.
-    pub principal: Principal,
+    pub identity: Arc<Identity>,
+    /// From where, for network rules.
+    pub origin: Origin,
     /// From where, for the record.
     pub source: String,
     /// The server's own id of this request, for the record, logs and answer.
@@ -123,6 +125,14 @@ pub struct Caller {
     pub deadline: Moment,
     /// How its operations come.
     pub traffic: Traffic,
+}
+
+impl Caller {
+    /// Who.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        self.identity.principal()
+    }
 }
 
 /// How operations come: the lanes of the HSM take from both kinds in turn, so that neither waits for all of

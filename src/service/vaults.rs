@@ -59,9 +59,9 @@ impl Service {
         // Administrators read at the service's scope; users see the vaults of their roles.
         let policy = self.policy.now();
         let note = Note::default();
-        let scope = policy.reading_scope(&caller.principal);
+        let scope = policy.reading_scope(&caller.identity);
         self.plain(caller, "vaults".to_owned(), scope, &note, |_: Permit<ops::VaultsRead>| async {
-            self.visible_vaults(caller, page, |vault| policy.sees(&caller.principal, vault)).await
+            self.visible_vaults(caller, page, |vault| policy.sees(&caller.identity, vault)).await
         })
         .await
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use strongroom::{
     audit::{Log, OpenError, Options},
-    model::{KeySpec, Principal, Residency, SystemClock, Tags},
+    model::{Identity, KeySpec, Origin, Principal, Residency, SystemClock, Tags},
     service::{Caller, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, Traffic, initialise},
     store::{Store, sqlite::SqliteStore},
 };
@@ -34,7 +34,8 @@ pub(crate) fn caller() -> Caller {
 /// A caller of that name.
 pub(crate) fn called(principal: &str) -> Caller {
     Caller {
-        principal: principal.parse().expect("a principal"),
+        identity: Arc::new(Identity::alone(principal.parse().expect("a principal"))),
+        origin: Origin::Local,
         source: "test".to_owned(),
         request: "r".to_owned(),
         deadline: Moment::now().after(Duration::from_secs(30)),
@@ -147,7 +148,7 @@ impl Estate {
             development: false,
             token_label: "test".to_owned(),
             recovery_keys: Vec::new(),
-            administrator: caller().principal,
+            administrator: caller().principal().clone(),
         };
         initialise(&store, &log, &pool, hierarchy, new, &SystemClock).await.expect("initialises");
         log.close().await.expect("closes");
