@@ -2,9 +2,12 @@
 //! 8.3). Numbers are reserved in the store in ranges before they are used, so a crash loses some and
 //! repeats none, and the hot path writes nothing.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use strongroom_hsm::{algorithms::GCM_ENCRYPTIONS_MAX, protocol::Moment};
@@ -26,8 +29,10 @@ use crate::{
 /// How many encryptions are reserved at once, at most.
 pub const RANGE_MAX: u64 = 1 << 16;
 /// How many are reserved at once for a key that is seldom used: what is reserved and forgotten (a restart, a
-/// row that left the cache) is never more than what was used, so it cannot use up a key by itself.
+/// row that left the cache) is never much more than what was used, so it cannot use up a key by itself.
 pub const RANGE_MIN: u64 = 64;
+/// How long it may take to reserve a range ahead.
+const AHEAD_WITHIN: Duration = Duration::from_secs(10);
 
 /// The reserved encryptions of a version that are left, shared by everyone who uses it.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +41,8 @@ pub struct UsageCell(Arc<Cell>);
 #[derive(Debug, Default)]
 struct Cell {
     left: AtomicU64,
+    /// When no more than so many are left, the next range is reserved by the way.
+    low: AtomicU64,
     refill: Mutex<()>,
 }
 
@@ -52,11 +59,24 @@ impl UsageCell {
             Err(_) => 0,
         }
     }
+
+    /// Adds a range.
+    fn add(&self, range: u64) {
+        self.0.left.fetch_add(range, Ordering::AcqRel);
+        self.0.low.store(range / 2, Ordering::Release);
+    }
+
+    /// Whether the next range is to be reserved now: said once, to one.
+    fn is_low(&self) -> bool {
+        let low = self.0.low.load(Ordering::Acquire);
+        self.0.left.load(Ordering::Acquire) <= low && self.0.low.swap(0, Ordering::AcqRel) > 0
+    }
 }
 
 impl Service {
     /// Takes encryptions out of the version's budget, reserving more when none is left: at least one, at
-    /// most `wanted`.
+    /// most `wanted`. Reserving is a commit; in steady use it is begun while half of a range is left, so that
+    /// nobody waits for it.
     pub(super) async fn count_encryptions(
         self: &Arc<Self>,
         entry: &Arc<VersionEntry>,
@@ -66,6 +86,9 @@ impl Service {
         loop {
             let taken = entry.usage.take(wanted);
             if taken > 0 {
+                if entry.usage.is_low() {
+                    self.refill_ahead(entry);
+                }
                 return Ok(taken);
             }
             let _one_at_a_time = entry.usage.0.refill.lock().await;
@@ -77,8 +100,21 @@ impl Service {
             let (service, reserving) = (Arc::clone(self), Arc::clone(entry));
             let task = tokio::spawn(async move { service.reserve(&reserving, wanted, deadline).await });
             let reserved = task.await.map_err(|error| ServiceError::because(Problem::Internal, error))??;
-            entry.usage.0.left.fetch_add(reserved, Ordering::AcqRel);
+            entry.usage.add(reserved);
         }
+    }
+
+    /// Reserves the next range while the last one is used. When it fails, whoever finds none left tries again,
+    /// and hears why.
+    fn refill_ahead(self: &Arc<Self>, entry: &Arc<VersionEntry>) {
+        let (service, entry) = (Arc::clone(self), Arc::clone(entry));
+        tokio::spawn(async move {
+            let _one_at_a_time = entry.usage.0.refill.lock().await;
+            match service.reserve(&entry, 0, Moment::now().after(AHEAD_WITHIN)).await {
+                Ok(reserved) => entry.usage.add(reserved),
+                Err(error) => tracing::debug!(%error, "encryptions could not be reserved ahead"),
+            }
+        });
     }
 
     /// Reserves a range, if possible for all that are wanted at once; says how many encryptions it holds.
