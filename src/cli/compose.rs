@@ -83,9 +83,13 @@ pub(super) fn program() -> anyhow::Result<PathBuf> {
     std::env::current_exe().map_err(|error| failure("this program cannot find itself", &error).into())
 }
 
-/// The runtime of a server.
+/// The runtime of a server. On two cores and fewer it has one thread: the HSM's workers want the other core, and a
+/// second thread costs more in waking and being woken than it does.
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    let built = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("strongroom").build();
+    use tokio::runtime::Builder;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = if cores > 2 { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+    let built = builder.enable_all().thread_name("strongroom").build();
     built.map_err(|error| failure("the server cannot start its threads", &error).into())
 }
 
@@ -140,11 +144,6 @@ pub(super) async fn instance(store: &Arc<dyn Store>) -> anyhow::Result<Option<In
     Ok(found.map(|row| row.into_unchecked().0))
 }
 
-/// An instance's id, as logs and audit records write it.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Opens the audit log of an instance. Blocks a thread of its own: a long segment takes its time.
 pub(super) async fn log(
     dir: &Path,
@@ -152,7 +151,8 @@ pub(super) async fn log(
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<(Arc<Log>, Recovered)> {
     let (dir, options) = (dir.to_owned(), Options { clock: Arc::clone(clock), ..Options::default() });
-    let opening = tokio::task::spawn_blocking(move || Log::open(&dir, options, &hexadecimal(&instance)));
+    let opening =
+        tokio::task::spawn_blocking(move || Log::open(&dir, options, &base16ct::lower::encode_string(&instance)));
     let (log, recovered) = opening.await?.map_err(|error| {
         let hint = match &error {
             OpenError::Locked(_) => "another server or command uses it; there is one for each log and store",

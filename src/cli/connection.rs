@@ -143,10 +143,7 @@ fn principal(pem: &[u8]) -> Option<String> {
             _ => None,
         })
     });
-    uri.or_else(|| {
-        let digest = Sha256::digest(&der);
-        Some(format!("x509:sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
-    })
+    uri.or_else(|| Some(format!("x509:sha256:{}", base16ct::lower::encode_string(&Sha256::digest(&der)))))
 }
 
 #[cfg(test)]

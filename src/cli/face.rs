@@ -194,7 +194,7 @@ pub(super) fn announce(addresses: Addresses, house: &House) {
         module = ready.library,
         token = ready.serial,
         unwrap_template = ready.unwrap_template,
-        instance = super::compose::hexadecimal(&house.service.instance().id),
+        instance = base16ct::lower::encode_string(&house.service.instance().id),
         "serving"
     );
 }

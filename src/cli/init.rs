@@ -14,7 +14,7 @@ use strongroom_hsm::{
 };
 
 use super::{
-    compose::{self, failure, hexadecimal},
+    compose::{self, failure},
     failure::Failure,
     operate::{InitArgs, RecoverArgs},
     output::{self, Format},
@@ -230,7 +230,7 @@ async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Pa
         recorded.map_err(|error| compose::refused(&error).hint("repeat the same command: it goes on from here"))?;
     begun.forget(config, pending::RECOVER)?;
     Ok(RecoveredView {
-        instance: hexadecimal(&instance.id),
+        instance: base16ct::lower::encode_string(&instance.id),
         token_label: config.hsm.token.label.clone(),
         token_serial: instance.token_serial,
     })
@@ -241,7 +241,7 @@ fn escrow_of(instance: &InstanceRow, private: &keys::Private) -> anyhow::Result<
     let found = instance.escrow.iter().find(|escrow| escrow.recovery_key == private.fingerprint);
     Ok(found.map(|escrow| escrow.blob.clone()).ok_or_else(|| {
         Failure::new("that is not one of the recovery keys of this instance")
-            .detail(format!("given: sha256:{}", hexadecimal(&private.fingerprint)))
+            .detail(format!("given: sha256:{}", base16ct::lower::encode_string(&private.fingerprint)))
             .detail(format!("known: {}", shown_escrow(&instance.escrow)))
     })?)
 }

@@ -15,10 +15,9 @@ use strongroom_proto::v1::{
 };
 use tonic::{
     Code, Status,
-    codec::{Codec, DecodeBuf, Decoder},
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     server::Grpc,
 };
-use tonic_prost::ProstEncoder;
 use tower::service_fn;
 
 use super::{BATCH_BYTES_MAX, Face, crypto, decode, errors, front};
@@ -52,15 +51,28 @@ struct BatchCodec;
 impl Codec for BatchCodec {
     type Encode = BatchResponse;
     type Decode = BatchRequest;
-    type Encoder = ProstEncoder<BatchResponse>;
+    type Encoder = BatchEncoder;
     type Decoder = BatchDecoder;
 
-    fn encoder(&mut self) -> Self::Encoder {
-        ProstEncoder::default()
+    fn encoder(&mut self) -> BatchEncoder {
+        BatchEncoder
     }
 
     fn decoder(&mut self) -> BatchDecoder {
         BatchDecoder
+    }
+}
+
+/// Takes the room for a whole answer at once: growing a buffer of 8 KiB to hundreds copies it over and over.
+struct BatchEncoder;
+
+impl Encoder for BatchEncoder {
+    type Item = BatchResponse;
+    type Error = Status;
+
+    fn encode(&mut self, message: BatchResponse, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(message.encoded_len());
+        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
     }
 }
 

@@ -143,7 +143,7 @@ impl fmt::Display for KeyName {
 
 impl fmt::Display for VersionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(uuid::Uuid::from_bytes(self.0).as_simple().encode_lower(&mut uuid::Uuid::encode_buffer()))
     }
 }
 

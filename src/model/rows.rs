@@ -97,7 +97,7 @@ pub trait Row: Clone + Send + Sync + 'static {
         hash.update([id.kind.code()]);
         hash.update(id.id);
         hash.update(self.revision().to_be_bytes());
-        hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        base16ct::lower::encode_string(&hash.finalize()[..8])
     }
 }
 

@@ -18,7 +18,6 @@ use super::{
     crypto::check_random,
     door::{Note, ending},
     error::{Problem, ServiceError},
-    scopes::hex,
 };
 use crate::{
     access::{Action, Grant, Op as _, ops},
@@ -373,7 +372,7 @@ impl Service {
                     group
                 });
                 batch.groups[group as usize].count += 1;
-                let digest = end.digest.as_ref().map(|digest| hex(digest));
+                let digest = end.digest.as_ref().map(|digest| base16ct::lower::encode_string(digest));
                 batch.items.push(BatchItem { place: end.place as u64, group, digest });
             }
         }

@@ -16,7 +16,7 @@ use strongroom_hsm::{KeyRow, Pool, Seal, protocol::Moment};
 use super::{
     KeyRef, Page,
     error::{Problem, ServiceError},
-    scopes::{ScopeCell, Scopes, hex},
+    scopes::{ScopeCell, Scopes},
     usage::UsageCell,
 };
 use crate::{
@@ -367,7 +367,10 @@ impl Catalog {
             };
             if absent && scope.has(id) {
                 if scope.settled_at(seen, deadline).await? {
-                    return Err(tampered(format!("the row {}", hex(&id.id)), "it is missing from the store"));
+                    return Err(tampered(
+                        format!("the row {}", base16ct::lower::encode_string(&id.id)),
+                        "it is missing from the store",
+                    ));
                 }
                 continue;
             }
@@ -440,7 +443,7 @@ fn describe<R: Row>(row: &R) -> String {
         RowKind::Assignment => "a role assignment's row",
         RowKind::Instance => "the instance's row",
     };
-    format!("{what} (id {})", hex(&id.id))
+    format!("{what} (id {})", base16ct::lower::encode_string(&id.id))
 }
 
 fn not_found(name: String) -> ServiceError {

@@ -13,7 +13,7 @@ use super::{
     catalog::Catalog,
     error::{Problem, ServiceError},
     hands::Hands,
-    scopes::{ByItself, Making, NewRow, Put, Scopes, hex},
+    scopes::{ByItself, Making, NewRow, Put, Scopes},
     settle,
 };
 use crate::{
@@ -223,5 +223,5 @@ fn instance_row(hierarchy: &Hierarchy, new: &NewInstance, clock: &dyn Clock) -> 
 }
 
 fn resource(row: &InstanceRow) -> String {
-    format!("instances/{}", hex(&row.row_id().id))
+    format!("instances/{}", base16ct::lower::encode_string(&row.row_id().id))
 }

@@ -101,7 +101,11 @@ impl ScopeCell {
     #[must_use]
     pub fn mark(&self) -> HeadMark {
         let known = self.read();
-        HeadMark { scope: self.scope.to_string(), revision: known.revision, digest: hex(&known.digest.short()) }
+        HeadMark {
+            scope: self.scope.to_string(),
+            revision: known.revision,
+            digest: base16ct::lower::encode_string(&known.digest.short()),
+        }
     }
 
     /// Whether that seal is the one of the newest row of that id.
@@ -400,7 +404,9 @@ impl Scopes {
                 "it has revision {}; the log knows revision {}: an older state was put back",
                 head.revision, mark.revision
             ))),
-            Some(mark) if mark.revision == head.revision && mark.digest != hex(&digest.short()) => {
+            Some(mark)
+                if mark.revision == head.revision && mark.digest != base16ct::lower::encode_string(&digest.short()) =>
+            {
                 Err(tampered("the log knows another state of the same revision"))
             }
             _ => Ok((head.revision, head.intent)),
@@ -431,8 +437,11 @@ impl Scopes {
         let (head, newest) = next_head(cell, &puts, &seals, intent);
         let head_seal = self.pool.seal(vec![head.canonical()], deadline).await.map_err(super::hands::outage)?;
         let head_seal = *head_seal.first().ok_or(Problem::Internal)?;
-        let mark =
-            HeadMark { scope: cell.scope.to_string(), revision: head.revision, digest: hex(&head.digest.short()) };
+        let mark = HeadMark {
+            scope: cell.scope.to_string(),
+            revision: head.revision,
+            digest: base16ct::lower::encode_string(&head.digest.short()),
+        };
         let writes = puts.into_iter().zip(&seals).map(|(put, seal)| put.row.sealed(*seal)).collect();
         let change = Change { name, writes, heads: vec![Sealed::new(head.clone(), head_seal)], request };
         right.check()?;
@@ -583,11 +592,4 @@ fn apply(cell: &ScopeCell, head: HeadRow, newest: Changes) {
     }
     // Under the lock: whoever sees the new revision sees the new rows.
     cell.revision.store(head.revision, Ordering::Release);
-}
-
-/// Lower-case hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }

@@ -122,7 +122,7 @@ impl HeadScope {
 
 impl std::fmt::Display for HeadScope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.id().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&base16ct::lower::encode_string(&self.id()))
     }
 }
 

@@ -13,11 +13,12 @@ use crate::{
     pool::{
         answer::Reason,
         lane::Lane,
-        link::{Link, Received, wipe_packet},
+        link::{Link, Received},
         process::Process,
         seat::Shared,
     },
     protocol::{Answer, Moment, Output, PACKET_BYTES_MAX, Response, read_frames},
+    secret::wipe,
 };
 
 /// How long a worker that did nothing wrong may take to end by itself.
@@ -97,7 +98,7 @@ impl Attendant {
     fn read(&self, packet: &mut [u8]) -> Option<Reason> {
         let answers = read_frames::<Answer>(packet);
         if answers.as_ref().map_or(true, |answers| answers.iter().any(is_secret)) {
-            wipe_packet(packet);
+            wipe(packet);
         }
         match answers {
             Ok(answers) => self.lane.answered(self.generation, self.seat, answers),

@@ -25,13 +25,14 @@ use crate::{
         answer::{Outcome, Reason},
         call::{Waiting, Work},
         known::Known,
-        link::{Link, Sent, wipe_packet},
+        link::{Link, Sent},
         live::Live,
         meter::Meter,
         state::{Claim, Commit, Ended, SeatState, State},
     },
     profile::{LaneProfile, Profile},
     protocol::{Answer, Fault, Moment, PACKET_BYTES_MAX, Response},
+    secret::wipe,
     statement::KeyRow,
 };
 
@@ -216,7 +217,7 @@ impl Lane {
             Commit::Send => link.send(&packet),
             Commit::Empty => Sent::Whole,
             Commit::Gone(ended) => {
-                wipe_packet(&mut packet);
+                wipe(&mut packet);
                 return tell(ended);
             }
         };
@@ -250,12 +251,12 @@ impl Lane {
     /// Gives the packet buffer back, or keeps what found no room.
     fn sent(&self, generation: u64, mut packet: Vec<u8>, is_secret: bool, sent: &Sent) {
         if is_secret && *sent != Sent::Blocked {
-            wipe_packet(&mut packet);
+            wipe(&mut packet);
         }
         let mut state = self.lock();
         let Some(index) = state.index(generation) else {
             drop(state);
-            return wipe_packet(&mut packet);
+            return wipe(&mut packet);
         };
         let live = &mut state.live[index];
         match sent {

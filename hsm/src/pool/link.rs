@@ -19,7 +19,6 @@ use rustix::{
     },
 };
 use tokio::{io::Interest, net::UnixDatagram, sync::Notify};
-use zeroize::optimization_barrier;
 
 use crate::protocol::PACKET_BYTES_MAX;
 
@@ -139,13 +138,6 @@ impl Link {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Wipes the bytes of a packet that were used. The kernel's copy, in the socket, is out of reach.
-pub(super) fn wipe_packet(packet: &mut [u8]) {
-    // `zeroize` on a Vec wipes its whole capacity byte by byte, for every packet; this is one memset.
-    packet.fill(0);
-    optimization_barrier(packet);
 }
 
 #[cfg(test)]

@@ -315,7 +315,7 @@ impl State {
         let mut live = self.live.remove(index);
         let mut ended = Vec::new();
         if let Some((packet, _)) = &mut live.unsent {
-            super::link::wipe_packet(packet);
+            crate::secret::wipe(packet);
         }
         for call in live.own.into_iter().rev() {
             self.put_back(call);

@@ -436,7 +436,7 @@ fn into_buffer(
     let mut length = as_ulong(buffer.len());
     let result = run(buffer.as_mut_ptr(), &raw mut length);
     if result.is_err() || as_usize(length) > buffer.len() {
-        crate::secret::wipe(&mut buffer);
+        crate::secret::wipe_vec(&mut buffer);
         result?;
         return Err(Failed { function, code: Code(sys::CKR_BUFFER_TOO_SMALL) });
     }

@@ -13,8 +13,12 @@ use rustix::{
 use zeroize::Zeroizing;
 
 use super::{provision::Provisioner, sandbox, serve::Server};
-use crate::protocol::{
-    Answer, Call, Damage, Fault, Hello, Moment, PACKET_BYTES_MAX, Request, Response, Role, append_frame, read_frames,
+use crate::{
+    protocol::{
+        Answer, Call, Damage, Fault, Hello, Moment, PACKET_BYTES_MAX, Request, Response, Role, append_frame,
+        read_frames,
+    },
+    secret::wipe,
 };
 
 /// Why a worker ended; the process's exit code.
@@ -91,7 +95,7 @@ impl<'a> Outbox<'a> {
                 Err(_) => return Err(Exit::Socket),
             }
         }
-        zeroize::Zeroize::zeroize(self.packet.as_mut_slice());
+        wipe(&mut self.packet);
         self.packet.clear();
         self.sent = Moment::now();
         Ok(())
@@ -132,7 +136,7 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Exit> {
 fn handle_packet(packet: &mut [u8], worker: &mut Worker, outbox: &mut Outbox<'_>) -> Result<(), Exit> {
     let calls = read_frames::<Call>(packet);
     // Calls hold their own copies, which wipe themselves where they are secret.
-    zeroize::Zeroize::zeroize(packet);
+    wipe(packet);
     let calls = calls.map_err(|_| Exit::Protocol)?;
     // After a pause the first answer would otherwise always be sent alone.
     outbox.sent = Moment::now();

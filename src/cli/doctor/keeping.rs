@@ -47,7 +47,7 @@ pub(super) async fn store(checks: &mut Checks, config: &Config) -> Option<Instan
     store.close().await;
     match found {
         Ok(Some(instance)) => {
-            checks.ok("instance", compose::hexadecimal(&instance.id));
+            checks.ok("instance", base16ct::lower::encode_string(&instance.id));
             if instance.development {
                 checks.wrong("instance", "made by `strongroom dev`: `serve` refuses it");
             }
@@ -84,7 +84,7 @@ pub(super) async fn log(checks: &mut Checks, config: &Config, instance: Option<&
         "audit log",
         format!("{} records, {} to {}, all in their chain", verified.records, verified.first, verified.last),
     );
-    if instance.is_some_and(|instance| compose::hexadecimal(&instance.id) != verified.instance) {
+    if instance.is_some_and(|instance| base16ct::lower::encode_string(&instance.id) != verified.instance) {
         checks.wrong("audit log", format!("it belongs to instance {}, the store to another", verified.instance));
     }
     if !verified.open.is_empty() {

@@ -8,7 +8,7 @@ use strongroom_hsm::protocol::Hierarchy;
 
 use crate::{
     cli::{
-        compose::{failure, hexadecimal, sync_folder},
+        compose::{failure, sync_folder},
         failure::Failure,
         files::{Content, Out},
     },
@@ -79,7 +79,8 @@ impl Pending {
         if self.recovery.is_empty() {
             return "none (--no-recovery)".to_owned();
         }
-        let shown: Vec<String> = self.recovery.iter().map(|key| format!("sha256:{}", hexadecimal(key))).collect();
+        let shown: Vec<String> =
+            self.recovery.iter().map(|key| format!("sha256:{}", base16ct::lower::encode_string(key))).collect();
         shown.join(", ")
     }
 }

@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::shown_escrow;
 use crate::{
-    cli::compose::hexadecimal,
     config::Config,
     model::{Escrow, InstanceRow, Principal},
 };
@@ -31,7 +30,7 @@ impl InitialisedView {
     /// What was made.
     pub(super) fn of(config: &Config, instance: &InstanceRow, administrator: Option<&Principal>) -> Self {
         Self {
-            instance: hexadecimal(&instance.id),
+            instance: base16ct::lower::encode_string(&instance.id),
             token_label: instance.token_label.clone(),
             token_serial: instance.token_serial.clone(),
             unwrap_template: instance.unwrap_template,
@@ -93,5 +92,5 @@ impl RecoveredView {
 
 /// The recovery keys, as OpenSSL would say who they are.
 pub(super) fn fingerprints(escrow: &[Escrow]) -> Vec<String> {
-    escrow.iter().map(|escrow| format!("sha256:{}", hexadecimal(&escrow.recovery_key))).collect()
+    escrow.iter().map(|escrow| format!("sha256:{}", base16ct::lower::encode_string(&escrow.recovery_key))).collect()
 }
