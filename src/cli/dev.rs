@@ -280,6 +280,8 @@ async fn make_vault(service: &Arc<Service>) -> anyhow::Result<()> {
         purge_protection: false,
         // Everything can be tried here.
         padding_decryption_allowed: true,
+        network: crate::model::NetworkRules::default(),
+        authorization: crate::model::VaultAuthorization::Roles,
     };
     match service.create_vault(&caller, new, ChangeOptions::default()).await {
         Ok(_) => Ok(()),

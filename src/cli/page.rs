@@ -74,6 +74,12 @@ fn vault() -> VaultView {
         retention_days: 90,
         purge_protection: true,
         padding_decryption_allowed: false,
+        network: Some(v1::NetworkRules {
+            public_access: Some(false),
+            allowed_ranges: vec!["10.20.0.0/16".into(), "2001:db8::/32".into()],
+            local_access: Some(true),
+        }),
+        authorization: v1::VaultAuthorization::Roles.into(),
         state: v1::State::Deleted.into(),
         change: Some(change()),
         etag: "5d41402a".into(),
@@ -287,6 +293,7 @@ fn samples() -> Vec<Sample> {
     };
     vec![
         sample("Vault", &vault()),
+        part("NetworkRules", &vault(), "network"),
         sample("Key", &key()),
         part("KeyVersion", &key(), "version"),
         part("Change", &vault(), "change"),

@@ -82,6 +82,24 @@ impl From<ResidencyArg> for v1::Residency {
     }
 }
 
+/// `--authorization`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum AuthorizationArg {
+    /// Role assignments
+    Roles,
+    /// The vault's own access policies
+    AccessPolicies,
+}
+
+impl From<AuthorizationArg> for v1::VaultAuthorization {
+    fn from(authorization: AuthorizationArg) -> Self {
+        match authorization {
+            AuthorizationArg::Roles => Self::Roles,
+            AuthorizationArg::AccessPolicies => Self::AccessPolicies,
+        }
+    }
+}
+
 /// `--ops`: one operation by its JWK name; the flag splits at commas. Those of JWK that are not offered are
 /// answered with more than a list.
 pub(super) fn operation() -> impl TypedValueParser<Value = v1::KeyOperation> {

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use prost_types::FieldMask;
 use strongroom_proto::v1::{
-    CreateVaultRequest, DeleteVaultRequest, ListVaultsRequest, UndeleteVaultRequest, UpdateVaultRequest, Vault,
+    CreateVaultRequest, DeleteVaultRequest, ListVaultsRequest, NetworkRules, UndeleteVaultRequest, UpdateVaultRequest,
+    Vault, VaultAuthorization,
 };
 
 use super::{
@@ -13,10 +14,10 @@ use super::{
     connection::ConnectionArgs,
     failure::{Action, Noun},
     output::{self, FormatArgs},
-    parse,
+    parse::{self, AuthorizationArg},
     view::{VaultList, VaultView},
 };
-use crate::model::VaultName;
+use crate::model::{AddressRange, VaultName};
 
 /// `vault …`.
 #[derive(Debug, Subcommand)]
@@ -48,6 +49,10 @@ pub(super) struct CreateArgs {
     purge_protection: bool,
     #[command(flatten)]
     padding: PaddingArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    authorization: AuthorizationArgs,
     /// A tag; once for each
     #[arg(long = "tag", value_name = "K=V", value_parser = parse::tag)]
     tags: Vec<(String, String)>,
@@ -64,6 +69,56 @@ struct PaddingArgs {
     /// many ciphertexts tried can decrypt any of them: only where old data needs it
     #[arg(long = "allow-padding-decryption", value_name = "true|false")]
     allowed: Option<bool>,
+}
+
+/// From where it may be used. Whoever may change the vault itself can do so from anywhere.
+#[derive(Debug, Args)]
+struct NetworkArgs {
+    /// Whether any address may come; else those of --allow-range only [default when made: true]
+    #[arg(long, value_name = "true|false")]
+    public_access: Option<bool>,
+    /// An address, or a range like 10.0.0.0/8, that may come without public access; once for each, and they replace
+    /// all that it has
+    #[arg(long = "allow-range", value_name = "CIDR")]
+    allowed_ranges: Vec<AddressRange>,
+    /// Whether callers at a Unix socket of the server's machine may come [default when made: true]
+    #[arg(long, value_name = "true|false")]
+    local_access: Option<bool>,
+}
+
+impl NetworkArgs {
+    fn rules(&self) -> NetworkRules {
+        NetworkRules {
+            public_access: self.public_access,
+            allowed_ranges: self.allowed_ranges.iter().map(ToString::to_string).collect(),
+            local_access: self.local_access,
+        }
+    }
+
+    /// The fields that are said, as a mask names them.
+    fn paths(&self) -> impl Iterator<Item = String> {
+        let said = [
+            self.public_access.map(|_| "network.public_access"),
+            (!self.allowed_ranges.is_empty()).then_some("network.allowed_ranges"),
+            self.local_access.map(|_| "network.local_access"),
+        ];
+        said.into_iter().flatten().map(str::to_owned)
+    }
+}
+
+/// What decides who may use what is in it.
+#[derive(Debug, Args)]
+struct AuthorizationArgs {
+    /// What decides who may do what with the things in it: roles, or its own access policies and no role
+    /// [default when made: roles]
+    #[arg(long, value_name = "MODE")]
+    authorization: Option<AuthorizationArg>,
+}
+
+impl AuthorizationArgs {
+    fn value(&self) -> i32 {
+        self.authorization.map_or(VaultAuthorization::Unspecified, VaultAuthorization::from).into()
+    }
 }
 
 /// What `vault show` takes.
@@ -95,6 +150,13 @@ pub(super) struct UpdateArgs {
     purge_protection: bool,
     #[command(flatten)]
     padding: PaddingArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// Take all ranges away: without public access no address may come
+    #[arg(long, conflicts_with = "allowed_ranges")]
+    clear_ranges: bool,
+    #[command(flatten)]
+    authorization: AuthorizationArgs,
     /// A tag; once for each. They replace all tags that it has
     #[arg(long = "tag", value_name = "K=V", value_parser = parse::tag, conflicts_with = "clear_tags")]
     tags: Vec<(String, String)>,
@@ -162,6 +224,8 @@ async fn create(connection: &ConnectionArgs, args: &CreateArgs) -> anyhow::Resul
             retention_days: args.retention_days,
             purge_protection: args.purge_protection,
             padding_decryption_allowed: args.padding.allowed.unwrap_or(false),
+            network: Some(args.network.rules()),
+            authorization: args.authorization.value(),
             ..Vault::default()
         }),
         request_id: request_id.clone(),
@@ -196,10 +260,21 @@ async fn update(connection: &ConnectionArgs, args: &UpdateArgs) -> anyhow::Resul
     if args.padding.allowed.is_some() {
         paths.push("padding_decryption_allowed".to_owned());
     }
+    paths.extend(args.network.paths());
+    if args.clear_ranges {
+        paths.push("network.allowed_ranges".to_owned());
+    }
+    if args.authorization.authorization.is_some() {
+        paths.push("authorization".to_owned());
+    }
     if args.clear_tags || !args.tags.is_empty() {
         paths.push("tags".to_owned());
     }
-    change::check_mask(&paths, "--purge-protection, --allow-padding-decryption, --tag, --clear-tags")?;
+    change::check_mask(
+        &paths,
+        "--purge-protection, --allow-padding-decryption, --public-access, --allow-range, --clear-ranges, \
+         --local-access, --authorization, --tag, --clear-tags",
+    )?;
     let request_id = args.change.request_id()?;
     let request = UpdateVaultRequest {
         vault: Some(Vault {
@@ -207,6 +282,8 @@ async fn update(connection: &ConnectionArgs, args: &UpdateArgs) -> anyhow::Resul
             tags: parse::tags(&args.tags)?,
             purge_protection: args.purge_protection,
             padding_decryption_allowed: args.padding.allowed.unwrap_or(false),
+            network: Some(args.network.rules()),
+            authorization: args.authorization.value(),
             etag: args.etag.value(),
             ..Vault::default()
         }),

@@ -107,6 +107,37 @@ fn pairs(fields: Vec<(&'static str, String)>) -> Vec<Vec<String>> {
     fields.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
 }
 
+/// `strongroom.v1.NetworkRules`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NetworkView {
+    public_access: bool,
+    allowed_ranges: Vec<String>,
+    local_access: bool,
+}
+
+impl From<&v1::NetworkRules> for NetworkView {
+    fn from(rules: &v1::NetworkRules) -> Self {
+        Self {
+            public_access: rules.public_access(),
+            allowed_ranges: rules.allowed_ranges.clone(),
+            local_access: rules.local_access(),
+        }
+    }
+}
+
+impl NetworkView {
+    fn fields(&self) -> [(&'static str, String); 2] {
+        let addresses = match (self.public_access, self.allowed_ranges.as_slice()) {
+            (true, _) => "any".to_owned(),
+            (false, []) => "none".to_owned(),
+            (false, ranges) => ranges.join(", "),
+        };
+        let local = if self.local_access { "allowed" } else { "refused" };
+        [("allowed addresses", addresses), ("local access", local.to_owned())]
+    }
+}
+
 /// `strongroom.v1.Vault`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -116,6 +147,9 @@ pub(super) struct VaultView {
     retention_days: i32,
     purge_protection: bool,
     padding_decryption_allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<NetworkView>,
+    authorization: EnumName,
     state: EnumName,
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<ChangeView>,
@@ -130,6 +164,8 @@ impl From<&v1::Vault> for VaultView {
             retention_days: vault.retention_days,
             purge_protection: vault.purge_protection,
             padding_decryption_allowed: vault.padding_decryption_allowed,
+            network: vault.network.as_ref().map(NetworkView::from),
+            authorization: enum_name!(v1::VaultAuthorization, vault.authorization),
             state: enum_name!(v1::State, vault.state),
             change: vault.change.as_ref().map(ChangeView::from),
             etag: vault.etag.clone(),
@@ -149,8 +185,10 @@ impl Rows for VaultView {
             ("retention", format!("{} days", self.retention_days)),
             ("purge protection", on_off(self.purge_protection).to_owned()),
             ("padding decryption", if self.padding_decryption_allowed { "allowed" } else { "refused" }.to_owned()),
-            ("tags", tags_text(&self.tags)),
         ];
+        fields.extend(self.network.iter().flat_map(NetworkView::fields));
+        fields.push(("authorization", word(&self.authorization, "VAULT_AUTHORIZATION_").replace('_', " ")));
+        fields.push(("tags", tags_text(&self.tags)));
         fields.extend(change_fields(self.change.as_ref()));
         fields.push(("etag", self.etag.clone()));
         pairs(fields)
@@ -539,7 +577,7 @@ mod tests {
     #[test]
     fn a_vault_is_this_json() {
         let vault = v1::Vault { name: "vaults/dev".into(), retention_days: 7, state: 2, ..v1::Vault::default() };
-        let expected = r#"{"name":"vaults/dev","tags":{},"retentionDays":7,"purgeProtection":false,"paddingDecryptionAllowed":false,"state":"STATE_DELETED","etag":""}"#;
+        let expected = r#"{"name":"vaults/dev","tags":{},"retentionDays":7,"purgeProtection":false,"paddingDecryptionAllowed":false,"authorization":"VAULT_AUTHORIZATION_UNSPECIFIED","state":"STATE_DELETED","etag":""}"#;
         assert_eq!(serde_json::to_string(&VaultView::from(&vault)).expect("JSON"), expected);
     }
 

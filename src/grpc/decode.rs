@@ -10,8 +10,11 @@ use strongroom_proto::v1;
 
 use super::names::invalid;
 use crate::{
-    model::{Algorithm, KeyOps, KeySpec, Residency, Role, Tags, Timestamp},
-    service::{ChangeOptions, Problem},
+    model::{
+        AddressRange, Algorithm, KeyOps, KeySpec, NetworkPatch, Residency, Role, Tags, Timestamp, VaultAuthorization,
+        network::{NetworkRulesError, RANGES_MAX},
+    },
+    service::{ChangeOptions, Problem, vaults::invalid_network},
 };
 
 /// A field that must be there.
@@ -40,6 +43,32 @@ pub(super) fn time(field: &'static str, time: Option<prost_types::Timestamp>) ->
 /// Tags.
 pub(super) fn tags(field: &'static str, tags: HashMap<String, String>) -> Result<Tags, Problem> {
     Tags::new(tags).map_err(|error| invalid(field, &error))
+}
+
+/// Network rules, every one of them: what is not said is as in a new vault.
+pub(super) fn network(rules: &v1::NetworkRules) -> Result<NetworkPatch, Problem> {
+    Ok(NetworkPatch {
+        public_access: Some(rules.public_access.unwrap_or(true)),
+        local_access: Some(rules.local_access.unwrap_or(true)),
+        ranges: Some(ranges(&rules.allowed_ranges)?),
+    })
+}
+
+fn ranges(texts: &[String]) -> Result<Vec<AddressRange>, Problem> {
+    if texts.len() > RANGES_MAX {
+        return Err(invalid_network(&NetworkRulesError::TooMany(texts.len())));
+    }
+    let range = |text: &String| text.parse().map_err(|error| invalid("vault.network.allowed_ranges", &error));
+    texts.iter().map(range).collect()
+}
+
+/// What decides in a vault; `None` when it is not said.
+pub(super) fn authorization(value: i32) -> Result<Option<VaultAuthorization>, Problem> {
+    Ok(match known::<v1::VaultAuthorization>("vault.authorization", value)? {
+        v1::VaultAuthorization::Unspecified => None,
+        v1::VaultAuthorization::Roles => Some(VaultAuthorization::Roles),
+        v1::VaultAuthorization::AccessPolicies => Some(VaultAuthorization::AccessPolicies),
+    })
 }
 
 /// The kind of a new key. Of an oct key its operations decide which kind it is.

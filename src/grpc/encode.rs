@@ -5,7 +5,8 @@ use strongroom_proto::v1;
 
 use crate::{
     model::{
-        AssignmentRow, Jwk, KeyOps, KeySpec, Residency, Role, Row as _, State, Tags, Timestamp, VaultRow, VersionRow,
+        AssignmentRow, Jwk, KeyOps, KeySpec, Residency, Role, Row as _, State, Tags, Timestamp, VaultAuthorization,
+        VaultRow, VersionRow,
     },
     service::{KeyView, version_name},
 };
@@ -52,6 +53,16 @@ pub(super) fn vault(row: &VaultRow) -> v1::Vault {
         retention_days: i32::from(row.retention_days),
         purge_protection: row.purge_protection,
         padding_decryption_allowed: row.padding_decryption_allowed,
+        network: Some(v1::NetworkRules {
+            public_access: Some(row.network.public_access()),
+            allowed_ranges: row.network.ranges().iter().map(ToString::to_string).collect(),
+            local_access: Some(row.network.local_access()),
+        }),
+        authorization: match row.authorization {
+            VaultAuthorization::Roles => v1::VaultAuthorization::Roles,
+            VaultAuthorization::AccessPolicies => v1::VaultAuthorization::AccessPolicies,
+        }
+        .into(),
         state: state(row.state).into(),
         change: Some(change(row.created, row.updated, row.state, row.revision)),
         etag: row.etag(),

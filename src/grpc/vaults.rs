@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use strongroom_proto::v1::{
-    CreateVaultRequest, DeleteVaultRequest, GetVaultRequest, ListVaultsRequest, ListVaultsResponse,
+    CreateVaultRequest, DeleteVaultRequest, GetVaultRequest, ListVaultsRequest, ListVaultsResponse, NetworkRules,
     UndeleteVaultRequest, UpdateVaultRequest, Vault, vaults_server,
 };
 
 use super::{call::serve, decode, encode, names, pages::List};
-use crate::service::{Caller, NewVault, Problem, Service, ServiceError, VaultPatch};
+use crate::{
+    model::{self, NetworkPatch},
+    service::{Caller, NewVault, Problem, Service, ServiceError, VaultPatch, vaults::invalid_network},
+};
 
 serve!(vaults_server::Vaults {
     create_vault(CreateVaultRequest) -> Vault;
@@ -20,7 +23,16 @@ serve!(vaults_server::Vaults {
 });
 
 /// What can be changed.
-const MASK: [&str; 3] = ["tags", "purge_protection", "padding_decryption_allowed"];
+const MASK: [&str; 8] = [
+    "tags",
+    "purge_protection",
+    "padding_decryption_allowed",
+    "network",
+    "network.public_access",
+    "network.allowed_ranges",
+    "network.local_access",
+    "authorization",
+];
 /// How long deleted things are kept when it is not said.
 const RETENTION_DAYS_DEFAULT: u16 = 90;
 
@@ -34,12 +46,15 @@ async fn create_vault(
     let options =
         decode::options("CreateVault", &message, Some(&tags), &message.request_id, "", message.validate_only)?;
     let vault = message.vault.unwrap_or_default();
+    let network = decode::network(&vault.network.unwrap_or_default())?;
     let new = NewVault {
         name,
         tags: decode::tags("vault.tags", tags)?,
         retention_days: retention(vault.retention_days)?,
         purge_protection: vault.purge_protection,
         padding_decryption_allowed: vault.padding_decryption_allowed,
+        network: network.apply(&model::NetworkRules::default()).map_err(|error| invalid_network(&error))?,
+        authorization: decode::authorization(vault.authorization)?.unwrap_or_default(),
     };
     Ok(encode::vault(&*service.create_vault(caller, new, options).await?))
 }
@@ -81,14 +96,28 @@ async fn update_vault(
     let vault = decode::required("vault", message.vault)?;
     let name = names::vault("vault.name", &vault.name)?;
     let mask = decode::mask(message.update_mask.as_ref(), &MASK)?;
+    let authorization = mask.contains(&"authorization").then(|| decode::authorization(vault.authorization));
     let patch = VaultPatch {
         tags: if mask.contains(&"tags") { Some(decode::tags("vault.tags", tags)?) } else { None },
         purge_protection: mask.contains(&"purge_protection").then_some(vault.purge_protection),
         padding_decryption_allowed: mask
             .contains(&"padding_decryption_allowed")
             .then_some(vault.padding_decryption_allowed),
+        network: network_patch(&mask, &vault.network.unwrap_or_default())?,
+        authorization: authorization.transpose()?.map(Option::unwrap_or_default),
     };
     Ok(encode::vault(&*service.update_vault(caller, &name, patch, options).await?))
+}
+
+/// The network rules that a mask names; those it names and a message does not are as in a new vault.
+fn network_patch(mask: &[&str], rules: &NetworkRules) -> Result<NetworkPatch, Problem> {
+    let named = |field| mask.contains(&"network") || mask.contains(&field);
+    let NetworkPatch { public_access, local_access, ranges } = decode::network(rules)?;
+    Ok(NetworkPatch {
+        public_access: public_access.filter(|_| named("network.public_access")),
+        local_access: local_access.filter(|_| named("network.local_access")),
+        ranges: ranges.filter(|_| named("network.allowed_ranges")),
+    })
 }
 
 async fn delete_vault(
@@ -116,6 +145,23 @@ async fn undelete_vault(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mask_names_all_rules_or_one() {
+        let rules = NetworkRules {
+            public_access: Some(false),
+            allowed_ranges: vec!["10.0.0.0/8".to_owned()],
+            local_access: None,
+        };
+        let patch = |mask: &[&str]| network_patch(mask, &rules).expect("right").to_string();
+        assert_eq!(patch(&["network"]), "public_access=false local_access=true allowed_ranges=10.0.0.0/8");
+        assert_eq!(patch(&["tags", "network.allowed_ranges"]), "allowed_ranges=10.0.0.0/8");
+        assert_eq!(patch(&["network.public_access"]), "public_access=false");
+        assert_eq!(patch(&["network.local_access"]), "local_access=true");
+        assert_eq!(patch(&["tags"]), "");
+        let wrong = NetworkRules { allowed_ranges: vec!["10.0.0.1/8".to_owned()], ..NetworkRules::default() };
+        assert!(matches!(network_patch(&["network"], &wrong), Err(Problem::Invalid { .. })));
+    }
 
     #[test]
     fn retention_is_7_to_90_days() {

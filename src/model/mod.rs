@@ -3,6 +3,7 @@
 pub mod identity;
 pub mod jwk;
 pub mod names;
+pub mod network;
 pub mod principal;
 pub mod rows;
 pub mod tags;
@@ -11,9 +12,11 @@ pub mod time;
 pub use identity::{Identity, Lease, Origin};
 pub use jwk::Jwk;
 pub use names::{KeyName, NameError, RequestId, VaultName, VersionId};
+pub use network::{AddressRange, NetworkPatch, NetworkRules};
 pub use principal::{AssignmentId, Principal, Role, Scope};
 pub use rows::{
-    AssignmentRow, Escrow, InstanceRow, KeyObjectRow, Row, RowId, RowKind, State, UsageRow, VaultRow, VersionRow,
+    AssignmentRow, Escrow, InstanceRow, KeyObjectRow, Row, RowId, RowKind, State, UsageRow, VaultAuthorization,
+    VaultRow, VersionRow,
 };
 pub use strongroom_hsm::{Algorithm, KeyOps, KeySpec, Residency};
 pub use tags::Tags;

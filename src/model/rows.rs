@@ -13,6 +13,7 @@ use strongroom_hsm::{
 
 use super::{
     names::{KeyName, VaultName, VersionId},
+    network::NetworkRules,
     principal::{AssignmentId, Principal, Role, Scope},
     tags::Tags,
     time::Timestamp,
@@ -109,6 +110,41 @@ fn state_fields(form: Canonical, state: State) -> Canonical {
     form.optional_number(50, since).optional_number(51, purge_at)
 }
 
+/// What decides who may do what with the things in a vault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum VaultAuthorization {
+    /// Role assignments.
+    #[default]
+    Roles,
+    /// Its own access policies.
+    AccessPolicies,
+}
+
+impl VaultAuthorization {
+    /// The name, as stored and recorded.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Roles => "roles",
+            Self::AccessPolicies => "accessPolicies",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Roles, Self::AccessPolicies].into_iter().find(|authorization| authorization.name() == name)
+    }
+
+    /// What is sealed.
+    const fn code(self) -> u64 {
+        match self {
+            Self::Roles => 0,
+            Self::AccessPolicies => 1,
+        }
+    }
+}
+
 /// A vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VaultRow {
@@ -124,6 +160,10 @@ pub struct VaultRow {
     pub purge_protection: bool,
     /// Whether RSA1_5 and A*CBCPAD may decrypt and unwrap with its keys.
     pub padding_decryption_allowed: bool,
+    /// From where it may be used.
+    pub network: NetworkRules,
+    /// What decides who may use what is in it.
+    pub authorization: VaultAuthorization,
     /// In use or deleted.
     pub state: State,
     /// When it was made.
@@ -169,7 +209,11 @@ impl Row for VaultRow {
             .optional_number(7, Some(self.updated.0))
             .number(8, self.revision)
             .number(9, self.intent)
-            .number(10, u64::from(self.padding_decryption_allowed));
+            .number(10, u64::from(self.padding_decryption_allowed))
+            .number(11, u64::from(!self.network.public_access()))
+            .number(12, u64::from(!self.network.local_access()))
+            .field(13, &self.network.sealed_ranges())
+            .number(14, self.authorization.code());
         state_fields(form, self.state).finish()
     }
 }
@@ -448,5 +492,49 @@ impl Row for InstanceRow {
             .field(11, &self.log_public)
             .number(12, self.revision)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract::fixtures::vault;
+
+    #[test]
+    fn what_a_vault_has_unless_it_is_said_otherwise_is_not_in_its_seal() {
+        let row = vault(1, "dev");
+        let before_rules = Canonical::new("strongroom.vault.v1")
+            .field(1, &[1; 16])
+            .field(2, b"dev")
+            .field(3, b"{}")
+            .number(4, 90)
+            .optional_number(6, Some(1_700_000_000))
+            .optional_number(7, Some(1_700_000_000))
+            .number(8, 1)
+            .number(9, 7)
+            .finish();
+        assert_eq!(row.canonical(), before_rules);
+    }
+
+    #[test]
+    fn every_rule_of_a_vault_is_sealed() {
+        let rules = |public, local, ranges: &[&str]| {
+            let ranges = ranges.iter().map(|range| range.parse().expect("a range")).collect();
+            VaultRow { network: NetworkRules::new(public, local, ranges).expect("right"), ..vault(1, "dev") }
+        };
+        let rows = [
+            rules(true, true, &[]),
+            rules(true, false, &[]),
+            rules(false, true, &[]),
+            rules(false, false, &[]),
+            rules(false, true, &["10.0.0.0/8"]),
+            rules(false, true, &["10.0.0.0/9"]),
+            rules(false, true, &["11.0.0.0/8"]),
+            rules(false, true, &["10.0.0.0/8", "11.0.0.0/8"]),
+            rules(false, true, &["a00::/8"]),
+            VaultRow { authorization: VaultAuthorization::AccessPolicies, ..vault(1, "dev") },
+        ];
+        let forms: std::collections::HashSet<Vec<u8>> = rows.iter().map(Row::canonical).collect();
+        assert_eq!(forms.len(), rows.len());
     }
 }

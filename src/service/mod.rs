@@ -21,8 +21,9 @@ use crate::{
     access::PolicyCell,
     audit::{Log, Refusals},
     model::{
-        Algorithm, Clock, Identity, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, Origin, Principal, RequestId,
-        Residency, Role, Scope, Tags, Timestamp, VaultName, VaultRow, VersionId, VersionRow,
+        Algorithm, Clock, Identity, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, NetworkPatch, NetworkRules,
+        Origin, Principal, RequestId, Residency, Role, Scope, Tags, Timestamp, VaultAuthorization, VaultName, VaultRow,
+        VersionId, VersionRow,
     },
     store::{HeadScope, Store},
 };
@@ -218,6 +219,10 @@ pub struct NewVault {
     pub purge_protection: bool,
     /// RSA1_5 and A*CBCPAD may decrypt and unwrap.
     pub padding_decryption_allowed: bool,
+    /// From where it may be used.
+    pub network: NetworkRules,
+    /// What decides who may use what is in it.
+    pub authorization: VaultAuthorization,
 }
 
 /// What to change of a vault; what is absent stays.
@@ -229,6 +234,10 @@ pub struct VaultPatch {
     pub purge_protection: Option<bool>,
     /// Whether RSA1_5 and A*CBCPAD may decrypt and unwrap.
     pub padding_decryption_allowed: Option<bool>,
+    /// From where it may be used.
+    pub network: NetworkPatch,
+    /// What decides who may use what is in it.
+    pub authorization: Option<VaultAuthorization>,
 }
 
 impl std::fmt::Display for VaultPatch {
@@ -238,6 +247,8 @@ impl std::fmt::Display for VaultPatch {
             self.tags.as_ref().map(|_| "tags".to_owned()),
             self.purge_protection.map(|on| format!("purge_protection={on}")),
             self.padding_decryption_allowed.map(|allowed| format!("padding_decryption_allowed={allowed}")),
+            Some(self.network.to_string()).filter(|text| !text.is_empty()),
+            self.authorization.map(|authorization| format!("authorization={}", authorization.name())),
         ];
         let fields: Vec<String> = fields.into_iter().flatten().collect();
         f.write_str(&fields.join(" "))

@@ -13,7 +13,9 @@ use super::{
 };
 use crate::{
     access::{Permit, ops},
-    model::{Row as _, Scope, State, VaultName, VaultRow},
+    model::{
+        NetworkPatch, Row as _, Scope, State, VaultAuthorization, VaultName, VaultRow, network::NetworkRulesError,
+    },
     store::HeadScope,
 };
 
@@ -145,7 +147,7 @@ struct CreateVault(NewVault);
 
 impl CreateVault {
     async fn plan(&self, service: &Service, context: &Context) -> Result<VaultRow, ServiceError> {
-        let NewVault { name, tags, retention_days, purge_protection, padding_decryption_allowed } = &self.0;
+        let NewVault { name, tags, retention_days, .. } = &self.0;
         if !RETENTION_DAYS.contains(retention_days) {
             let why = format!("{retention_days} days; 7 to 90 are allowed");
             return Err(Problem::Invalid { field: "vault.retention_days", why }.into());
@@ -160,8 +162,10 @@ impl CreateVault {
             name: name.clone(),
             tags: tags.clone(),
             retention_days: *retention_days,
-            purge_protection: *purge_protection,
-            padding_decryption_allowed: *padding_decryption_allowed,
+            purge_protection: self.0.purge_protection,
+            padding_decryption_allowed: self.0.padding_decryption_allowed,
+            network: self.0.network.clone(),
+            authorization: self.0.authorization,
             state: State::Active,
             created: context.now,
             updated: context.now,
@@ -169,6 +173,12 @@ impl CreateVault {
             revision: 1,
         })
     }
+}
+
+/// The refusal of network rules that cannot be.
+#[must_use]
+pub fn invalid_network(error: &NetworkRulesError) -> Problem {
+    Problem::Invalid { field: "vault.network.allowed_ranges", why: error.to_string() }
 }
 
 fn taken(vault: &VaultRow) -> ServiceError {
@@ -181,7 +191,19 @@ impl Work for CreateVault {
     type Out = Arc<VaultRow>;
 
     fn detail(&self) -> Option<String> {
-        self.0.padding_decryption_allowed.then(|| "padding_decryption_allowed=true".to_owned())
+        let NewVault { padding_decryption_allowed, network, authorization, .. } = &self.0;
+        // What a vault has unless it is said otherwise needs no words.
+        let said = VaultPatch {
+            padding_decryption_allowed: padding_decryption_allowed.then_some(true),
+            network: NetworkPatch {
+                public_access: (!network.public_access()).then_some(false),
+                local_access: (!network.local_access()).then_some(false),
+                ranges: Some(network.ranges().to_vec()).filter(|ranges| !ranges.is_empty()),
+            },
+            authorization: Some(*authorization).filter(|authorization| *authorization != VaultAuthorization::Roles),
+            ..VaultPatch::default()
+        };
+        Some(said.to_string()).filter(|said| !said.is_empty())
     }
 
     async fn check(
@@ -293,6 +315,8 @@ impl Edit {
                 row.purge_protection |= patch.purge_protection == Some(true);
                 row.padding_decryption_allowed =
                     patch.padding_decryption_allowed.unwrap_or(row.padding_decryption_allowed);
+                row.network = patch.network.apply(&row.network).map_err(|error| invalid_network(&error))?;
+                row.authorization = patch.authorization.unwrap_or(row.authorization);
             }
         }
         Ok(())

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::{Change, CommitError, HeadScope, Store, Write};
-use crate::model::{KeyOps, KeySpec, Residency, Role, Row, RowId, Scope, State, Timestamp, UsageRow};
+use crate::model::{
+    KeyOps, KeySpec, NetworkRules, Residency, Role, Row, RowId, Scope, State, Timestamp, UsageRow, VaultAuthorization,
+};
 
 pub(crate) mod fixtures;
 
@@ -126,6 +128,14 @@ pub(crate) async fn instances_come_back(store: AnyStore) {
     exists(&store, change([Write::Instance(sealed(row))])).await;
 }
 
+/// As many ranges as there can be, of both families.
+fn most_rules() -> NetworkRules {
+    let of_v6 = (0..500).map(|n| format!("2001:db8:{n:x}::/48"));
+    let of_v4 = (0..500).map(|n| format!("10.{}.{}.0/24", n / 256, n % 256));
+    let ranges = of_v6.chain(of_v4).map(|range| range.parse().expect("a range")).collect();
+    NetworkRules::new(false, false, ranges).expect("right")
+}
+
 pub(crate) async fn vaults_come_back(store: AnyStore) {
     let mut row = vault(1, "abcdefghijklmnopqrstuvwx");
     must(&store, change([Write::Vault(sealed(row.clone()))])).await;
@@ -134,6 +144,8 @@ pub(crate) async fn vaults_come_back(store: AnyStore) {
     row.tags = odd_tags();
     row.retention_days = 7;
     row.purge_protection = true;
+    row.network = most_rules();
+    row.authorization = VaultAuthorization::AccessPolicies;
     row.created = Timestamp(i64::MIN);
     row.updated = Timestamp::MAX;
     row.state = deleted(0, i64::MAX);

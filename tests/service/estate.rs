@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use strongroom::{
     audit::{Log, OpenError, Options},
-    model::{Identity, KeySpec, Origin, Principal, Residency, SystemClock, Tags},
+    model::{Identity, KeySpec, NetworkRules, Origin, Principal, Residency, SystemClock, Tags, VaultAuthorization},
     service::{Caller, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, Traffic, initialise},
     store::{Store, sqlite::SqliteStore},
 };
@@ -93,6 +93,8 @@ impl Estate {
             retention_days: 90,
             purge_protection: false,
             padding_decryption_allowed: false,
+            network: NetworkRules::default(),
+            authorization: VaultAuthorization::Roles,
         };
         service.create_vault(&caller(), vault, Default::default()).await.expect("a vault");
         service.close().await.expect("closes");

@@ -4,8 +4,9 @@ use strongroom_hsm::{Seal, protocol::ServiceKeys};
 
 use crate::{
     model::{
-        AssignmentId, AssignmentRow, Escrow, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, RequestId, Residency,
-        Role, Row, RowId, Scope, State, Tags, Timestamp, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
+        AssignmentId, AssignmentRow, Escrow, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, NetworkRules,
+        RequestId, Residency, Role, Row, RowId, Scope, State, Tags, Timestamp, UsageRow, VaultAuthorization, VaultName,
+        VaultRow, VersionId, VersionRow,
     },
     store::{Change, HeadRow, HeadScope, RequestRecord, Sealed, Write, head::SetDigest},
 };
@@ -42,6 +43,8 @@ pub(crate) fn vault(n: u8, name: &str) -> VaultRow {
         retention_days: 90,
         purge_protection: false,
         padding_decryption_allowed: n.is_multiple_of(2),
+        network: NetworkRules::default(),
+        authorization: VaultAuthorization::Roles,
         state: State::Active,
         created: Timestamp(1_700_000_000),
         updated: Timestamp(1_700_000_000),

@@ -29,9 +29,9 @@ const STATEMENTS_MAX: usize = 64;
 /// What migrations say they are for (`PRAGMA application_id`): 'Strm'.
 const APPLICATION_ID: i64 = 0x5374_726d;
 /// The schema this release writes.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 3;
 /// The schemas this release can open.
-const READS: &str = "1";
+const READS: &str = "1 to 3";
 
 static MIGRATOR: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 
@@ -147,9 +147,32 @@ async fn check(writer: &SqlitePool) -> Result<Result<(), StoreError>, sqlx::Erro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        model::{NetworkRules, VaultAuthorization},
+        store::{Store as _, sqlite::SqliteStore},
+    };
 
     #[test]
     fn the_newest_migration_is_the_schema_of_this_release() {
         assert_eq!(MIGRATOR.iter().map(|migration| migration.version).max(), Some(SCHEMA_VERSION));
+    }
+
+    #[tokio::test]
+    async fn a_vault_of_the_first_schema_is_open_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.db");
+        create(&path).expect("made");
+        let writer = pool(1).connect_with(options(&path)).await.expect("opens");
+        let first = Migrator::with_migrations(MIGRATOR.iter().take(1).cloned().collect());
+        first.run(&writer).await.expect("schema 1");
+        let insert = "INSERT INTO vaults (id, revision, seal, name, retention_days, purge_protection, created_at, \
+            updated_at, intent, tags, padding_decryption_allowed) \
+            VALUES (x'01010101010101010101010101010101', 1, zeroblob(32), 'dev', 90, 0, 1, 1, 7, '{}', 0)";
+        sqlx::raw_sql(insert).execute(&writer).await.expect("a vault");
+        writer.close().await;
+        let store = SqliteStore::open(&path).await.expect("opens");
+        let vault = store.vault(&"dev".parse().expect("a name")).await.expect("read").expect("is there");
+        let row = vault.unchecked();
+        assert_eq!((&row.network, row.authorization), (&NetworkRules::default(), VaultAuthorization::Roles));
     }
 }

@@ -8,7 +8,7 @@ use super::{
     error::{Failure, fault},
 };
 use crate::{
-    model::{Tags, VaultName, VaultRow},
+    model::{AddressRange, NetworkRules, Tags, VaultAuthorization, VaultName, VaultRow},
     store::{Sealed, StoreError},
 };
 
@@ -17,11 +17,13 @@ const BY_NAME: &str = "SELECT * FROM vaults WHERE name = ?1";
 const ID_BY_NAME: &str = "SELECT id FROM vaults WHERE name = ?1";
 const PAGE: &str = "SELECT * FROM vaults WHERE name > ?1 AND (?2 OR deleted_at IS NULL) ORDER BY name LIMIT ?3";
 const INSERT: &str = "INSERT INTO vaults (id, revision, seal, name, retention_days, purge_protection, deleted_at, \
-    purge_at, created_at, updated_at, intent, tags, padding_decryption_allowed) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    purge_at, created_at, updated_at, intent, tags, padding_decryption_allowed, public_access, local_access, \
+    allowed_ranges, authorization) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
 const UPDATE: &str = "UPDATE vaults SET revision = ?2, seal = ?3, name = ?4, retention_days = ?5, \
     purge_protection = ?6, deleted_at = ?7, purge_at = ?8, created_at = ?9, updated_at = ?10, intent = ?11, tags = ?12, \
-    padding_decryption_allowed = ?13 WHERE id = ?1 AND revision = ?2 - 1";
+    padding_decryption_allowed = ?13, public_access = ?14, local_access = ?15, allowed_ranges = ?16, \
+    authorization = ?17 WHERE id = ?1 AND revision = ?2 - 1";
 
 pub(super) async fn by_name(pool: &SqlitePool, name: &VaultName) -> Result<Option<Sealed<VaultRow>>, StoreError> {
     let row = sqlx::query(BY_NAME).bind(name.as_str().to_owned()).fetch_optional(pool).await.map_err(fault)?;
@@ -64,7 +66,11 @@ pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<Vau
         .bind(row.updated.0)
         .bind(integer(row.intent, TABLE, "intent")?)
         .bind(row.tags.to_json())
-        .bind(row.padding_decryption_allowed);
+        .bind(row.padding_decryption_allowed)
+        .bind(row.network.public_access())
+        .bind(row.network.local_access())
+        .bind(ranges_text(row.network.ranges()))
+        .bind(row.authorization.name());
     write_one(connection, query).await
 }
 
@@ -77,12 +83,32 @@ fn decode(row: &SqliteRow) -> Result<Sealed<VaultRow>, StoreError> {
         retention_days: columns.small("retention_days")?,
         purge_protection: columns.flag("purge_protection")?,
         padding_decryption_allowed: columns.flag("padding_decryption_allowed")?,
+        network: network(&columns)?,
+        authorization: VaultAuthorization::from_name(columns.text("authorization")?)
+            .ok_or_else(|| columns.wrong("authorization"))?,
         state: columns.state()?,
         created: columns.time("created_at")?,
         updated: columns.time("updated_at")?,
         intent: columns.number("intent")?,
         revision: columns.revision()?,
     })
+}
+
+/// `public_access`, `local_access` and `allowed_ranges`, in the one spelling that is written.
+fn network(columns: &Columns<'_>) -> Result<NetworkRules, StoreError> {
+    let wrong = || columns.wrong("allowed_ranges");
+    let text = columns.text("allowed_ranges")?;
+    let ranges: Vec<String> = serde_json::from_str(text).map_err(|_| wrong())?;
+    let ranges: Result<Vec<AddressRange>, _> = ranges.iter().map(|range| range.parse()).collect();
+    let (public, local) = (columns.flag("public_access")?, columns.flag("local_access")?);
+    let rules = NetworkRules::new(public, local, ranges.map_err(|_| wrong())?).map_err(|_| wrong())?;
+    if ranges_text(rules.ranges()) == text { Ok(rules) } else { Err(wrong()) }
+}
+
+/// Ranges as a JSON array of texts.
+fn ranges_text(ranges: &[AddressRange]) -> String {
+    let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+    serde_json::to_string(&ranges).expect("texts are JSON")
 }
 
 /// `tags`, in the one spelling that is sealed.
