@@ -83,6 +83,38 @@ impl Client {
         RoleAssignmentsClient::new(self.channel.clone())
     }
 
+    /// When what begins now ends.
+    pub(crate) fn deadline(&self) -> Instant {
+        match self.patience {
+            Patience::Each(timeout) => Instant::now() + timeout,
+            Patience::Until(deadline) => deadline,
+        }
+    }
+
+    /// Whether there is one deadline for all calls together.
+    pub(crate) const fn has_one_deadline(&self) -> bool {
+        matches!(self.patience, Patience::Until(_))
+    }
+
+    /// What ends by this deadline, with a little more time for the server's own answer.
+    pub(crate) async fn in_time<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        timeout_at(deadline + GRACE, work).await.unwrap_or_else(|_| Err(self.late()))
+    }
+
+    /// The error when the deadline has passed.
+    pub(crate) fn late(&self) -> Error {
+        Error::TimedOut { endpoint: self.endpoint.to_string(), repeat_with: None }
+    }
+
+    /// The error when the connection ended under what was under way.
+    pub(crate) fn broken(&self, cause: Cause) -> Error {
+        Error::Connection { endpoint: self.endpoint.to_string(), cause }
+    }
+
     /// The error of one operation among others.
     pub(crate) fn refused(&self, status: &Status) -> Error {
         Error::of(status, &self.endpoint)
@@ -98,18 +130,14 @@ impl Client {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let deadline = match self.patience {
-            Patience::Each(timeout) => Instant::now() + timeout,
-            Patience::Until(deadline) => deadline,
-        };
-        let late = || Error::TimedOut { endpoint: self.endpoint.to_string(), repeat_with: None };
+        let deadline = self.deadline();
         let mut attempt = 0;
         loop {
             attempt += 1;
             let mut request = Request::new(request());
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
             let Ok(answer) = timeout_at(deadline + GRACE, send(request)).await else {
-                return Err(late());
+                return Err(self.late());
             };
             let status = match answer {
                 Ok(answer) => return Ok(answer.into_inner()),
@@ -119,7 +147,7 @@ impl Client {
             match next.filter(|next| *next < deadline) {
                 Some(next) => sleep_until(next).await,
                 // tonic's own timer says `CANCELLED` when the deadline has passed.
-                None if status.code() == Code::Cancelled && Instant::now() >= deadline => return Err(late()),
+                None if status.code() == Code::Cancelled && Instant::now() >= deadline => return Err(self.late()),
                 None => return Err(Error::of(&status, &self.endpoint)),
             }
         }

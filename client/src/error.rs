@@ -69,6 +69,9 @@ pub enum Error {
         /// Which.
         field: &'static str,
     },
+    /// The stream is closed. What was not answered was not done for the caller: send it on another.
+    #[error("the stream is closed")]
+    Closed,
     /// An answer is not what was asked for: the other side is no Strongroom, or a newer one.
     #[error("the answer is not what was asked for: {0}")]
     Unexpected(String),
@@ -126,6 +129,7 @@ impl Error {
             | Self::Connection { .. }
             | Self::TimedOut { .. }
             | Self::Damaged { .. }
+            | Self::Closed
             | Self::Unexpected(_) => None,
         }
     }

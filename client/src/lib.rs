@@ -12,8 +12,9 @@
 //! # }
 //! ```
 //!
-//! Small data go to the HSM; for what is larger there is [`envelope`], and for files, with the feature `files`,
-//! recipients and identities of the `age` crate.
+//! Many operations go in one call ([`Client::batch`]), or as they come on a stream ([`Client::stream`]). Small data
+//! go to the HSM; for what is larger there is [`envelope`], and for files, with the feature `files`, recipients and
+//! identities of the `age` crate.
 //!
 //! What it promises:
 //!
@@ -21,7 +22,7 @@
 //! * What may pass (`UNAVAILABLE`, or `RESOURCE_EXHAUSTED` with a time to come back) is repeated before the
 //!   deadline, no earlier than the server asks for. Repeating is safe: a change carries a request id by which
 //!   the server knows it again, an operation with a key changes nothing (a repeated AES-GCM encryption uses
-//!   one more of the key's 2^32).
+//!   one more of the key's 2^32). Operations of a batch or stream are not repeated one by one.
 //! * Bytes carry their CRC32C both ways, and an answer whose bytes do not match theirs is an error.
 //! * An [`Error`]'s variant says what its receiver can do.
 //! * Secrets that are received are wiped when they are dropped, and never printed. The copies that gRPC and
@@ -41,14 +42,15 @@ mod crypto;
 mod error;
 mod keys;
 mod names;
+mod operation;
 mod roles;
 mod settings;
+mod stream;
 mod vaults;
 
 pub mod envelope;
 
 pub use algorithm::Algorithm;
-pub use batch::{Operation, Outcome};
 pub use cause::Cause;
 pub use client::Client;
 pub use crypto::{
@@ -57,7 +59,9 @@ pub use crypto::{
 };
 pub use error::{Error, Refusal, Violation};
 pub use keys::Material;
+pub use operation::{Operation, Outcome};
 pub use settings::{Credentials, Setting, Settings, SettingsError, Sources};
+pub use stream::OperationStream;
 
 pub use secrecy;
 pub use strongroom_proto::v1;

@@ -269,23 +269,28 @@ async fn a_client_that_vanishes_takes_its_batch_with_it() {
     assert_eq!(figure(&dev, &cancelled), 1.0);
 }
 
-#[tokio::test]
-async fn the_client_library_makes_batches_of_every_operation() {
-    use strongroom_client::{
-        Algorithm, Credentials, DataKeyLength, Encryption, Input, Operation, Outcome, Settings,
-        secrecy::ExposeSecret as _,
-    };
-    let dev = Dev::new();
-    dev.ok(&["key", "create", "ec", "--type", "EC"]);
-    dev.ok(&["key", "create", "aes", "--type", "oct"]);
+/// The client library, with what `dev` wrote for clients.
+pub(crate) async fn library(dev: &Dev) -> strongroom_client::Client {
     let read = |name: &str| std::fs::read(dev.variable(name)).expect("reads");
-    let credentials = Credentials {
+    let credentials = strongroom_client::Credentials {
         ca: read("STRONGROOM_CA"),
         certificate: read("STRONGROOM_CERT"),
         private_key: read("STRONGROOM_KEY").into(),
     };
-    let settings = Settings::new(&dev.variable("STRONGROOM_ENDPOINT"), credentials).expect("settings");
-    let client = settings.connect().await.expect("connects");
+    let endpoint = dev.variable("STRONGROOM_ENDPOINT");
+    let settings = strongroom_client::Settings::new(&endpoint, credentials).expect("settings");
+    settings.connect().await.expect("connects")
+}
+
+#[tokio::test]
+async fn the_client_library_makes_batches_of_every_operation() {
+    use strongroom_client::{
+        Algorithm, DataKeyLength, Encryption, Input, Operation, Outcome, secrecy::ExposeSecret as _,
+    };
+    let dev = Dev::new();
+    dev.ok(&["key", "create", "ec", "--type", "EC"]);
+    dev.ok(&["key", "create", "aes", "--type", "oct"]);
+    let client = library(&dev).await;
     let (ec, aes) = ("vaults/dev/keys/ec", "vaults/dev/keys/aes");
     let data_key = DataKeyLength { length_bytes: 32, additional_data: b"" };
     let plaintext = Encryption { plaintext: b"meet at noon", ..Encryption::default() };

@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use crate::{
-    batch::{encrypt, failure, figure, operation, two_keys, until},
+    batch::{encrypt, failure, figure, library, operation, two_keys, until},
     dev::{Dev, Start},
     rpc::{connect, connect_as, reason, sign},
 };
@@ -329,4 +329,81 @@ async fn a_stream_has_the_deadline_that_its_caller_gave_it() {
     };
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     talk.finish();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_library_streams_every_operation_for_many_tasks() {
+    use strongroom_client::{Algorithm, DataKeyLength, Encryption, Error, Input, Sealed, secrecy::ExposeSecret as _};
+    const AES: &str = "vaults/dev/keys/aes";
+    let dev = Dev::new();
+    two_keys(&connect(&dev).await).await;
+    let stream = library(&dev).await.stream().await.expect("opens");
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..50_u8 {
+        let stream = stream.clone();
+        tasks.spawn(async move {
+            let (message, secret) = ([number; 40], [number; 32]);
+            let signed = stream.sign(EC, &Algorithm::ES256, Input::Message(&message)).await.expect("signed");
+            let verdict =
+                stream.verify(&signed.version, &Algorithm::ES256, Input::Message(&message), &signed.signature).await;
+            assert!(verdict.expect("verified").valid);
+            let plaintext = Encryption { plaintext: &message, additional_data: b"row", ..Encryption::default() };
+            let made = stream.encrypt(AES, &Algorithm::A256GCM, plaintext).await.expect("encrypted");
+            let sealed = Sealed { ciphertext: &made.ciphertext, iv: &made.iv, tag: &made.tag, additional_data: b"row" };
+            let opened = stream.decrypt(&made.version, &Algorithm::A256GCM, sealed).await.expect("decrypted");
+            assert_eq!(*opened.plaintext.expose_secret(), message);
+            let other = Sealed { additional_data: b"raw", ..sealed };
+            let refused = stream.decrypt(&made.version, &Algorithm::A256GCM, other).await;
+            assert!(matches!(refused, Err(Error::DecryptionFailed(_))), "{refused:?}");
+            let wrapped = stream.wrap_key(AES, &Algorithm::A256KW, &secret).await.expect("wrapped");
+            let key = stream.unwrap_key(&wrapped.version, &Algorithm::A256KW, &wrapped.wrapped_key).await;
+            assert_eq!(*key.expect("unwrapped").key.expose_secret(), secret);
+            let wanted = DataKeyLength { length_bytes: 16, additional_data: b"" };
+            let made = stream.generate_data_key(AES, &Algorithm::A256KW, wanted).await.expect("made");
+            assert_eq!((made.key.expose_secret().len(), made.wrapped.wrapped_key.len()), (16, 24));
+            let made = stream.generate_data_key_without_plaintext(AES, &Algorithm::A256KW, wanted).await;
+            assert_eq!(made.expect("made").wrapped_key.len(), 24);
+            assert_eq!(stream.random_bytes(9).await.expect("made").expose_secret().len(), 9);
+        });
+    }
+    tasks.join_all().await;
+    stream.close().await.expect("ends well");
+    assert_eq!(figure(&dev, &["strongroom_requests_total", "Crypto/Stream", "\"OK\""]), 1.0);
+    assert_eq!(figure(&dev, &["strongroom_operations_total", "\"stream\"", "\"Decrypt\"", "\"OK\""]), 50.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_on_a_stream_of_the_client_library_end_with_their_server() {
+    use strongroom_client::{Algorithm, Cause, Error, Input};
+    for killed in [false, true] {
+        let mut dev = Dev::new();
+        dev.stop();
+        dev.start(Start { faults: &["medium=sign=delay:30ms"], set: &["medium.workers=1"], ..Start::default() });
+        two_keys(&connect(&dev).await).await;
+        let stream = library(&dev).await.stream().await.expect("opens");
+        let signing: Vec<_> = (0..300)
+            .map(|_| {
+                let stream = stream.clone();
+                tokio::spawn(async move { stream.sign(EC, &Algorithm::ES256, Input::Message(b"m")).await })
+            })
+            .collect();
+        until(&dev, &["strongroom_hsm_queue_length", "medium"], |calls| calls > 150.0).await;
+        if killed {
+            dev.kill()
+        } else {
+            assert!(dev.stop().success())
+        }
+        let (mut signed, mut ended) = (0, 0);
+        for call in signing {
+            match timeout(PATIENCE, call).await.expect("nothing hangs").expect("no panic") {
+                Ok(_) => signed += 1,
+                Err(Error::Connection { cause: Cause::Broken, .. }) if killed => ended += 1,
+                Err(Error::Unavailable(refusal)) if !killed && refusal.reason == "ENDING" => ended += 1,
+                Err(other) => panic!("{killed}: {other:?}"),
+            }
+        }
+        // Without a kill, what is under way is answered; what waits for room here is not.
+        assert!(ended > 0 && (killed || signed > 150), "{killed}: {signed} were signed and {ended} not");
+        assert!(stream.close().await.is_err(), "it was not closed");
+    }
 }
