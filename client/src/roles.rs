@@ -1,13 +1,14 @@
 //! Role assignments.
 
 use strongroom_proto::v1::{
-    CreateRoleAssignmentRequest, DeleteRoleAssignmentRequest, ListRoleAssignmentsRequest, RoleAssignment,
+    CreateRoleAssignmentRequest, DeleteRoleAssignmentRequest, GetRoleAssignmentRequest, ListRoleAssignmentsRequest,
+    RoleAssignment,
 };
 
 use crate::{Client, Error, client::request_id};
 
 impl Client {
-    /// Gives a principal a role. Without a request id it gets one.
+    /// Gives a principal or a group a role. Without a request id it gets one.
     ///
     /// # Errors
     /// [`Error`].
@@ -18,6 +19,15 @@ impl Client {
         let id = request_id(&request.request_id);
         request.request_id.clone_from(&id);
         self.change(request, &id, |request| async { self.roles().create_role_assignment(request).await }).await
+    }
+
+    /// A role assignment, by its name.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn get_role_assignment(&self, name: &str) -> Result<RoleAssignment, Error> {
+        let request = || GetRoleAssignmentRequest { name: name.to_owned() };
+        self.call(request, |request| async { self.roles().get_role_assignment(request).await }).await
     }
 
     /// Role assignments, from the request's page to the last one.

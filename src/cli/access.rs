@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use strongroom_proto::v1::{
-    self, CreateRoleAssignmentRequest, DeleteRoleAssignmentRequest, ListRoleAssignmentsRequest, RoleAssignment,
+    CreateRoleAssignmentRequest, DeleteRoleAssignmentRequest, ListRoleAssignmentsRequest, RoleAssignment,
 };
 
 use super::{
@@ -14,7 +14,10 @@ use super::{
     output::{self, FormatArgs},
     view::{AssignmentList, AssignmentView},
 };
-use crate::model::{AssignmentId, Principal, Scope};
+use crate::{
+    access::roles,
+    model::{AssignmentId, Principal, RoleId, Scope},
+};
 
 /// `access …`.
 #[derive(Debug, Subcommand)]
@@ -27,31 +30,34 @@ pub(super) enum AccessCommand {
     Revoke(RevokeArgs),
 }
 
-/// `--role`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum RoleArg {
-    /// Everything, everywhere; its scope is `/`
-    Administrator,
-    /// Everything with the keys of one vault
-    User,
-}
-
 /// What `access grant` takes.
 #[derive(Debug, Args)]
 pub(super) struct GrantArgs {
-    /// Who: spiffe://… or another URI in the client certificate, else x509:sha256:DIGEST of the certificate
+    /// Who: spiffe://… or another URI in the client certificate, else x509:sha256:DIGEST of the certificate; or a group
     #[arg(long, value_name = "PRINCIPAL")]
     principal: Principal,
-    /// What
-    #[arg(long, value_enum)]
-    role: RoleArg,
-    /// Where: / or vaults/VAULT [default: / for an administrator, the current vault for a user]
+    /// What: a role's name, as "Key Vault Crypto User", or its id
+    #[arg(long, value_name = "ROLE", value_parser = role)]
+    role: RoleId,
+    /// Where, and within it: /, vaults/VAULT, vaults/VAULT/keys or vaults/VAULT/keys/KEY [default: the current vault]
     #[arg(long, value_name = "SCOPE")]
     scope: Option<Scope>,
     #[command(flatten)]
     change: ChangeArgs,
     #[command(flatten)]
     format: FormatArgs,
+}
+
+/// A role by its name, or by its id as it is shown here or as Azure writes it.
+fn role(text: &str) -> Result<RoleId, String> {
+    if let Some(role) = roles::built_in_by_name(text) {
+        return Ok(role.id);
+    }
+    let id = text.strip_prefix("roleDefinitions/").unwrap_or(text).replace('-', "").to_lowercase();
+    id.parse().map_err(|_| {
+        let names: Vec<&str> = roles::built_in().iter().map(|role| role.name.as_str()).collect();
+        format!("no role has this name or id; the built-in ones are: {}", names.join(", "))
+    })
 }
 
 /// What `access revoke` takes.
@@ -80,16 +86,12 @@ fn action(what: String, request_id: Option<&str>) -> Action {
 }
 
 async fn grant(connection: &ConnectionArgs, args: &GrantArgs) -> anyhow::Result<()> {
-    let (role, scope) = match (args.role, args.scope.clone()) {
-        (RoleArg::Administrator, scope) => (v1::Role::Administrator, scope.unwrap_or(Scope::Service)),
-        (RoleArg::User, Some(scope)) => (v1::Role::User, scope),
-        (RoleArg::User, None) => (v1::Role::User, Scope::Vault(connection.vault()?)),
-    };
+    let scope = args.scope.clone().map_or_else(|| connection.vault().map(Scope::Vault), Ok)?;
     let request_id = args.change.request_id()?;
     let request = CreateRoleAssignmentRequest {
         role_assignment: Some(RoleAssignment {
             principal: args.principal.to_string(),
-            role: role.into(),
+            role: format!("roleDefinitions/{}", args.role),
             scope: scope.to_string(),
             ..RoleAssignment::default()
         }),

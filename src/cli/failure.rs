@@ -211,6 +211,8 @@ fn by_reason(reason: &str, action: &Action) -> Option<Option<String>> {
         "PADDING_DECRYPTION_OFF" => "an administrator can allow it, where no stranger can have ciphertexts tried: \
                                      strongroom vault update VAULT --allow-padding-decryption true"
             .to_owned(),
+        "BARE_CIPHER" => "encrypt with A256GCM, or use a key that does nothing else (--ops encrypt,decrypt)".to_owned(),
+        "BEYOND_OWN_RIGHTS" => "ask somebody who has that role at that scope, or a wider one".to_owned(),
         "PADDING_FAILURES" => "the audit log says who sends ciphertexts that do not decrypt".to_owned(),
         // The server says what it lacks, or what stands in the way, and what would do.
         "UNSUPPORTED_BY_HSM" | "PUBLIC_KEY_ONLY" | "PUBLIC_AND_PRIVATE" | "GENERATED_IN_HSM" => return Some(None),
@@ -250,7 +252,14 @@ fn by_code(code: Code, action: &Action, caller: &Caller) -> Option<String> {
 
 fn ask_for_role(action: &Action, caller: &Caller) -> String {
     let principal = caller.principal.as_deref().unwrap_or("<your principal>");
-    let role = if action.scope == "/" { "administrator" } else { "user" };
+    // A change has a request id.
+    let role = match (action.noun, &action.request_id) {
+        (Noun::Key, None) => "'Key Vault Crypto User'",
+        (Noun::Key, Some(_)) => "'Key Vault Crypto Officer'",
+        (Noun::Vault, None) => "'Key Vault Reader'",
+        (Noun::Vault, Some(_)) => "'Key Vault Contributor'",
+        (Noun::Access, _) => "administrator",
+    };
     format!(
         "ask an administrator for a role: strongroom access grant --principal {principal} --role {role} --scope {}",
         action.scope
@@ -327,7 +336,7 @@ mod tests {
         assert_eq!(
             text,
             "cannot sign with vaults/dev/keys/k: no right\nhint: ask an administrator for a role: strongroom access \
-             grant --principal spiffe://example.org/ci --role user --scope vaults/dev"
+             grant --principal spiffe://example.org/ci --role 'Key Vault Crypto User' --scope vaults/dev"
         );
     }
 

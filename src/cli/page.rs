@@ -117,9 +117,10 @@ fn assignment() -> AssignmentView {
     AssignmentView::from(&v1::RoleAssignment {
         name: "roleAssignments/0123456789abcdef0123456789abcdef".into(),
         principal: "spiffe://example.org/ci".into(),
-        role: v1::Role::User.into(),
+        role: "roleDefinitions/12338af00e694776bea757ae8d297424".into(),
         scope: "vaults/payments".into(),
         create_time: at(1_798_761_600),
+        role_name: "Key Vault Crypto User".into(),
     })
 }
 

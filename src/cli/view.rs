@@ -450,7 +450,8 @@ impl Rows for KeyList {
 pub(super) struct AssignmentView {
     name: String,
     principal: String,
-    role: EnumName,
+    role: String,
+    role_name: String,
     scope: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     create_time: Option<String>,
@@ -461,7 +462,8 @@ impl From<&v1::RoleAssignment> for AssignmentView {
         Self {
             name: assignment.name.clone(),
             principal: assignment.principal.clone(),
-            role: enum_name!(v1::Role, assignment.role),
+            role: assignment.role.clone(),
+            role_name: assignment.role_name.clone(),
             scope: assignment.scope.clone(),
             create_time: optional_time(assignment.create_time.as_ref()),
         }
@@ -473,7 +475,7 @@ impl AssignmentView {
         [
             self.name.trim_start_matches("roleAssignments/").to_owned(),
             self.principal.clone(),
-            word(&self.role, "ROLE_"),
+            self.role_name.clone(),
             self.scope.clone(),
             self.create_time.clone().unwrap_or_default(),
         ]
@@ -586,12 +588,12 @@ mod tests {
         let assignment = v1::RoleAssignment {
             name: "roleAssignments/00".into(),
             principal: "spiffe://a/b".into(),
-            role: v1::Role::User.into(),
+            role: "roleDefinitions/01".into(),
             scope: "vaults/dev".into(),
             create_time: None,
+            role_name: "Key Vault Reader".into(),
         };
-        let expected =
-            r#"{"name":"roleAssignments/00","principal":"spiffe://a/b","role":"ROLE_USER","scope":"vaults/dev"}"#;
+        let expected = r#"{"name":"roleAssignments/00","principal":"spiffe://a/b","role":"roleDefinitions/01","roleName":"Key Vault Reader","scope":"vaults/dev"}"#;
         assert_eq!(serde_json::to_string(&AssignmentView::from(&assignment)).expect("JSON"), expected);
     }
 

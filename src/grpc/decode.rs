@@ -11,7 +11,7 @@ use strongroom_proto::v1;
 use super::names::invalid;
 use crate::{
     model::{
-        AddressRange, Algorithm, KeyOps, KeySpec, NetworkPatch, Residency, Role, Tags, Timestamp, VaultAuthorization,
+        AddressRange, Algorithm, KeyOps, KeySpec, NetworkPatch, Residency, Tags, Timestamp, VaultAuthorization,
         network::{NetworkRulesError, RANGES_MAX},
     },
     service::{ChangeOptions, Problem, vaults::invalid_network},
@@ -167,17 +167,6 @@ pub(super) fn residency(field: &'static str, residency: i32, unsaid: Residency) 
         v1::Residency::Token => Residency::Token,
         v1::Residency::Public => Residency::Public,
     })
-}
-
-/// A role.
-pub(super) fn role(field: &'static str, role: i32) -> Result<Role, Problem> {
-    match known::<v1::Role>(field, role)? {
-        v1::Role::Unspecified => {
-            Err(Problem::Invalid { field, why: "is missing: ROLE_ADMINISTRATOR or ROLE_USER".to_owned() })
-        }
-        v1::Role::Administrator => Ok(Role::Administrator),
-        v1::Role::User => Ok(Role::User),
-    }
 }
 
 /// An algorithm by its JWA name.
@@ -356,7 +345,6 @@ mod tests {
             assert!(residency("f", 2, unsaid).is_ok_and(|residency| residency == Residency::Token));
             assert!(residency("f", 4, unsaid).is_err());
         }
-        assert!(role("f", 0).is_err() && role("f", 3).is_err());
         assert!(algorithm("ES256").is_ok() && algorithm("es256").is_err() && algorithm("").is_err());
     }
 

@@ -5,7 +5,7 @@ use strongroom_proto::v1;
 
 use crate::{
     model::{
-        AssignmentRow, Jwk, KeyOps, KeySpec, Residency, Role, Row as _, State, Tags, Timestamp, VaultAuthorization,
+        AssignmentRow, Jwk, KeyOps, KeySpec, Residency, Row as _, State, Tags, Timestamp, VaultAuthorization,
         VaultRow, VersionRow,
     },
     service::{KeyView, version_name},
@@ -171,18 +171,15 @@ pub(crate) fn operation(op: KeyOps) -> v1::KeyOperation {
     .map_or(v1::KeyOperation::Unspecified, |(_, shown)| shown)
 }
 
-/// A role assignment.
-pub(super) fn assignment(row: &AssignmentRow) -> v1::RoleAssignment {
+/// A role assignment, and its role's name.
+pub(super) fn assignment(row: &AssignmentRow, role_name: String) -> v1::RoleAssignment {
     v1::RoleAssignment {
         name: format!("roleAssignments/{}", row.id),
         principal: row.principal.as_str().to_owned(),
-        role: match row.role {
-            Role::Administrator => v1::Role::Administrator,
-            Role::User => v1::Role::User,
-        }
-        .into(),
+        role: format!("roleDefinitions/{}", row.role),
         scope: row.scope.to_string(),
         create_time: Some(time(row.created)),
+        role_name,
     }
 }
 

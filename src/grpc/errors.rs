@@ -28,7 +28,7 @@ const RETRY_UNAVAILABLE: Duration = Duration::from_secs(1);
 #[must_use]
 pub const fn code(problem: &Problem) -> Code {
     match problem {
-        Problem::Denied(_) => Code::PermissionDenied,
+        Problem::Denied(_) | Problem::BareCipher { .. } | Problem::BeyondOwnRights { .. } => Code::PermissionDenied,
         Problem::NotFound { .. } | Problem::SoftDeleted { .. } => Code::NotFound,
         Problem::Exists { .. } | Problem::Deleted { .. } => Code::AlreadyExists,
         Problem::Changed { .. } => Code::Aborted,
@@ -148,10 +148,12 @@ fn resource(problem: &Problem) -> Option<&str> {
         | Problem::PublicOnly { name, .. }
         | Problem::WrongAlgorithm { name, .. }
         | Problem::UsedUp { name }
+        | Problem::BareCipher { name, .. }
         | Problem::PaddingFailures { name, .. }
         | Problem::Tampered { name }
         | Problem::KeyAbsent { name } => Some(name),
         Problem::Denied(_)
+        | Problem::BeyondOwnRights { .. }
         | Problem::Invalid { .. }
         | Problem::Length(_)
         | Problem::RequestIdReused
@@ -255,6 +257,16 @@ mod tests {
         };
         vec![
             (P::Denied(denied), "PERMISSION_DENIED", C::PermissionDenied),
+            (
+                P::BareCipher { algorithm: "A256CBC", name: name(), lacking: String::new() },
+                "BARE_CIPHER",
+                C::PermissionDenied,
+            ),
+            (
+                P::BeyondOwnRights { role: String::new(), scope: String::new(), lacking: String::new() },
+                "BEYOND_OWN_RIGHTS",
+                C::PermissionDenied,
+            ),
             (P::NotFound { name: name() }, "NOT_FOUND", C::NotFound),
             (P::Exists { name: name() }, "ALREADY_EXISTS", C::AlreadyExists),
             (P::Deleted { name: name() }, "NAME_RESERVED", C::AlreadyExists),

@@ -40,7 +40,7 @@ const BULK_PLACES: u32 = 4;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 33] = [
+const METHODS: [&str; 34] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -68,6 +68,7 @@ const METHODS: [&str; 33] = [
     "/strongroom.v1.Vaults/DeleteVault",
     "/strongroom.v1.Vaults/UndeleteVault",
     "/strongroom.v1.RoleAssignments/CreateRoleAssignment",
+    "/strongroom.v1.RoleAssignments/GetRoleAssignment",
     "/strongroom.v1.RoleAssignments/ListRoleAssignments",
     "/strongroom.v1.RoleAssignments/DeleteRoleAssignment",
     HEALTH_CHECK,

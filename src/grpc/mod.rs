@@ -7,7 +7,7 @@
 //! front      who, request id, deadline, room; figures              front.rs
 //! routes     tonic: protobuf, health, reflection
 //! call       the caller and the message; the status of an error    call.rs, errors.rs
-//! vaults, keys, crypto, roles    one file for each noun            decode, names, pages, encode
+//! vaults, keys, crypto, assignments    one file for each noun            decode, names, pages, encode
 //! batch, stream      many operations of crypto at once            kept.rs: what they hold meanwhile
 //! ```
 //!
@@ -21,6 +21,7 @@ use strongroom_proto::{DESCRIPTORS, v1};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
+mod assignments;
 mod batch;
 mod call;
 mod crypto;
@@ -34,7 +35,6 @@ mod keys;
 pub mod listener;
 mod names;
 mod pages;
-mod roles;
 mod stream;
 pub mod tls;
 mod vaults;

@@ -1,7 +1,7 @@
 //! Resource names (AIP-122): from text to the model's types, and the text of what has no row.
 
 use crate::{
-    model::{AssignmentId, VaultName},
+    model::{AssignmentId, RoleId, VaultName},
     service::{KeyRef, Problem},
 };
 
@@ -59,6 +59,12 @@ pub(super) fn assignment(field: &'static str, name: &str) -> Result<AssignmentId
     id.parse().map_err(|error| invalid(field, &error))
 }
 
+/// `roleDefinitions/{id}`.
+pub(super) fn role(field: &'static str, name: &str) -> Result<RoleId, Problem> {
+    let id = name.strip_prefix("roleDefinitions/").ok_or_else(|| wrong(field, name, "roleDefinitions/{id}"))?;
+    id.parse().map_err(|error| invalid(field, &error))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -74,6 +80,7 @@ mod tests {
             assert_eq!(key_or_version("name", &name).expect("is one").to_string(), name);
         }
         assert_eq!(assignment("name", &format!("roleAssignments/{VERSION}")).expect("is one").to_string(), VERSION);
+        assert_eq!(role("role", &format!("roleDefinitions/{VERSION}")).expect("is one").to_string(), VERSION);
     }
 
     #[test]
@@ -96,6 +103,7 @@ mod tests {
         }
         assert!(key("name", &format!("vaults/dev/keys/k/versions/{VERSION}")).is_err());
         assert!(assignment("name", "roleAssignments/x").is_err());
+        assert!(role("role", "Key Vault Reader").is_err());
     }
 
     #[test]
@@ -111,7 +119,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(name in "(vaults/)?.{0,40}(/keys/)?.{0,40}(/versions/)?.{0,40}") {
-            let _ = (vault("name", &name), key_or_version("name", &name), assignment("name", &name));
+            let _ = (vault("name", &name), key_or_version("name", &name), assignment("name", &name), role("r", &name));
         }
     }
 }

@@ -5,19 +5,23 @@ pub mod jwk;
 pub mod names;
 pub mod network;
 pub mod principal;
+pub mod roles;
 pub mod rows;
+pub mod scope;
 pub mod tags;
 pub mod time;
 
 pub use identity::{Identity, Lease, Origin};
 pub use jwk::Jwk;
-pub use names::{KeyName, NameError, RequestId, VaultName, VersionId};
+pub use names::{KeyName, NameError, ObjectName, RequestId, VaultName, VersionId};
 pub use network::{AddressRange, NetworkPatch, NetworkRules};
-pub use principal::{AssignmentId, Principal, Role, Scope};
+pub use principal::Principal;
+pub use roles::{ADMINISTRATOR, ActionPattern, AssignmentId, RoleId, RolePatterns};
 pub use rows::{
     AssignmentRow, Escrow, InstanceRow, KeyObjectRow, Row, RowId, RowKind, State, UsageRow, VaultAuthorization,
     VaultRow, VersionRow,
 };
+pub use scope::{ObjectType, Scope};
 pub use strongroom_hsm::{Algorithm, KeyOps, KeySpec, Residency};
 pub use tags::Tags;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};

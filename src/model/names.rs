@@ -1,6 +1,11 @@
 //! Names: what a vault, key, version and request are called. Azure Key Vault's rules.
 
-use std::{fmt, str::FromStr};
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+};
 
 /// A name that breaks its rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +50,9 @@ impl FromStr for VaultName {
     }
 }
 
+/// The name of an object in a vault: a key's, and by the same rule a secret's or certificate's.
+pub type ObjectName = KeyName;
+
 /// A key's name: 1 to 127 of `[0-9A-Za-z-]`. Two names that differ in case only are the same name;
 /// the first spelling is kept and shown.
 #[derive(Clone, Debug)]
@@ -71,6 +79,25 @@ impl PartialEq for KeyName {
 }
 
 impl Eq for KeyName {}
+
+impl Hash for KeyName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.bytes().for_each(|byte| state.write_u8(byte.to_ascii_lowercase()));
+        state.write_u8(0xff);
+    }
+}
+
+impl PartialOrd for KeyName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for KeyName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.bytes().map(|byte| byte.to_ascii_lowercase()).cmp(other.0.bytes().map(|byte| byte.to_ascii_lowercase()))
+    }
+}
 
 impl FromStr for KeyName {
     type Err = NameError;
@@ -171,7 +198,10 @@ mod tests {
 
     #[test]
     fn key_names_are_one_without_regard_to_case() {
-        assert_eq!("Root-CA".parse::<KeyName>(), "root-ca".parse::<KeyName>());
+        let (one, other): (KeyName, KeyName) = ("Root-CA".parse().expect("right"), "root-ca".parse().expect("right"));
+        assert_eq!(one, other);
+        assert_eq!(one.cmp(&other), Ordering::Equal);
+        assert!(std::collections::HashSet::from([one]).contains(&other));
         assert!("".parse::<KeyName>().is_err());
         assert!("a/b".parse::<KeyName>().is_err());
         assert!("x".repeat(128).parse::<KeyName>().is_err());

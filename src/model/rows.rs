@@ -14,7 +14,9 @@ use strongroom_hsm::{
 use super::{
     names::{KeyName, VaultName, VersionId},
     network::NetworkRules,
-    principal::{AssignmentId, Principal, Role, Scope},
+    principal::Principal,
+    roles::{AssignmentId, RoleId, stored_role},
+    scope::Scope,
     tags::Tags,
     time::Timestamp,
 };
@@ -385,7 +387,7 @@ impl Row for UsageRow {
     }
 }
 
-/// A role that a principal has at a scope.
+/// A role that a principal, or a group, has at a scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssignmentRow {
     /// Which assignment.
@@ -393,7 +395,7 @@ pub struct AssignmentRow {
     /// Who.
     pub principal: Principal,
     /// What.
-    pub role: Role,
+    pub role: RoleId,
     /// Where.
     pub scope: Scope,
     /// Since when.
@@ -417,7 +419,7 @@ impl Row for AssignmentRow {
         Canonical::new("strongroom.role-assignment.v1")
             .field(1, &self.id.bytes())
             .field(2, self.principal.as_str().as_bytes())
-            .field(3, self.role.name().as_bytes())
+            .field(3, stored_role(self.role).as_bytes())
             .field(4, self.scope.to_string().as_bytes())
             .optional_number(5, Some(self.created.0))
             .number(6, self.revision)

@@ -78,6 +78,12 @@ impl<O: KeyOp> Asked<O> {
         matches!(self.operation, Operation::Decrypt { .. }) && self.algorithm().is_padding_oracle()
     }
 
+    /// Whether it computes single AES blocks that the caller chooses, by choosing the IV (A*CBC, A*CBCPAD): with
+    /// these, all else that the key does can be computed, so all of it must be permitted.
+    pub(super) fn is_bare_cipher(&self) -> bool {
+        matches!(self.algorithm().scheme(), Scheme::AesCbc | Scheme::AesCbcPad)
+    }
+
     /// Checks algorithm and lengths against the version.
     pub(super) fn check(&self, row: &VersionRow) -> Result<(), ServiceError> {
         let (algorithm, purpose) = (self.algorithm(), self.purpose());

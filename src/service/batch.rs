@@ -20,7 +20,7 @@ use super::{
     error::{Problem, ServiceError},
 };
 use crate::{
-    access::{Action, Grant, Op as _, ops},
+    access::{Action, Denied, Grant, Op as _, Rights, Where, ops},
     audit::{Batch, BatchGroup, BatchItem, Durability, Kind, Outcome, Record},
     model::{Algorithm, Residency, Scope, VersionRow},
 };
@@ -128,7 +128,8 @@ struct Part {
     /// The version that was used, or the name that was asked for.
     resource: String,
     residency: Option<Residency>,
-    permitted: bool,
+    /// Unless none of it was permitted, what is said instead of what the caller may not know.
+    permitted: Option<Denied>,
     ends: Vec<End>,
 }
 
@@ -200,13 +201,18 @@ impl Service {
             });
         }
         let parts = self.run(caller, groups).await;
-        if parts.iter().any(|part| part.permitted) {
+        if parts.iter().any(|part| part.permitted.is_some()) {
             let durability =
                 if parts.iter().any(Part::releases_secret) { Durability::Fsync } else { self.durability() };
             self.log.append(self.batch_record(caller, &parts), durability).await?;
         }
-        for end in parts.into_iter().flat_map(|part| part.ends) {
-            results[end.place] = Some(end.result);
+        for part in parts {
+            for end in part.ends {
+                results[end.place] = Some(match (&part.permitted, end.result) {
+                    (Some(untold), Err(error)) => Err(self.told(caller, untold.clone(), error)),
+                    (_, result) => result,
+                });
+            }
         }
         Ok(results.into_iter().map(|result| result.unwrap_or_else(|| Err(Problem::Internal.into()))).collect())
     }
@@ -249,13 +255,17 @@ impl Service {
         done: fn(O::Out) -> Done,
     ) -> Part {
         let note = Note::default();
-        let scope = Scope::Vault(name.vault.clone());
+        let scope = Scope::key(&name.vault, &name.key);
         let (permitted, ends) = match self.policy.permit::<O>(&caller.identity, caller.origin, scope) {
-            Err(denied) => (false, all(items, self.denied(caller, name.to_string(), denied).await)),
-            Ok(permit) => match self.granted(permit, caller, &name, &note).await {
-                Err(error) => (true, all(items, error)),
-                Ok(grant) => (true, self.act_all(caller, &grant, items, done).await),
-            },
+            Err(denied) => (None, all(items, self.denied(caller, name.to_string(), denied).await)),
+            Ok(permit) => {
+                let untold = permit.denied();
+                let ends = match self.granted(permit, caller, &name, &note).await {
+                    Err(error) => all(items, error),
+                    Ok(grant) => self.act_all(caller, &grant, items, done).await,
+                };
+                (Some(untold), ends)
+            }
         };
         let (resource, residency) = match note.version() {
             Some((name, residency)) => (name.clone(), Some(*residency)),
@@ -275,12 +285,17 @@ impl Service {
         let entry = grant.target();
         let mut ends = Vec::with_capacity(items.len());
         let mut right = Vec::with_capacity(items.len());
+        let mut needs = Rights::NONE;
         for (place, asked) in items {
-            match self.check(entry, &asked) {
-                Ok(()) => right.push((place, asked)),
+            match self.check(grant, &asked) {
+                Ok(also) => {
+                    needs = needs.union(also);
+                    right.push((place, asked));
+                }
                 Err(error) => ends.push(End::before(place, Some(asked.algorithm()), asked.given(), error)),
             }
         }
+        let grant = &grant.demanding(needs);
         let right = self.counted(caller, grant, right, &mut ends).await;
         let marks: Vec<Mark> = right.iter().map(|(place, asked)| Mark::of(*place, asked)).collect();
         let right = right.into_iter().map(|(_, asked)| asked).collect();
@@ -328,19 +343,21 @@ impl Service {
             action: ops::RandomGenerate::ACTION,
             resource: RANDOM.to_owned(),
             residency: None,
-            permitted: true,
+            permitted: None,
             ends: Vec::with_capacity(items.len()),
         };
-        let permit = match self.policy.permit::<ops::RandomGenerate>(&caller.identity, caller.origin, Scope::Service) {
+        let permit = self.policy.permit::<ops::RandomGenerate>(&caller.identity, caller.origin, Where::Anywhere);
+        let permit = match permit {
             Ok(permit) => permit,
             Err(denied) => {
                 let error = self.denied(caller, RANDOM.to_owned(), denied).await;
                 let errors = copies(error, items.len());
                 let ends = items.into_iter().zip(errors);
                 part.ends.extend(ends.map(|((place, _), error)| End::before(place, None, None, error)));
-                return Part { permitted: false, ..part };
+                return part;
             }
         };
+        part.permitted = Some(permit.denied());
         let mut right = Vec::with_capacity(items.len());
         for (place, length) in items {
             match check_random(length) {

@@ -20,10 +20,10 @@ use super::{
     usage::UsageCell,
 };
 use crate::{
-    access::Target,
+    access::{Rows, Target},
     model::{
-        AssignmentRow, InstanceRow, KeyName, KeyObjectRow, Row, RowId, RowKind, Scope, UsageRow, VaultName, VaultRow,
-        VersionId, VersionRow,
+        AssignmentId, AssignmentRow, InstanceRow, KeyName, KeyObjectRow, Row, RowId, RowKind, Scope, UsageRow,
+        VaultName, VaultRow, VersionId, VersionRow,
     },
     store::{HeadScope, Sealed, Store, StoreError},
 };
@@ -83,7 +83,7 @@ pub struct VersionEntry {
 
 impl Target for VersionEntry {
     fn scope(&self) -> Scope {
-        Scope::Vault(self.vault.row.name.clone())
+        Scope::key(&self.vault.row.name, &self.key.row.name)
     }
 
     /// The version must be unchanged. A vault or key that changed meanwhile (a tag, a newer version) but is
@@ -314,6 +314,27 @@ impl Catalog {
                 return Err(tampered("the role assignments".to_owned(), "a row is missing from the store"));
             }
         }
+    }
+
+    /// A role assignment.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`]; [`Problem::Tampered`] when its row is not the newest or is missing.
+    pub async fn assignment(&self, id: AssignmentId, deadline: Moment) -> Result<Checked<AssignmentRow>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Service, deadline).await?;
+        let row_id = RowId { kind: RowKind::Assignment, id: id.bytes() };
+        let found = self.one(&scope, &row_id, deadline, || self.store.assignment(id)).await?;
+        found.ok_or_else(|| not_found(super::assignments::resource(id)))
+    }
+
+    /// Everything that a policy is made of.
+    ///
+    /// # Errors
+    /// As [`Self::assignments`].
+    pub async fn policy_rows(&self, deadline: Moment) -> Result<Rows, ServiceError> {
+        let assignments = self.assignments(deadline).await?;
+        let assignments = assignments.into_iter().map(|checked| AssignmentRow::clone(&checked.row)).collect();
+        Ok(Rows { assignments, ..Rows::default() })
     }
 
     /// The version an operation names, with its live key and live vault; from memory where possible.

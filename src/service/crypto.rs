@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     access::{
-        Grant, Permit, ops,
+        Action, Grant, Permit, Rights, Where, ops,
         state::{NotUsable, usable},
     },
     model::{Algorithm, KeyOps, Scope, VersionRow},
@@ -145,7 +145,7 @@ impl Service {
             check_random(length)?;
             self.hands.random(&permit, length, caller).await
         };
-        self.plain(caller, "random".to_owned(), Scope::Service, &note, work).await
+        self.plain(caller, "random".to_owned(), Where::Anywhere, &note, work).await
     }
 
     /// An operation with a key: authorised, its state checked, granted, done, recorded.
@@ -156,11 +156,11 @@ impl Service {
         asked: Asked<O>,
     ) -> Result<O::Out, ServiceError> {
         let note = Note::with(asked.algorithm());
-        let scope = Scope::Vault(name.vault.clone());
+        let scope = Scope::key(&name.vault, &name.key);
         self.plain(caller, name.to_string(), scope, &note, |permit: Permit<O>| async {
             let grant = self.granted(permit, caller, name, &note).await?;
+            let grant = grant.demanding(self.check(&grant, &asked)?);
             let (entry, algorithm, unpads) = (grant.target(), asked.algorithm(), asked.unpads());
-            self.check(entry, &asked)?;
             if asked.is_counted() {
                 self.count_encryptions(entry, 1, caller.deadline).await?;
             }
@@ -174,12 +174,27 @@ impl Service {
         .await
     }
 
-    /// Checks what is asked of a version against its state, its kind and the vault.
-    pub(super) fn check<O: KeyOp>(&self, entry: &VersionEntry, asked: &Asked<O>) -> Result<(), ServiceError> {
+    /// Checks what is asked of a version against its state, its kind and the vault; says which rights it takes
+    /// beside its own.
+    pub(super) fn check<O: KeyOp>(
+        &self,
+        grant: &Grant<O, VersionEntry>,
+        asked: &Asked<O>,
+    ) -> Result<Rights, ServiceError> {
+        let entry = grant.target();
         let (row, purpose) = (&entry.version.row, asked.purpose());
         usable(row, purpose, self.clock.now()).map_err(|why| not_usable(row, purpose, why))?;
         asked.check(row)?;
-        if asked.unpads() { self.may_unpad(entry, asked.algorithm()) } else { Ok(()) }
+        if asked.unpads() {
+            self.may_unpad(entry, asked.algorithm())?;
+        }
+        let also = if asked.is_bare_cipher() { rights_of(row.ops) } else { Rights::NONE };
+        let lacking = grant.lacks(also);
+        if lacking.is_empty() {
+            return Ok(also);
+        }
+        let (algorithm, name) = (asked.algorithm().name(), version_name(row));
+        Err(Problem::BareCipher { algorithm, name, lacking: lacking.to_string() }.into())
     }
 
     /// Joins a permit with the version that a name stands for.
@@ -194,6 +209,19 @@ impl Service {
         note.used(&entry.version.row);
         Ok(permit.grant(entry)?)
     }
+}
+
+/// The rights that a key's operations come to.
+fn rights_of(ops: KeyOps) -> Rights {
+    let actions = [
+        (KeyOps::ENCRYPT, Action::KeysEncrypt),
+        (KeyOps::DECRYPT, Action::KeysDecrypt),
+        (KeyOps::SIGN, Action::KeysSign),
+        (KeyOps::VERIFY, Action::KeysVerify),
+        (KeyOps::WRAP_KEY, Action::KeysWrap),
+        (KeyOps::UNWRAP_KEY, Action::KeysUnwrap),
+    ];
+    actions.into_iter().filter(|(op, _)| ops.contains(*op)).map(|(_, action)| action).collect()
 }
 
 /// That so many random bytes can be asked for.

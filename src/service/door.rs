@@ -22,10 +22,10 @@ use super::{
     error::{Problem, ServiceError},
 };
 use crate::{
-    access::{Action, Denied, Op, Permit},
+    access::{Action, Denied, Op, Permit, Where},
     audit::{Durability, HeadMark, Kind, Outcome, Record},
     failpoint,
-    model::{Algorithm, AssignmentRow, Scope, Timestamp, VersionId, VersionRow},
+    model::{Algorithm, Scope, Timestamp, VersionId, VersionRow},
     service::version_name,
     store::{HeadScope, RequestRecord},
 };
@@ -187,7 +187,7 @@ impl Service {
         &self,
         caller: &Caller,
         resource: String,
-        scope: Scope,
+        place: impl Into<Where> + Send,
         note: &Note,
         work: impl FnOnce(Permit<O>) -> F + Send,
     ) -> Result<T, ServiceError>
@@ -196,10 +196,11 @@ impl Service {
         F: Future<Output = Result<T, ServiceError>> + Send,
     {
         self.settle_policy(caller.deadline).await?;
-        let permit = match self.policy.permit::<O>(&caller.identity, caller.origin, scope) {
+        let permit = match self.policy.permit::<O>(&caller.identity, caller.origin, place) {
             Ok(permit) => permit,
             Err(denied) => return Err(self.denied(caller, resource, denied).await),
         };
+        let untold = permit.denied();
         let result = work(permit).await;
         let mut record = self.record::<O>(caller, Kind::Operation, resource);
         note.complete(&mut record);
@@ -209,7 +210,18 @@ impl Service {
             Ok(_) | Err(_) => self.durability(),
         };
         self.log.append(record, durability).await?;
-        result
+        result.map_err(|error| self.told(caller, untold, error))
+    }
+
+    /// What the caller is told of an error. That something is not there, or is deleted, is for those who may know
+    /// what is there; whoever may not is refused, as for what exists and is not his (AIP-211). The record says
+    /// what it was.
+    pub(super) fn told(&self, caller: &Caller, untold: Denied, error: ServiceError) -> ServiceError {
+        let tells = matches!(error.problem, Problem::NotFound { .. } | Problem::SoftDeleted { .. });
+        if tells && !self.policy.now().may_know(&caller.identity, &untold.scope) {
+            return ServiceError::because(Problem::Denied(untold), error);
+        }
+        error
     }
 
     /// How durable the record of an operation without a change is before its answer, unless the answer is a
@@ -224,8 +236,7 @@ impl Service {
             return Ok(());
         }
         let _locked = self.catalog.scopes.lock(HeadScope::Service, deadline).await?;
-        let rows = self.catalog.assignments(deadline).await?;
-        let rows = rows.into_iter().map(|checked| AssignmentRow::clone(&checked.row)).collect();
+        let rows = self.catalog.policy_rows(deadline).await?;
         self.policy.set(self.policy.now().replaced(rows));
         self.policy_in_doubt.store(false, Ordering::Release);
         Ok(())
@@ -249,6 +260,20 @@ impl Service {
             Ok(permit) => permit,
             Err(denied) => return Err(self.denied(caller, resource, denied).await),
         };
+        let untold = permit.denied();
+        let result = self.permitted(caller, resource, scope, options, work, permit).await;
+        result.map_err(|error| self.told(caller, untold, error))
+    }
+
+    async fn permitted<W: Work>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        resource: String,
+        scope: Scope,
+        options: ChangeOptions,
+        work: W,
+        permit: Permit<W::Op>,
+    ) -> Result<W::Out, ServiceError> {
         let mut context = self.context(caller, options, scope);
         match self.before(&work, &permit, &mut context).await {
             Before::Answer(result) => {
@@ -384,7 +409,7 @@ impl Service {
     }
 
     fn administers(&self, caller: &Caller) -> bool {
-        self.policy.now().allows(&caller.identity, Action::RolesRevoke, &Scope::Service)
+        self.policy.now().allows(&caller.identity, Action::RoleAssignmentsDelete, &Scope::Service)
     }
 
     fn context(&self, caller: &Caller, options: ChangeOptions, scope: Scope) -> Context {

@@ -13,6 +13,31 @@ pub enum Problem {
     /// No right, whether the thing exists or not (AIP-211).
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// An algorithm that computes bare AES blocks, asked for by somebody who may not do all that the key does.
+    #[error(
+        "{algorithm} under a chosen IV computes bare AES blocks, by which all else that {name} does can be done: it \
+         takes every right that the key has operations for, and {lacking} is missing"
+    )]
+    BareCipher {
+        /// The algorithm's name.
+        algorithm: &'static str,
+        /// The version's name.
+        name: String,
+        /// The actions that are missing.
+        lacking: String,
+    },
+    /// A role that administers what the caller does not.
+    #[error(
+        "to assign {role} at {scope}, or to take it away, takes the rights it holds there, and {lacking} is missing"
+    )]
+    BeyondOwnRights {
+        /// The role's name.
+        role: String,
+        /// Where.
+        scope: String,
+        /// The actions that are missing.
+        lacking: String,
+    },
     /// No such thing, for those who may know.
     #[error("{name} does not exist")]
     NotFound {
@@ -191,6 +216,8 @@ impl Problem {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Denied(_) => "PERMISSION_DENIED",
+            Self::BareCipher { .. } => "BARE_CIPHER",
+            Self::BeyondOwnRights { .. } => "BEYOND_OWN_RIGHTS",
             Self::NotFound { .. } => "NOT_FOUND",
             Self::Exists { .. } => "ALREADY_EXISTS",
             Self::Deleted { .. } => "NAME_RESERVED",

@@ -141,12 +141,7 @@ fn refused<O: KeyOp>(error: Error, grant: &Grant<O, VersionEntry>, what: What) -
     let name = || version_name(row);
     let Error::Fault(fault) = error else {
         return match error {
-            Error::Withdrawn if !grant.right_still_holds() => Problem::Denied(crate::access::Denied {
-                principal: grant.principal().clone(),
-                action: O::ACTION,
-                scope: crate::access::Target::scope(grant.target().as_ref()),
-            })
-            .into(),
+            Error::Withdrawn if !grant.right_still_holds() => Problem::Denied(grant.denied()).into(),
             Error::Withdrawn => Problem::Changed { name: name() }.into(),
             other => outage(other),
         };

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     access::{Policy, PolicyCell},
     audit::{Durability, Kind, Log, Outcome, Record, Recovered, Refusals},
-    model::{AssignmentRow, Clock, Escrow, InstanceRow, Principal, Role, Row as _, Scope, VersionId},
+    model::{ADMINISTRATOR, AssignmentRow, Clock, Escrow, InstanceRow, Principal, Row as _, Scope, VersionId},
     store::{HeadScope, Store},
 };
 
@@ -70,8 +70,7 @@ impl Service {
         let catalog = Catalog::new(Arc::clone(&store), pool.clone(), Arc::clone(&scopes), settings.cached_versions_max);
         let instance = catalog.instance(deadline).await?;
         check_token(&instance, &pool)?;
-        let rows = catalog.assignments(deadline).await?;
-        let policy = Policy::new(1, rows.iter().map(|checked| AssignmentRow::clone(&checked.row)).collect());
+        let policy = Policy::new(1, catalog.policy_rows(deadline).await?);
         let service = Arc::new(Self {
             policy: Arc::new(PolicyCell::new(policy)),
             policy_in_doubt: AtomicBool::new(false),
@@ -132,7 +131,7 @@ pub async fn initialise(
     let administrator = AssignmentRow {
         id: VersionId::from_bytes(super::fresh_id()),
         principal: new.administrator.clone(),
-        role: Role::Administrator,
+        role: ADMINISTRATOR,
         scope: Scope::Service,
         created: row.created,
         intent: index,

@@ -60,8 +60,7 @@ impl Service {
         work: MakeKey<S>,
         options: ChangeOptions,
     ) -> Result<KeyView, ServiceError> {
-        let scope = Scope::Vault(work.vault().clone());
-        self.change(caller, work.key_name(), scope, options, work).await
+        self.change(caller, work.key_name(), work.scope(), options, work).await
     }
 
     /// Shows a key, live or deleted, with its newest version or the one that is named.
@@ -70,7 +69,7 @@ impl Service {
     /// [`Problem::NotFound`].
     pub async fn get_key(&self, caller: &Caller, name: &KeyRef) -> Result<KeyView, ServiceError> {
         let note = Note::default();
-        let scope = Scope::Vault(name.vault.clone());
+        let scope = Scope::key(&name.vault, &name.key);
         self.plain(caller, name.to_string(), scope, &note, |_: Permit<ops::KeysRead>| self.view(name, caller.deadline))
             .await
     }
@@ -86,9 +85,8 @@ impl Service {
         page: Page<KeyName>,
     ) -> Result<Paged<KeyView>, ServiceError> {
         let note = Note::default();
-        let scope = Scope::Vault(vault.clone());
         let resource = format!("vaults/{vault}/keys");
-        self.plain(caller, resource, scope, &note, |_: Permit<ops::KeysRead>| async {
+        self.plain(caller, resource, Scope::keys(vault), &note, |_: Permit<ops::KeysList>| async {
             let vault = self.catalog.live_vault(vault, caller.deadline).await?;
             let mut keys = self.catalog.keys(&vault.row, &page, caller.deadline).await?;
             let more = truncate(&mut keys, page.size);
@@ -113,9 +111,9 @@ impl Service {
         page: Page<u64>,
     ) -> Result<Paged<Arc<VersionRow>>, ServiceError> {
         let note = Note::default();
-        let scope = Scope::Vault(name.vault.clone());
+        let scope = Scope::key(&name.vault, &name.key);
         let resource = format!("{name}/versions");
-        self.plain(caller, resource, scope, &note, |_: Permit<ops::KeysRead>| async {
+        self.plain(caller, resource, scope, &note, |_: Permit<ops::KeysList>| async {
             let vault = self.catalog.live_vault(&name.vault, caller.deadline).await?;
             let key = self.catalog.key(&vault.row, &name.key, caller.deadline).await?;
             let mut versions = self.catalog.versions(&vault.row, &key.row, &page, caller.deadline).await?;
@@ -137,7 +135,7 @@ impl Service {
         page: Page<u64>,
     ) -> Result<PublicKeys, ServiceError> {
         let note = Note::default();
-        let scope = Scope::Vault(name.vault.clone());
+        let scope = Scope::key(&name.vault, &name.key);
         let resource = format!("{name}/publicKeys");
         self.plain(caller, resource, scope, &note, |_: Permit<ops::KeysRead>| async {
             let vault = self.catalog.live_vault(&name.vault, caller.deadline).await?;
@@ -165,7 +163,7 @@ impl Service {
         patch: VersionPatch,
         options: ChangeOptions,
     ) -> Result<Arc<VersionRow>, ServiceError> {
-        let scope = Scope::Vault(name.vault.clone());
+        let scope = Scope::key(&name.vault, &name.key);
         let work = UpdateVersion { name: name.clone(), patch, exact: OnceLock::new() };
         self.change(caller, name.to_string(), scope, options, work).await
     }
@@ -180,7 +178,7 @@ impl Service {
         name: &KeyRef,
         options: ChangeOptions,
     ) -> Result<KeyView, ServiceError> {
-        let scope = Scope::Vault(name.vault.clone());
+        let scope = Scope::key(&name.vault, &name.key);
         let work = TurnKey::<ops::KeysDelete> { name: name.clone(), delete: true, op: std::marker::PhantomData };
         self.change(caller, name.to_string(), scope, options, work).await
     }
@@ -195,7 +193,7 @@ impl Service {
         name: &KeyRef,
         options: ChangeOptions,
     ) -> Result<KeyView, ServiceError> {
-        let scope = Scope::Vault(name.vault.clone());
+        let scope = Scope::key(&name.vault, &name.key);
         let work = TurnKey::<ops::KeysUndelete> { name: name.clone(), delete: false, op: std::marker::PhantomData };
         self.change(caller, name.to_string(), scope, options, work).await
     }

@@ -22,13 +22,14 @@ use crate::{
     audit::{Log, Refusals},
     model::{
         Algorithm, Clock, Identity, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, NetworkPatch, NetworkRules,
-        Origin, Principal, RequestId, Residency, Role, Scope, Tags, Timestamp, VaultAuthorization, VaultName, VaultRow,
+        Origin, Principal, RequestId, Residency, RoleId, Scope, Tags, Timestamp, VaultAuthorization, VaultName, VaultRow,
         VersionId, VersionRow,
     },
     store::{HeadScope, Store},
 };
 
 pub mod asked;
+pub mod assignments;
 pub mod batch;
 pub mod catalog;
 pub mod crypto;
@@ -38,7 +39,6 @@ pub mod hands;
 pub mod instance;
 pub mod keys;
 pub mod padding;
-pub mod roles;
 pub mod scopes;
 pub mod settle;
 pub mod usage;
@@ -336,10 +336,10 @@ pub struct KeyView {
 /// A new role assignment.
 #[derive(Clone, Debug)]
 pub struct NewAssignment {
-    /// Who.
+    /// Who: a principal, or a group.
     pub principal: Principal,
     /// What.
-    pub role: Role,
+    pub role: RoleId,
     /// Where.
     pub scope: Scope,
 }

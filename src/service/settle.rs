@@ -13,6 +13,7 @@ use super::{
     scopes::ScopeCell,
 };
 use crate::{
+    access::Action,
     audit::{Durability, Kind, Outcome, Record},
     model::{Row as _, RowId, RowKind, VaultName, VersionId},
     store::HeadScope,
@@ -98,9 +99,8 @@ async fn made(
     let found = match about {
         About::Instance => return Ok(true),
         About::Assignment(id) => {
-            let rows = service.catalog.assignments(deadline).await?;
-            let exists = rows.iter().any(|checked| checked.row.id == id);
-            return Ok(exists == (intent.operation == "roles.assign"));
+            let exists = scope.has(&RowId { kind: RowKind::Assignment, id: id.bytes() });
+            return Ok(exists == (intent.operation == Action::RoleAssignmentsCreate.name()));
         }
         About::Vault(name) => service.catalog.vault(&name, deadline).await.map(|vault| vault.row.intent),
         About::Key(name) => key_intent(service, &name, intent, deadline).await,

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::{Change, CommitError, HeadScope, Store, Write};
 use crate::model::{
-    KeyOps, KeySpec, NetworkRules, Residency, Role, Row, RowId, Scope, State, Timestamp, UsageRow, VaultAuthorization,
+    ADMINISTRATOR, KeyOps, KeySpec, NetworkRules, Residency, Row, RowId, Scope, State, Timestamp, UsageRow, VaultAuthorization,
 };
 
 pub(crate) mod fixtures;
@@ -214,13 +214,15 @@ pub(crate) async fn usage_comes_back(store: AnyStore) {
 
 pub(crate) async fn assignments_come_and_go(store: AnyStore) {
     let mut first = assignment(1, Scope::Service);
-    first.role = Role::Administrator;
+    first.role = ADMINISTRATOR;
     first.principal = format!("x509:{}", "~".repeat(2043)).parse().expect("a principal");
-    let second = assignment(2, Scope::Vault(vault_name("dev")));
+    let second = assignment(2, "vaults/dev/keys/Root-1".parse().expect("a scope"));
     let writes = [Write::Assignment(sealed(second.clone())), Write::Assignment(sealed(first.clone()))];
     must(&store, change(writes)).await;
     assert_eq!(store.assignments().await.expect("read"), [sealed(first.clone()), sealed(second.clone())]);
+    assert_eq!(store.assignment(second.id).await.expect("read"), Some(sealed(second.clone())));
     must(&store, change([Write::RemoveAssignment(first.id)])).await;
+    assert_eq!(store.assignment(first.id).await.expect("read"), None);
     assert_eq!(store.assignments().await.expect("read"), [sealed(second)]);
     conflict(&store, change([Write::RemoveAssignment(first.id)])).await;
 }

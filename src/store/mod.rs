@@ -191,6 +191,8 @@ pub trait Store: Send + Sync {
     async fn usage(&self, version: VersionId) -> Result<Option<Sealed<UsageRow>>, StoreError>;
     /// Every role assignment.
     async fn assignments(&self) -> Result<Vec<Sealed<AssignmentRow>>, StoreError>;
+    /// A role assignment.
+    async fn assignment(&self, id: AssignmentId) -> Result<Option<Sealed<AssignmentRow>>, StoreError>;
     /// The head of a scope.
     async fn head(&self, scope: &HeadScope) -> Result<Option<Sealed<HeadRow>>, StoreError>;
     /// Every head.

@@ -21,8 +21,8 @@ use sqlx::SqlitePool;
 
 use super::{Change, CommitError, HeadRow, HeadScope, RequestRecord, ScopeRows, Sealed, Store, StoreError};
 use crate::model::{
-    AssignmentRow, InstanceRow, KeyName, KeyObjectRow, RequestId, Timestamp, UsageRow, VaultName, VaultRow, VersionId,
-    VersionRow,
+    AssignmentId, AssignmentRow, InstanceRow, KeyName, KeyObjectRow, RequestId, Timestamp, UsageRow, VaultName,
+    VaultRow, VersionId, VersionRow,
 };
 
 mod assignments;
@@ -137,6 +137,10 @@ impl Store for SqliteStore {
 
     async fn assignments(&self) -> Result<Vec<Sealed<AssignmentRow>>, StoreError> {
         assignments::all(self.readers()).await
+    }
+
+    async fn assignment(&self, id: AssignmentId) -> Result<Option<Sealed<AssignmentRow>>, StoreError> {
+        assignments::by_id(self.readers(), id).await
     }
 
     async fn head(&self, scope: &HeadScope) -> Result<Option<Sealed<HeadRow>>, StoreError> {

@@ -254,7 +254,10 @@ fn what_cannot_be_is_told_what_to_do() {
     let (certificate, key) = (dev.file("stranger.pem", certificate), dev.file("stranger.key", key));
     let stranger = ["--cert", text(&certificate), "--key-file", text(&key)];
     let said = dev.fails(&[&["file", "decrypt", text(&sealed), text(&out)][..], &stranger].concat());
-    assert!(said.contains("PERMISSION_DENIED") && said.contains("--role user --scope vaults/dev"), "{said}");
+    assert!(
+        said.contains("PERMISSION_DENIED") && said.contains("--role 'Key Vault Crypto User' --scope vaults/dev"),
+        "{said}"
+    );
     // Without a role there is a role to ask for, and for a file of others alone there is no server to ask.
     let offline = ["--endpoint", "https://127.0.0.1:1", "--recipient", recipient.trim()];
     dev.ok(&[&["file", "encrypt"][..], &offline, &[text(&plain), text(&out)]].concat());

@@ -19,6 +19,9 @@ use tonic_types::StatusExt as _;
 
 use crate::dev::Dev;
 
+/// The role Key Vault Crypto User.
+pub(crate) const CRYPTO_USER: &str = "roleDefinitions/12338af00e694776bea757ae8d297424";
+
 fn read(path: String) -> Vec<u8> {
     std::fs::read(path).expect("reads")
 }
@@ -142,8 +145,12 @@ async fn a_role_is_in_force_when_it_is_answered_and_gone_when_it_is_taken() {
     let who = "spiffe://dev.strongroom.invalid/ci";
     let user = connect_as(&dev, who).await;
     let mut roles = RoleAssignmentsClient::new(admin.clone());
-    let assignment =
-        RoleAssignment { principal: who.to_owned(), role: 2, scope: "vaults/dev".to_owned(), ..Default::default() };
+    let assignment = RoleAssignment {
+        principal: who.to_owned(),
+        role: CRYPTO_USER.to_owned(),
+        scope: "vaults/dev".to_owned(),
+        ..Default::default()
+    };
     let request = CreateRoleAssignmentRequest { role_assignment: Some(assignment), ..Default::default() };
     let given = roles.create_role_assignment(request.clone()).await.expect("assigned").into_inner();
     let mut crypto = CryptoClient::new(user.clone());

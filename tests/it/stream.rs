@@ -24,7 +24,7 @@ use tonic::{Code, Request, Status, Streaming, transport::Channel};
 use crate::{
     batch::{encrypt, failure, figure, library, operation, two_keys, until},
     dev::{Dev, Start},
-    rpc::{connect, connect_as, reason, sign},
+    rpc::{CRYPTO_USER, connect, connect_as, reason, sign},
 };
 
 const EC: &str = "vaults/dev/keys/ec";
@@ -128,8 +128,12 @@ async fn a_role_that_is_taken_away_ends_what_was_opened_before() {
     let who = "spiffe://dev.strongroom.invalid/ci";
     let user = connect_as(&dev, who).await;
     let mut roles = RoleAssignmentsClient::new(admin);
-    let assignment =
-        RoleAssignment { principal: who.to_owned(), role: 2, scope: "vaults/dev".to_owned(), ..Default::default() };
+    let assignment = RoleAssignment {
+        principal: who.to_owned(),
+        role: CRYPTO_USER.to_owned(),
+        scope: "vaults/dev".to_owned(),
+        ..Default::default()
+    };
     let request = CreateRoleAssignmentRequest { role_assignment: Some(assignment), ..Default::default() };
     let mut talk = Talk::open(&user).await;
     let mut ask = async |id| {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use strongroom::{
     audit::{Batch, Log},
-    model::{Algorithm, KeySpec, Role},
+    model::{Algorithm, KeySpec},
     service::{
         Caller, Ciphertext, Encrypted, KeyRef, NewAssignment, NewDataKey, Problem, Service, ServiceError, VaultPatch,
         asked::Asked,
@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     ec,
-    estate::{Estate, called, caller, key, principal},
+    estate::{Estate, called, caller, key, principal, role},
     named,
 };
 
@@ -70,7 +70,7 @@ fn sha256(parts: &[&[u8]]) -> String {
 
 async fn give_role(service: &Arc<Service>, who: &str) -> strongroom::model::AssignmentId {
     let scope = "vaults/dev".parse().expect("a scope");
-    let new = NewAssignment { principal: principal(who), role: Role::User, scope };
+    let new = NewAssignment { principal: principal(who), role: role("Key Vault Crypto User"), scope };
     service.create_assignment(&caller(), new, Default::default()).await.expect("assigned").id
 }
 

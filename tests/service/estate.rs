@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use strongroom::{
     audit::{Log, OpenError, Options},
-    model::{Identity, KeySpec, NetworkRules, Origin, Principal, Residency, SystemClock, Tags, VaultAuthorization},
+    model::{Identity, KeySpec, NetworkRules, Origin, Principal, Residency, RoleId, SystemClock, Tags, VaultAuthorization},
     service::{Caller, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, Traffic, initialise},
     store::{Store, sqlite::SqliteStore},
 };
@@ -240,6 +240,12 @@ impl Estate {
             faults: BTreeMap::new(),
         }
     }
+}
+
+/// The id of a built-in role.
+#[allow(dead_code, reason = "for tests that assign roles")]
+pub(crate) fn role(name: &str) -> RoleId {
+    strongroom::access::roles::built_in_by_name(name).expect("a built-in role").id
 }
 
 /// A principal's name.

@@ -15,7 +15,7 @@ use super::{check_ops, check_times, invalid};
 use crate::{
     access::{Op, Permit, ops},
     failpoint,
-    model::{KeyObjectRow, KeyOps, Residency, State, VaultName, VaultRow, VersionId, VersionRow},
+    model::{KeyObjectRow, KeyOps, Residency, Scope, State, VaultRow, VersionId, VersionRow},
     service::{
         KeyRef, KeyView, NewKey, Service,
         catalog::{Checked, key_id, vault_id},
@@ -175,9 +175,9 @@ impl<S: Source> MakeKey<S> {
         Self { new, version: VersionId::from_bytes(fresh_id()), source }
     }
 
-    /// The vault it is for.
-    pub(super) const fn vault(&self) -> &VaultName {
-        &self.new.vault
+    /// The key's own scope.
+    pub(super) fn scope(&self) -> Scope {
+        Scope::key(&self.new.vault, &self.new.name)
     }
 
     /// The key's resource name.

@@ -5,7 +5,7 @@ use strongroom_hsm::{Seal, protocol::ServiceKeys};
 use crate::{
     model::{
         AssignmentId, AssignmentRow, Escrow, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, NetworkRules,
-        RequestId, Residency, Role, Row, RowId, Scope, State, Tags, Timestamp, UsageRow, VaultAuthorization, VaultName,
+        RequestId, Residency, RoleId, Row, RowId, Scope, State, Tags, Timestamp, UsageRow, VaultAuthorization, VaultName,
         VaultRow, VersionId, VersionRow,
     },
     store::{Change, HeadRow, HeadScope, RequestRecord, Sealed, Write, head::SetDigest},
@@ -98,7 +98,7 @@ pub(crate) fn assignment(n: u8, scope: Scope) -> AssignmentRow {
     AssignmentRow {
         id: AssignmentId::from_bytes([n; 16]),
         principal: "spiffe://example.org/ci".parse().expect("a principal"),
-        role: Role::User,
+        role: RoleId::from_bytes([n.wrapping_add(1); 16]),
         scope,
         created: Timestamp(1_700_000_000),
         intent: 7,

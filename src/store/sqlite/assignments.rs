@@ -8,12 +8,16 @@ use super::{
     error::{Failure, fault},
 };
 use crate::{
-    model::{AssignmentId, AssignmentRow, Role},
+    model::{
+        AssignmentId, AssignmentRow,
+        roles::{role_from_stored, stored_role},
+    },
     store::{Sealed, StoreError},
 };
 
 const TABLE: &str = "role_assignments";
 const ALL: &str = "SELECT * FROM role_assignments ORDER BY id";
+const BY_ID: &str = "SELECT * FROM role_assignments WHERE id = ?1";
 const INSERT: &str = "INSERT INTO role_assignments (id, revision, seal, principal, role, scope, created_at, \
     intent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 const UPDATE: &str = "UPDATE role_assignments SET revision = ?2, seal = ?3, principal = ?4, role = ?5, scope = ?6, \
@@ -24,6 +28,11 @@ pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<Sealed<AssignmentRow>>,
     sqlx::query(ALL).fetch_all(pool).await.map_err(fault)?.iter().map(decode).collect()
 }
 
+pub(super) async fn by_id(pool: &SqlitePool, id: AssignmentId) -> Result<Option<Sealed<AssignmentRow>>, StoreError> {
+    let row = sqlx::query(BY_ID).bind(id.bytes().to_vec()).fetch_optional(pool).await.map_err(fault)?;
+    row.as_ref().map(decode).transpose()
+}
+
 pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<AssignmentRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
     let query = sqlx::query(if row.revision == 1 { INSERT } else { UPDATE })
@@ -31,7 +40,7 @@ pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<Ass
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())
         .bind(row.principal.as_str().to_owned())
-        .bind(row.role.name())
+        .bind(stored_role(row.role))
         .bind(row.scope.to_string())
         .bind(row.created.0)
         .bind(integer(row.intent, TABLE, "intent")?);
@@ -48,7 +57,7 @@ fn decode(row: &SqliteRow) -> Result<Sealed<AssignmentRow>, StoreError> {
     columns.sealed(AssignmentRow {
         id: columns.version("id")?,
         principal: columns.parsed("principal")?,
-        role: Role::from_name(columns.text("role")?).ok_or_else(|| columns.wrong("role"))?,
+        role: role_from_stored(columns.text("role")?).ok_or_else(|| columns.wrong("role"))?,
         scope: columns.parsed("scope")?,
         created: columns.time("created_at")?,
         intent: columns.number("intent")?,
