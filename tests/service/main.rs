@@ -1,6 +1,7 @@
 //! The service over a real SoftHSM, SQLite and log, without a network: what the store may be made to say,
 //! and what is left after an unfinished change.
 
+mod access;
 mod batch;
 #[allow(dead_code, reason = "shared with benches and tests/memory")]
 mod estate;
