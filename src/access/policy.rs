@@ -18,7 +18,8 @@ use super::{
     shards::Shards,
 };
 use crate::model::{
-    AssignmentId, AssignmentRow, VaultAuthorization, Identity, ObjectName, ObjectType, Principal, RoleId, Scope, VaultName,
+    AssignmentId, AssignmentRow, Identity, ObjectName, ObjectType, Principal, RoleId, Scope, VaultAuthorization,
+    VaultName,
 };
 
 /// What a policy says to a question. Conditions and approvals by others have their place here; there are none yet.

@@ -8,7 +8,7 @@ use super::{
     policy::Policy,
     roles::RoleDefinition,
 };
-use crate::model::{AssignmentRow, VaultAuthorization, Identity, Principal, Scope};
+use crate::model::{AssignmentRow, Identity, Principal, Scope, VaultAuthorization};
 
 /// What gives a right.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::{fixtures::*, roles::rights, source::sources, *};
-use crate::model::{AssignmentRow, VaultAuthorization, Identity, RoleId, RolePatterns, Scope};
+use crate::model::{AssignmentRow, Identity, RoleId, RolePatterns, Scope, VaultAuthorization};
 
 #[test]
 fn nobody_may_do_anything_without_a_role() {

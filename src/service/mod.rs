@@ -22,8 +22,8 @@ use crate::{
     audit::{Log, Refusals},
     model::{
         Algorithm, Clock, Identity, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, NetworkPatch, NetworkRules,
-        Origin, Principal, RequestId, Residency, RoleId, Scope, Tags, Timestamp, VaultAuthorization, VaultName, VaultRow,
-        VersionId, VersionRow,
+        Origin, Principal, RequestId, Residency, RoleId, Scope, Tags, Timestamp, VaultAuthorization, VaultName,
+        VaultRow, VersionId, VersionRow,
     },
     store::{HeadScope, Store},
 };

@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 
 use super::{Change, CommitError, HeadScope, Store, Write};
 use crate::model::{
-    ADMINISTRATOR, KeyOps, KeySpec, NetworkRules, Residency, Row, RowId, Scope, State, Timestamp, UsageRow, VaultAuthorization,
+    ADMINISTRATOR, KeyOps, KeySpec, NetworkRules, Residency, Row, RowId, Scope, State, Timestamp, UsageRow,
+    VaultAuthorization,
 };
 
 pub(crate) mod fixtures;

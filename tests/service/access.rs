@@ -131,6 +131,8 @@ async fn an_owner_of_a_vault_assigns_within_it_and_nowhere_else() {
         retention_days: 90,
         purge_protection: false,
         padding_decryption_allowed: false,
+        network: Default::default(),
+        authorization: Default::default(),
     };
     service.create_vault(&caller(), vault, Default::default()).await.expect("made");
     give(&service, &caller(), "a:owner", "administrator", "vaults/dev").await.expect("assigned");

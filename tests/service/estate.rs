@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use strongroom::{
     audit::{Log, OpenError, Options},
-    model::{Identity, KeySpec, NetworkRules, Origin, Principal, Residency, RoleId, SystemClock, Tags, VaultAuthorization},
+    model::{
+        Identity, KeySpec, NetworkRules, Origin, Principal, Residency, RoleId, SystemClock, Tags, VaultAuthorization,
+    },
     service::{Caller, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, Traffic, initialise},
     store::{Store, sqlite::SqliteStore},
 };

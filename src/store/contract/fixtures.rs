@@ -5,8 +5,8 @@ use strongroom_hsm::{Seal, protocol::ServiceKeys};
 use crate::{
     model::{
         AssignmentId, AssignmentRow, Escrow, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, NetworkRules,
-        RequestId, Residency, RoleId, Row, RowId, Scope, State, Tags, Timestamp, UsageRow, VaultAuthorization, VaultName,
-        VaultRow, VersionId, VersionRow,
+        RequestId, Residency, RoleId, Row, RowId, Scope, State, Tags, Timestamp, UsageRow, VaultAuthorization,
+        VaultName, VaultRow, VersionId, VersionRow,
     },
     store::{Change, HeadRow, HeadScope, RequestRecord, Sealed, Write, head::SetDigest},
 };
