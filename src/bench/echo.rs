@@ -7,10 +7,10 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use rustls::ServerConfig;
 use strongroom_hsm::algorithms::Algorithm;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{
@@ -28,7 +28,12 @@ use super::{
     load::Turns,
     stream::{Method, Pump},
 };
-use crate::grpc::{BATCH_BYTES_MAX, Listener, MESSAGE_BYTES_MAX, front::Peer, listener::Answers};
+use crate::{
+    grpc::{
+        BATCH_BYTES_MAX, Gate, Listener, MESSAGE_BYTES_MAX, Options, front::Peer, listener::Answers, tls::Credentials,
+    },
+    model::SystemClock,
+};
 
 const ECHO: &str = "/strongroom.bench.Echo/Echo";
 const STREAM: &str = "/strongroom.bench.Echo/Stream";
@@ -153,8 +158,9 @@ impl Answers for Bare {
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn bind(address: SocketAddr, tls: ServerConfig) -> std::io::Result<Listener<Bare>> {
-    Listener::bind(address, tls, Bare(Routes::new(Echo).prepare()), CONNECTIONS_MAX).await
+pub async fn bind(address: SocketAddr, credentials: Credentials) -> std::io::Result<Listener<Bare>> {
+    let (gate, bare) = (Gate::new(credentials, Arc::new(SystemClock)), Bare(Routes::new(Echo).prepare()));
+    Listener::bind(address, gate, None, bare, Options::of(CONNECTIONS_MAX)).await
 }
 
 /// Calls an echo server.

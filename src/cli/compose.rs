@@ -8,15 +8,13 @@ use std::{
     time::Duration,
 };
 
-use rustls::ServerConfig;
 use strongroom_hsm::{Pool, Profile, StartError, protocol::Fault, protocol::ServiceKeys};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 use crate::{
     audit::{Log, OpenError, Options, Recovered},
-    config::{self, Config, files},
-    grpc::tls::{self, Material},
+    config::{self, Config},
     model::{Clock, InstanceRow, SystemClock},
     service::{Parts, Service, ServiceError, Settings},
     store::{Store, StoreError, sqlite::SqliteStore},
@@ -112,20 +110,6 @@ pub(super) fn close_memory() {
     if let Err(error) = closed {
         tracing::warn!(%error, "core files could not be switched off");
     }
-}
-
-/// The configuration of TLS, from the files that are named.
-pub(super) fn tls(server: &config::Server) -> anyhow::Result<ServerConfig> {
-    let read = |path: &Path| files::read(path).map_err(|error| failure("TLS cannot be set up", &error));
-    let (certificate, key, client_ca) = (read(&server.certificate)?, read(&server.key)?, read(&server.client_ca)?);
-    let material = Material { certificate: &certificate, key: &key, client_ca: &client_ca };
-    tls::server(&material).map_err(|error| {
-        failure("TLS cannot be set up", &error)
-            .detail(format!("server.certificate = {}", server.certificate.display()))
-            .detail(format!("server.key = {}", server.key.display()))
-            .detail(format!("server.client_ca = {}", server.client_ca.display()))
-            .into()
-    })
 }
 
 /// Opens the store in that file.
@@ -238,6 +222,11 @@ pub(super) fn refused(error: &ServiceError) -> Failure {
         }
         _ => shown.hint("`strongroom doctor --config FILE` says what is missing"),
     }
+}
+
+/// SIGHUP, by which an operator says that files have changed.
+pub(super) fn hangup() -> anyhow::Result<Signal> {
+    signal(SignalKind::hangup()).map_err(|error| failure("signals cannot be heard", &error).into())
 }
 
 /// SIGTERM or SIGINT. Made before anything is started, so that neither is ever missed.

@@ -15,6 +15,7 @@ use strongroom_hsm::{
 
 use super::{
     compose::{self, Ending, House, failure},
+    credentials,
     face::{Addresses, Face},
     failure::Failure,
     operate::DevArgs,
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, LogFormat, LogStyle},
-    grpc::tls,
+    grpc::{tls, trust::AuthorityMaterial},
     model::{Clock, Identity, InstanceRow, Origin, SystemClock, VaultName},
     observe::{logging, metrics},
     service::{Caller, ChangeOptions, NewInstance, NewVault, Problem, Service, Traffic, initialise},
@@ -71,12 +72,12 @@ async fn dev(args: DevArgs) -> anyhow::Result<()> {
         let store = prepared(&place, &config).await?;
         let instance = compose::instance(&store).await?;
         let instance = instance.filter(|instance| instance.development).ok_or_else(not_for_development)?;
-        let tls = compose::tls(&config.server)?;
+        let credentials = credentials::read(&config.server)?;
         let mut config = config;
         config.hsm.lanes.clone_from(&profile.lanes);
         config.hsm.canary_every = profile.canary_every;
         let house = House::open(&config, profile, instance, store).await?;
-        Face::open(house, &config, tls, figures).await
+        Face::open(house, &config, credentials, figures, None).await
     };
     let face = tokio::select! {
         face = opening => face?,
@@ -148,8 +149,17 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
             listen: args.listen,
             certificate: place.tls("server.pem"),
             key: place.tls("server.key"),
-            client_ca: place.tls("ca.pem"),
+            authorities: vec![config::Authority {
+                name: "client_ca".to_owned(),
+                file: place.tls("ca.pem"),
+                ..config::Authority::default()
+            }],
+            reload_every: Duration::from_secs(10),
+            trusted_proxies: Vec::new(),
+            unix: None,
             connections_max: 10_000,
+            connection_age_max: Some(Duration::from_secs(3600)),
+            connection_grace: Duration::from_secs(30),
             requests_max: 1024,
             deadline_default: Duration::from_secs(10),
             deadline_max: Duration::from_secs(60),
@@ -188,14 +198,16 @@ pub(super) fn profile(data_dir: &Path) -> anyhow::Result<Profile> {
 }
 
 /// TLS on loopback, with an authority of its own in a folder that is taken until it is dropped.
-pub(super) fn tls_alone(folder: &Path) -> anyhow::Result<(Place, rustls::ServerConfig)> {
+pub(super) fn tls_alone(folder: &Path) -> anyhow::Result<(Place, tls::Credentials)> {
     let place = Place::take(folder)?;
     certificates::renew(&place, SocketAddr::from(([127, 0, 0, 1], 0)), &SystemClock)?;
     let read = |name: &str| fs::read(place.tls(name));
-    let (certificate, key, client_ca) = (read("server.pem")?, read("server.key")?, read("ca.pem")?);
-    let material = tls::Material { certificate: &certificate, key: &key, client_ca: &client_ca };
-    let config = tls::server(&material).map_err(|error| failure("TLS cannot be set up", &error))?;
-    Ok((place, config))
+    let (certificate, key, certificates) = (read("server.pem")?, read("server.key")?, read("ca.pem")?);
+    let authorities = [AuthorityMaterial { certificates, ..AuthorityMaterial::default() }];
+    let now = SystemClock.now();
+    let material = tls::Material { certificate: &certificate, key: &key, authorities: &authorities, now };
+    let credentials = tls::server(&material).map_err(|error| failure("TLS cannot be set up", &error))?;
+    Ok((place, credentials))
 }
 
 /// The store of a folder whose token and instance are made, now if they were not.

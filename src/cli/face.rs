@@ -6,19 +6,20 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use rustls::ServerConfig;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, signal::unix::Signal, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
     compose::{Ending, House, failure},
+    credentials::{Keeper, Occasion},
     failure::Failure,
 };
 use crate::{
-    config::Config,
-    grpc::{self, Front, Limits, Listener, SERVICES},
+    config::{self, Config},
+    grpc::{self, Front, Gate, Limits, Listener, Options, SERVICES, tls::Credentials, unix::Bound},
     jobs::Jobs,
+    model::SystemClock,
     observe::{
         http,
         readiness::{self, Board},
@@ -56,8 +57,9 @@ impl Face {
     pub(super) async fn open(
         house: House,
         config: &Config,
-        tls: ServerConfig,
+        credentials: Credentials,
         metrics: PrometheusHandle,
+        hangup: Option<Signal>,
     ) -> anyhow::Result<Self> {
         let board = Board::default();
         let health = HealthReporter::new();
@@ -69,8 +71,8 @@ impl Face {
             deadline_default: server.deadline_default,
             deadline_max: server.deadline_max,
         };
-        let listener = Listener::bind(server.listen, tls, Front::new(routes, limits), server.connections_max).await;
-        let listener = listener.map_err(|error| unbound("server.listen", server.listen, &error))?;
+        let gate = Gate::new(credentials, Arc::new(SystemClock));
+        let listener = listen(server, &gate, Front::new(routes, limits)).await?;
         let web = TcpListener::bind(config.metrics.listen).await;
         let web = web.map_err(|error| unbound("metrics.listen", config.metrics.listen, &error))?;
         let addresses = Addresses { grpc: listener.address()?, metrics: web.local_addr()? };
@@ -78,6 +80,10 @@ impl Face {
         let (rest, stop, end_http) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let jobs = Jobs::new(rest.clone());
         start_jobs(&jobs, &house, config, &board, &health, metrics.clone());
+        let keeper = Arc::new(Keeper::new(server.clone(), gate, board.clone()));
+        let signalled = Arc::clone(&keeper);
+        let tick = move || keeper.look(Occasion::Tick);
+        jobs.reread(server.reload_every, hangup, tick, move || signalled.look(Occasion::Signal));
         let grpc = tokio::spawn(listener.serve(stop.clone(), server.drain));
         let http = tokio::spawn(http::serve(web, metrics, board.clone(), end_http.clone()));
         Ok(Self { house, board, health, jobs, rest, stop, grpc, http, end_http, addresses })
@@ -148,6 +154,19 @@ impl Face {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+async fn listen(server: &config::Server, gate: &Arc<Gate>, front: Front) -> anyhow::Result<Listener> {
+    let unix = server.unix.as_ref().map(Bound::new).transpose();
+    let unix = unix.map_err(|error| failure("the Unix socket cannot be had (server.unix.path)", &error))?;
+    let options = Options {
+        connections_max: server.connections_max,
+        age_max: server.connection_age_max,
+        grace: server.connection_grace,
+        trusted_proxies: server.trusted_proxies.clone(),
+    };
+    let listener = Listener::bind(server.listen, Arc::clone(gate), unix, front, options).await;
+    Ok(listener.map_err(|error| unbound("server.listen", server.listen, &error))?)
 }
 
 fn start_jobs(

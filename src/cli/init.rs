@@ -15,6 +15,7 @@ use strongroom_hsm::{
 
 use super::{
     compose::{self, failure},
+    credentials,
     failure::Failure,
     operate::{InitArgs, RecoverArgs},
     output::{self, Format},
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     audit::Log,
     config::{Config, LogFormat, LogStyle, files},
-    grpc::{identity, tls},
+    grpc::tls,
     model::{Clock, Escrow, InstanceRow, Principal, SystemClock},
     observe::logging,
     service::{NewInstance, initialise, instance::recovered},
@@ -46,7 +47,7 @@ pub(super) fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
             .hint("give the token another label (hsm.token.label)")
             .into());
     }
-    let administrator = administrator(&args.admin_certificate)?;
+    let administrator = administrator(&config, &args.admin_certificate)?;
     let recovery = args.recovery_key.iter().map(|path| keys::public(path)).collect::<anyhow::Result<Vec<_>>>()?;
     quiet();
     let made = initialise_all(&config, administrator, &recovery, args.so_pin_file.as_deref());
@@ -76,14 +77,18 @@ fn quiet() {
     logging::start(LogStyle { level: tracing::level_filters::LevelFilter::WARN, format: LogFormat::Text });
 }
 
-fn administrator(path: &Path) -> anyhow::Result<Principal> {
+fn administrator(config: &Config, path: &Path) -> anyhow::Result<Principal> {
     let pem = files::read(path).map_err(|error| failure("the administrator's certificate cannot be used", &error))?;
     let certificates = tls::certificates(&pem).ok_or_else(|| {
         Failure::new(format!("{} is not a certificate in PEM", path.display()))
             .hint("it is the client certificate that the administrator will connect with")
     })?;
-    let principal = identity::principal(&certificates[0]);
-    Ok(principal.map_err(|error| failure(format!("{} names nobody", path.display()), &error))?)
+    let named = credentials::trust(&config.server)?.identify(&certificates, SystemClock.now());
+    let named = named.map_err(|error| {
+        failure(format!("{} names nobody", path.display()), &error)
+            .hint("it is to come from server.client_ca, with the certificates between, as it will be shown when the administrator connects")
+    })?;
+    Ok(named.principal)
 }
 
 /// What both commands work with.

@@ -20,6 +20,7 @@ mod client;
 mod compose;
 mod config;
 mod connection;
+mod credentials;
 mod dev;
 mod doctor;
 mod ecdsa_der;

@@ -7,6 +7,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{
     compose::{self, Ending, House},
+    credentials,
     face::Face,
     failure::Failure,
     operate::ServeArgs,
@@ -36,7 +37,9 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     compose::raise_limits();
     let mut ending = Ending::listen()?;
     let figures = metrics::install()?;
-    let tls = compose::tls(&config.server)?;
+    // Before anything is read: until somebody listens, this signal ends a process.
+    let hangup = compose::hangup()?;
+    let credentials = credentials::read(&config.server)?;
     refuse_development_files(config)?;
     let opening = async {
         let store = compose::store(&config.store).await?;
@@ -44,7 +47,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         refuse_development(&instance)?;
         let profile = config.hsm.profile(compose::program()?);
         let house = House::open(config, profile, instance, store).await?;
-        Face::open(house, config, tls, figures).await
+        Face::open(house, config, credentials, figures, Some(hangup)).await
     };
     let face = tokio::select! {
         face = opening => face?,
@@ -73,9 +76,8 @@ fn refuse_development_files(config: &Config) -> anyhow::Result<()> {
     if config.hsm.token.label == DEVELOPMENT_LABEL {
         return Err(for_development("the token (hsm.token.label)").into());
     }
-    for (what, path) in
-        [("server.certificate", &config.server.certificate), ("server.client_ca", &config.server.client_ca)]
-    {
+    let authorities = config.server.authorities.iter().map(|authority| ("server.client_ca", &authority.file));
+    for (what, path) in authorities.chain([("server.certificate", &config.server.certificate)]) {
         let pem = files::read(path).map_err(|error| compose::failure("TLS cannot be set up", &error))?;
         if tls::certificates(&pem).unwrap_or_default().iter().any(is_for_development) {
             return Err(for_development(&format!("the certificate in {what}")).into());

@@ -11,7 +11,16 @@ pub fn faults_on_disk(config: &Config) -> Vec<Fault> {
     faults.file("server.certificate", &config.server.certificate, 0);
     // Group may read: secret mounts of orchestrators are often like that. Others may not.
     faults.file("server.key", &config.server.key, 0o007);
-    faults.file("server.client_ca", &config.server.client_ca, 0);
+    for authority in &config.server.authorities {
+        // Who can write to it decides who is let in.
+        faults.file("server.client_ca", &authority.file, 0o002);
+        for list in &authority.crls {
+            faults.file("server.crl", list, 0o002);
+        }
+    }
+    if let Some(unix) = &config.server.unix {
+        faults.folder("server.unix.path", unix.path.parent().unwrap_or(Path::new("/")));
+    }
     faults.file("hsm.module", &config.hsm.module, 0o002);
     faults.file("hsm.pin_file", &config.hsm.pin_file, 0o077);
     faults.made_by_init("hsm.state_dir", Some(&config.hsm.state_dir));

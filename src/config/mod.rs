@@ -2,7 +2,8 @@
 //!
 //! Every fault is named with its key path, all of them at once; a key that this release does not know is a
 //! fault. Relative paths are relative to the file. Secrets are named by file and never stand in it. This
-//! module and `cli::dev` are the only ones that read files of an operator; nothing here is read twice.
+//! module and `cli::dev` are the only ones that read files of an operator; nothing here is read twice but
+//! what TLS stands on.
 
 use std::{
     cell::RefCell,
@@ -23,10 +24,12 @@ use strongroom_hsm::{
 mod disk;
 pub mod files;
 mod reader;
+mod server;
 
 pub use disk::faults_on_disk;
 pub use reader::Fault;
 use reader::Section;
+pub use server::{Authority, Server};
 
 /// The longest configuration that is read.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
@@ -46,29 +49,6 @@ pub struct Config {
     pub audit: Audit,
     /// The program's own log.
     pub log: LogStyle,
-}
-
-/// The gRPC face.
-#[derive(Clone, Debug)]
-pub struct Server {
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// The server's certificate chain (PEM).
-    pub certificate: PathBuf,
-    /// Its private key (PEM).
-    pub key: PathBuf,
-    /// The authorities of client certificates (PEM).
-    pub client_ca: PathBuf,
-    /// The most connections at once.
-    pub connections_max: usize,
-    /// The most requests at once; each may hold a message of 1 MiB.
-    pub requests_max: usize,
-    /// The deadline of a request that has none.
-    pub deadline_default: Duration,
-    /// The longest deadline; a longer one is cut to it.
-    pub deadline_max: Duration,
-    /// How long requests may take to end after SIGTERM.
-    pub drain: Duration,
 }
 
 /// Metrics and health over HTTP.
@@ -199,7 +179,7 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     })?;
     let faults = Rc::new(RefCell::new(Vec::new()));
     let mut root = Section::root(table, folder, Rc::clone(&faults));
-    let server = server(root.section("server"));
+    let server = server::server(root.section("server"));
     let metrics = metrics(root.section("metrics"));
     let hsm = hsm(root.section("hsm"));
     let mut store = root.section("store");
@@ -214,34 +194,6 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
         }
         (_, _, found) => Err(found),
     }
-}
-
-fn server(mut section: Section) -> Option<Server> {
-    let listen = listen(&mut section, None);
-    let certificate = section.required_path("certificate");
-    let key = section.required_path("key");
-    let client_ca = section.required_path("client_ca");
-    let connections_max = section.count("connections_max", 10_000, 1..=1_000_000);
-    let requests_max = section.count("requests_max", 1024, 1..=1_000_000);
-    let deadline_default = section.milliseconds("deadline_default_ms", Duration::from_secs(10), 10..=600_000);
-    let deadline_max = section.milliseconds("deadline_max_ms", Duration::from_secs(60), 10..=600_000);
-    let drain = section.milliseconds("drain_ms", Duration::from_secs(20), 0..=600_000);
-    if deadline_default > deadline_max {
-        section.fault("deadline_default_ms", "is longer than deadline_max_ms");
-    }
-    section.finish();
-    let listen = listen?;
-    Some(Server {
-        listen,
-        certificate,
-        key,
-        client_ca,
-        connections_max,
-        requests_max,
-        deadline_default,
-        deadline_max,
-        drain,
-    })
 }
 
 fn metrics(mut section: Section) -> Option<Metrics> {

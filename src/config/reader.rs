@@ -70,6 +70,74 @@ impl Section {
         Self { path: self.key(name), table, faults: Rc::clone(&self.faults), folder: self.folder.clone() }
     }
 
+    /// Whether the key is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.table.contains_key(name)
+    }
+
+    /// The tables of a list (`[[name]]`), if it is one.
+    pub(super) fn tables(&mut self, name: &str) -> Vec<Self> {
+        let values = self.list(name, "tables");
+        let mut sections = Vec::with_capacity(values.len());
+        for (at, value) in values.into_iter().enumerate() {
+            match value {
+                Value::Table(table) => sections.push(Self {
+                    path: format!("{}[{at}]", self.key(name)),
+                    table,
+                    faults: Rc::clone(&self.faults),
+                    folder: self.folder.clone(),
+                }),
+                other => self.fault(name, format!("is a list of tables; it holds {}", kind(&other))),
+            }
+        }
+        sections
+    }
+
+    /// Whether it is a list.
+    pub(super) fn is_list(&self, name: &str) -> bool {
+        self.table.get(name).is_some_and(Value::is_array)
+    }
+
+    /// A list; what it should hold is for the fault. Empty when the key is absent.
+    fn list(&mut self, name: &str, of: &str) -> Vec<Value> {
+        match self.take(name) {
+            None => Vec::new(),
+            Some(Value::Array(values)) => values,
+            Some(other) => {
+                self.fault(name, format!("is a list of {of}, not {}", kind(&other)));
+                Vec::new()
+            }
+        }
+    }
+
+    /// A list, each of whose members is read from its text.
+    pub(super) fn parsed<T>(&mut self, name: &str, of: &str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let mut parsed = Vec::new();
+        for value in self.list(name, of) {
+            match value {
+                Value::String(text) => match parse(&text) {
+                    Ok(value) => parsed.push(value),
+                    Err(why) => self.fault(name, format!("{text:?} {why}")),
+                },
+                other => self.fault(name, format!("is a list of {of} in quotes; it holds {}", kind(&other))),
+            }
+        }
+        parsed
+    }
+
+    /// A list of numbers of users or groups.
+    pub(super) fn ids(&mut self, name: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        for value in self.list(name, "numbers") {
+            // The last one stands for "none" (POSIX chown).
+            match value.as_integer().and_then(|number| u32::try_from(number).ok()).filter(|id| *id != u32::MAX) {
+                Some(id) => ids.push(id),
+                None => self.fault(name, format!("is a list of ids from 0 to {}", u32::MAX - 1)),
+            }
+        }
+        ids
+    }
+
     /// Text; absent when the key is.
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
         match self.take(name)? {
@@ -146,14 +214,7 @@ impl Section {
 
     /// A list of paths, made absolute.
     pub(super) fn paths(&mut self, name: &str) -> Vec<PathBuf> {
-        let values = match self.take(name) {
-            None => return Vec::new(),
-            Some(Value::Array(values)) => values,
-            Some(other) => {
-                self.fault(name, format!("is a list of paths, not {}", kind(&other)));
-                return Vec::new();
-            }
-        };
+        let values = self.list(name, "paths");
         let mut paths = Vec::with_capacity(values.len());
         for value in values {
             match value {

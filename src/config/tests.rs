@@ -57,7 +57,7 @@ fn what_a_module_is_told_is_passed_on_as_it_stands() {
 fn paths_are_relative_to_the_file() {
     let config = parse(SMALL, Path::new("/srv")).expect("is right");
     assert_eq!(config.server.key, Path::new("/srv/server.key"));
-    assert_eq!(config.server.client_ca, Path::new("/etc/clients.pem"));
+    assert_eq!(config.server.authorities[0].file, Path::new("/etc/clients.pem"));
     assert_eq!(config.store, Path::new("/srv/strongroom.db"));
 }
 
@@ -136,4 +136,118 @@ fn what_is_missing_or_open_on_disk_is_named() {
 fn a_missing_file_is_said_to_be_missing() {
     let error = load(Path::new("/nowhere/strongroom.toml")).expect_err("is not there");
     assert!(error.to_string().starts_with("/nowhere/strongroom.toml: cannot be read: "), "{error}");
+}
+
+/// The small configuration with these lines in `[server]` and, if there are tables, without its `client_ca`.
+fn with_server(lines: &str) -> String {
+    let text = SMALL.replace("[hsm]\n", &format!("{lines}\n[hsm]\n"));
+    if lines.contains("client_ca") { text.replace("client_ca = \"/etc/clients.pem\"\n", "") } else { text }
+}
+
+const TWO: &str = r#"
+[[server.client_ca]]
+name = "own"
+file = "own.pem"
+crl = ["own.crl"]
+trust_domains = ["example.org"]
+groups = ["organizational_unit"]
+[[server.client_ca]]
+name = "partner"
+file = "partner.pem"
+trust_domains = []
+"#;
+
+#[test]
+fn authorities_are_told_apart_by_what_they_may_name() {
+    let mapping = r#"
+[[server.mapping]]
+authority = "partner"
+from = "dns"
+within = ["Partner.example"]
+[[server.mapping]]
+authority = "own"
+from = "dns"
+within = ["example.org"]
+[[server.mapping]]
+authority = "own"
+from = "common_name"
+"#;
+    let config = parse(&with_server(&format!("{TWO}{mapping}")), Path::new("/srv")).expect("is right");
+    let [own, partner] = &config.server.authorities[..] else { panic!("two") };
+    assert_eq!(own.crls, [Path::new("/srv/own.crl")]);
+    assert_eq!(own.naming.trust_domains.as_deref(), Some(&["example.org".to_owned()][..]));
+    assert_eq!(own.naming.rules.len(), 2);
+    assert_eq!(partner.naming.trust_domains.as_deref(), Some(&[][..]));
+    assert_eq!(partner.naming.rules[0].within, ["partner.example"]);
+    assert_eq!(config.server.reload_every, Duration::from_secs(10));
+}
+
+#[test]
+fn what_two_authorities_could_both_name_is_a_fault() {
+    let twice =
+        TWO.replace("trust_domains = []", "trust_domains = [\"example.org\"]\ngroups = [\"organizational_unit\"]");
+    let dns = |authority: &str, within: &str| {
+        format!("[[server.mapping]]\nauthority = \"{authority}\"\nfrom = \"dns\"\n{within}\n")
+    };
+    let below = [dns("own", "within = [\"example.org\"]"), dns("partner", "within = [\"a.example.org\"]")].concat();
+    let all = [dns("own", "within = [\"example.org\"]"), dns("partner", "")].concat();
+    let cases = [
+        (twice.clone(), "server.client_ca: \"own\" and \"partner\" both name the trust domain example.org"),
+        (twice, "server.client_ca: \"own\" and \"partner\" both make groups of the organizational_unit"),
+        (TWO.replace("\"partner\"", "\"own\""), "server.client_ca: \"own\" is there twice"),
+        (TWO.replace("trust_domains = []", ""), "server.client_ca: \"partner\" has no trust_domains: "),
+        (format!("{TWO}{below}"), "server.mapping[1].within: \"own\" and \"partner\" could both make one name"),
+        (format!("{TWO}{all}"), "server.mapping[1].within: \"own\" and \"partner\" could both make one name"),
+        (format!("{TWO}{}", dns("nobody", "")), "server.mapping[0].authority: \"nobody\" is no name of"),
+        (format!("{TWO}[[server.mapping]]\nfrom = \"dns\""), "server.mapping[0].authority: is missing"),
+        (format!("crl = [\"x\"]\n{TWO}"), "server.crl: belongs into each"),
+    ];
+    for (lines, expected) in cases {
+        let found = faults(&with_server(&lines));
+        assert!(found.iter().any(|fault| fault.starts_with(expected)), "{expected} in {found:?}");
+    }
+}
+
+#[test]
+fn what_callers_come_in_by_is_checked() {
+    let cases = [
+        ("crl_expired = \"perhaps\"", "server.crl_expired: \"perhaps\" is none of refuse, accept"),
+        ("proxy_protocol = true", "server.trusted_proxies: is missing"),
+        ("trusted_proxies = [\"10.0.0.2\"]", "server.trusted_proxies: means nothing without"),
+        (
+            "proxy_protocol = true\ntrusted_proxies = [\"10.0.0.1/8\"]",
+            "server.trusted_proxies: \"10.0.0.1/8\" is no address",
+        ),
+        ("[server.unix]\nmode = \"0660\"", "server.unix.path: is missing"),
+        ("[server.unix]\npath = \"s\"\nmode = \"rw\"", "server.unix.mode: \"rw\" is no mode"),
+        ("[server.unix]\npath = \"s\"\nuids = [-1]", "server.unix.uids: is a list of ids"),
+        ("[server.unix]\npath = \"s\"\nusers = [1]", "server.unix.users: is not a key"),
+        ("[[server.mapping]]\nfrom = \"serial\"", "server.mapping[0].from: \"serial\" is none of uri, dns"),
+        ("[[server.mapping]]\nwithin = []", "server.mapping[0].from: is missing"),
+        ("[[server.mapping]]\nfrom = \"uri\"", "server.mapping[0].within: is missing"),
+        (
+            "[[server.mapping]]\nfrom = \"uri\"\nwithin = [\"https://a.example\"]",
+            "server.mapping[0].within: \"https://a.example\" is no beginning",
+        ),
+        (
+            "[[server.mapping]]\nfrom = \"uri\"\nwithin = [\"spiffe://a/\"]",
+            "server.mapping[0].within: \"spiffe://a/\" is no beginning",
+        ),
+        (
+            "[[server.mapping]]\nfrom = \"dns\"\nwithin = [\"*.example.org\"]",
+            "server.mapping[0].within: \"*.example.org\" is no domain",
+        ),
+        ("[[server.mapping]]\nfrom = \"common_name\"\nwithin = [\"a\"]", "server.mapping[0].within: \"a\" cannot be"),
+        ("client_ca = 7", "server.client_ca: is text in quotes"),
+        ("client_ca = []", "server.client_ca: names nobody"),
+    ];
+    for (lines, expected) in cases {
+        let found = faults(&with_server(lines));
+        assert!(found.iter().any(|fault| fault.starts_with(expected)), "{expected} in {found:?}");
+    }
+    let said = "proxy_protocol = true\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nconnection_age_max_ms = 0\n[server.unix]\npath = \"run/s\"\nmode = \"0666\"\ngids = [100]";
+    let server = parse(&with_server(said), Path::new("/srv")).expect("is right").server;
+    assert_eq!((server.trusted_proxies.len(), server.connection_age_max), (2, None));
+    let unix = server.unix.expect("is there");
+    assert_eq!((unix.path.as_path(), unix.mode, unix.gids), (Path::new("/srv/run/s"), 0o666, vec![100]));
 }

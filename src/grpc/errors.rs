@@ -67,6 +67,14 @@ pub fn of_problem(problem: &Problem, request: &str) -> Status {
     Status::with_error_details(code(problem), problem.to_string(), details(problem, request))
 }
 
+/// The status of a request whose caller is no longer who it was.
+#[must_use]
+pub fn identity_over(request: &str) -> Status {
+    const MESSAGE: &str =
+        "what you authenticated with holds no more: it has expired or was taken back; connect again with what is valid";
+    refusal(Code::Unauthenticated, "UNAUTHENTICATED", MESSAGE, request)
+}
+
 /// The status of one operation among several: what the method would have ended with, details included.
 #[must_use]
 pub fn embedded(status: &Status) -> tonic_types::Status {

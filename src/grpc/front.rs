@@ -3,13 +3,19 @@
 //!
 //! Metadata decide nothing but the deadline: identity comes from TLS, never from a header.
 
-use std::{cell::Cell, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use strongroom_hsm::protocol::Moment;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, service::Routes};
@@ -18,7 +24,7 @@ use tracing::Instrument as _;
 
 use super::{errors, identity::IdentityError, kept::Kept, listener::Answers, stream::Terms};
 use crate::{
-    model::{Identity, Origin},
+    model::{Identity, Lease, Origin},
     observe::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_UNDER_WAY},
     service::{Caller, Problem, Traffic},
 };
@@ -99,15 +105,46 @@ pub struct Peer {
     pub source: String,
     /// Its address, as network rules see it.
     pub origin: Origin,
-    /// Who it is, by its certificate.
+    /// Who it is, by its certificate or by what the kernel says.
     pub identity: Result<Arc<Identity>, IdentityError>,
+    /// Its connection is to end: what would go on for ever is to end by itself.
+    pub leaving: CancellationToken,
 }
 
 impl Peer {
-    /// The peer at that address.
+    /// The peer at that address. An IPv4 address is one, also where an IPv6 socket has taken it.
     #[must_use]
     pub fn new(address: SocketAddr, identity: Result<Arc<Identity>, IdentityError>) -> Self {
-        Self { source: address.to_string(), origin: Origin::Address(address.ip()), identity }
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let (source, origin) = (address.to_string(), Origin::Address(address.ip()));
+        Self { source, origin, identity, leaving: CancellationToken::new() }
+    }
+
+    /// The peer at that address, of which a proxy says so.
+    #[must_use]
+    pub fn beyond(address: SocketAddr, proxy: IpAddr, identity: Result<Arc<Identity>, IdentityError>) -> Self {
+        let peer = Self::new(address, identity);
+        Self { source: format!("{} via {}", peer.source, proxy.to_canonical()), ..peer }
+    }
+
+    /// A peer on this machine, by the Unix socket.
+    #[must_use]
+    pub fn local(source: String, identity: Result<Arc<Identity>, IdentityError>) -> Self {
+        Self { source, origin: Origin::Local, identity, leaving: CancellationToken::new() }
+    }
+}
+
+/// Comes when a lease holds no more, by its time or because it was ended.
+pub(super) async fn over(lease: Lease) {
+    let last = async {
+        match lease.last_moment() {
+            Some(moment) => sleep(moment.since(Moment::now())).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = lease.ended() => {}
+        () = last => {}
     }
 }
 
@@ -171,6 +208,7 @@ impl Front {
         let mut deadline = asked.map_or(self.limits.deadline_default, |asked| asked.min(self.limits.deadline_max));
         let mut room = &self.room.all;
         match &peer.identity {
+            Ok(identity) if !identity.holds() => return Err(errors::identity_over(id)),
             Ok(identity) => {
                 request.extensions_mut().insert(Caller {
                     identity: Arc::clone(identity),
@@ -191,7 +229,7 @@ impl Front {
             }
         }
         if request.uri().path() == STREAM {
-            request.extensions_mut().insert(self.terms(asked));
+            request.extensions_mut().insert(self.terms(peer, asked));
         }
         let (_one, place) = match request.uri().path() {
             BATCH => (None, Some(self.room.place().ok_or_else(|| no_room(id))?)),
@@ -209,11 +247,12 @@ impl Front {
     }
 
     /// What a stream is allowed that was asked for with this deadline.
-    fn terms(&self, asked: Option<Duration>) -> Terms {
+    fn terms(&self, peer: &Peer, asked: Option<Duration>) -> Terms {
         Terms {
             within: self.limits.deadline_default,
             deadline: asked.map(|asked| Moment::now().after(asked)),
             ending: self.ending.clone(),
+            leaving: peer.leaving.clone(),
             room: self.room.clone(),
         }
     }
@@ -430,6 +469,26 @@ mod tests {
         assert_eq!(code(refused.headers()), Code::ResourceExhausted);
         let Ok(served) = front.answer(&known(), request(HEALTH_CHECK)).await;
         assert_ne!(code(served.headers()), Code::ResourceExhausted);
+    }
+
+    #[tokio::test]
+    async fn an_identity_that_was_taken_back_is_answered_no_more() {
+        let front = front();
+        let peer = known();
+        peer.identity.as_ref().expect("known").lease().end();
+        let Ok(refused) = front.answer(&peer, request(HEALTH_CHECK)).await;
+        assert_eq!(code(refused.headers()), Code::Unauthenticated);
+        assert_eq!(
+            status(&refused).get_error_details().error_info().map(|info| info.reason.clone()).as_deref(),
+            Some("UNAUTHENTICATED")
+        );
+    }
+
+    #[test]
+    fn an_ipv4_address_is_one_behind_an_ipv6_socket_too() {
+        let peer = Peer::new("[::ffff:192.0.2.7]:5".parse().expect("an address"), Err(IdentityError::NoCertificate));
+        assert_eq!(peer.origin, Origin::Address([192, 0, 2, 7].into()));
+        assert_eq!(peer.source, "192.0.2.7:5");
     }
 
     #[test]

@@ -1,19 +1,16 @@
-//! Connections: accepted, given a place, through TLS, served, drained.
+//! Connections: accepted, given a place, through TLS or a Unix socket, served, drained.
 //!
-//! Everything is bounded: connections, those among them without a certificate, handshakes at once and the
-//! time of each, streams, windows and headers of a connection. What comes above is closed at once, so
-//! that it does not wait for a place that may never come.
+//! Everything is bounded: connections, those among them without an identity, handshakes at once and the
+//! time of each, streams, windows and headers of a connection, and its age. What comes above is closed at
+//! once, so that it does not wait for a place that may never come.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,37 +18,25 @@ use tonic::body::Body;
 
 use super::{
     front::{Front, Peer},
-    identity::{self, IdentityError},
+    gate::{Admitted, Gate},
+    identity::IdentityError,
+    proxy, unix,
 };
 use crate::{
-    model::Identity,
-    observe::metrics::{CONNECTIONS, HANDSHAKES},
+    model::AddressRange,
+    observe::metrics::{CONNECTIONS, HANDSHAKES, UNIX_CONNECTIONS},
 };
 
-/// How long a TLS handshake may take.
+mod connection;
+
+/// How long a TLS handshake may take, with the header of a proxy before it.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(3);
 /// The most handshakes at once; further connections wait in the kernel.
 const HANDSHAKES_MAX: usize = 512;
-/// The most connections without a client certificate: they can only ask for health.
+/// The most connections without an identity: they can only ask for health.
 const ANONYMOUS_MAX: usize = 64;
-/// How long one of them lives.
-const ANONYMOUS_WITHIN: Duration = Duration::from_secs(60);
-/// How long a connection may take to end once it was asked to.
-const GOODBYE_WITHIN: Duration = Duration::from_secs(5);
-/// Longer than a process runs.
-const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// The pause after an accept that failed, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The most requests at once on one connection.
-const STREAMS_MAX: u32 = 256;
-/// The most that a peer may send unread on one request, and on all of a connection.
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// The longest head of a request.
-const HEADERS_BYTES_MAX: u32 = 16 * 1024;
-/// A peer that says nothing is asked this often, and gone when it does not answer.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
-const KEEPALIVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What answers the requests of all connections: the service's [`Front`], or an echo when gRPC alone is measured.
 pub trait Answers: Send + Sync + 'static {
@@ -66,16 +51,38 @@ pub trait Answers: Send + Sync + 'static {
     fn end(&self) {}
 }
 
-/// A bound socket that serves gRPC.
+/// What an operator decides of connections.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The most at once.
+    pub connections_max: usize,
+    /// How old one may become; for ever when absent.
+    pub age_max: Option<Duration>,
+    /// How long the requests of one that is too old may take to end.
+    pub grace: Duration,
+    /// Who says where connections come from, before TLS.
+    pub trusted_proxies: Vec<AddressRange>,
+}
+
+impl Options {
+    /// So many connections, of any age, and no proxies.
+    #[must_use]
+    pub const fn of(connections_max: usize) -> Self {
+        Self { connections_max, age_max: None, grace: Duration::from_secs(30), trusted_proxies: Vec::new() }
+    }
+}
+
+/// A bound socket that serves gRPC, and a Unix socket beside it perhaps.
 pub struct Listener<A = Front> {
     tcp: TcpListener,
+    unix: Option<unix::Bound>,
     shared: Arc<Shared<A>>,
 }
 
 struct Shared<A> {
-    /// Replaced when certificates change; a connection takes the newest.
-    tls: ArcSwap<ServerConfig>,
+    gate: Arc<Gate>,
     front: A,
+    options: Options,
     connections: Arc<Semaphore>,
     anonymous: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
@@ -90,18 +97,25 @@ impl<A: Answers> Listener<A> {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn bind(address: SocketAddr, tls: ServerConfig, front: A, connections_max: usize) -> io::Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        gate: Arc<Gate>,
+        unix: Option<unix::Bound>,
+        front: A,
+        options: Options,
+    ) -> io::Result<Self> {
         let tcp = TcpListener::bind(address).await?;
         let shared = Shared {
-            tls: ArcSwap::from_pointee(tls),
+            gate,
             front,
-            connections: Arc::new(Semaphore::new(connections_max)),
+            connections: Arc::new(Semaphore::new(options.connections_max)),
+            options,
             anonymous: Arc::new(Semaphore::new(ANONYMOUS_MAX)),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
         };
-        Ok(Self { tcp, shared: Arc::new(shared) })
+        Ok(Self { tcp, unix, shared: Arc::new(shared) })
     }
 
     /// Where it listens: the real port, also when 0 was asked for.
@@ -114,14 +128,15 @@ impl<A: Answers> Listener<A> {
 
     /// Serves until `stop`; then lets requests end, at most `drain`, and closes what is left.
     pub async fn serve(self, stop: CancellationToken, drain: Duration) {
-        let Self { tcp, shared } = self;
+        let Self { tcp, unix, shared } = self;
         let tasks = TaskTracker::new();
         tokio::select! {
             () = stop.cancelled() => {}
             never = accept(&tcp, &shared, &tasks) => match never {},
+            never = accept_local(unix.as_ref(), &shared, &tasks) => match never {},
         }
         // Nobody gets in any more: a client is refused at once rather than left waiting.
-        drop(tcp);
+        drop((tcp, unix));
         shared.stop.cancel();
         shared.front.end();
         tasks.close();
@@ -138,7 +153,7 @@ async fn accept<A: Answers>(tcp: &TcpListener, shared: &Arc<Shared<A>>, tasks: &
         let handshake = Arc::clone(&shared.handshakes).acquire_owned().await;
         match tcp.accept().await {
             Ok((stream, address)) => {
-                tasks.spawn(connection(Arc::clone(shared), stream, address, handshake.ok()));
+                tasks.spawn(remote(Arc::clone(shared), stream, address, handshake.ok()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -148,117 +163,123 @@ async fn accept<A: Answers>(tcp: &TcpListener, shared: &Arc<Shared<A>>, tasks: &
     }
 }
 
-/// One connection, from its first byte to its last.
-async fn connection<A: Answers>(
+async fn accept_local<A: Answers>(
+    unix: Option<&unix::Bound>,
+    shared: &Arc<Shared<A>>,
+    tasks: &TaskTracker,
+) -> Infallible {
+    let Some(unix) = unix else { return std::future::pending().await };
+    loop {
+        match unix.accept().await {
+            Ok(stream) => {
+                let (identity, source) = unix.identify(&stream);
+                tasks.spawn(local(Arc::clone(shared), stream, Peer::local(source, identity)));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the Unix socket could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One connection of the network, from its first byte to its last.
+async fn remote<A: Answers>(
     shared: Arc<Shared<A>>,
     stream: TcpStream,
     address: SocketAddr,
     handshake: Option<OwnedSemaphorePermit>,
 ) {
     let Ok(_place) = Arc::clone(&shared.connections).try_acquire_owned() else { return count("no_room") };
-    let Some(tls) = shake_hands(&shared, stream, address).await else { return };
+    let Some((tls, from)) = shake_hands(&shared, stream, address).await else { return };
     drop(handshake);
-    let identity = identify(&tls);
-    let _anonymous = match (&identity, Arc::clone(&shared.anonymous).try_acquire_owned()) {
-        (Ok(_), _) => None,
-        (Err(_), Ok(place)) => Some(place),
-        (Err(_), Err(_)) => return count("no_room_without_certificate"),
+    let admitted = admit(&shared.gate, &tls);
+    let identity = admitted.as_ref().map(Admitted::identity).map_err(Clone::clone);
+    let peer = match from {
+        proxy::From::Proxy => Peer::new(address, identity),
+        proxy::From::Beyond(origin) => Peer::beyond(origin, address.ip(), identity),
     };
+    let Ok(_anonymous) = lobby(&shared, &peer) else { return count("no_room_without_certificate") };
     count("ok");
-    metrics::gauge!(CONNECTIONS).increment(1.0);
-    serve(&shared, tls, Peer::new(address, identity)).await;
-    metrics::gauge!(CONNECTIONS).decrement(1.0);
+    attend(&shared, tls, peer).await;
+    drop(admitted);
+}
+
+/// One connection of the Unix socket.
+async fn local<A: Answers>(shared: Arc<Shared<A>>, stream: UnixStream, peer: Peer) {
+    let count = |outcome| metrics::counter!(UNIX_CONNECTIONS, "outcome" => outcome).increment(1);
+    let Ok(_place) = Arc::clone(&shared.connections).try_acquire_owned() else { return count("no_room") };
+    let Ok(_anonymous) = lobby(&shared, &peer) else { return count("no_room_without_identity") };
+    count(if peer.identity.is_ok() { "ok" } else { "refused" });
+    attend(&shared, stream, peer).await;
 }
 
 fn count(outcome: &'static str) {
     metrics::counter!(HANDSHAKES, "outcome" => outcome).increment(1);
 }
 
-async fn shake_hands<A>(shared: &Shared<A>, stream: TcpStream, address: SocketAddr) -> Option<TlsStream<TcpStream>> {
+/// The place of a peer without an identity, which the others do not need.
+fn lobby<A>(shared: &Shared<A>, peer: &Peer) -> Result<Option<OwnedSemaphorePermit>, tokio::sync::TryAcquireError> {
+    match peer.identity {
+        Ok(_) => Ok(None),
+        Err(_) => Arc::clone(&shared.anonymous).try_acquire_owned().map(Some),
+    }
+}
+
+async fn attend<A: Answers>(shared: &Arc<Shared<A>>, stream: impl connection::Stream, peer: Peer) {
+    metrics::gauge!(CONNECTIONS).increment(1.0);
+    connection::serve(shared, stream, peer).await;
+    metrics::gauge!(CONNECTIONS).decrement(1.0);
+}
+
+/// TLS, and before it what a proxy says.
+async fn shake_hands<A>(
+    shared: &Shared<A>,
+    mut stream: TcpStream,
+    address: SocketAddr,
+) -> Option<(TlsStream<TcpStream>, proxy::From)> {
     // Answers are small, and waited for.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%address, %error, "TCP_NODELAY could not be set");
     }
-    let acceptor = TlsAcceptor::from(shared.tls.load_full());
-    let shaken = tokio::select! {
-        () = shared.stop.cancelled() => return None,
-        shaken = timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)) => shaken,
-    };
-    match shaken {
-        Ok(Ok(tls)) => Some(tls),
-        Ok(Err(error)) => {
+    let is_proxy = shared.options.trusted_proxies.iter().any(|range| range.contains(address.ip()));
+    let shaking = async {
+        let from = if is_proxy { header(&mut stream, address).await? } else { proxy::From::Proxy };
+        let accepted = TlsAcceptor::from(Arc::clone(&shared.gate.credentials().config)).accept(stream).await;
+        if let Err(error) = &accepted {
             count("failed");
             // Bytes of the peer are not in it: rustls says which rule was broken.
             tracing::debug!(%address, %error, "a TLS handshake failed");
-            None
         }
-        Err(_) => {
+        Some((accepted.ok()?, from))
+    };
+    tokio::select! {
+        () = shared.stop.cancelled() => None,
+        shaken = timeout(HANDSHAKE_WITHIN, shaking) => shaken.unwrap_or_else(|_| {
             count("late");
             None
+        }),
+    }
+}
+
+async fn header(stream: &mut TcpStream, address: SocketAddr) -> Option<proxy::From> {
+    match proxy::read(stream).await {
+        Ok(from) => Some(from),
+        Err(error) => {
+            count("no_proxy_header");
+            tracing::debug!(%address, %error, "a trusted proxy does not say where a connection comes from");
+            None
         }
     }
 }
 
-fn identify(tls: &TlsStream<TcpStream>) -> Result<Arc<Identity>, IdentityError> {
+fn admit(gate: &Arc<Gate>, tls: &TlsStream<TcpStream>) -> Result<Admitted, IdentityError> {
     let (_, session) = tls.get_ref();
-    let own = session.peer_certificates().and_then(|chain| chain.first());
-    let principal = identity::principal(own.ok_or(IdentityError::NoCertificate)?)?;
-    Ok(Arc::new(Identity::alone(principal)))
+    let chain: Option<Vec<CertificateDer<'static>>> = session
+        .peer_certificates()
+        .map(|chain| chain.iter().map(|certificate| certificate.clone().into_owned()).collect());
+    gate.admit(&chain.ok_or(IdentityError::NoCertificate)?)
 }
-
-async fn serve<A: Answers>(shared: &Arc<Shared<A>>, tls: TlsStream<TcpStream>, peer: Peer) {
-    let lifetime = if peer.identity.is_ok() { None } else { Some(ANONYMOUS_WITHIN) };
-    let peer = Arc::new(peer);
-    let answering = Arc::clone(shared);
-    let answer = service_fn(move |request: http::Request<Incoming>| {
-        let (shared, peer) = (Arc::clone(&answering), Arc::clone(&peer));
-        async move { shared.front.answer(&peer, request.map(Body::new)).await }
-    });
-    let mut connection = pin!(builder().serve_connection(TokioIo::new(tls), answer));
-    let mut expired = pin!(sleep(lifetime.unwrap_or(FOR_EVER)));
-    let (mut stopping, mut expiring) = (false, false);
-    loop {
-        tokio::select! {
-            result = &mut connection => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "a connection ended early");
-                }
-                return;
-            }
-            () = shared.kill.cancelled() => return,
-            () = shared.stop.cancelled(), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = &mut expired => {
-                if expiring {
-                    // It was asked to end, and did not: a peer that takes no answer would stay for ever.
-                    return;
-                }
-                expiring = true;
-                connection.as_mut().graceful_shutdown();
-                expired.as_mut().reset(Instant::now() + GOODBYE_WITHIN);
-            }
-        }
-    }
-}
-
-fn builder() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(HEADERS_BYTES_MAX)
-        .max_send_buf_size(MESSAGE_WINDOW_BYTES)
-        .keep_alive_interval(KEEPALIVE_EVERY)
-        .keep_alive_timeout(KEEPALIVE_WITHIN);
-    builder
-}
-
-/// What may wait to be sent on one request before whoever writes waits too.
-const MESSAGE_WINDOW_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests;

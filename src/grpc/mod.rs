@@ -3,7 +3,8 @@
 //! What a request passes, from the outside in:
 //!
 //! ```text
-//! listener   connections, TLS 1.3, the peer's certificate          tls.rs, identity.rs
+//! listener   connections, TLS 1.3 or a Unix socket, their end      tls.rs, unix.rs, proxy.rs
+//! gate       the peer's certificate, as long as it is covered      gate.rs, trust.rs, identity.rs
 //! front      who, request id, deadline, room; figures              front.rs
 //! routes     tonic: protobuf, health, reflection
 //! call       the caller and the message; the status of an error    call.rs, errors.rs
@@ -13,7 +14,7 @@
 //!
 //! A client certificate is asked for by TLS but demanded here, so that a client without one gets a status
 //! it can show instead of a broken connection. Without a certificate only `grpc.health.v1.Health/Check`
-//! is answered: load balancers and kubelets have none.
+//! is answered: load balancers and kubelets have none. On the Unix socket the kernel says who the peer is.
 
 use std::sync::Arc;
 
@@ -29,19 +30,24 @@ mod decode;
 mod encode;
 pub mod errors;
 pub mod front;
+pub mod gate;
 pub mod identity;
 mod kept;
 mod keys;
 pub mod listener;
 mod names;
 mod pages;
+mod proxy;
 mod stream;
 pub mod tls;
+pub mod trust;
+pub mod unix;
 mod vaults;
 
 pub(crate) use encode::{kind, operation};
 pub use front::{Front, Limits};
-pub use listener::Listener;
+pub use gate::Gate;
+pub use listener::{Listener, Options};
 
 use crate::service::Service;
 

@@ -2,7 +2,8 @@
 //!
 //! A conversation is the stream of its answers. Whoever takes an answer drives it: while there is room it reads
 //! messages and begins them; each runs by itself, as if it had been called alone. A reader that is slow drives it
-//! slowly, and then nothing more is read. One that goes away drops it, and all that is under way is withdrawn.
+//! slowly, and then nothing more is read. One that goes away drops it, and all that is under way is withdrawn. So it
+//! is when what its caller authenticated with holds no more: then it ends at once, whatever is under way.
 
 use std::{
     future::Future,
@@ -23,7 +24,7 @@ use tonic::{Code, Request, Status, Streaming};
 use super::{
     batch::{Ends, failed, label},
     crypto, errors,
-    front::{Place, Room},
+    front::{Place, Room, over},
 };
 use crate::service::{Caller, Problem, Service, Traffic};
 
@@ -43,6 +44,8 @@ pub(super) struct Terms {
     pub(super) deadline: Option<Moment>,
     /// When the server ends.
     pub(super) ending: CancellationToken,
+    /// When the connection is to end.
+    pub(super) leaving: CancellationToken,
     /// Where operations have their place.
     pub(super) room: Room,
 }
@@ -64,6 +67,8 @@ pub(super) struct Conversation {
     place: Option<Place>,
     /// Ends it before its caller does.
     end: Pin<Box<dyn Future<Output = End> + Send>>,
+    /// Comes when its caller's identity holds no more; until it has come.
+    over: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// What it ends with, if not well.
     last: Option<Status>,
 }
@@ -71,6 +76,7 @@ pub(super) struct Conversation {
 /// Why a stream ends before its caller ends it.
 enum End {
     Server,
+    Connection,
     Deadline,
 }
 
@@ -84,6 +90,7 @@ impl Conversation {
         Ok(Self {
             service: Arc::clone(service),
             end: Box::pin(end(terms.clone())),
+            over: Some(Box::pin(over(caller.identity.lease().clone()))),
             caller: Caller { traffic: Traffic::Bulk, ..caller },
             terms,
             incoming: Some(incoming),
@@ -103,6 +110,10 @@ impl Conversation {
             return self.finish(Some(match end {
                 End::Server => {
                     let message = "the server ends: what was answered is done; send the rest again";
+                    errors::refusal(Code::Unavailable, "ENDING", message, request)
+                }
+                End::Connection => {
+                    let message = "this connection has had its time: what was answered is done; send the rest again";
                     errors::refusal(Code::Unavailable, "ENDING", message, request)
                 }
                 End::Deadline => errors::of_problem(&Problem::DeadlineExceeded, request),
@@ -128,6 +139,14 @@ impl Conversation {
     fn finish(&mut self, last: Option<Status>) {
         self.incoming = None;
         self.last = last;
+    }
+
+    /// Ends at once: withdraws what is under way. What is computed already is not told any more.
+    fn cut(&mut self) -> Status {
+        (self.over, self.incoming, self.last) = (None, None, None);
+        self.under_way.clear();
+        (self.bytes, self.place) = (0, None);
+        errors::identity_over(&self.caller.request)
     }
 
     fn begin(&mut self, message: StreamRequest) {
@@ -172,6 +191,7 @@ async fn end(terms: Terms) -> End {
     };
     tokio::select! {
         () = terms.ending.cancelled() => End::Server,
+        () = terms.leaving.cancelled() => End::Connection,
         () = late => End::Deadline,
     }
 }
@@ -190,6 +210,11 @@ impl Stream for Conversation {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        if let Some(over) = &mut this.over
+            && over.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(this.cut())));
+        }
         this.read(cx);
         match Pin::new(&mut this.under_way).poll_next(cx) {
             Poll::Ready(Some((bytes, answer))) => {

@@ -6,12 +6,16 @@
 use std::sync::Arc;
 
 use rustls::{
-    RootCertStore, ServerConfig,
+    ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier},
+    server::{NoServerSessionStorage, VerifierBuilderError},
     version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::trust::{AuthorityMaterial, Trust};
+use crate::model::Timestamp;
 
 /// Why TLS cannot be set up. The texts name the part, and whoever calls names the file.
 #[derive(Debug, thiserror::Error)]
@@ -22,26 +26,61 @@ pub enum TlsError {
     /// The server's key.
     #[error("the server's key is not an unencrypted private key in PEM")]
     Key,
-    /// The authorities of client certificates.
-    #[error("the authorities of client certificates are not PEM, or one of them is not a certificate")]
-    ClientCa,
-    /// The authorities of client certificates cannot be used.
-    #[error("the authorities of client certificates cannot be used")]
-    Verifier(#[source] VerifierBuilderError),
+    /// There is no authority of client certificates.
+    #[error("there is no authority of client certificates")]
+    Nobody,
+    /// Something of an authority of client certificates.
+    #[error("the authority {name:?} has {what}")]
+    Authority {
+        /// Which authority.
+        name: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Two authorities that are one.
+    #[error("the authorities {other:?} and {name:?} have a certificate in common: what may it name?")]
+    Shared {
+        /// Which authority.
+        name: String,
+        /// Which other.
+        other: String,
+    },
+    /// An authority of client certificates cannot be used.
+    #[error("the authority {name:?} cannot be used")]
+    Verifier {
+        /// Which authority.
+        name: String,
+        /// Why.
+        #[source]
+        source: VerifierBuilderError,
+    },
     /// Certificate and key do not belong together, or are of a kind that is not taken.
     #[error("the server's certificate and key do not fit together")]
     Mismatch(#[source] rustls::Error),
 }
 
-/// What TLS is set up with, in PEM.
+/// What TLS is set up with.
 #[derive(Clone, Copy)]
 pub struct Material<'a> {
-    /// The server's chain, its own certificate first.
+    /// The server's chain (PEM), its own certificate first.
     pub certificate: &'a [u8],
-    /// Its private key.
+    /// Its private key (PEM).
     pub key: &'a [u8],
     /// The authorities of client certificates.
-    pub client_ca: &'a [u8],
+    pub authorities: &'a [AuthorityMaterial],
+    /// What time it is.
+    pub now: Timestamp,
+}
+
+/// All of TLS that is in force at one moment, in one piece.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// For handshakes.
+    pub config: Arc<ServerConfig>,
+    /// For what comes after them.
+    pub trust: Arc<Trust>,
+    /// When the server's own certificate ends.
+    pub ends: Timestamp,
 }
 
 /// The provider of all TLS here.
@@ -60,32 +99,31 @@ pub fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     Some(found).filter(|found| !found.is_empty())
 }
 
-/// A server's configuration.
+/// The credentials of a server.
 ///
 /// # Errors
 /// When a part is not what it should be.
-pub fn server(material: &Material<'_>) -> Result<ServerConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(material.client_ca).ok_or(TlsError::ClientCa)? {
-        roots.add(authority).map_err(|_| TlsError::ClientCa)?;
-    }
+pub fn server(material: &Material<'_>) -> Result<Credentials, TlsError> {
+    let trust = Arc::new(Trust::new(material.authorities, material.now)?);
     let chain = certificates(material.certificate).ok_or(TlsError::Certificate)?;
+    let ends = end(&chain[0]).ok_or(TlsError::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(material.key).map_err(|_| TlsError::Key)?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-        // Demanded in `front`, where a refusal is a status and not a broken connection.
-        .allow_unauthenticated()
-        .build()
-        .map_err(TlsError::Verifier)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Mismatch)?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::clone(&trust) as _)
         .with_single_cert(chain, key)
         .map_err(TlsError::Mismatch)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(config)
+    Ok(Credentials { config: Arc::new(config), trust, ends })
+}
+
+/// When a certificate ends.
+pub(super) fn end(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(Timestamp(parsed.validity().not_after.timestamp()))
 }
 
 #[cfg(test)]
@@ -97,23 +135,34 @@ mod tests {
         (made.cert.pem(), made.signing_key.serialize_pem())
     }
 
+    const NOW: Timestamp = Timestamp(1_800_000_000);
+
+    fn authority(pem: &[u8]) -> AuthorityMaterial {
+        AuthorityMaterial { name: "clients".to_owned(), certificates: pem.to_vec(), ..AuthorityMaterial::default() }
+    }
+
     #[test]
     fn each_part_is_checked() {
         let ((certificate, key), (_, other)) = (pair(), pair());
         let (certificate, key) = (certificate.as_bytes(), key.as_bytes());
-        let material = Material { certificate, key, client_ca: certificate };
+        let (authorities, no_certificate) = ([authority(certificate)], [authority(key)]);
+        let material = Material { certificate, key, authorities: &authorities, now: NOW };
         assert!(server(&material).is_ok());
         assert!(matches!(server(&Material { certificate: b"", ..material }), Err(TlsError::Certificate)));
         assert!(matches!(server(&Material { key: b"x", ..material }), Err(TlsError::Key)));
-        assert!(matches!(server(&Material { client_ca: key, ..material }), Err(TlsError::ClientCa)));
+        let wrong = server(&Material { authorities: &no_certificate, ..material });
+        assert!(matches!(wrong, Err(TlsError::Authority { .. })), "{wrong:?}");
+        assert!(matches!(server(&Material { authorities: &[], ..material }), Err(TlsError::Nobody)));
         assert!(matches!(server(&Material { key: other.as_bytes(), ..material }), Err(TlsError::Mismatch(_))));
     }
 
     #[test]
     fn nothing_is_resumed() {
         let (certificate, key) = pair();
-        let (certificate, key) = (certificate.as_bytes(), key.as_bytes());
-        let config = server(&Material { certificate, key, client_ca: certificate }).expect("is right");
+        let authorities = [authority(certificate.as_bytes())];
+        let material =
+            Material { certificate: certificate.as_bytes(), key: key.as_bytes(), authorities: &authorities, now: NOW };
+        let config = server(&material).expect("is right").config;
         assert!(!config.session_storage.can_cache());
         assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));
     }

@@ -4,7 +4,11 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use strongroom_hsm::algorithms::Lane;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    signal::unix::Signal,
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -43,6 +47,32 @@ impl Jobs {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     _ = ticks.tick() => run().await,
+                }
+            }
+        });
+    }
+
+    /// Calls `tick` every so often and `hung_up` at each signal. They may block: each runs on a thread of its own, and
+    /// is waited for.
+    pub fn reread(
+        &self,
+        period: Duration,
+        mut hangup: Option<Signal>,
+        tick: impl Fn() + Send + Sync + 'static,
+        hung_up: impl Fn() + Send + Sync + 'static,
+    ) {
+        let (stop, tick, hung_up) = (self.stop.clone(), Arc::new(tick), Arc::new(hung_up));
+        self.tasks.spawn(async move {
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            loop {
+                let looked = tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = ticks.tick() => { let tick = Arc::clone(&tick); spawn_blocking(move || tick()) }
+                    () = signalled(&mut hangup) => { let hung_up = Arc::clone(&hung_up); spawn_blocking(move || hung_up()) }
+                };
+                if let Err(error) = looked.await {
+                    tracing::error!(%error, "what TLS stands on could not be looked at");
                 }
             }
         });
@@ -94,6 +124,16 @@ impl Jobs {
     pub async fn ended(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+}
+
+/// Comes at the next signal; never, where none is listened for.
+async fn signalled(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            let _ = signal.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -1,47 +1,8 @@
 //! Who asks: a principal as it was authenticated, the groups it is in, and for how long that holds.
 
-use std::{
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::net::IpAddr;
 
-use strongroom_hsm::protocol::Moment;
-
-use super::Principal;
-
-/// Whether an authentication still holds: until a moment, and until it is ended. Shared by everyone who acts on
-/// it, so that ending it stops an open stream and queued work too.
-#[derive(Clone, Debug)]
-pub struct Lease(Arc<LeaseState>);
-
-#[derive(Debug)]
-struct LeaseState {
-    until: Option<Moment>,
-    ended: AtomicBool,
-}
-
-impl Lease {
-    /// Holds until that moment, or, without one, until it is ended.
-    #[must_use]
-    pub fn until(until: Option<Moment>) -> Self {
-        Self(Arc::new(LeaseState { until, ended: AtomicBool::new(false) }))
-    }
-
-    /// Holds no more, from now on: what it stood on was taken back.
-    pub fn end(&self) {
-        self.0.ended.store(true, Ordering::Release);
-    }
-
-    /// Whether it holds.
-    #[must_use]
-    pub fn holds(&self) -> bool {
-        let in_time = || self.0.until.is_none_or(|until| Moment::now() < until);
-        !self.0.ended.load(Ordering::Acquire) && in_time()
-    }
-}
+use super::{Lease, Principal};
 
 /// A principal as it was authenticated. Made by a face; shared by all requests of a connection or token.
 #[derive(Debug)]
@@ -107,15 +68,10 @@ pub enum Origin {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
-    fn a_lease_ends_at_its_moment_or_when_it_is_ended() {
-        assert!(Lease::until(None).holds());
-        assert!(Lease::until(Some(Moment::now().after(Duration::from_secs(60)))).holds());
-        assert!(!Lease::until(Some(Moment::now())).holds());
+    fn an_identity_holds_as_long_as_its_lease() {
         let lease = Lease::until(None);
         let identity = Identity::new("spiffe://a/b".parse().expect("right"), Vec::new(), lease.clone());
         assert!(identity.holds());

@@ -2,7 +2,9 @@
 
 pub mod identity;
 pub mod jwk;
+pub mod lease;
 pub mod names;
+pub mod naming;
 pub mod network;
 pub mod principal;
 pub mod roles;
@@ -11,8 +13,9 @@ pub mod scope;
 pub mod tags;
 pub mod time;
 
-pub use identity::{Identity, Lease, Origin};
+pub use identity::{Identity, Origin};
 pub use jwk::Jwk;
+pub use lease::{Ended, Lease};
 pub use names::{KeyName, NameError, ObjectName, RequestId, VaultName, VersionId};
 pub use network::{AddressRange, NetworkPatch, NetworkRules};
 pub use principal::Principal;

@@ -14,7 +14,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::readiness::Board;
+use super::readiness::{Board, Readiness, TlsStanding};
 
 /// How long open requests may take once the service stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -48,6 +48,15 @@ pub async fn serve(
     }
 }
 
+/// The body of `/readyz`.
+#[derive(serde::Serialize)]
+struct Ready<'a> {
+    #[serde(flatten)]
+    readiness: &'a Readiness,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<&'a TlsStanding>,
+}
+
 async fn render(State(shown): State<Shown>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], shown.metrics.render()).into_response()
 }
@@ -57,6 +66,8 @@ async fn ready(State(shown): State<Shown>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "nothing is known yet\n").into_response();
     };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::to_string(&*readiness).unwrap_or_default() + "\n";
+    let tls = shown.board.tls();
+    let body = Ready { readiness: &readiness, tls: tls.as_deref() };
+    let body = serde_json::to_string(&body).unwrap_or_default() + "\n";
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

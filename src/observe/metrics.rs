@@ -15,6 +15,18 @@ pub const REQUESTS_UNDER_WAY: &str = "strongroom_requests_under_way";
 pub const OPERATIONS: &str = "strongroom_operations_total";
 /// TLS handshakes, by outcome.
 pub const HANDSHAKES: &str = "strongroom_tls_handshakes_total";
+/// Connections to the Unix socket, by outcome.
+pub const UNIX_CONNECTIONS: &str = "strongroom_unix_connections_total";
+/// Connections that were asked to end or cut off, by reason.
+pub const CONNECTIONS_ENDED: &str = "strongroom_connections_ended_total";
+/// When the server's certificate ends, in seconds since 1970.
+pub const CERTIFICATE_ENDS: &str = "strongroom_tls_certificate_expires_timestamp_seconds";
+/// When the first revocation list is past its next update, in seconds since 1970.
+pub const CRL_ENDS: &str = "strongroom_tls_crl_expires_timestamp_seconds";
+/// Readings of certificates, keys and revocation lists after the start, by outcome.
+pub const RELOADS: &str = "strongroom_tls_reloads_total";
+/// 1 while the files that TLS stands on are what is in force, else 0.
+pub const TLS_CURRENT: &str = "strongroom_tls_files_in_force";
 /// Connections that are open.
 pub const CONNECTIONS: &str = "strongroom_connections";
 /// 1 while the service is ready, else 0.
@@ -50,6 +62,19 @@ fn describe() {
     metrics::describe_counter!(OPERATIONS, "Operations of batches and streams ended, by form, operation and gRPC code");
     metrics::describe_counter!(HANDSHAKES, "TLS handshakes, by outcome");
     metrics::describe_gauge!(CONNECTIONS, "Connections that are open");
+    metrics::describe_counter!(UNIX_CONNECTIONS, "Connections to the Unix socket, by outcome");
+    metrics::describe_counter!(CONNECTIONS_ENDED, "Connections that were asked to end or cut off, by reason");
+    metrics::describe_gauge!(CERTIFICATE_ENDS, Unit::Seconds, "When the server's certificate ends, since 1970");
+    metrics::describe_gauge!(
+        CRL_ENDS,
+        Unit::Seconds,
+        "When the first revocation list is past its next update, since 1970"
+    );
+    metrics::describe_counter!(
+        RELOADS,
+        "Readings of certificates, keys and revocation lists after the start, by outcome"
+    );
+    metrics::describe_gauge!(TLS_CURRENT, "1 while the files that TLS stands on are what is in force");
     metrics::describe_gauge!(READY, "1 while the service is ready");
     metrics::describe_gauge!(BUILD, "1, with the release as a label");
     metrics::describe_histogram!("strongroom_store_commit_seconds", Unit::Seconds, "A change of the store, by kind");

@@ -95,10 +95,26 @@ pub async fn judge(
     Readiness { ready, lanes, log_and_store, stopping: false, at: Instant::now() }
 }
 
-/// The newest judgement, shared by those who show it.
+/// What TLS stands on. It says nothing about being ready: what is in force goes on to serve.
+#[derive(Clone, Debug, Serialize)]
+pub struct TlsStanding {
+    /// When the server's certificate ends.
+    pub certificate_expires: String,
+    /// When the first revocation list is past its next update.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crl_expires: Option<String>,
+    /// Whether the files are what is in force.
+    pub files_in_force: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// The newest judgement, shared by those who show it, and what TLS stands on beside it.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
     newest: Arc<ArcSwapOption<Readiness>>,
+    tls: Arc<ArcSwapOption<TlsStanding>>,
 }
 
 impl Board {
@@ -111,6 +127,17 @@ impl Board {
     #[must_use]
     pub fn newest(&self) -> Option<Arc<Readiness>> {
         self.newest.load_full().filter(|readiness| readiness.at.elapsed() <= OLD_AFTER)
+    }
+
+    /// Puts up what TLS stands on.
+    pub fn put_tls(&self, standing: TlsStanding) {
+        self.tls.store(Some(Arc::new(standing)));
+    }
+
+    /// What TLS stands on.
+    #[must_use]
+    pub fn tls(&self) -> Option<Arc<TlsStanding>> {
+        self.tls.load_full()
     }
 
     /// Says that the service is being stopped.

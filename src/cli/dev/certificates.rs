@@ -130,7 +130,7 @@ mod tests {
     use crate::{
         cli::compose,
         config::files,
-        grpc::{identity, tls},
+        grpc::{tls, trust::AuthorityMaterial},
         model::time::ManualClock,
     };
 
@@ -150,11 +150,12 @@ mod tests {
         let place = Place::take(folder.path()).expect("is ours");
         renew(&place, listen(), &ManualClock::at(NOW)).expect("makes them");
         let read = |name| files::read(&place.tls(name)).expect("reads");
-        let (certificate, key, client_ca) = (read("server.pem"), read("server.key"), read("ca.pem"));
-        let material = tls::Material { certificate: &certificate, key: &key, client_ca: &client_ca };
-        assert!(tls::server(&material).is_ok());
-        let client = tls::certificates(&read("client.pem")).expect("is one").remove(0);
-        assert_eq!(identity::principal(&client).expect("has a name").as_str(), DEVELOPER);
+        let (certificate, key, certificates) = (read("server.pem"), read("server.key"), read("ca.pem").to_vec());
+        let authorities = [AuthorityMaterial { certificates, ..AuthorityMaterial::default() }];
+        let material = tls::Material { certificate: &certificate, key: &key, authorities: &authorities, now: NOW };
+        let trust = tls::server(&material).expect("fits together").trust;
+        let client = tls::certificates(&read("client.pem")).expect("is one");
+        assert_eq!(trust.identify(&client, NOW).expect("has a name").principal.as_str(), DEVELOPER);
         compose::sync_folder(place.path()).expect("syncs");
     }
 

@@ -5,9 +5,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::{Checks, compose, failure};
 use crate::{
     audit::{Log, OpenError},
-    cli::failure::Failure,
+    cli::{credentials, failure::Failure},
     config::{Config, files},
-    grpc::tls,
+    grpc::tls::{self, Credentials},
     model::{Clock as _, InstanceRow, SystemClock, Timestamp, time::DAY_S},
 };
 
@@ -16,9 +16,15 @@ const NOTE_DAYS: i64 = 30;
 
 /// Whether TLS can be set up, and for how long.
 pub(super) fn tls(checks: &mut Checks, config: &Config) {
-    let made = compose::tls(&config.server).map_err(|error| Failure::new(error.to_string()));
-    if checks.of("TLS", made, |_| "certificate, key and client authorities fit".to_owned()).is_none() {
-        return;
+    let made = credentials::read(&config.server).map_err(|error| Failure::new(error.to_string()));
+    let fits = |_: &Credentials| "certificate, key and client authorities fit".to_owned();
+    let Some(credentials) = checks.of("TLS", made, fits) else { return };
+    if let Some(ends) = credentials.trust.crl_ends() {
+        let what = "revocation lists";
+        match ends.0 - SystemClock.now().0 {
+            ..=0 => checks.wrong(what, format!("one is past its next update, {ends}")),
+            _ => checks.ok(what, format!("the next update is due at {ends}")),
+        }
     }
     let certificates = files::read(&config.server.certificate).ok().and_then(|pem| tls::certificates(&pem));
     for certificate in certificates.iter().flatten() {

@@ -10,9 +10,13 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
 use super::*;
-use crate::grpc::{
-    Limits,
-    tls::{Material, server},
+use crate::{
+    grpc::{
+        Limits,
+        tls::{Material, server},
+        trust::AuthorityMaterial,
+    },
+    model::{Clock as _, SystemClock},
 };
 
 /// An authority and a running listener that trusts it.
@@ -31,13 +35,16 @@ impl Stand {
         let authority = CertifiedIssuer::self_signed(params, key).expect("signs");
         let (certificate, key) = leaf(&authority, &[]);
         let ca = authority.pem();
-        let (certificate, key, client_ca) = (certificate.as_bytes(), key.as_bytes(), ca.as_bytes());
-        let tls = server(&Material { certificate, key, client_ca }).expect("is right");
+        let authorities = [AuthorityMaterial { certificates: ca.into_bytes(), ..AuthorityMaterial::default() }];
+        let (certificate, key, now) = (certificate.as_bytes(), key.as_bytes(), SystemClock.now());
+        let credentials = server(&Material { certificate, key, authorities: &authorities, now }).expect("is right");
+        let gate = Gate::new(credentials, Arc::new(SystemClock));
         let limits =
             Limits { requests_max: 8, deadline_default: Duration::from_secs(5), deadline_max: Duration::from_secs(5) };
         let (_, health) = tonic_health::server::health_reporter();
         let front = Front::new(Routes::new(health).prepare(), limits);
-        let bound = Listener::bind(([127, 0, 0, 1], 0).into(), tls, front, connections_max).await.expect("binds");
+        let here = ([127, 0, 0, 1], 0).into();
+        let bound = Listener::bind(here, gate, None, front, Options::of(connections_max)).await.expect("binds");
         let (address, stop) = (bound.address().expect("is bound"), CancellationToken::new());
         let serving = tokio::spawn(bound.serve(stop.clone(), Duration::from_secs(2)));
         Self { authority, address, stop, serving }
