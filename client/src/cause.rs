@@ -12,6 +12,12 @@ pub enum Cause {
     /// The host refuses the port.
     #[error("nothing listens there")]
     Refused,
+    /// There is no such socket on this machine.
+    #[error("there is no such socket")]
+    NoSocket,
+    /// The socket is not for us.
+    #[error("the socket is not for this user")]
+    NotForUs,
     /// No host of that name.
     #[error("there is no host of that name")]
     NoHost,
@@ -54,7 +60,7 @@ impl Cause {
     /// Whether the cause will still be there at the next attempt.
     #[must_use]
     pub const fn is_lasting(&self) -> bool {
-        !matches!(self, Self::Refused | Self::Unreachable | Self::Broken | Self::Other(_))
+        !matches!(self, Self::Refused | Self::NoSocket | Self::Unreachable | Self::Broken | Self::Other(_))
     }
 
     /// The cause behind a failed connection or call, when it lies below gRPC.
@@ -94,6 +100,9 @@ fn find(error: &(dyn Error + 'static)) -> Option<Cause> {
 fn of_io(error: &io::Error) -> Option<Cause> {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Some(Cause::Refused),
+        // Of connections only sockets on this machine have a path.
+        io::ErrorKind::NotFound => Some(Cause::NoSocket),
+        io::ErrorKind::PermissionDenied => Some(Cause::NotForUs),
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::TimedOut => {
             Some(Cause::Unreachable)
         }

@@ -29,7 +29,8 @@
 //!   TLS make on the way cannot be.
 //!
 //! Keys are named in full: `vaults/{vault}/keys/{key}` means the newest version, and an answer names the
-//! version that was used: keep it beside what was made. TLS with a client certificate, always.
+//! version that was used: keep it beside what was made. TLS with a client certificate, always, but for the socket of a
+//! server on this machine (`unix:PATH`).
 
 #[cfg(feature = "files")]
 pub mod file;

@@ -23,13 +23,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection that a call waits on is asked for a sign of life this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// How the endpoint begins that is a socket on this machine.
+const UNIX: &str = "unix:";
 /// A PEM file is never longer.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
-    /// Where the server is: `https://HOST:PORT`.
+    /// Where the server is: `https://HOST:PORT`, or `unix:PATH` for a socket on this machine.
     Endpoint,
     /// The CA that the server's certificate must come from.
     Ca,
@@ -115,7 +117,7 @@ pub enum SettingsError {
 /// Where settings are: what is absent here is looked for in the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// `https://HOST:PORT`.
+    /// `https://HOST:PORT`, or `unix:PATH`: then nothing else is looked for.
     pub endpoint: Option<String>,
     /// The CA's file (PEM).
     pub ca: Option<PathBuf>,
@@ -133,6 +135,9 @@ impl Sources {
     pub fn read(self) -> Result<Settings, SettingsError> {
         let endpoint =
             self.endpoint.or_else(|| of_environment(Setting::Endpoint).and_then(|value| value.into_string().ok()));
+        if let Some(endpoint) = endpoint.as_deref().filter(|endpoint| endpoint.starts_with(UNIX)) {
+            return Settings::unix(endpoint);
+        }
         let file = |given: Option<PathBuf>, setting| given.or_else(|| of_environment(setting).map(PathBuf::from));
         let ca = file(self.ca, Setting::Ca);
         let certificate = file(self.certificate, Setting::Certificate);
@@ -151,7 +156,7 @@ impl Sources {
             private_key: pem(Setting::PrivateKey, private_key)?.into(),
         };
         credentials.check([ca, certificate, private_key])?;
-        Ok(Settings::of(endpoint, uri, credentials))
+        Ok(Settings::of(endpoint, Way::Tls { uri, credentials }))
     }
 }
 
@@ -191,10 +196,18 @@ impl Credentials {
 #[derive(Debug)]
 pub struct Settings {
     endpoint: String,
-    uri: Uri,
-    credentials: Credentials,
+    way: Way,
     timeout: Duration,
     user_agent: String,
+}
+
+/// How the server is reached.
+#[derive(Debug)]
+enum Way {
+    /// Over the network.
+    Tls { uri: Uri, credentials: Credentials },
+    /// By its socket on this machine. The kernel tells it who we are.
+    Unix(String),
 }
 
 impl Settings {
@@ -205,11 +218,27 @@ impl Settings {
     pub fn new(endpoint: &str, credentials: Credentials) -> Result<Self, SettingsError> {
         let uri = parse_endpoint(endpoint)?;
         credentials.check([Path::new("what was given"); 3])?;
-        Ok(Self::of(endpoint, uri, credentials))
+        Ok(Self::of(endpoint, Way::Tls { uri, credentials }))
     }
 
-    /// Settings of the environment: `STRONGROOM_ENDPOINT`, and the files that `STRONGROOM_CA`,
-    /// `STRONGROOM_CERT` and `STRONGROOM_KEY` name.
+    /// Settings for the socket of a server on this machine, `unix:PATH`. There is no TLS and no certificate: the kernel
+    /// tells the server whose process we are.
+    ///
+    /// # Errors
+    /// [`SettingsError::Endpoint`].
+    pub fn unix(endpoint: &str) -> Result<Self, SettingsError> {
+        let wrong = |why| SettingsError::Endpoint { text: endpoint.to_owned(), why };
+        let path = endpoint.strip_prefix(UNIX).ok_or_else(|| wrong("it does not begin with unix:"))?;
+        // As gRPC writes it (its naming document): with two slashes before an absolute path, or without.
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if !path.starts_with('/') {
+            return Err(wrong("the path of a socket is an absolute one: unix:/run/strongroom/strongroom.sock"));
+        }
+        Ok(Self::of(endpoint, Way::Unix(path.to_owned())))
+    }
+
+    /// Settings of the environment: `STRONGROOM_ENDPOINT`, and, unless that is a socket, the files that
+    /// `STRONGROOM_CA`, `STRONGROOM_CERT` and `STRONGROOM_KEY` name.
     ///
     /// # Errors
     /// [`SettingsError`], about the first thing that is wrong.
@@ -217,9 +246,9 @@ impl Settings {
         Sources::default().read()
     }
 
-    fn of(endpoint: &str, uri: Uri, credentials: Credentials) -> Self {
+    fn of(endpoint: &str, way: Way) -> Self {
         let user_agent = concat!("strongroom-client/", env!("CARGO_PKG_VERSION")).to_owned();
-        Self { endpoint: endpoint.to_owned(), uri, credentials, timeout: TIMEOUT, user_agent }
+        Self { endpoint: endpoint.to_owned(), way, timeout: TIMEOUT, user_agent }
     }
 
     /// Gives each call, with its repetitions, this much time; 30 s when nothing is said.
@@ -242,10 +271,13 @@ impl Settings {
         &self.endpoint
     }
 
-    /// Our certificate, in PEM.
+    /// Our certificate, in PEM; a socket needs none.
     #[must_use]
-    pub fn certificate(&self) -> &[u8] {
-        &self.credentials.certificate
+    pub fn certificate(&self) -> Option<&[u8]> {
+        match &self.way {
+            Way::Tls { credentials, .. } => Some(&credentials.certificate),
+            Way::Unix(_) => None,
+        }
     }
 
     /// Connects. A connection that breaks later is made again by the next call.
@@ -255,8 +287,9 @@ impl Settings {
     pub async fn connect(&self) -> Result<Client, Error> {
         let failed = |cause| Error::Connection { endpoint: self.endpoint.clone(), cause };
         let endpoint = self.prepare().map_err(|error| SettingsError::Identity(cause::innermost(&error)))?;
-        let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        if tokio::net::lookup_host((host, self.uri.port_u16().unwrap_or(443))).await.is_err() {
+        if let Way::Tls { uri, .. } = &self.way
+            && tokio::net::lookup_host((host(uri), uri.port_u16().unwrap_or(443))).await.is_err()
+        {
             return Err(failed(Cause::NoHost));
         }
         match timeout_at(Instant::now() + self.timeout, endpoint.connect()).await {
@@ -276,19 +309,25 @@ impl Settings {
     }
 
     fn prepare(&self) -> Result<Endpoint, tonic::transport::Error> {
-        // An IPv6 host stands in brackets in a URI; a certificate's name does not.
-        let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let Credentials { ca, certificate, private_key } = &self.credentials;
-        let tls = ClientTlsConfig::new()
-            .domain_name(host)
-            .ca_certificate(Certificate::from_pem(ca))
-            .identity(Identity::from_pem(certificate, private_key.expose_secret()));
-        Endpoint::from(self.uri.clone())
-            .user_agent(self.user_agent.clone())?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .tls_config(tls)
+        let endpoint = match &self.way {
+            Way::Tls { uri, credentials } => {
+                let Credentials { ca, certificate, private_key } = credentials;
+                let tls = ClientTlsConfig::new()
+                    .domain_name(host(uri))
+                    .ca_certificate(Certificate::from_pem(ca))
+                    .identity(Identity::from_pem(certificate, private_key.expose_secret()));
+                Endpoint::from(uri.clone()).tls_config(tls)?
+            }
+            Way::Unix(path) => Endpoint::from_shared(format!("{UNIX}{path}"))?,
+        };
+        let endpoint = endpoint.user_agent(self.user_agent.clone())?;
+        Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).http2_keep_alive_interval(KEEP_ALIVE))
     }
+}
+
+/// An IPv6 host stands in brackets in a URI; a certificate's name does not.
+fn host(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_matches(['[', ']'])
 }
 
 fn parse_endpoint(text: &str) -> Result<Uri, SettingsError> {
@@ -298,7 +337,7 @@ fn parse_endpoint(text: &str) -> Result<Uri, SettingsError> {
     }
     let uri: Uri = text.parse().map_err(|_| wrong("it is not a URL"))?;
     if uri.scheme_str() != Some("https") || uri.host().is_none_or(str::is_empty) {
-        return Err(wrong("it does not begin with https:// and a host"));
+        return Err(wrong("it does not begin with https:// and a host, nor with unix: and a path"));
     }
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
         return Err(wrong("something follows the port"));
@@ -334,6 +373,19 @@ mod tests {
         for bad in ["http://127.0.0.1:1", "127.0.0.1:8443", "", "https://", "https://a/b", "ftp://a", "https://a?b"] {
             let text = parse_endpoint(bad).expect_err(bad).to_string();
             assert!(text.contains("is not an endpoint"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_socket_is_an_absolute_path_and_needs_nothing_else() {
+        for good in ["unix:/run/s", "unix:///run/s"] {
+            let sources = Sources { endpoint: Some(good.to_owned()), ..Sources::default() };
+            let settings = sources.read().expect("is right");
+            assert!(matches!(&settings.way, Way::Unix(path) if path == "/run/s"), "{settings:?}");
+            assert_eq!((settings.endpoint(), settings.certificate()), (good, None));
+        }
+        for bad in ["unix:", "unix:s", "unix://host/s", "unix:./s"] {
+            assert!(matches!(Settings::unix(bad), Err(SettingsError::Endpoint { .. })), "{bad}");
         }
     }
 

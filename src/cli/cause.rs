@@ -10,6 +10,10 @@ pub(super) fn explain(cause: &Cause, endpoint: &str) -> Failure {
     match cause {
         Cause::Refused => Failure::new(cannot)
             .hint("is it running? start it: strongroom serve --config FILE, or strongroom dev --data-dir DIR"),
+        Cause::NoSocket => Failure::new(cannot)
+            .hint("is it running, and is that server.unix.path? else check STRONGROOM_ENDPOINT or --endpoint"),
+        Cause::NotForUs => Failure::new(cannot)
+            .hint("server.unix.mode and its folder say who may use it: become a member of its group, or another user"),
         Cause::NoHost => {
             Failure::new(cannot).hint("check the address in STRONGROOM_ENDPOINT or --endpoint")
         }

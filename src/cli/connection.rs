@@ -1,7 +1,8 @@
 //! Where the server is and who we are: flags, else environment. [`strongroom_client`] reads, checks and
 //! connects; here its errors get the names of the flags.
 //!
-//! TLS always, with a client certificate always; there is no flag that switches either off.
+//! TLS always, with a client certificate always; there is no flag that switches either off. On a server's own machine
+//! there is its socket instead.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -23,7 +24,7 @@ use crate::model::VaultName;
 #[command(next_help_heading = "Connection (client commands)")]
 pub(super) struct ConnectionArgs {
     /// Where the server is [env: STRONGROOM_ENDPOINT]
-    #[arg(long, global = true, value_name = "https://HOST:PORT")]
+    #[arg(long, global = true, value_name = "https://HOST:PORT|unix:PATH")]
     endpoint: Option<String>,
     /// The CA (PEM) that the server's certificate must come from [env: STRONGROOM_CA]
     #[arg(long, global = true, value_name = "FILE")]
@@ -75,7 +76,10 @@ impl ConnectionArgs {
     async fn open(&self) -> anyhow::Result<(strongroom_client::Client, Caller)> {
         let settings = self.settings().map_err(|error| explain(&error))?;
         let caller = Caller {
-            principal: principal(settings.certificate()),
+            principal: match settings.certificate() {
+                Some(certificate) => principal(certificate),
+                None => Some(format!("unix:uid:{}", rustix::process::geteuid().as_raw())),
+            },
             endpoint: settings.endpoint().to_owned(),
             timeout_s: self.timeout,
         };
@@ -118,9 +122,8 @@ pub(super) fn explain(error: &SettingsError) -> Failure {
                 .hint("for development run: . DIR/env (after strongroom dev --data-dir DIR)")
                 .hint("else pass: --endpoint https://HOST:PORT --ca FILE --cert FILE --key-file FILE")
         }
-        SettingsError::Endpoint { .. } => {
-            Failure::new(error.to_string()).hint("an endpoint looks like https://127.0.0.1:8443")
-        }
+        SettingsError::Endpoint { .. } => Failure::new(error.to_string())
+            .hint("an endpoint looks like https://127.0.0.1:8443, or unix:/run/strongroom/strongroom.sock"),
         SettingsError::File { setting, source, .. } => {
             Failure::new(format!("{error}: {source}")).hint(another(*setting))
         }
@@ -132,7 +135,8 @@ pub(super) fn explain(error: &SettingsError) -> Failure {
     }
 }
 
-/// The principal that the server sees in a certificate: its first URI name, else its SHA-256.
+/// The principal that the server sees in a certificate: its first URI name, else its SHA-256. Where the server maps other
+/// names, only it knows.
 fn principal(pem: &[u8]) -> Option<String> {
     let der = CertificateDer::from_pem_slice(pem).ok()?;
     let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;

@@ -154,7 +154,7 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
                 file: place.tls("ca.pem"),
                 ..config::Authority::default()
             }],
-            reload_every: Duration::from_secs(10),
+            reload_every: Duration::from_secs(1),
             trusted_proxies: Vec::new(),
             unix: None,
             connections_max: 10_000,

@@ -124,6 +124,12 @@ impl Gate {
         }
     }
 
+    /// How many are inside.
+    #[cfg(test)]
+    pub(super) fn inside_count(&self) -> usize {
+        self.inside().admitted.len()
+    }
+
     /// What is in it is right at every moment, whoever panicked.
     fn inside(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)

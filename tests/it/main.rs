@@ -7,6 +7,7 @@ mod bench;
 mod commands;
 mod dev;
 mod files;
+mod identity;
 mod imports;
 mod kills;
 mod load;

@@ -143,7 +143,7 @@ impl Site {
         let tls = |name: &str| self.path("tls").join(name);
         Command::new(PROGRAM)
             .args(arguments)
-            .env("STRONGROOM_ENDPOINT", format!("https://127.0.0.1:{}", self.port))
+            .env("STRONGROOM_ENDPOINT", self.endpoint())
             .env("STRONGROOM_CA", tls("clients.pem"))
             .env("STRONGROOM_CERT", tls("admin.pem"))
             .env("STRONGROOM_KEY", tls("admin.key"))
@@ -159,8 +159,22 @@ impl Site {
         String::from_utf8(output.stdout).expect("text")
     }
 
+    /// Where it serves.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
     /// Serves until the guard is dropped.
     pub(crate) fn serve(&self) -> Serving {
+        self.serve_until(|| self.client(&["vault", "list"]).status.success())
+    }
+
+    /// The same, where only a proxy gets in.
+    pub(crate) fn serve_behind_proxy(&self) -> Serving {
+        self.serve_until(|| std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok())
+    }
+
+    fn serve_until(&self, serves: impl Fn() -> bool) -> Serving {
         let log = fs::File::create(self.path("serve.log")).expect("makes");
         let mut child = Command::new(PROGRAM)
             .args(["serve", "--config"])
@@ -170,7 +184,7 @@ impl Site {
             .spawn()
             .expect("spawns");
         let begun = Instant::now();
-        while !self.client(&["vault", "list"]).status.success() {
+        while !serves() {
             let ended = child.try_wait().expect("waits");
             let said = || fs::read_to_string(self.path("serve.log")).unwrap_or_default();
             assert!(ended.is_none() && begun.elapsed() < Duration::from_secs(90), "it does not serve: {}", said());
@@ -183,6 +197,10 @@ impl Site {
 pub(crate) struct Serving(Child);
 
 impl Serving {
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub(crate) fn stop(mut self) {
         signal(self.0.id(), "TERM");
         assert_eq!(self.0.wait().expect("waits").code(), Some(0));

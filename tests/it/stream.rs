@@ -31,13 +31,13 @@ const EC: &str = "vaults/dev/keys/ec";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One end of a stream.
-struct Talk {
+pub(crate) struct Talk {
     sender: Option<mpsc::Sender<StreamRequest>>,
     answers: Streaming<StreamResponse>,
 }
 
 impl Talk {
-    async fn open(channel: &Channel) -> Self {
+    pub(crate) async fn open(channel: &Channel) -> Self {
         Self::with(channel, |_| {}).await
     }
 
@@ -49,7 +49,7 @@ impl Talk {
         Self { sender: Some(sender), answers }
     }
 
-    async fn send(&self, id: u64, message: Operation) {
+    pub(crate) async fn send(&self, id: u64, message: Operation) {
         let request = StreamRequest { id, operation: Some(operation(message)) };
         let sender = self.sender.as_ref().expect("not finished");
         timeout(PATIENCE, sender.send(request)).await.expect("is read").expect("is open");
@@ -60,12 +60,12 @@ impl Talk {
         self.sender = None;
     }
 
-    async fn next(&mut self) -> Result<Option<(u64, Answer)>, Status> {
+    pub(crate) async fn next(&mut self) -> Result<Option<(u64, Answer)>, Status> {
         let next = timeout(PATIENCE, self.answers.message()).await.expect("in time")?;
         Ok(next.map(|answer| (answer.id, answer.result.and_then(|result| result.result).expect("a result"))))
     }
 
-    async fn answer(&mut self) -> (u64, Answer) {
+    pub(crate) async fn answer(&mut self) -> (u64, Answer) {
         self.next().await.expect("goes on").expect("an answer")
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 /// How long a connection without an identity lives.
 const ANONYMOUS_WITHIN: Duration = Duration::from_secs(60);
 /// How long a connection may take to end once its peer is nobody any more. Its streams end at once, and calls that wait
-/// are refused; what is in the HSM already is done and not answered to others.
+/// are refused when they leave their queue; what was with the HSM already is answered.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(5);
 /// Longer than a process runs.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
