@@ -9,13 +9,20 @@ use super::{
     operate::ConfigCheckArgs,
     output::{self, Format, Rows},
 };
-use crate::config::Config;
+use crate::{
+    config::{Authority, Config},
+    model::naming::{NameSource, Naming},
+};
 
 /// What a configuration says.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ConfigView {
     pub(super) listen: String,
+    pub(super) authorities: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unix_socket: Option<String>,
+    pub(super) trusted_proxies: Vec<String>,
     pub(super) metrics_listen: String,
     pub(super) module: String,
     pub(super) token: String,
@@ -45,6 +52,9 @@ impl From<&Config> for ConfigView {
         });
         Self {
             listen: config.server.listen.to_string(),
+            authorities: config.server.authorities.iter().map(authority).collect(),
+            unix_socket: config.server.unix.as_ref().map(|unix| unix.path.display().to_string()),
+            trusted_proxies: config.server.trusted_proxies.iter().map(ToString::to_string).collect(),
             metrics_listen: config.metrics.listen.to_string(),
             module: config.hsm.module.display().to_string(),
             token: config.hsm.token.label.clone(),
@@ -54,6 +64,27 @@ impl From<&Config> for ConfigView {
             lanes: lanes.collect(),
         }
     }
+}
+
+/// What an authority may name, in words.
+fn authority(authority: &Authority) -> String {
+    let Naming { trust_domains, rules, groups } = &authority.naming;
+    let is_about_uris = rules.iter().any(|rule| rule.source == NameSource::Uri);
+    let mut may = vec![match trust_domains {
+        None if is_about_uris => "every SPIFFE ID".to_owned(),
+        None => "every URI".to_owned(),
+        Some(none) if none.is_empty() => "no SPIFFE ID".to_owned(),
+        Some(domains) => format!("SPIFFE IDs of {}", domains.join(", ")),
+    }];
+    for rule in rules {
+        let within = if rule.within.is_empty() { String::new() } else { format!(" within {}", rule.within.join(", ")) };
+        may.push(format!("{}{within}", rule.source.name()));
+    }
+    may.extend(groups.iter().map(|group| format!("groups by {}", group.name())));
+    if !authority.crls.is_empty() {
+        may.push(format!("{} revocation list(s)", authority.crls.len()));
+    }
+    format!("{}: {}", authority.name, may.join("; "))
 }
 
 impl Rows for ConfigView {
@@ -72,6 +103,10 @@ impl Rows for ConfigView {
             ("state", self.state_dir.clone()),
         ];
         let fields = fields.map(|(name, value)| vec![name.to_owned(), value]);
+        let row = |name: &str, value: &String| vec![name.to_owned(), value.clone()];
+        let identity = self.authorities.iter().map(|authority| row("client CA", authority));
+        let identity = identity.chain(self.unix_socket.iter().map(|path| row("Unix socket", path)));
+        let identity = identity.chain(self.trusted_proxies.iter().map(|range| row("trusted proxy", range)));
         let lanes = self.lanes.iter().map(|lane| {
             let LaneView { lane, workers, queue_max, hang_ms } = lane;
             vec![
@@ -79,7 +114,7 @@ impl Rows for ConfigView {
                 format!("{workers} worker(s), queue of {queue_max}, hangs after {} s", *hang_ms as f64 / 1000.0),
             ]
         });
-        fields.into_iter().chain(lanes).collect()
+        fields.into_iter().chain(identity).chain(lanes).collect()
     }
 }
 

@@ -136,6 +136,9 @@ fn lane() -> LaneView {
 fn configuration() -> ConfigView {
     ConfigView {
         listen: "127.0.0.1:8443".into(),
+        authorities: vec!["client_ca: every URI".into()],
+        unix_socket: Some("/run/strongroom/strongroom.sock".into()),
+        trusted_proxies: Vec::new(),
         metrics_listen: "127.0.0.1:8444".into(),
         module: "/usr/lib/softhsm/libsofthsm2.so".into(),
         token: "strongroom".into(),
