@@ -239,9 +239,12 @@ fn mappings(section: &mut Section, authorities: &mut [Authority]) {
     }
 }
 
+/// From a text to the form of it that is compared, or why there is none.
+type Reading = fn(&str) -> Result<String, String>;
+
 /// What names must lie in.
 fn within(table: &mut Section, source: NameSource) -> Vec<String> {
-    let (of, allowed): (_, fn(&str) -> Result<String, String>) = match source {
+    let (of, allowed): (_, Reading) = match source {
         NameSource::Dns | NameSource::Email => {
             ("domains", |text| dns_name(text).ok_or_else(|| "is no domain, for example example.org".to_owned()))
         }

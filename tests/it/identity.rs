@@ -23,7 +23,7 @@ use tonic::{
 
 use crate::{
     batch::{two_keys, until},
-    dev::{Dev, PROGRAM, Start, openssl, signal, text},
+    dev::{Dev, PROGRAM, Start, signal, text},
     production::Site,
     rpc::{connect, reason, sign},
     stream::Talk,
