@@ -122,7 +122,16 @@ fn prepared(site: &Site, users: &[&str]) {
     site.client_ok(&["vault", "create", "main"]);
     site.client_ok(&["key", "create", "ec", "--type", "EC"]);
     for user in users {
-        site.client_ok(&["access", "grant", "--principal", user, "--role", "user", "--scope", "vaults/main"]);
+        site.client_ok(&[
+            "access",
+            "grant",
+            "--principal",
+            user,
+            "--role",
+            "Key Vault Crypto User",
+            "--scope",
+            "vaults/main",
+        ]);
     }
 }
 
@@ -170,7 +179,7 @@ async fn an_authority_that_is_taken_away_ends_its_streams_and_what_waits_in_queu
     let admin = connect(&dev).await;
     two_keys(&admin).await;
     let who = "spiffe://partner.example/ci";
-    dev.ok(&["access", "grant", "--principal", who, "--role", "user", "--scope", "vaults/dev"]);
+    dev.ok(&["access", "grant", "--principal", who, "--role", "Key Vault Crypto User", "--scope", "vaults/dev"]);
     let bundle = dev.data().join("tls/ca.pem");
     let own = fs::read_to_string(&bundle).expect("reads");
     let mut params = CertificateParams::default();
@@ -288,7 +297,16 @@ fn the_unix_socket_serves_whom_the_kernel_names() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(said.contains(&format!("--principal unix:uid:{uid} ")), "the hint names us: {said}");
     let principal = format!("unix:uid:{uid}");
-    site.client_ok(&["access", "grant", "--principal", &principal, "--role", "user", "--scope", "vaults/main"]);
+    site.client_ok(&[
+        "access",
+        "grant",
+        "--principal",
+        &principal,
+        "--role",
+        "Key Vault Crypto User",
+        "--scope",
+        "vaults/main",
+    ]);
     let signed = run(&signing);
     assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));
     let records: String = fs::read_dir(site.path("audit"))
