@@ -4,6 +4,7 @@
 //! * [`roles`]: the built-in roles, and what the patterns of any role come to.
 //! * [`policy`]: everything that decides, compiled from rows.
 //! * [`grant`]: permits and grants, without which nothing is done.
+//! * [`review`]: why, who, and what a change would mean, for people.
 //! * [`source`]: by which rows a right is held, for people; slow and obvious where the policy is quick.
 //! * [`state`]: what a version may be used for in its state.
 
@@ -12,6 +13,7 @@ pub mod action;
 mod fixtures;
 pub mod grant;
 pub mod policy;
+pub mod review;
 pub mod roles;
 mod shards;
 pub mod source;

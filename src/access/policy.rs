@@ -41,7 +41,7 @@ pub struct Rows {
 }
 
 /// What is decided for one vault beside roles.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VaultAccess {
     /// What decides who may use what is in it.
     pub authorization: VaultAuthorization,
@@ -285,6 +285,11 @@ impl Policy {
     #[must_use]
     pub fn of_principal(&self, principal: &Principal) -> &[Arc<AssignmentRow>] {
         self.subjects.get(principal).map_or(&[], |subject| &subject.assignments)
+    }
+
+    /// Vaults that have anything but roles, in no order.
+    pub fn vaults(&self) -> impl Iterator<Item = (&VaultName, &VaultAccess)> {
+        self.vaults.iter()
     }
 
     /// What is decided for a vault beside roles, if anything is.
