@@ -46,7 +46,7 @@ const BULK_PLACES: u32 = 4;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 34] = [
+const METHODS: [&str; 37] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -77,6 +77,9 @@ const METHODS: [&str; 34] = [
     "/strongroom.v1.RoleAssignments/GetRoleAssignment",
     "/strongroom.v1.RoleAssignments/ListRoleAssignments",
     "/strongroom.v1.RoleAssignments/DeleteRoleAssignment",
+    "/strongroom.v1.Access/ExplainAccess",
+    "/strongroom.v1.Access/ListPermittedPrincipals",
+    "/strongroom.v1.Access/PreviewAccess",
     HEALTH_CHECK,
     "/grpc.health.v1.Health/Watch",
     "/grpc.health.v1.Health/List",

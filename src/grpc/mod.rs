@@ -22,6 +22,7 @@ use strongroom_proto::{DESCRIPTORS, v1};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
+mod access;
 mod assignments;
 mod batch;
 mod call;
@@ -88,6 +89,7 @@ pub fn routes(service: &Arc<Service>, health: HealthReporter) -> Result<Routes, 
         .add_service(v1::vaults_server::VaultsServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(v1::keys_server::KeysServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(v1::crypto_server::CryptoServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(v1::access_server::AccessServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(
             v1::role_assignments_server::RoleAssignmentsServer::new(face.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),

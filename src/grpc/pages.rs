@@ -16,12 +16,12 @@ use crate::service::{Page, Problem};
 
 const VERSION: u8 = 1;
 const BINDING_BYTES: usize = 16;
-/// The longest item is a key's name of 127 bytes.
-const TOKEN_BYTES_MAX: usize = 256;
+/// The longest item is a principal of 2048 bytes.
+const TOKEN_BYTES_MAX: usize = 3072;
 
 /// What a page is a page of.
 pub(super) struct List<'a> {
-    /// `vaults`, `keys`, `versions`, `publicKeys` or `assignments`.
+    /// `vaults`, `keys`, `versions`, `publicKeys`, `assignments` or `permitted`.
     pub(super) kind: &'static str,
     /// The parent's name; empty where there is none.
     pub(super) parent: &'a str,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Lease, Principal};
 
 /// A principal as it was authenticated. Made by a face; shared by all requests of a connection or token.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Identity {
     principal: Principal,
     groups: Box<[Principal]>,

@@ -39,6 +39,7 @@ pub mod hands;
 pub mod instance;
 pub mod keys;
 pub mod padding;
+pub mod review;
 pub mod scopes;
 pub mod settle;
 pub mod usage;

@@ -1,0 +1,202 @@
+//! Questions about access: why somebody may do something or may not, who may, and what a change would mean. They
+//! are answered of the policy in force; a preview makes the next one and puts it nowhere.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{
+    Caller, NewAssignment, Page, Paged, Service,
+    door::Note,
+    error::{Problem, ServiceError},
+};
+use crate::{
+    access::{
+        Action, Decision, Permit, Plane, Policy, ops,
+        review::{self, Difference, Explanation, Why},
+        source::{Source, sources},
+    },
+    model::{
+        AssignmentId, AssignmentRow, Identity, Origin, Principal, RoleId, Scope, VaultAuthorization, VaultName,
+        VersionId,
+    },
+};
+
+/// The most groups in one question.
+pub const GROUPS_MAX: usize = 256;
+/// The most differences that are shown of a change.
+pub const DIFFERENCES_MAX: usize = 10_000;
+/// The most roles that are shown of those that do not permit something.
+pub const MISSES_MAX: usize = 100;
+
+/// Asks why.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Who, and in which groups.
+    pub identity: Identity,
+    /// What.
+    pub action: Action,
+    /// Where.
+    pub scope: Scope,
+    /// From which address, to ask the vault's network rules too.
+    pub address: Option<IpAddr>,
+}
+
+/// Why.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// What the policy says.
+    pub explanation: Explanation,
+    /// Whether the vault's network rules refuse what the policy permits.
+    pub network_refuses: bool,
+}
+
+/// A change whose meaning is asked for.
+#[derive(Clone, Debug)]
+pub enum Proposal {
+    /// A role would be assigned.
+    Assign(NewAssignment),
+    /// A role would be taken away.
+    Revoke(AssignmentId),
+    /// A vault would decide so.
+    Authorization(VaultName, VaultAuthorization),
+}
+
+impl Service {
+    /// Why somebody may do something, or may not.
+    ///
+    /// # Errors
+    /// When the caller may not see the roles there.
+    pub async fn explain_access(&self, caller: &Caller, question: Question) -> Result<Answer, ServiceError> {
+        let Question { identity, action, scope, address } = question;
+        let (note, place) = (Note::default(), scope.clone());
+        let resource = format!("{} {} at {scope}", identity.principal(), action.name());
+        let work = |_: Permit<ops::RoleAssignmentsRead>| async {
+            let policy = self.policy.now();
+            let mut explanation = review::explain(&policy, &identity, action, &scope);
+            explanation.misses.truncate(MISSES_MAX);
+            let network_refuses = explanation.decision == Decision::Allowed
+                && action.plane() == Plane::Data
+                && self.refuses_address(caller, &scope, address).await?;
+            Ok(Answer { explanation, network_refuses })
+        };
+        self.plain(caller, resource, place, &note, work).await
+    }
+
+    /// Whether the network rules of the scope's vault do not admit an address. A vault that is not there has none.
+    async fn refuses_address(
+        &self,
+        caller: &Caller,
+        scope: &Scope,
+        address: Option<IpAddr>,
+    ) -> Result<bool, ServiceError> {
+        let (Some(vault), Some(address)) = (scope.vault(), address) else { return Ok(false) };
+        match self.catalog.vault(vault, caller.deadline).await {
+            Ok(found) => Ok(!found.row.network.admits(Origin::Address(address))),
+            Err(ServiceError { problem: Problem::NotFound { .. } | Problem::SoftDeleted { .. }, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Who may do something there, and by what: principals and groups, in order.
+    ///
+    /// # Errors
+    /// When the caller may not see the roles there.
+    pub async fn permitted_principals(
+        &self,
+        caller: &Caller,
+        action: Action,
+        scope: Scope,
+        page: Page<Principal>,
+    ) -> Result<Paged<(Principal, Vec<Source>)>, ServiceError> {
+        let (note, place) = (Note::default(), scope.clone());
+        let resource = format!("{} at {scope}", action.name());
+        let work = |_: Permit<ops::RoleAssignmentsRead>| async {
+            let policy = self.policy.now();
+            let mut names = review::who_can(&policy, action, &scope);
+            names.retain(|name| page.after.as_ref().is_none_or(|after| name > after));
+            let size = usize::try_from(page.size).unwrap_or(usize::MAX);
+            let more = names.len() > size;
+            names.truncate(size);
+            let with_sources = |name: Principal| {
+                let found = sources(&policy, &Identity::alone(name.clone()), action, &scope);
+                (name, found)
+            };
+            Ok(Paged { items: names.into_iter().map(with_sources).collect(), more })
+        };
+        self.plain(caller, resource, place, &note, work).await
+    }
+
+    /// What a change would make possible and impossible, and whether there is more than is shown.
+    ///
+    /// # Errors
+    /// When the caller may not see all roles; [`Problem::NotFound`], [`Problem::Invalid`] for a change that
+    /// cannot be.
+    pub async fn preview_access(
+        &self,
+        caller: &Caller,
+        proposal: Proposal,
+    ) -> Result<(Vec<Difference>, bool), ServiceError> {
+        let note = Note::default();
+        let work = |_: Permit<ops::RoleAssignmentsRead>| async {
+            let before = self.policy.now();
+            let after = proposal.applied(&before)?;
+            let mut found = review::differences(&before, &after);
+            let truncated = found.len() > DIFFERENCES_MAX;
+            found.truncate(DIFFERENCES_MAX);
+            Ok((found, truncated))
+        };
+        self.plain(caller, proposal.to_string(), Scope::Service, &note, work).await
+    }
+}
+
+impl Proposal {
+    fn applied(&self, before: &Arc<Policy>) -> Result<Policy, ServiceError> {
+        match self {
+            Self::Assign(NewAssignment { principal, role, scope }) => {
+                known_role(before, *role)?;
+                // No assignment has this id: ids are random.
+                let id = VersionId::from_bytes([0; 16]);
+                let (principal, scope) = (principal.clone(), scope.clone());
+                let created = crate::model::Timestamp(0);
+                let row = AssignmentRow { id, principal, role: *role, scope, created, intent: 0, revision: 1 };
+                Ok(before.with_assignment(row))
+            }
+            Self::Revoke(id) => {
+                let missing = || Problem::NotFound { name: format!("roleAssignments/{id}") };
+                before.assignment(*id).ok_or_else(missing)?;
+                Ok(before.without_assignment(*id))
+            }
+            Self::Authorization(vault, authorization) => {
+                let mut access = before.vault(vault).cloned().unwrap_or_default();
+                access.authorization = *authorization;
+                Ok(before.with_vault(vault.clone(), access))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Proposal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Assign(NewAssignment { principal, role, scope }) => {
+                write!(f, "assign roleDefinitions/{role} at {scope} to {principal}")
+            }
+            Self::Revoke(id) => write!(f, "delete roleAssignments/{id}"),
+            Self::Authorization(vault, authorization) => {
+                write!(f, "vaults/{vault} authorization={}", authorization.name())
+            }
+        }
+    }
+}
+
+fn known_role(policy: &Policy, role: RoleId) -> Result<(), Problem> {
+    let why = || format!("roleDefinitions/{role} does not exist");
+    policy.definition(role).map(drop).ok_or_else(|| Problem::Invalid { field: "role_assignment.role", why: why() })
+}
+
+impl Answer {
+    /// Whether it may be done.
+    #[must_use]
+    pub fn is_permitted(&self) -> bool {
+        self.explanation.why == Why::Permitted && !self.network_refuses
+    }
+}
