@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use strongroom_proto::v1::{
-    crypto_client::CryptoClient, keys_client::KeysClient, role_assignments_client::RoleAssignmentsClient,
-    vaults_client::VaultsClient,
+    access_client::AccessClient, crypto_client::CryptoClient, keys_client::KeysClient,
+    role_assignments_client::RoleAssignmentsClient, vaults_client::VaultsClient,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Request, Response, Status, transport::Channel};
@@ -77,6 +77,10 @@ impl Client {
 
     pub(crate) fn crypto(&self) -> CryptoClient<Channel> {
         CryptoClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(crate) fn access(&self) -> AccessClient<Channel> {
+        AccessClient::new(self.channel.clone())
     }
 
     pub(crate) fn roles(&self) -> RoleAssignmentsClient<Channel> {

@@ -35,6 +35,7 @@
 #[cfg(feature = "files")]
 pub mod file;
 
+mod access;
 mod algorithm;
 mod batch;
 mod cause;
