@@ -1,10 +1,11 @@
-//! `strongroom access …`: role assignments.
+//! `strongroom access …`: role assignments, and questions about access.
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use strongroom_proto::v1::{
     CreateRoleAssignmentRequest, DeleteRoleAssignmentRequest, ListRoleAssignmentsRequest, RoleAssignment,
+    preview_access_request::Change,
 };
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
     connection::ConnectionArgs,
     failure::{Action, Failure, Noun},
     output::{self, FormatArgs},
+    review,
     view::{AssignmentList, AssignmentView},
 };
 use crate::{
@@ -28,6 +30,10 @@ pub(super) enum AccessCommand {
     List(FormatArgs),
     /// Take a role away, in force at once
     Revoke(RevokeArgs),
+    /// Say why somebody may do something, or may not
+    Explain(review::ExplainArgs),
+    /// List who may do something
+    WhoCan(review::WhoCanArgs),
 }
 
 /// What `access grant` takes.
@@ -42,6 +48,9 @@ pub(super) struct GrantArgs {
     /// Where, and within it: /, vaults/VAULT, vaults/VAULT/keys or vaults/VAULT/keys/KEY [default: the current vault]
     #[arg(long, value_name = "SCOPE")]
     scope: Option<Scope>,
+    /// Change nothing, and list what would become possible
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     change: ChangeArgs,
     #[command(flatten)]
@@ -65,6 +74,9 @@ fn role(text: &str) -> Result<RoleId, String> {
 pub(super) struct RevokeArgs {
     /// Which assignment, as `access list` shows it
     id: String,
+    /// Change nothing, and list what would become impossible
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     change: ChangeArgs,
     #[command(flatten)]
@@ -77,6 +89,8 @@ pub(super) async fn run(connection: &ConnectionArgs, command: AccessCommand) -> 
         AccessCommand::Grant(args) => grant(connection, &args).await,
         AccessCommand::List(args) => list(connection, args).await,
         AccessCommand::Revoke(args) => revoke(connection, &args).await,
+        AccessCommand::Explain(args) => review::explain(connection, &args).await,
+        AccessCommand::WhoCan(args) => review::who_can(connection, &args).await,
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -96,11 +110,14 @@ async fn grant(connection: &ConnectionArgs, args: &GrantArgs) -> anyhow::Result<
             ..RoleAssignment::default()
         }),
         request_id: request_id.clone(),
-        validate_only: false,
+        validate_only: args.dry_run,
     };
     let client = connection.connect().await?;
     let action = action(format!("give {} a role at {scope}", args.principal), Some(&request_id));
-    let assignment = client.call(&action, client.api.create_role_assignment(request)).await?;
+    let assignment = client.call(&action, client.api.create_role_assignment(request.clone())).await?;
+    if args.dry_run {
+        return review::preview(&client, Change::CreateRoleAssignment(request), args.format.format).await;
+    }
     output::show(args.format.format, &AssignmentView::from(&assignment))
 }
 
@@ -121,7 +138,10 @@ async fn revoke(connection: &ConnectionArgs, args: &RevokeArgs) -> anyhow::Resul
     let request_id = args.change.request_id()?;
     let client = connection.connect().await?;
     let action = action(format!("revoke {name}"), Some(&request_id));
-    let request = DeleteRoleAssignmentRequest { name, request_id, validate_only: false };
-    let assignment = client.call(&action, client.api.delete_role_assignment(request)).await?;
+    let request = DeleteRoleAssignmentRequest { name, request_id, validate_only: args.dry_run };
+    let assignment = client.call(&action, client.api.delete_role_assignment(request.clone())).await?;
+    if args.dry_run {
+        return review::preview(&client, Change::DeleteRoleAssignment(request), args.format.format).await;
+    }
     output::show(args.format.format, &AssignmentView::from(&assignment))
 }

@@ -41,6 +41,7 @@ mod parse;
 mod pin;
 pub mod plugin;
 mod proto;
+mod review;
 mod serve;
 mod vault;
 mod view;

@@ -26,6 +26,7 @@ use super::{
     key::random::RandomView,
     manual::tests::commands,
     pin::LatchView,
+    review::{DifferenceView, ExplanationView, PermittedView},
     view::{AssignmentView, KeyView, UseView, VaultView},
 };
 
@@ -114,14 +115,34 @@ fn key() -> KeyView {
 }
 
 fn assignment() -> AssignmentView {
-    AssignmentView::from(&v1::RoleAssignment {
+    AssignmentView::from(&role_assignment())
+}
+
+fn role_assignment() -> v1::RoleAssignment {
+    v1::RoleAssignment {
         name: "roleAssignments/0123456789abcdef0123456789abcdef".into(),
         principal: "spiffe://example.org/ci".into(),
         role: "roleDefinitions/12338af00e694776bea757ae8d297424".into(),
         scope: "vaults/payments".into(),
         create_time: at(1_798_761_600),
         role_name: "Key Vault Crypto User".into(),
+    }
+}
+
+fn explanation() -> ExplanationView {
+    ExplanationView::new(&v1::ExplainAccessResponse {
+        permitted: false,
+        reason: v1::AccessReason::OtherScope.into(),
+        sources: Vec::new(),
+        misses: vec![v1::AccessMiss {
+            role_assignment: Some(role_assignment()),
+            reason: v1::AccessReason::OtherScope.into(),
+        }],
     })
+}
+
+fn access_source() -> v1::AccessSource {
+    v1::AccessSource { source: Some(v1::access_source::Source::RoleAssignment(role_assignment())) }
 }
 
 fn used() -> UseView {
@@ -295,6 +316,16 @@ fn samples() -> Vec<Sample> {
         recipient: Some(recipient()),
         identity: strongroom_client::file::identity_text(Some(&key_name())).expect("a key"),
     };
+    let permitted = PermittedView::from(&v1::PermittedPrincipal {
+        principal: "spiffe://example.org/ci".into(),
+        sources: vec![access_source()],
+    });
+    let difference = DifferenceView::from(&v1::AccessDifference {
+        principal: "spiffe://example.org/ci".into(),
+        scope: "vaults/payments".into(),
+        gained: vec!["keys.sign".into(), "keys.verify".into()],
+        lost: Vec::new(),
+    });
     vec![
         sample("Vault", &vault()),
         part("NetworkRules", &vault(), "network"),
@@ -303,6 +334,10 @@ fn samples() -> Vec<Sample> {
         part("Change", &vault(), "change"),
         part("Recovery", &key(), "recovery"),
         sample("RoleAssignment", &assignment()),
+        sample("AccessExplanation", &explanation()),
+        sample("ConsideredAssignment", &explanation().assignments[0]),
+        sample("PermittedPrincipal", &permitted),
+        sample("AccessDifference", &difference),
         sample("Use", &used()),
         sample("RandomBytes", &random),
         sample("File", &file),

@@ -471,7 +471,7 @@ impl From<&v1::RoleAssignment> for AssignmentView {
 }
 
 impl AssignmentView {
-    fn row(&self) -> [String; 5] {
+    pub(super) fn row(&self) -> [String; 5] {
         [
             self.name.trim_start_matches("roleAssignments/").to_owned(),
             self.principal.clone(),
