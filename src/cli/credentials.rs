@@ -19,7 +19,7 @@ use crate::{
         tls::{self, Credentials, Material, TlsError},
         trust::{AuthorityMaterial, Trust},
     },
-    model::{Clock as _, SystemClock, Timestamp},
+    model::{Clock, SystemClock, Timestamp},
     observe::{
         metrics::{CERTIFICATE_ENDS, CRL_ENDS, RELOADS, TLS_CURRENT},
         readiness::{Board, TlsStanding},
@@ -88,9 +88,16 @@ fn unfit(server: &config::Server, error: &TlsError) -> Failure {
     shown
 }
 
+/// What was read, and what tells it from what is read later.
+pub(super) struct Loaded {
+    pub(super) credentials: Credentials,
+    digest: [u8; 32],
+}
+
 /// Reads the files that are named.
-pub(super) fn read(server: &config::Server) -> anyhow::Result<Credentials> {
-    Content::read(server)?.credentials(server, SystemClock.now())
+pub(super) fn read(server: &config::Server) -> anyhow::Result<Loaded> {
+    let content = Content::read(server)?;
+    Ok(Loaded { credentials: content.credentials(server, SystemClock.now())?, digest: content.digest() })
 }
 
 /// Reads the authorities alone.
@@ -135,13 +142,18 @@ type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 const RECHECK_EVERY_S: i64 = 60;
 
 impl Keeper {
-    /// Of what the gate has in force now.
-    pub(super) fn new(server: config::Server, gate: Arc<Gate>, board: Board) -> Self {
-        let digest = Content::read(&server).ok().map(|content| content.digest());
-        let seen = Seen { stamps: stamps(&server), digest, ..Seen::default() };
-        let keeper = Self { server, gate, board, seen: Mutex::new(seen) };
+    /// With a gate that has in force what was loaded, a while ago perhaps: the first look compares.
+    pub(super) fn new(server: config::Server, loaded: Loaded, clock: Arc<dyn Clock>, board: Board) -> Self {
+        let Loaded { credentials, digest } = loaded;
+        let seen = Seen { digest: Some(digest), ..Seen::default() };
+        let keeper = Self { server, gate: Gate::new(credentials, clock), board, seen: Mutex::new(seen) };
         keeper.show(None);
         keeper
+    }
+
+    /// What is kept.
+    pub(super) const fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// Looks at the files, and takes them if they have changed and are right. Blocks its thread.

@@ -12,12 +12,12 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
     compose::{Ending, House, failure},
-    credentials::{Keeper, Occasion},
+    credentials::{Keeper, Loaded, Occasion},
     failure::Failure,
 };
 use crate::{
     config::{self, Config},
-    grpc::{self, Front, Gate, Limits, Listener, Options, SERVICES, tls::Credentials, unix::Bound},
+    grpc::{self, Front, Gate, Limits, Listener, Options, SERVICES, unix::Bound},
     jobs::Jobs,
     model::SystemClock,
     observe::{
@@ -57,7 +57,7 @@ impl Face {
     pub(super) async fn open(
         house: House,
         config: &Config,
-        credentials: Credentials,
+        loaded: Loaded,
         metrics: PrometheusHandle,
         hangup: Option<Signal>,
     ) -> anyhow::Result<Self> {
@@ -71,8 +71,8 @@ impl Face {
             deadline_default: server.deadline_default,
             deadline_max: server.deadline_max,
         };
-        let gate = Gate::new(credentials, Arc::new(SystemClock));
-        let listener = listen(server, &gate, Front::new(routes, limits)).await?;
+        let keeper = Arc::new(Keeper::new(server.clone(), loaded, Arc::new(SystemClock), board.clone()));
+        let listener = listen(server, keeper.gate(), Front::new(routes, limits)).await?;
         let web = TcpListener::bind(config.metrics.listen).await;
         let web = web.map_err(|error| unbound("metrics.listen", config.metrics.listen, &error))?;
         let addresses = Addresses { grpc: listener.address()?, metrics: web.local_addr()? };
@@ -80,7 +80,6 @@ impl Face {
         let (rest, stop, end_http) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let jobs = Jobs::new(rest.clone());
         start_jobs(&jobs, &house, config, &board, &health, metrics.clone());
-        let keeper = Arc::new(Keeper::new(server.clone(), gate, board.clone()));
         let signalled = Arc::clone(&keeper);
         let tick = move || keeper.look(Occasion::Tick);
         jobs.reread(server.reload_every, hangup, tick, move || signalled.look(Occasion::Signal));

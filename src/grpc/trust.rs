@@ -98,12 +98,13 @@ impl Trust {
     ) -> Result<(), TlsError> {
         let name = material.name.as_str();
         let of = |what| TlsError::Authority { name: name.to_owned(), what };
-        let mut roots = RootCertStore::empty();
+        let (mut roots, mut anchors) = (RootCertStore::empty(), Vec::new());
         for certificate in tls::certificates(&material.certificates).ok_or_else(|| of("no certificates in PEM"))? {
             if let Some((_, other)) = seen.iter().find(|(seen, other)| *seen == certificate && *other != name) {
                 return Err(TlsError::Shared { name: name.to_owned(), other: (*other).to_owned() });
             }
             seen.push((certificate.clone(), name));
+            anchors.push(certificate.clone());
             let ends = tls::end(&certificate).ok_or_else(|| of("what is no certificate"))?;
             if ends <= now {
                 tracing::warn!(authority = name, %ends, "a certificate of an authority has expired: it is not trusted");
@@ -115,6 +116,9 @@ impl Trust {
         let lists = crls(&material.crls).ok_or_else(|| of("a revocation list that is neither PEM nor DER"))?;
         for list in &lists {
             let ends = crl_end(list).ok_or_else(|| of("a revocation list without a next update"))?;
+            if !signature::is_plausible(list, &anchors, &self.algorithms) {
+                return Err(of("a revocation list under its name that it has not signed"));
+            }
             self.crl_ends = earlier(self.crl_ends, ends);
         }
         self.hints.extend(roots.subjects());
@@ -277,5 +281,6 @@ impl ClientCertVerifier for Trust {
     }
 }
 
+mod signature;
 #[cfg(test)]
 mod tests;

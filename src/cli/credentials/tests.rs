@@ -58,8 +58,8 @@ impl Site {
         fs::write(folder.path().join("ca.pem"), authority.pem()).expect("writes");
         write_server(folder.path(), &authority);
         let server = server(folder.path());
-        let gate = Gate::new(read(&server).expect("is right"), Arc::new(SystemClock));
-        let keeper = Keeper::new(server, gate, Board::default());
+        let loaded = read(&server).expect("is right");
+        let keeper = Keeper::new(server, loaded, Arc::new(SystemClock), Board::default());
         Self { folder, keeper }
     }
 
@@ -94,6 +94,18 @@ fn what_has_changed_is_in_force_after_the_next_look() {
     assert!(Arc::ptr_eq(&after, &site.in_force()));
     site.keeper.look(Occasion::Signal);
     assert!(!Arc::ptr_eq(&after, &site.in_force()), "a signal is not argued with");
+}
+
+#[test]
+fn what_changes_while_the_server_starts_is_seen_by_the_first_look() {
+    let site = Site::new();
+    let server = server(site.folder.path());
+    let loaded = read(&server).expect("is right");
+    write_server(site.folder.path(), &authority());
+    let keeper = Keeper::new(server, loaded, Arc::new(SystemClock), Board::default());
+    let before = keeper.gate.credentials();
+    keeper.look(Occasion::Tick);
+    assert!(!Arc::ptr_eq(&before, &keeper.gate.credentials()));
 }
 
 #[test]

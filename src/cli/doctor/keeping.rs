@@ -5,9 +5,12 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::{Checks, compose, failure};
 use crate::{
     audit::{Log, OpenError},
-    cli::{credentials, failure::Failure},
+    cli::{
+        credentials::{self, Loaded},
+        failure::Failure,
+    },
     config::{Config, files},
-    grpc::tls::{self, Credentials},
+    grpc::tls,
     model::{Clock as _, InstanceRow, SystemClock, Timestamp, time::DAY_S},
 };
 
@@ -17,8 +20,8 @@ const NOTE_DAYS: i64 = 30;
 /// Whether TLS can be set up, and for how long.
 pub(super) fn tls(checks: &mut Checks, config: &Config) {
     let made = credentials::read(&config.server).map_err(|error| Failure::new(error.to_string()));
-    let fits = |_: &Credentials| "certificate, key and client authorities fit".to_owned();
-    let Some(credentials) = checks.of("TLS", made, fits) else { return };
+    let fits = |_: &Loaded| "certificate, key and client authorities fit".to_owned();
+    let Some(Loaded { credentials, .. }) = checks.of("TLS", made, fits) else { return };
     if let Some(ends) = credentials.trust.crl_ends() {
         let what = "revocation lists";
         match ends.0 - SystemClock.now().0 {

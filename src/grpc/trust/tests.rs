@@ -116,8 +116,9 @@ fn what_is_revoked_or_spoken_of_by_no_list_is_refused() {
     assert!(who(&listed(Vec::new()), &revoked, NOW).is_ok(), "without a list nothing is asked");
     let of_another = listed(vec![crl(&other, &[], 2030)]);
     assert_eq!(who(&of_another, &good, NOW), Err(IdentityError::NotCovered), "no list speaks of it");
-    let forged = listed(vec![crl(&authority("own"), &[], 2030)]);
-    assert_eq!(who(&forged, &good, NOW), Err(IdentityError::NotCovered), "signed by another of that name");
+    let forged = AuthorityMaterial { crls: vec![crl(&authority("own"), &[], 2030)], ..material("own", &own) };
+    let forged = Trust::new(&[forged], NOW);
+    assert!(matches!(forged, Err(TlsError::Authority { .. })), "signed by another of that name: {forged:?}");
 }
 
 #[test]
