@@ -22,7 +22,7 @@ use std::{
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use estate::{Estate, caller, key};
 use strongroom::bench::{Case, raw::hello};
-use strongroom_hsm::{Admission, KeyRow, Pool, protocol::Moment, worker::raw::Raw};
+use strongroom_hsm::{Admission, KeyRow, Pool, Tenant, protocol::Moment, worker::raw::Raw};
 use tokio::runtime::Runtime;
 
 /// Calls under way at once.
@@ -36,6 +36,10 @@ const BATCHES: u64 = 4;
 struct Admitted;
 
 impl Admission for Admitted {
+    fn tenant(&self) -> Tenant {
+        Tenant::new(1)
+    }
+
     fn still_holds(&self) -> bool {
         true
     }

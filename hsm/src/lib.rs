@@ -14,6 +14,7 @@
 //! This crate knows no users, no SQL and no gRPC.
 
 pub mod algorithms;
+mod cost;
 pub mod error;
 pub mod material;
 pub mod pool;
@@ -26,7 +27,7 @@ pub mod worker;
 pub use algorithms::{Algorithm, Digest, KeyOps, KeySpec};
 pub use error::{Error, StartError};
 pub use material::Material;
-pub use pool::{Admission, Pool};
+pub use pool::{Admission, Pool, Tenant};
 pub use profile::Profile;
 pub use secret::SecretBytes;
 pub use statement::{KeyRow, KeyStatement, Residency, Seal};

@@ -43,7 +43,7 @@ use tokio::{
 
 pub use self::provision::{Provisioned, provision};
 use self::{
-    bulk::Bulk,
+    bulk::{Bulk, By},
     call::Work,
     seat::{Keeper, Shared},
 };
@@ -66,12 +66,34 @@ pub trait Admission: Send + Sync {
     /// Whether it still holds. Asked by whichever task happens to send the packet: it must not block,
     /// panic or call the pool.
     fn still_holds(&self) -> bool;
+
+    /// Whose call it is.
+    fn tenant(&self) -> Tenant;
+}
+
+/// Who shares the lanes with others: a number that stands for a caller. Calls of one tenant wait for each other,
+/// and each tenant has its share of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tenant(u64);
+
+impl Tenant {
+    /// The service itself, for what it does of its own: seals, for one. It has more room than the others.
+    pub const SERVICE: Self = Self(0);
+
+    /// The tenant of that digest.
+    #[must_use]
+    pub const fn new(digest: u64) -> Self {
+        // Nobody passes for the service.
+        Self(if digest == 0 { 1 } else { digest })
+    }
 }
 
 /// A running set of lanes. Cheap to clone; the workers end when the last clone is gone.
 #[derive(Clone)]
 pub struct Pool {
     inner: Arc<Inner>,
+    /// Whose calls are those that no admission says it of.
+    tenant: Tenant,
 }
 
 struct Inner {
@@ -133,7 +155,14 @@ impl Pool {
         }
         let ready = shared.ready.get().cloned().unwrap_or_default();
         let lanes = lanes.map(|(lane, _)| lane);
-        Ok(Self { inner: Arc::new(Inner { shared, lanes, ready, ended: Mutex::new(ended) }) })
+        let inner = Arc::new(Inner { shared, lanes, ready, ended: Mutex::new(ended) });
+        Ok(Self { inner, tenant: Tenant::new(0) })
+    }
+
+    /// The same lanes for that tenant: random bytes and new keys are asked for by it.
+    #[must_use]
+    pub fn of(&self, tenant: Tenant) -> Self {
+        Self { inner: Arc::clone(&self.inner), tenant }
     }
 
     fn lane(&self, lane: Lane) -> &Arc<lane::Lane> {
@@ -141,7 +170,7 @@ impl Pool {
     }
 
     async fn call(&self, lane: Lane, request: Request, deadline: Moment) -> Result<Response, Error> {
-        self.lane(lane).submit(Work::Plain(request), None, deadline)?.wait().await
+        self.lane(lane).submit_of(self.tenant, Work::Plain(request), deadline)?.wait().await
     }
 
     /// One operation with one key, in the lane its algorithm and key belong to. Dropping the future
@@ -183,7 +212,7 @@ impl Pool {
         // All are in their lanes before the first is waited for.
         let lanes_and_works = self.inner.lanes.iter().zip(works);
         let bulks: Vec<_> =
-            lanes_and_works.map(|(lane, work)| Bulk::bring(lane, work, Some(admission), deadline)).collect();
+            lanes_and_works.map(|(lane, work)| Bulk::bring(lane, work, By::Admission(admission), deadline)).collect();
         let mut answers = Vec::with_capacity(bulks.len());
         for bulk in bulks {
             answers.push(bulk.answers().await.into_iter());
@@ -298,7 +327,8 @@ impl Pool {
     pub async fn random_all(&self, lengths: Vec<u32>, deadline: Moment) -> Vec<Result<SecretBytes, Error>> {
         let right = lengths.iter().filter(|length| check_random(**length).is_ok());
         let work = right.map(|length| Work::Plain(Request::Random { length: *length })).collect();
-        let mut answers = Bulk::bring(self.lane(Lane::Short), work, None, deadline).answers().await.into_iter();
+        let by = By::Tenant(self.tenant);
+        let mut answers = Bulk::bring(self.lane(Lane::Short), work, by, deadline).answers().await.into_iter();
         let bytes = |length| {
             check_random(length)?;
             match answers.next() {

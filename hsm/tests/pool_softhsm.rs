@@ -14,7 +14,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_bytes::ByteBuf;
 use strongroom_hsm::{
-    Admission, Algorithm, Error, KeyOps, KeyRow, KeySpec, Pool, Profile, Residency, SecretBytes, StartError,
+    Admission, Algorithm, Error, KeyOps, KeyRow, KeySpec, Pool, Profile, Residency, SecretBytes, StartError, Tenant,
     algorithms::Lane,
     pool::{Provisioned, provision},
     profile::{LaneProfile, Sandbox, TokenName},
@@ -28,6 +28,10 @@ const LONG: Duration = Duration::from_secs(60);
 struct Open;
 
 impl Admission for Open {
+    fn tenant(&self) -> Tenant {
+        Tenant::new(1)
+    }
+
     fn still_holds(&self) -> bool {
         true
     }

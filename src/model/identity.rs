@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+use sha2::{Digest as _, Sha256};
+use strongroom_hsm::Tenant;
+
 use super::{Lease, Principal};
 
 /// A principal as it was authenticated. Made by a face; shared by all requests of a connection or token.
@@ -10,6 +13,7 @@ pub struct Identity {
     principal: Principal,
     groups: Box<[Principal]>,
     lease: Lease,
+    tenant: Tenant,
 }
 
 impl Identity {
@@ -18,7 +22,8 @@ impl Identity {
     pub fn new(principal: Principal, mut groups: Vec<Principal>, lease: Lease) -> Self {
         groups.sort_unstable();
         groups.dedup();
-        Self { principal, groups: groups.into(), lease }
+        let tenant = tenant(&principal);
+        Self { principal, groups: groups.into(), lease, tenant }
     }
 
     /// A principal by itself, for as long as it is there.
@@ -44,6 +49,12 @@ impl Identity {
         std::iter::once(&self.principal).chain(&self.groups)
     }
 
+    /// Who it is where callers share the lanes of the HSM and the room for requests.
+    #[must_use]
+    pub const fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
     /// Whether it is still who it was.
     #[must_use]
     pub fn holds(&self) -> bool {
@@ -55,6 +66,13 @@ impl Identity {
     pub const fn lease(&self) -> &Lease {
         &self.lease
     }
+}
+
+/// A principal is one tenant, from however many places and in however many vaults it works: what starves others is
+/// a caller. So short a digest will do: who finds another name with the same one shares with it, and gains nothing.
+fn tenant(principal: &Principal) -> Tenant {
+    let digest = Sha256::digest(principal.as_str());
+    Tenant::new(u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes")))
 }
 
 /// Where a request comes from, as network rules see it.

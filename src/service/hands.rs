@@ -71,7 +71,7 @@ impl Hands {
         caller: &Caller,
     ) -> Result<SecretBytes, ServiceError> {
         match caller.traffic {
-            Traffic::Single => self.pool.random(length, caller.deadline).await.map_err(outage),
+            Traffic::Single => self.pool.of(permit.tenant()).random(length, caller.deadline).await.map_err(outage),
             Traffic::Bulk => {
                 let mut results = self.random_all(permit, vec![length], caller.deadline).await;
                 results.pop().unwrap_or(Err(Problem::Internal.into()))
@@ -82,36 +82,37 @@ impl Hands {
     /// Random bytes, many times, together: one result for each length, in order.
     pub async fn random_all(
         &self,
-        _permit: &Permit<ops::RandomGenerate>,
+        permit: &Permit<ops::RandomGenerate>,
         lengths: Vec<u32>,
         deadline: Moment,
     ) -> Vec<Result<SecretBytes, ServiceError>> {
-        self.pool.random_all(lengths, deadline).await.into_iter().map(|result| result.map_err(outage)).collect()
+        let pool = self.pool.of(permit.tenant());
+        pool.random_all(lengths, deadline).await.into_iter().map(|result| result.map_err(outage)).collect()
     }
 
     /// Makes a key for a version that does not exist yet.
     pub async fn generate(
         &self,
-        _permit: &Permit<ops::KeysCreate>,
+        permit: &Permit<ops::KeysCreate>,
         spec: KeySpec,
         residency: Residency,
         version: VersionId,
         deadline: Moment,
     ) -> Result<Generated, ServiceError> {
-        self.pool.generate(spec, residency, version.bytes(), deadline).await.map_err(outage)
+        self.pool.of(permit.tenant()).generate(spec, residency, version.bytes(), deadline).await.map_err(outage)
     }
 
     /// Brings a key in for a version that does not exist yet.
     pub async fn import(
         &self,
-        _permit: &Permit<ops::KeysImport>,
+        permit: &Permit<ops::KeysImport>,
         spec: KeySpec,
         residency: Residency,
         version: VersionId,
         material: Material,
         deadline: Moment,
     ) -> Result<Generated, ServiceError> {
-        self.pool.import(spec, residency, version.bytes(), material, deadline).await.map_err(outage)
+        self.pool.of(permit.tenant()).import(spec, residency, version.bytes(), material, deadline).await.map_err(outage)
     }
 
     /// Destroys what an unfinished creation left on the token. Only for a version whose creation intent is

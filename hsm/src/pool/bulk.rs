@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     error::Error,
     pool::{
-        Admission,
+        Admission, Tenant,
         call::{Waiting, Work},
         lane::{Lane, check_length},
         queue::Line,
@@ -37,6 +37,28 @@ enum Place {
     Waits(oneshot::Receiver<Answer>),
 }
 
+/// Who brings calls.
+#[derive(Clone, Copy)]
+pub(super) enum By<'a> {
+    /// Whoever this admits.
+    Admission(&'a Arc<dyn Admission>),
+    /// That tenant; nothing has to admit its calls again.
+    Tenant(Tenant),
+}
+
+impl By<'_> {
+    fn call(self, work: Work, deadline: Moment) -> (Waiting, oneshot::Receiver<Answer>) {
+        match self {
+            Self::Admission(admission) => Waiting::new(work, Some(Arc::clone(admission)), deadline),
+            Self::Tenant(tenant) => {
+                let (mut call, answer) = Waiting::new(work, None, deadline);
+                call.tenant = tenant;
+                (call, answer)
+            }
+        }
+    }
+}
+
 /// Calls that were brought together. Dropping it abandons those that are not answered.
 pub(super) struct Bulk<'a> {
     lane: &'a Lane,
@@ -52,15 +74,10 @@ pub(super) struct Bulk<'a> {
 
 impl<'a> Bulk<'a> {
     /// Brings the calls: each is in the lane, or waits for room, when this returns.
-    pub(super) fn bring(
-        lane: &'a Lane,
-        work: Vec<Work>,
-        admission: Option<&Arc<dyn Admission>>,
-        deadline: Moment,
-    ) -> Self {
+    pub(super) fn bring(lane: &'a Lane, work: Vec<Work>, by: By<'_>, deadline: Moment) -> Self {
         let (mut places, mut outside) = (VecDeque::with_capacity(work.len()), VecDeque::with_capacity(work.len()));
         for work in work {
-            let (mut call, answer) = Waiting::new(work, admission.cloned(), deadline);
+            let (mut call, answer) = by.call(work, deadline);
             call.line = Line::Bulk;
             match check_length(&call) {
                 Ok(()) => {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     error::Error,
-    pool::{Admission, queue::Line},
+    pool::{Admission, Tenant, queue::Line},
     protocol::{Moment, Operation, Request, Response, append_frame},
     statement::{KeyRow, Residency, Seal},
 };
@@ -51,6 +51,14 @@ impl Work {
     /// The seal that names the key that it uses.
     pub(super) fn seal(&self) -> Option<&Seal> {
         self.row().map(|row| &row.seal)
+    }
+
+    /// What it counts for in its tenant's turn.
+    fn cost_us(&self) -> u32 {
+        match self {
+            Self::Operate { row, operation } => operation.cost_us(row.statement.spec),
+            Self::Plain(request) => request.cost_us(),
+        }
     }
 
     /// Whether doing it twice does no harm. A second GCM encryption burns one of the key's budget; a
@@ -157,6 +165,10 @@ pub(super) struct Waiting {
     pub(super) admission: Option<Arc<dyn Admission>>,
     /// Where in the queue it stands.
     pub(super) line: Line,
+    /// Behind whose calls.
+    pub(super) tenant: Tenant,
+    /// For how much of a turn.
+    pub(super) cost_us: u32,
     pub(super) deadline: Moment,
     pub(super) queued_at: Moment,
     /// How often a worker may have begun it.
@@ -192,8 +204,21 @@ impl Waiting {
         reply: Option<oneshot::Sender<Result<Response, Error>>>,
     ) -> Self {
         let queued_at = Moment::now();
-        let line = Line::Single;
-        Self { work, admission, line, deadline, queued_at, attempts: 0, suspect: false, row_wanted: false, reply }
+        let (line, cost_us) = (Line::Single, work.cost_us());
+        let tenant = admission.as_ref().map_or(Tenant::SERVICE, |admission| admission.tenant());
+        Self {
+            work,
+            admission,
+            line,
+            tenant,
+            cost_us,
+            deadline,
+            queued_at,
+            attempts: 0,
+            suspect: false,
+            row_wanted: false,
+            reply,
+        }
     }
 
     /// What it counts for in the queue, in bytes: with its row, since it may have to travel.

@@ -21,7 +21,7 @@ use crate::{
     algorithms::{Lane as Name, LengthError},
     error::Error,
     pool::{
-        Admission, LaneHealth,
+        Admission, LaneHealth, Tenant,
         answer::{Outcome, Reason},
         call::{Waiting, Work},
         known::Known,
@@ -116,7 +116,21 @@ impl Lane {
         admission: Option<Arc<dyn Admission>>,
         deadline: Moment,
     ) -> Result<Ticket<'_>, Error> {
-        let (call, result) = Waiting::new(work, admission, deadline);
+        self.submit_call(Waiting::new(work, admission, deadline), deadline)
+    }
+
+    /// Brings a call of that tenant that nothing has to admit again.
+    pub(super) fn submit_of(&self, tenant: Tenant, work: Work, deadline: Moment) -> Result<Ticket<'_>, Error> {
+        let (mut call, result) = Waiting::new(work, None, deadline);
+        call.tenant = tenant;
+        self.submit_call((call, result), deadline)
+    }
+
+    fn submit_call(
+        &self,
+        (call, result): (Waiting, oneshot::Receiver<Result<Response, Error>>),
+        deadline: Moment,
+    ) -> Result<Ticket<'_>, Error> {
         if let Err(error) = self.enqueue(call) {
             self.meter.outcome(Err(&error));
             return Err(error);

@@ -42,6 +42,10 @@ impl Window {
     }
 }
 
+/// What the calls of one packet cost at most together, unless it is one call: what was sent cannot be overtaken, so it
+/// is what a tenant that comes next has to wait for.
+const PACKET_US_MAX: u64 = 4_000;
+
 /// Whether a seat has a worker, or will have one soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SeatState {
@@ -237,10 +241,13 @@ impl State {
         let share = self.queue.len().div_ceil(self.serving().max(1));
         let calls_max = share.saturating_add(calls.len()).min(self.window.calls_max);
         let mut bytes: usize = calls.iter().map(|(call, _)| call.bytes()).sum();
+        let mut cost_us: u64 = calls.iter().map(|(call, _)| u64::from(call.cost_us)).sum();
         let mut bulk = 0;
         while let Some(head) = self.queue.next(bulk < self.window.bulk_max) {
             bytes += self.live[index].frame_bytes_max(head);
-            if !calls.is_empty() && (head.suspect || bytes > PACKET_BYTES_MAX || calls.len() >= calls_max) {
+            cost_us += u64::from(head.cost_us);
+            let is_full = bytes > PACKET_BYTES_MAX || cost_us > PACKET_US_MAX || calls.len() >= calls_max;
+            if !calls.is_empty() && (head.suspect || is_full) {
                 break;
             }
             let alone = head.suspect;

@@ -19,7 +19,7 @@ use std::{
 use serde_bytes::ByteBuf;
 use strongroom_hsm::{
     Admission, Algorithm, Error, KeyOps, KeyRow, KeySpec, KeyStatement, Pool, Profile, Residency, SecretBytes,
-    StartError,
+    StartError, Tenant,
     algorithms::Lane,
     pool::{LaneHealth, Provisioned, provision},
     profile::{LaneProfile, Sandbox, TokenName},
@@ -43,6 +43,10 @@ fn fake_worker() {
 struct Open;
 
 impl Admission for Open {
+    fn tenant(&self) -> Tenant {
+        Tenant::new(1)
+    }
+
     fn still_holds(&self) -> bool {
         true
     }
@@ -51,6 +55,10 @@ impl Admission for Open {
 struct Revocable(AtomicBool);
 
 impl Admission for Revocable {
+    fn tenant(&self) -> Tenant {
+        Tenant::new(2)
+    }
+
     fn still_holds(&self) -> bool {
         !self.0.load(Ordering::SeqCst)
     }
