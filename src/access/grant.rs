@@ -8,12 +8,13 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use arc_swap::ArcSwap;
+use strongroom_hsm::Tenant;
 
 use super::{
     action::{Action, Op, Rights},
     policy::{Decision, Policy},
 };
-use crate::model::{Identity, Origin, Principal, Scope};
+use crate::model::{Identity, Origin, Principal, Scope, VaultName};
 
 /// A refusal. It says what was asked, never what exists.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +26,28 @@ pub struct Denied {
     pub action: Action,
     /// Where.
     pub scope: Scope,
+    /// What refuses it: for the record, and for nobody else.
+    pub by: Barrier,
+}
+
+/// What stands in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barrier {
+    /// A right is missing.
+    Rights,
+    /// The rights are there; the vault's network rules admit nobody from there.
+    Network,
+}
+
+impl Barrier {
+    /// The reason that a record gives.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Rights => "PERMISSION_DENIED",
+            Self::Network => "NETWORK",
+        }
+    }
 }
 
 /// Where something is asked for.
@@ -93,7 +116,7 @@ impl PolicyCell {
         if claim.identity.holds() && claim.is_allowed(&policy, O::ACTION) {
             Ok(Permit { claim, op: PhantomData })
         } else {
-            Err(claim.denied(O::ACTION))
+            Err(claim.denied_by(&policy, O::ACTION))
         }
     }
 }
@@ -104,7 +127,6 @@ struct Claim {
     cell: Arc<PolicyCell>,
     epoch: u64,
     identity: Arc<Identity>,
-    #[expect(dead_code, reason = "what network rules will ask again")]
     origin: Origin,
     place: Where,
 }
@@ -112,7 +134,10 @@ struct Claim {
 impl Claim {
     fn is_allowed(&self, policy: &Policy, action: Action) -> bool {
         match &self.place {
-            Where::At(scope) => policy.decide(&self.identity, action, scope) == Decision::Allowed,
+            Where::At(scope) => {
+                policy.decide(&self.identity, action, scope) == Decision::Allowed
+                    && policy.admits(&self.identity, self.origin, action, scope)
+            }
             Where::Anywhere => policy.allows_anywhere(&self.identity, action),
         }
     }
@@ -125,7 +150,26 @@ impl Claim {
 
     /// The refusal that takes the place of what does not hold.
     fn denied(&self, action: Action) -> Denied {
-        Denied { principal: self.identity.principal().clone(), action, scope: self.place.scope() }
+        self.denied_by(&self.cell.0.load(), action)
+    }
+
+    /// The same, by a policy at hand.
+    fn denied_by(&self, policy: &Policy, action: Action) -> Denied {
+        let by = match &self.place {
+            Where::At(scope) if policy.allows(&self.identity, action, scope) => {
+                if policy.admits(&self.identity, self.origin, action, scope) {
+                    Barrier::Rights
+                } else {
+                    Barrier::Network
+                }
+            }
+            _ => Barrier::Rights,
+        };
+        self.refusal(action, by)
+    }
+
+    fn refusal(&self, action: Action, by: Barrier) -> Denied {
+        Denied { principal: self.identity.principal().clone(), action, scope: self.place.scope(), by }
     }
 }
 
@@ -137,6 +181,21 @@ pub struct Permit<O: Op> {
 }
 
 impl<O: Op> Permit<O> {
+    /// Whose it is.
+    #[must_use]
+    pub fn tenant(&self) -> Tenant {
+        self.claim.identity.tenant()
+    }
+
+    /// The vault it is about, if it is about one.
+    #[must_use]
+    pub fn vault(&self) -> Option<&VaultName> {
+        match &self.claim.place {
+            Where::At(scope) => scope.vault(),
+            Where::Anywhere => None,
+        }
+    }
+
     /// Whether it would be given now.
     #[must_use]
     pub fn still_holds(&self) -> bool {
@@ -147,6 +206,12 @@ impl<O: Op> Permit<O> {
     #[must_use]
     pub fn denied(&self) -> Denied {
         self.claim.denied(O::ACTION)
+    }
+
+    /// The refusal of one who may not know what there is.
+    #[must_use]
+    pub fn untold(&self) -> Denied {
+        self.claim.refusal(O::ACTION, Barrier::Rights)
     }
 
     /// Joins the permit with what it is to be done to.
@@ -230,6 +295,10 @@ impl<O: Op, T: Target> Grant<O, T> {
 }
 
 impl<O: Op, T: Target> strongroom_hsm::Admission for Held<O, T> {
+    fn tenant(&self) -> Tenant {
+        self.claim.identity.tenant()
+    }
+
     fn still_holds(&self) -> bool {
         self.claim.still_holds(self.rights) && self.target.still_stands()
     }

@@ -6,12 +6,14 @@
 //! * [`grant`]: permits and grants, without which nothing is done.
 //! * [`review`]: why, who, and what a change would mean, for people.
 //! * [`source`]: by which rows a right is held, for people; slow and obvious where the policy is quick.
+//! * [`network`]: from where what is in a vault may be used.
 //! * [`state`]: what a version may be used for in its state.
 
 pub mod action;
 #[cfg(test)]
 mod fixtures;
 pub mod grant;
+pub mod network;
 pub mod policy;
 pub mod review;
 pub mod roles;
@@ -22,6 +24,6 @@ pub mod state;
 mod tests;
 
 pub use action::{Action, Op, Plane, Rights, ops};
-pub use grant::{Denied, Grant, Permit, PolicyCell, Target, Where};
+pub use grant::{Barrier, Denied, Grant, Permit, PolicyCell, Target, Where};
 pub use policy::{Decision, Policy, Rows, VaultAccess};
 pub use roles::RoleDefinition;

@@ -18,8 +18,8 @@ use super::{
     shards::Shards,
 };
 use crate::model::{
-    AssignmentId, AssignmentRow, Identity, ObjectName, ObjectType, Principal, RoleId, Scope, VaultAuthorization,
-    VaultName,
+    AssignmentId, AssignmentRow, Identity, NetworkRules, ObjectName, ObjectType, Principal, RoleId, Scope,
+    VaultAuthorization, VaultName,
 };
 
 /// What a policy says to a question. Conditions and approvals by others have their place here; there are none yet.
@@ -38,11 +38,15 @@ pub struct Rows {
     pub definitions: Vec<RoleDefinition>,
     /// Who has which role where.
     pub assignments: Vec<AssignmentRow>,
+    /// What vaults decide beside roles; those that decide nothing can be left out.
+    pub vaults: HashMap<VaultName, VaultAccess>,
 }
 
 /// What is decided for one vault beside roles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VaultAccess {
+    /// From where what is in it may be used.
+    pub network: NetworkRules,
     /// What decides who may use what is in it.
     pub authorization: VaultAuthorization,
     /// By access policies: who may do what.
@@ -143,7 +147,7 @@ impl Policy {
     #[must_use]
     pub fn new(epoch: u64, rows: Rows) -> Self {
         let custom = rows.definitions.into_iter().map(|role| (role.id, Role::new(Arc::new(role)))).collect();
-        let mut policy = Self { epoch, custom: Arc::new(custom), ..Self::default() };
+        let mut policy = Self { epoch, custom: Arc::new(custom), vaults: Arc::new(rows.vaults), ..Self::default() };
         let mut subjects: HashMap<Principal, Subject> = HashMap::new();
         for row in rows.assignments.into_iter().map(Arc::new) {
             subjects.entry(row.principal.clone()).or_default().add(&row, policy.role_rights(row.role));

@@ -117,7 +117,7 @@ fn a_service_is_administered_while_somebody_may_give_everything() {
 fn a_vault_with_access_policies_asks_nobody_else_who_uses_it() {
     let policy = policy(&[("a:admin", "administrator", "/"), ("a:user", "Key Vault Crypto User", "vaults/dev")]);
     let policies = HashMap::from([("g:signers".parse().expect("a name"), Rights::of(Action::KeysSign))]);
-    let access = VaultAccess { authorization: VaultAuthorization::AccessPolicies, policies };
+    let access = VaultAccess { authorization: VaultAuthorization::AccessPolicies, policies, ..VaultAccess::default() };
     let policy = policy.with_vault("dev".parse().expect("a name"), access);
     let key = at("vaults/dev/keys/k");
     assert!(
@@ -198,7 +198,8 @@ impl World {
     }
 
     fn policy(&self) -> Policy {
-        let rows = Rows { definitions: self.definitions.clone(), assignments: self.assignments.clone() };
+        let (definitions, assignments) = (self.definitions.clone(), self.assignments.clone());
+        let rows = Rows { definitions, assignments, ..Rows::default() };
         with_policies(&Policy::new(1, rows), &self.policies)
     }
 }
@@ -209,7 +210,8 @@ fn with_policies(policy: &Policy, policies: &[(String, Vec<Action>)]) -> Policy 
         let rights = found.entry(who.parse().expect("a name")).or_default();
         *rights = rights.union(may.iter().copied().collect());
     }
-    let access = VaultAccess { authorization: VaultAuthorization::AccessPolicies, policies: found };
+    let access =
+        VaultAccess { authorization: VaultAuthorization::AccessPolicies, policies: found, ..VaultAccess::default() };
     policy.with_vault("policies".parse().expect("a name"), access)
 }
 

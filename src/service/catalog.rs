@@ -4,9 +4,12 @@
 //!
 //! Names decide ids (`vault_id`, `key_id`), so the absence of a row is found by its name.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use quick_cache::sync::Cache;
@@ -20,7 +23,7 @@ use super::{
     usage::UsageCell,
 };
 use crate::{
-    access::{Rows, Target},
+    access::{Rows, Target, VaultAccess},
     model::{
         AssignmentId, AssignmentRow, InstanceRow, KeyName, KeyObjectRow, Row, RowId, RowKind, Scope, UsageRow,
         VaultName, VaultRow, VersionId, VersionRow,
@@ -334,7 +337,28 @@ impl Catalog {
     pub async fn policy_rows(&self, deadline: Moment) -> Result<Rows, ServiceError> {
         let assignments = self.assignments(deadline).await?;
         let assignments = assignments.into_iter().map(|checked| AssignmentRow::clone(&checked.row)).collect();
-        Ok(Rows { assignments, ..Rows::default() })
+        Ok(Rows { assignments, vaults: self.vault_rules(deadline).await?, ..Rows::default() })
+    }
+
+    /// What vaults decide beside roles, deleted ones too: they may come back.
+    async fn vault_rules(&self, deadline: Moment) -> Result<HashMap<VaultName, VaultAccess>, ServiceError> {
+        let mut rules = HashMap::new();
+        let mut page = Page { size: 1000, after: None, deleted: true };
+        loop {
+            let found = self.vaults(&page, deadline).await?;
+            page.after = found.last().map(|vault| vault.row.name.clone());
+            let deciding = found.iter().map(|vault| (vault.row.name.clone(), VaultAccess::of(&vault.row)));
+            rules.extend(deciding.filter(|(_, access)| !access.is_idle()));
+            if found.len() <= page.size as usize {
+                return Ok(rules);
+            }
+        }
+    }
+
+    /// The version an operation names, if it is in memory and the newest.
+    #[must_use]
+    pub fn warm(&self, name: &KeyRef) -> Option<Arc<VersionEntry>> {
+        self.versions.get(&cache_key(name)).filter(|entry| entry.is_current())
     }
 
     /// The version an operation names, with its live key and live vault; from memory where possible.
@@ -342,10 +366,10 @@ impl Catalog {
     /// # Errors
     /// [`Problem::NotFound`]; [`Problem::SoftDeleted`] when the key or vault is deleted.
     pub async fn entry(&self, name: &KeyRef, deadline: Moment) -> Result<Arc<VersionEntry>, ServiceError> {
-        let cache_key = (name.vault.clone(), name.key.folded(), name.version);
-        if let Some(entry) = self.versions.get(&cache_key).filter(|entry| entry.is_current()) {
+        if let Some(entry) = self.warm(name) {
             return Ok(entry);
         }
+        let cache_key = cache_key(name);
         let vault = self.live_vault(&name.vault, deadline).await?;
         let key = self.key(&vault.row, &name.key, deadline).await?;
         if !key.row.state.is_active() {
@@ -446,6 +470,10 @@ impl Catalog {
         }
         Ok(Verdict::Newest(checked))
     }
+}
+
+fn cache_key(name: &KeyRef) -> VersionCacheKey {
+    (name.vault.clone(), name.key.folded(), name.version)
 }
 
 enum Verdict<R> {

@@ -9,10 +9,11 @@ use super::{
     catalog::{Checked, vault_id},
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
+    quota::ROW_US,
     scopes::{Making, NewRow, Put},
 };
 use crate::{
-    access::{Permit, Where, ops},
+    access::{Action, Permit, Where, ops},
     model::{
         NetworkPatch, Row as _, Scope, State, VaultAuthorization, VaultName, VaultRow, network::NetworkRulesError,
     },
@@ -61,7 +62,12 @@ impl Service {
         let policy = self.policy.now();
         let note = Note::default();
         self.plain(caller, "vaults".to_owned(), Where::Anywhere, &note, |_: Permit<ops::VaultsRead>| async {
-            self.visible_vaults(caller, page, |vault| policy.sees(&caller.identity, vault)).await
+            self.visible_vaults(caller, &note, page, |vault| {
+                let scope = Scope::Vault(vault.clone());
+                policy.sees(&caller.identity, vault)
+                    && policy.admits(&caller.identity, caller.origin, Action::VaultsRead, &scope)
+            })
+            .await
         })
         .await
     }
@@ -69,6 +75,7 @@ impl Service {
     async fn visible_vaults(
         &self,
         caller: &Caller,
+        note: &Note,
         mut page: Page<VaultName>,
         sees: impl Fn(&VaultName) -> bool + Send,
     ) -> Result<Paged<Arc<VaultRow>>, ServiceError> {
@@ -76,6 +83,7 @@ impl Service {
         let mut items = Vec::new();
         loop {
             let found = self.catalog.vaults(&page, caller.deadline).await?;
+            note.charge(ROW_US * found.len() as u64);
             let last = found.len() <= size;
             for vault in found {
                 page.after = Some(vault.row.name.clone());
@@ -134,6 +142,16 @@ impl Service {
     ) -> Result<Arc<VaultRow>, ServiceError> {
         let work = ChangeVault::<ops::VaultsUndelete>::new(name, Edit::Undelete);
         self.change(caller, resource(name), Scope::Vault(name.clone()), options, work).await
+    }
+}
+
+impl Service {
+    /// Puts in force what a vault's new row says. Under the lock of the service's scope, as all that changes the
+    /// policy.
+    fn put_rules(&self, row: &VaultRow) {
+        if let Some(policy) = self.policy.now().with_rules_of(row) {
+            self.policy.set(policy);
+        }
     }
 }
 
@@ -237,7 +255,9 @@ impl Work for CreateVault {
                 },
                 vec![put],
             )
-            .await?;
+            .await;
+        let committed = service.note_policy(committed)?;
+        service.put_rules(&row);
         Ok(Applied { out: Arc::new(row), heads: vec![committed.mark] })
     }
 
@@ -355,7 +375,9 @@ impl<O: crate::access::Op> Work for ChangeVault<O> {
                 Making { name: O::ACTION.name(), right: &permit, intent: context.intent, request, deadline },
                 vec![put],
             )
-            .await?;
+            .await;
+        let committed = service.note_policy(committed)?;
+        service.put_rules(&new);
         Ok(Applied { out: Arc::new(new), heads: vec![committed.mark] })
     }
 

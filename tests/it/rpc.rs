@@ -7,8 +7,8 @@ use strongroom_proto::v1::{
     CreateKeyRequest, CreateRoleAssignmentRequest, CreateVaultRequest, DecryptRequest, DeleteKeyRequest,
     DeleteRoleAssignmentRequest, EncryptRequest, GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest,
     GenerateRandomBytesRequest, GetKeyRequest, GetPublicKeysRequest, ImportKeyRequest, Key, KeyVersion,
-    ListKeysRequest, RoleAssignment, SignRequest, UnwrapKeyRequest, UpdateKeyVersionRequest, UpdateVaultRequest, Vault,
-    crypto_client::CryptoClient, import_key_request, keys_client::KeysClient,
+    ListKeysRequest, NetworkRules, RoleAssignment, SignRequest, UnwrapKeyRequest, UpdateKeyVersionRequest,
+    UpdateVaultRequest, Vault, crypto_client::CryptoClient, import_key_request, keys_client::KeysClient,
     role_assignments_client::RoleAssignmentsClient, sign_request, vaults_client::VaultsClient,
 };
 use tonic::{
@@ -392,6 +392,48 @@ async fn padded_decryption_is_refused_until_the_vault_allows_it() {
         .map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).unwrap_or_default())
         .collect();
     assert!(log.contains("padding_decryption_allowed=true") && log.contains("PADDING_DECRYPTION_OFF"));
+}
+
+fn network(public: bool, ranges: &[&str]) -> UpdateVaultRequest {
+    let allowed_ranges = ranges.iter().map(|range| (*range).to_owned()).collect();
+    let network = NetworkRules { public_access: Some(public), allowed_ranges, local_access: None };
+    let vault = Vault { name: "vaults/dev".to_owned(), network: Some(network), ..Vault::default() };
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["network".to_owned()] });
+    UpdateVaultRequest { vault: Some(vault), update_mask, ..UpdateVaultRequest::default() }
+}
+
+#[tokio::test]
+async fn a_vault_is_used_from_where_it_says() {
+    let dev = Dev::new();
+    let channel = connect(&dev).await;
+    let mut vaults = VaultsClient::new(channel.clone());
+    KeysClient::new(channel.clone()).create_key(ec("k")).await.expect("made");
+    let mut crypto = CryptoClient::new(channel);
+    for (public, ranges, admitted) in [
+        (true, &[][..], true),
+        (false, &["10.0.0.0/8"][..], false),
+        (false, &["10.0.0.0/8", "127.0.0.1"][..], true),
+        (false, &[][..], false),
+    ] {
+        let vault = vaults.update_vault(network(public, ranges)).await.expect("changed").into_inner();
+        let rules = vault.network.expect("always there");
+        assert_eq!((rules.public_access(), rules.local_access()), (public, true));
+        let answer = crypto.sign(sign("vaults/dev/keys/k")).await;
+        match answer {
+            Ok(_) => assert!(admitted, "{ranges:?}"),
+            Err(status) => {
+                let found = (status.code(), reason(&status));
+                assert_eq!(found, (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
+                assert!(!admitted, "{ranges:?}");
+            }
+        }
+    }
+    for (public, ranges) in [(true, "10.0.0.0/8"), (false, "10.0.0.1/8"), (false, "all")] {
+        let status = vaults.update_vault(network(public, &[ranges])).await.expect_err("wrong");
+        let details = status.get_error_details();
+        let field = details.bad_request().map(|wrong| wrong.field_violations[0].field.clone());
+        assert_eq!(field.as_deref(), Some("vault.network.allowed_ranges"), "{status:?}");
+    }
 }
 
 #[tokio::test]
