@@ -191,7 +191,8 @@ impl House {
         let (log, recovered) = log(&config.audit.dir, instance.id, &clock).await?;
         let pool = pool(profile, instance.service_keys).await?;
         let settings = Settings { fsync_everything: config.audit.fsync_everything, ..Settings::default() };
-        let parts = Parts { store, log, recovered, pool: pool.clone(), clock, settings };
+        let allowances = config.quota.clone();
+        let parts = Parts { store, log, recovered, pool: pool.clone(), clock, settings, allowances };
         match Service::open(parts).await {
             Ok(service) => Ok(Self { service, pool }),
             Err(error) => {

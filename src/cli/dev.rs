@@ -170,6 +170,7 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
         store: place.store(),
         audit: config::Audit { dir: place.audit(), fsync_everything: false },
         log: LogStyle { level: tracing::level_filters::LevelFilter::INFO, format: LogFormat::Text },
+        quota: crate::service::quota::Allowances::default(),
     })
 }
 

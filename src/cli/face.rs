@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    grpc::{self, Front, Gate, Limits, Listener, Options, SERVICES, unix::Bound},
+    grpc::{self, Front, Gate, Limits, Listener, Options, SERVICES, front::Administers, unix::Bound},
     jobs::Jobs,
     model::SystemClock,
     observe::{
@@ -72,7 +72,9 @@ impl Face {
             deadline_max: server.deadline_max,
         };
         let keeper = Arc::new(Keeper::new(server.clone(), loaded, Arc::new(SystemClock), board.clone()));
-        let listener = listen(server, keeper.gate(), Front::new(routes, limits)).await?;
+        let service = Arc::clone(&house.service);
+        let administers: Administers = Arc::new(move |identity| service.administers(identity));
+        let listener = listen(server, keeper.gate(), Front::new(routes, limits, administers)).await?;
         let web = TcpListener::bind(config.metrics.listen).await;
         let web = web.map_err(|error| unbound("metrics.listen", config.metrics.listen, &error))?;
         let addresses = Addresses { grpc: listener.address()?, metrics: web.local_addr()? };

@@ -214,6 +214,9 @@ fn by_reason(reason: &str, action: &Action) -> Option<Option<String>> {
         "BARE_CIPHER" => "encrypt with A256GCM, or use a key that does nothing else (--ops encrypt,decrypt)".to_owned(),
         "BEYOND_OWN_RIGHTS" => "ask somebody who has that role at that scope, or a wider one".to_owned(),
         "PADDING_FAILURES" => "the audit log says who sends ciphertexts that do not decrypt".to_owned(),
+        "QUOTA_EXCEEDED" => "try again after that time, or ask whoever runs the server for more ([quota] in its \
+                             configuration; docs/limits.md)"
+            .to_owned(),
         // The server says what it lacks, or what stands in the way, and what would do.
         "UNSUPPORTED_BY_HSM" | "PUBLIC_KEY_ONLY" | "PUBLIC_AND_PRIVATE" | "GENERATED_IN_HSM" => return Some(None),
         "WRONG_ALGORITHM" | "KEY_USED_UP" | "RECORD_PENDING" | "INVALID_FIELD" | "INVALID_LENGTH" => return Some(None),
@@ -375,6 +378,15 @@ mod tests {
         let status = Status::with_error_details(Code::ResourceExhausted, "full", details);
         let text = from_status(&status, &action(), &caller()).to_string();
         assert!(text.contains("try again in 0.25 s") && text.contains("hint: "), "{text}");
+    }
+
+    #[test]
+    fn a_used_up_quota_names_who_can_give_more() {
+        let mut details = ErrorDetails::with_error_info("QUOTA_EXCEEDED", "strongroom.v1", []);
+        details.set_retry_info(Some(Duration::from_millis(250)));
+        let status = Status::with_error_details(Code::ResourceExhausted, "the quota is used up", details);
+        let text = from_status(&status, &action(), &caller()).to_string();
+        assert!(text.contains("try again in 0.25 s") && text.contains("[quota]"), "{text}");
     }
 
     #[test]

@@ -7,11 +7,13 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs,
+    hash::Hash,
     net::SocketAddr,
     path::{Path, PathBuf},
     rc::Rc,
+    str::FromStr,
     time::Duration,
 };
 
@@ -31,6 +33,13 @@ pub use reader::Fault;
 use reader::Section;
 pub use server::{Authority, Server};
 
+use crate::{
+    model::NameError,
+    service::quota::{Allowances, Rate},
+};
+
+/// The most that a quota can be: a thousand cores.
+const MICROSECONDS_MAX: u64 = 1_000_000_000;
 /// The longest configuration that is read.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -49,6 +58,8 @@ pub struct Config {
     pub audit: Audit,
     /// The program's own log.
     pub log: LogStyle,
+    /// How much may be asked for.
+    pub quota: Allowances,
 }
 
 /// Metrics and health over HTTP.
@@ -187,10 +198,11 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     store.finish();
     let audit = audit(root.section("audit"));
     let log = log(root.section("log"));
+    let quota = quota(root.section("quota"));
     root.finish();
     match (server, metrics, faults.take()) {
         (Some(server), Some(metrics), found) if found.is_empty() => {
-            Ok(Config { server, metrics, hsm, store: sqlite, audit, log })
+            Ok(Config { server, metrics, hsm, store: sqlite, audit, log, quota })
         }
         (_, _, found) => Err(found),
     }
@@ -273,6 +285,39 @@ fn audit(mut section: Section) -> Audit {
         Audit { dir: section.required_path("dir"), fsync_everything: section.switch("fsync_everything", false) };
     section.finish();
     audit
+}
+
+/// Quotas: of everybody, and of those who are named.
+fn quota(mut section: Section) -> Allowances {
+    let allowances = Allowances {
+        principal: rate(section.section("principal")),
+        vault: rate(section.section("vault")),
+        principals: rates(&mut section, "principals"),
+        vaults: rates(&mut section, "vaults"),
+    };
+    section.finish();
+    allowances
+}
+
+fn rates<K: FromStr<Err = NameError> + Eq + Hash>(section: &mut Section, name: &str) -> HashMap<K, Option<Rate>> {
+    let mut rates = HashMap::new();
+    for (key, table) in section.section(name).sections() {
+        match key.parse::<K>() {
+            Ok(subject) => {
+                rates.insert(subject, rate(table));
+            }
+            Err(error) => section.fault(name, error.to_string()),
+        }
+    }
+    rates
+}
+
+/// `per_second` and `burst`; 0 is no bound.
+fn rate(mut section: Section) -> Option<Rate> {
+    let per_second = section.number("per_second", 0, 0..=MICROSECONDS_MAX);
+    let burst = section.number("burst", per_second.max(1), 1..=MICROSECONDS_MAX);
+    section.finish();
+    (per_second > 0).then_some(Rate { per_second, burst })
 }
 
 fn log(mut section: Section) -> LogStyle {

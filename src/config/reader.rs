@@ -256,6 +256,12 @@ impl Section {
         default
     }
 
+    /// All remaining keys, each as a table.
+    pub(super) fn sections(mut self) -> Vec<(String, Self)> {
+        let names: Vec<String> = self.table.keys().cloned().collect();
+        names.into_iter().map(|name| (name.clone(), self.section(&name))).collect()
+    }
+
     /// All remaining keys, each as text: an environment.
     pub(super) fn texts(mut self) -> std::collections::BTreeMap<String, String> {
         let names: Vec<String> = self.table.keys().cloned().collect();

@@ -251,3 +251,32 @@ fn what_callers_come_in_by_is_checked() {
     let unix = server.unix.expect("is there");
     assert_eq!((unix.path.as_path(), unix.mode, unix.gids), (Path::new("/srv/run/s"), 0o666, vec![100]));
 }
+
+#[test]
+fn quotas_are_of_everybody_or_of_those_who_are_named() {
+    let quota = r#"
+[quota.principal]
+per_second = 1000
+[quota.principals."spiffe://example.org/batch"]
+per_second = 5000
+burst = 50000
+[quota.principals."spiffe://example.org/free"]
+[quota.vaults.payments]
+per_second = 7
+"#;
+    let found = parse(&format!("{SMALL}{quota}"), Path::new("/srv")).expect("is right").quota;
+    assert_eq!(found.principal, Some(Rate { per_second: 1000, burst: 1000 }));
+    assert_eq!(found.vault, None);
+    let of = |name: &str| found.principals.get(&name.parse().expect("a principal")).copied();
+    assert_eq!(of("spiffe://example.org/batch"), Some(Some(Rate { per_second: 5000, burst: 50_000 })));
+    assert_eq!(of("spiffe://example.org/free"), Some(None));
+    assert_eq!(found.vaults.len(), 1);
+    let none = parse(SMALL, Path::new("/srv")).expect("is right").quota;
+    assert!(none.principal.is_none() && none.vault.is_none() && none.principals.is_empty() && none.vaults.is_empty());
+    let wrong =
+        "[quota.principals.nobody]\nper_second = 1\n[quota.vault]\nburst = 0\n[quota.vaults.1x]\n[quota.other]\n";
+    let found = faults(&format!("{SMALL}{wrong}"));
+    for key in ["quota.principals: ", "quota.vault.burst: ", "quota.vaults: ", "quota.other: "] {
+        assert!(found.iter().any(|fault| fault.starts_with(key)), "{key} in {found:?}");
+    }
+}

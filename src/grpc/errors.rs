@@ -45,7 +45,9 @@ pub const fn code(problem: &Problem) -> Code {
         | Problem::UsedUp { .. }
         | Problem::Precondition { .. } => Code::FailedPrecondition,
         Problem::Unsupported { .. } => Code::Unimplemented,
-        Problem::Overloaded { .. } | Problem::PaddingFailures { .. } => Code::ResourceExhausted,
+        Problem::QuotaExceeded { .. } | Problem::Overloaded { .. } | Problem::PaddingFailures { .. } => {
+            Code::ResourceExhausted
+        }
         Problem::DeadlineExceeded => Code::DeadlineExceeded,
         Problem::Unavailable { .. } => Code::Unavailable,
         Problem::Unknown { .. } => Code::Unknown,
@@ -118,6 +120,10 @@ fn details(problem: &Problem, request: &str) -> ErrorDetails {
         Problem::WrongAlgorithm { .. } => {
             details.add_bad_request_violation("algorithm", problem.to_string());
         }
+        Problem::QuotaExceeded { subject, retry_after } => {
+            details.add_quota_failure_violation(subject.to_string(), problem.to_string());
+            details.set_retry_info(Some(*retry_after));
+        }
         Problem::Overloaded { retry_after } | Problem::PaddingFailures { retry_after, .. } => {
             details.set_retry_info(Some(*retry_after));
         }
@@ -168,6 +174,7 @@ fn resource(problem: &Problem) -> Option<&str> {
         | Problem::DecryptionFailed
         | Problem::Unsupported { .. }
         | Problem::Precondition { .. }
+        | Problem::QuotaExceeded { .. }
         | Problem::Overloaded { .. }
         | Problem::DeadlineExceeded
         | Problem::Unavailable { .. }
@@ -256,6 +263,7 @@ mod tests {
             principal: "spiffe://example.org/ci".parse().expect("is one"),
             action: crate::access::Action::KeysSign,
             scope: crate::model::Scope::Service,
+            by: crate::access::Barrier::Rights,
         };
         let length = LengthError {
             field: "digest".to_owned(),
@@ -310,6 +318,14 @@ mod tests {
                 "PADDING_FAILURES",
                 C::ResourceExhausted,
             ),
+            (
+                P::QuotaExceeded {
+                    subject: crate::service::quota::Subject::Vault("dev".parse().expect("is one")),
+                    retry_after: Duration::from_millis(20),
+                },
+                "QUOTA_EXCEEDED",
+                C::ResourceExhausted,
+            ),
             (P::Overloaded { retry_after: Duration::from_millis(20) }, "OVERLOADED", C::ResourceExhausted),
             (P::DeadlineExceeded, "DEADLINE_EXCEEDED", C::DeadlineExceeded),
             (P::Unavailable { what: "the store" }, "UNAVAILABLE", C::Unavailable),
@@ -353,7 +369,9 @@ mod tests {
             let field = ["INVALID_FIELD", "INVALID_LENGTH", "REQUEST_ID_REUSED", "WRONG_ALGORITHM"].contains(&reason);
             assert_eq!(details.bad_request().is_some(), field, "{reason}");
             assert_eq!(details.precondition_failure().is_some(), code == Code::FailedPrecondition, "{reason}");
-            let retried = ["OVERLOADED", "PADDING_FAILURES", "UNAVAILABLE"].contains(&reason);
+            let retried = ["QUOTA_EXCEEDED", "OVERLOADED", "PADDING_FAILURES", "UNAVAILABLE"].contains(&reason);
+            let subject = details.quota_failure().map(|quota| quota.violations[0].subject.as_str());
+            assert_eq!(subject, (reason == "QUOTA_EXCEEDED").then_some("vaults/dev"), "{reason}");
             assert_eq!(details.retry_info().is_some(), retried, "{reason}");
             let named = [Code::NotFound, Code::AlreadyExists, Code::Aborted, Code::DataLoss].contains(&code);
             assert_eq!(details.resource_info().is_some(), named, "{reason}");

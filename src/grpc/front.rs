@@ -26,7 +26,10 @@ use super::{errors, identity::IdentityError, kept::Kept, listener::Answers, stre
 use crate::{
     model::{Identity, Lease, Origin},
     observe::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_UNDER_WAY},
-    service::{Caller, Problem, Traffic},
+    service::{
+        Caller, Problem, Traffic,
+        shares::{Share, Shares},
+    },
 };
 
 /// The method that does many operations at once.
@@ -42,7 +45,9 @@ const LATE: Duration = Duration::from_millis(250);
 const LOBBY_MAX: usize = 32;
 const LOBBY_WITHIN: Duration = Duration::from_secs(2);
 /// How many requests a batch counts for, and a stream with anything under way: each may hold 4 MiB, a request 1.
-const BULK_PLACES: u32 = 4;
+const BULK_PLACES: usize = 4;
+/// The places that are kept for administrators beside those for everybody.
+const RESERVE_MAX: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
@@ -151,34 +156,56 @@ pub(super) async fn over(lease: Lease) {
     }
 }
 
-/// Room for requests under way.
+/// Room for requests under way. Callers share it, so that none floods it.
 #[derive(Clone)]
 pub(super) struct Room {
-    all: Arc<Semaphore>,
+    all: Shares,
     /// What batches and streams may have of it.
-    bulk: Arc<Semaphore>,
+    bulk: Shares,
     /// What one of them takes.
-    weight: u32,
+    weight: usize,
+    /// For administrators who find no other: they come to end what floods.
+    reserve: Arc<Semaphore>,
+    administers: Administers,
 }
 
-/// The place of a batch, or of a stream with anything under way. Dropping it gives it back.
+/// Whether somebody holds a right by which a flood can be ended.
+pub type Administers = Arc<dyn Fn(&Identity) -> bool + Send + Sync>;
+
+/// The place of a request, or of a stream with anything under way. Dropping it gives it back.
 pub(super) struct Place {
-    _all: OwnedSemaphorePermit,
-    _bulk: OwnedSemaphorePermit,
+    _all: Option<Share>,
+    _bulk: Option<Share>,
+    _reserved: Option<OwnedSemaphorePermit>,
 }
 
 impl Room {
-    fn new(requests_max: usize) -> Self {
+    fn new(requests_max: usize, administers: Administers) -> Self {
         let bulk_max = (requests_max / 2).max(1);
-        let weight = u32::try_from(bulk_max).unwrap_or(u32::MAX).min(BULK_PLACES);
-        Self { all: Arc::new(Semaphore::new(requests_max)), bulk: Arc::new(Semaphore::new(bulk_max)), weight }
+        Self {
+            all: Shares::new(requests_max),
+            bulk: Shares::new(bulk_max),
+            weight: bulk_max.min(BULK_PLACES),
+            reserve: Arc::new(Semaphore::new(RESERVE_MAX)),
+            administers,
+        }
+    }
+
+    /// A place for one request, if there is one.
+    fn place(&self, identity: &Identity) -> Option<Place> {
+        if let Some(all) = self.all.take(identity.tenant(), 1) {
+            return Some(Place { _all: Some(all), _bulk: None, _reserved: None });
+        }
+        // Asked only where there is no room: the others are not kept waiting for it.
+        let reserved = (self.administers)(identity).then(|| Arc::clone(&self.reserve).try_acquire_owned().ok());
+        Some(Place { _all: None, _bulk: None, _reserved: Some(reserved??) })
     }
 
     /// A place for a batch or stream, if there is one.
-    pub(super) fn place(&self) -> Option<Place> {
-        let bulk = Arc::clone(&self.bulk).try_acquire_many_owned(self.weight).ok()?;
-        let all = Arc::clone(&self.all).try_acquire_many_owned(self.weight).ok()?;
-        Some(Place { _all: all, _bulk: bulk })
+    pub(super) fn bulk_place(&self, identity: &Identity) -> Option<Place> {
+        let bulk = self.bulk.take(identity.tenant(), self.weight)?;
+        let all = self.all.take(identity.tenant(), self.weight)?;
+        Some(Place { _all: Some(all), _bulk: Some(bulk), _reserved: None })
     }
 }
 
@@ -196,8 +223,8 @@ pub struct Front {
 impl Front {
     /// Stands before `routes`.
     #[must_use]
-    pub fn new(routes: Routes, limits: Limits) -> Self {
-        let (room, lobby) = (Room::new(limits.requests_max), Arc::new(Semaphore::new(LOBBY_MAX)));
+    pub fn new(routes: Routes, limits: Limits, administers: Administers) -> Self {
+        let (room, lobby) = (Room::new(limits.requests_max, administers), Arc::new(Semaphore::new(LOBBY_MAX)));
         Self { routes, room, lobby, limits, ending: CancellationToken::new() }
     }
 
@@ -209,7 +236,7 @@ impl Front {
     ) -> Result<(http::Response<Body>, Option<Place>), Status> {
         let asked = asked(request.headers(), id)?;
         let mut deadline = asked.map_or(self.limits.deadline_default, |asked| asked.min(self.limits.deadline_max));
-        let mut room = &self.room.all;
+        let mut visit = None;
         match &peer.identity {
             Ok(identity) if !identity.holds() => return Err(errors::identity_over(id)),
             Ok(identity) => {
@@ -223,7 +250,7 @@ impl Front {
                 });
             }
             Err(_) if request.uri().path() == HEALTH_CHECK => {
-                room = &self.lobby;
+                visit = Some(self.lobby.try_acquire().map_err(|_| no_room(id))?);
                 deadline = deadline.min(LOBBY_WITHIN);
             }
             Err(error) => {
@@ -234,18 +261,27 @@ impl Front {
         if request.uri().path() == STREAM {
             request.extensions_mut().insert(self.terms(peer, asked));
         }
-        let (_one, place) = match request.uri().path() {
-            BATCH => (None, Some(self.room.place().ok_or_else(|| no_room(id))?)),
-            // It takes its place when it has something to do.
-            STREAM => (None, None),
-            _ => (Some(room.try_acquire().map_err(|_| no_room(id))?), None),
-        };
+        let (one, place) = self.place(peer, request.uri().path()).ok_or_else(|| no_room(id))?;
         // A clone of the routes is a few counters; each call needs one of its own.
         let mut routes = self.routes.clone();
-        match timeout(deadline + LATE, routes.call(request)).await {
+        let answered = timeout(deadline + LATE, routes.call(request)).await;
+        drop((one, visit));
+        match answered {
             Ok(Ok(response)) => Ok((response, place)),
             Ok(Err(never)) => match never {},
             Err(_) => Err(errors::of_problem(&Problem::DeadlineExceeded, id)),
+        }
+    }
+
+    /// The place of a request, until it is answered; and that of a batch, until its answer has been read.
+    fn place(&self, peer: &Peer, path: &str) -> Option<(Option<Place>, Option<Place>)> {
+        match (&peer.identity, path) {
+            // It takes its place when it has something to do.
+            (Ok(_), STREAM) => Some((None, None)),
+            (Ok(identity), BATCH) => Some((None, Some(self.room.bulk_place(identity)?))),
+            (Ok(identity), _) => Some((Some(self.room.place(identity)?), None)),
+            // It is in the lobby.
+            (Err(_), _) => Some((None, None)),
         }
     }
 
@@ -410,7 +446,11 @@ mod tests {
             deadline_max: Duration::from_secs(60),
         };
         let (_, health) = tonic_health::server::health_reporter();
-        Front::new(Routes::new(health).prepare(), limits)
+        Front::new(Routes::new(health).prepare(), limits, administers())
+    }
+
+    fn administers() -> Administers {
+        Arc::new(|identity| identity.principal().as_str() == "spiffe://test.invalid/administrator")
     }
 
     fn request(path: &str) -> http::Request<Body> {
@@ -449,18 +489,46 @@ mod tests {
         assert_eq!(reason.as_deref(), Some("MALFORMED_REQUEST"));
     }
 
+    fn somebody(name: &str) -> Identity {
+        Identity::alone(format!("spiffe://test.invalid/{name}").parse().expect("a principal"))
+    }
+
+    fn peer(name: &str) -> Peer {
+        Peer::new(([127, 0, 0, 1], 9).into(), Ok(Arc::new(somebody(name))))
+    }
+
     fn known() -> Peer {
-        let principal = "spiffe://test.invalid/known".parse().expect("a principal");
-        Peer::new(([127, 0, 0, 1], 9).into(), Ok(Arc::new(Identity::alone(principal))))
+        peer("known")
     }
 
     #[tokio::test]
     async fn without_room_a_caller_is_told_when_to_come_back() {
         let front = front();
-        let _taken = front.room.all.try_acquire().expect("there is room for one");
+        let _taken = front.room.place(&somebody("else")).expect("there is room for one");
         let Ok(response) = front.answer(&known(), request(HEALTH_CHECK)).await;
         assert_eq!(code(response.headers()), Code::ResourceExhausted);
         assert!(status(&response).get_error_details().retry_info().is_some());
+    }
+
+    #[tokio::test]
+    async fn administrators_find_room_where_nobody_else_does() {
+        let front = front();
+        let taken = front.room.place(&somebody("else")).expect("there is room for one");
+        let Ok(served) = front.answer(&peer("administrator"), request(HEALTH_CHECK)).await;
+        assert_ne!(code(served.headers()), Code::ResourceExhausted);
+        let reserved: Vec<Place> = std::iter::from_fn(|| front.room.place(&somebody("administrator"))).collect();
+        assert_eq!(reserved.len(), RESERVE_MAX, "the reserve is bounded too, and a place comes back to it");
+        drop(taken);
+        assert!(front.room.place(&somebody("known")).is_some(), "nobody else's place was taken for it");
+    }
+
+    #[test]
+    fn who_floods_the_room_leaves_a_place_to_who_comes_quietly() {
+        let room = Room::new(1024, administers());
+        let noisy: Vec<Place> = std::iter::from_fn(|| room.place(&somebody("noisy"))).collect();
+        assert_eq!(noisy.len(), 960);
+        let quiet = room.bulk_place(&somebody("quiet"));
+        assert!(quiet.is_some() && room.place(&somebody("third")).is_some());
     }
 
     #[tokio::test]
@@ -511,30 +579,37 @@ mod tests {
 
     #[test]
     fn batches_and_streams_leave_half_of_the_room_to_others() {
-        let room = Room::new(100);
-        let places: Vec<Place> = std::iter::from_fn(|| room.place()).collect();
-        assert_eq!(places.len(), 12, "of four each");
-        assert_eq!(room.all.available_permits(), 52);
-        drop(places);
-        let taken: Vec<_> = std::iter::from_fn(|| room.all.try_acquire().ok()).collect();
+        let room = Room::new(100, administers());
+        let one = somebody("one");
+        let places: Vec<Place> = std::iter::from_fn(|| room.bulk_place(&one)).collect();
+        assert_eq!(places.len(), 11, "of four each, and three kept for who comes anew");
+        let bulk_of_two = room.bulk_place(&somebody("two"));
+        assert!(bulk_of_two.is_some() && room.bulk_place(&somebody("three")).is_none());
+        assert_eq!(room.all.free(), 52);
+        drop((places, bulk_of_two));
+        let taken: Vec<_> = ["one", "two"].map(|name| fill(&room, name)).into_iter().flatten().collect();
         assert_eq!(taken.len(), 100, "without them others have all of it");
-        assert!(room.place().is_none());
+        assert!(room.bulk_place(&one).is_none());
         drop(taken);
-        assert!(room.place().is_some(), "a place that was refused has taken nothing");
-        assert!(Room::new(1).place().is_some());
+        assert!(room.bulk_place(&one).is_some(), "a place that was refused has taken nothing");
+        assert!(Room::new(1, administers()).bulk_place(&one).is_some());
+    }
+
+    fn fill(room: &Room, name: &str) -> Vec<Place> {
+        std::iter::from_fn(|| room.place(&somebody(name))).collect()
     }
 
     #[tokio::test]
     async fn a_batch_that_finds_no_room_is_told_when_to_come_back() {
         let front = front();
-        let taken = front.room.place().expect("nobody is in it");
+        let taken = front.room.bulk_place(&somebody("else")).expect("nobody is in it");
         let Ok(refused) = front.answer(&known(), request(BATCH)).await;
         assert_eq!(code(refused.headers()), Code::ResourceExhausted);
         assert!(status(&refused).get_error_details().retry_info().is_some());
         drop(taken);
         let Ok(served) = front.answer(&known(), request(BATCH)).await;
         assert_ne!(code(served.headers()), Code::ResourceExhausted);
-        assert!(front.room.place().is_some(), "it gives its place back");
+        assert!(front.room.bulk_place(&somebody("else")).is_some(), "it gives its place back");
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Conversation {
 
     fn begin(&mut self, message: StreamRequest) {
         if self.place.is_none() {
-            self.place = self.terms.room.place();
+            self.place = self.terms.room.bulk_place(&self.caller.identity);
         }
         let has_place = self.place.is_some();
         let bytes = message.encoded_len();

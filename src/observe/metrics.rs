@@ -13,6 +13,8 @@ pub const REQUEST_SECONDS: &str = "strongroom_request_seconds";
 pub const REQUESTS_UNDER_WAY: &str = "strongroom_requests_under_way";
 /// Operations of batches and streams ended, by form, operation and gRPC code.
 pub const OPERATIONS: &str = "strongroom_operations_total";
+/// Requests and parts of batches that were refused because a quota was used up, by whose it was.
+pub const QUOTA_REFUSALS: &str = "strongroom_quota_refusals_total";
 /// TLS handshakes, by outcome.
 pub const HANDSHAKES: &str = "strongroom_tls_handshakes_total";
 /// Connections to the Unix socket, by outcome.
@@ -60,6 +62,7 @@ fn describe() {
     metrics::describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From the arrival of a request until its answer");
     metrics::describe_gauge!(REQUESTS_UNDER_WAY, "Requests under way");
     metrics::describe_counter!(OPERATIONS, "Operations of batches and streams ended, by form, operation and gRPC code");
+    metrics::describe_counter!(QUOTA_REFUSALS, "Refusals because a quota was used up, by whose it was");
     metrics::describe_counter!(HANDSHAKES, "TLS handshakes, by outcome");
     metrics::describe_gauge!(CONNECTIONS, "Connections that are open");
     metrics::describe_counter!(UNIX_CONNECTIONS, "Connections to the Unix socket, by outcome");

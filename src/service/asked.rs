@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     access::{Op, ops},
-    model::{Algorithm, KeyOps, VersionRow},
+    model::{Algorithm, KeyOps, KeySpec, VersionRow},
 };
 
 /// An operation with a key, as a type.
@@ -50,6 +50,12 @@ impl<O: KeyOp> Asked<O> {
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.operation.algorithm()
+    }
+
+    /// What it costs with such a key.
+    #[must_use]
+    pub fn cost_us(&self, spec: KeySpec) -> u64 {
+        u64::from(self.operation.cost_us(spec))
     }
 
     /// What the key's own operations must list.

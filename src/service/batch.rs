@@ -18,6 +18,7 @@ use super::{
     crypto::check_random,
     door::{Note, ending},
     error::{Problem, ServiceError},
+    quota::{Bill, ITEM_US, REQUEST_US},
 };
 use crate::{
     access::{Action, Denied, Grant, Op as _, Rights, Where, ops},
@@ -30,6 +31,8 @@ pub const ITEMS_MAX: usize = 256;
 
 /// The operation of a batch's record.
 const OPERATION: &str = "keys.batch";
+/// What a batch is refused under.
+const RESOURCE: &str = "batch";
 /// What random bytes are recorded under.
 const RANDOM: &str = "random";
 
@@ -189,6 +192,10 @@ impl Service {
             return Err(Problem::Invalid { field: "operations", why }.into());
         }
         self.settle_policy(caller.deadline).await?;
+        let bill = match self.quotas.open(caller, REQUEST_US + ITEM_US * items.len() as u64) {
+            Ok(bill) => bill,
+            Err(problem) => return Err(self.refused(caller, RESOURCE.to_owned(), OPERATION, problem).await),
+        };
         let mut groups = Groups::default();
         let mut results: Vec<Option<Result<Done, ServiceError>>> = Vec::with_capacity(items.len());
         for (place, item) in items.into_iter().enumerate() {
@@ -200,7 +207,7 @@ impl Service {
                 Err(error) => Some(Err(error)),
             });
         }
-        let parts = self.run(caller, groups).await;
+        let parts = self.run(caller, &bill, groups).await;
         if parts.iter().any(|part| part.permitted.is_some()) {
             let durability =
                 if parts.iter().any(Part::releases_secret) { Durability::Fsync } else { self.durability() };
@@ -219,16 +226,16 @@ impl Service {
 
     /// Runs every group at once: each is in its lane before the first is waited for, as long as its rows are
     /// at hand.
-    async fn run(self: &Arc<Self>, caller: &Caller, groups: Groups) -> Vec<Part> {
+    async fn run(self: &Arc<Self>, caller: &Caller, bill: &Bill, groups: Groups) -> Vec<Part> {
         let mut parts: Parts<'_> = Vec::new();
-        self.begin(&mut parts, caller, groups.sign, Done::Signed);
-        self.begin(&mut parts, caller, groups.verify, Done::Verified);
-        self.begin(&mut parts, caller, groups.encrypt, Done::Encrypted);
-        self.begin(&mut parts, caller, groups.decrypt, Done::Decrypted);
-        self.begin(&mut parts, caller, groups.wrap, Done::Wrapped);
-        self.begin(&mut parts, caller, groups.unwrap, Done::Unwrapped);
-        self.begin(&mut parts, caller, groups.data_key, Done::DataKey);
-        self.begin(&mut parts, caller, groups.wrapped_data_key, Done::WrappedDataKey);
+        self.begin(&mut parts, (caller, bill), groups.sign, Done::Signed);
+        self.begin(&mut parts, (caller, bill), groups.verify, Done::Verified);
+        self.begin(&mut parts, (caller, bill), groups.encrypt, Done::Encrypted);
+        self.begin(&mut parts, (caller, bill), groups.decrypt, Done::Decrypted);
+        self.begin(&mut parts, (caller, bill), groups.wrap, Done::Wrapped);
+        self.begin(&mut parts, (caller, bill), groups.unwrap, Done::Unwrapped);
+        self.begin(&mut parts, (caller, bill), groups.data_key, Done::DataKey);
+        self.begin(&mut parts, (caller, bill), groups.wrapped_data_key, Done::WrappedDataKey);
         if !groups.random.is_empty() {
             parts.push(Box::pin(self.random_part(caller, groups.random)));
         }
@@ -238,12 +245,12 @@ impl Service {
     fn begin<'a, O: KeyOp>(
         self: &'a Arc<Self>,
         parts: &mut Parts<'a>,
-        caller: &'a Caller,
+        (caller, bill): (&'a Caller, &'a Bill),
         groups: Vec<Group<O>>,
         done: fn(O::Out) -> Done,
     ) {
         for group in groups {
-            parts.push(Box::pin(self.part(caller, group, done)));
+            parts.push(Box::pin(self.part(caller, bill, group, done)));
         }
     }
 
@@ -251,6 +258,7 @@ impl Service {
     async fn part<O: KeyOp>(
         self: &Arc<Self>,
         caller: &Caller,
+        bill: &Bill,
         Group { name, items }: Group<O>,
         done: fn(O::Out) -> Done,
     ) -> Part {
@@ -258,14 +266,21 @@ impl Service {
         let scope = Scope::key(&name.vault, &name.key);
         let (permitted, ends) = match self.policy.permit::<O>(&caller.identity, caller.origin, scope) {
             Err(denied) => (None, all(items, self.denied(caller, name.to_string(), denied).await)),
-            Ok(permit) => {
-                let untold = permit.denied();
-                let ends = match self.granted(permit, caller, &name, &note).await {
-                    Err(error) => all(items, error),
-                    Ok(grant) => self.act_all(caller, &grant, items, done).await,
-                };
-                (Some(untold), ends)
-            }
+            Ok(permit) => match self.quotas.in_vault(bill.clone(), permit.vault(), ITEM_US * items.len() as u64) {
+                Err(problem) => {
+                    let action = O::ACTION.name();
+                    (None, all(items, self.refused(caller, name.to_string(), action, problem).await))
+                }
+                Ok(bill) => {
+                    note.pays(bill);
+                    let untold = permit.untold();
+                    let ends = match self.granted(permit, caller, &name, &note).await {
+                        Err(error) => all(items, error),
+                        Ok(grant) => self.act_all(caller, &note, &grant, items, done).await,
+                    };
+                    (Some(untold), ends)
+                }
+            },
         };
         let (resource, residency) = match note.version() {
             Some((name, residency)) => (name.clone(), Some(*residency)),
@@ -278,6 +293,7 @@ impl Service {
     async fn act_all<O: KeyOp>(
         self: &Arc<Self>,
         caller: &Caller,
+        note: &Note,
         grant: &Grant<O, VersionEntry>,
         items: Vec<(usize, Asked<O>)>,
         done: fn(O::Out) -> Done,
@@ -297,6 +313,7 @@ impl Service {
         }
         let grant = &grant.demanding(needs);
         let right = self.counted(caller, grant, right, &mut ends).await;
+        note.charge(right.iter().map(|(_, asked)| asked.cost_us(entry.version.row.spec)).sum());
         let marks: Vec<Mark> = right.iter().map(|(place, asked)| Mark::of(*place, asked)).collect();
         let right = right.into_iter().map(|(_, asked)| asked).collect();
         let outputs = self.hands.operate_all(grant, right, caller.deadline).await;
@@ -357,7 +374,7 @@ impl Service {
                 return part;
             }
         };
-        part.permitted = Some(permit.denied());
+        part.permitted = Some(permit.untold());
         let mut right = Vec::with_capacity(items.len());
         for (place, length) in items {
             match check_random(length) {

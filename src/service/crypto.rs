@@ -10,7 +10,9 @@ use super::{
     catalog::VersionEntry,
     door::Note,
     error::{Problem, ServiceError},
-    hands, version_name,
+    hands,
+    quota::ROW_US,
+    version_name,
 };
 use crate::{
     access::{
@@ -143,6 +145,7 @@ impl Service {
         let note = Note::default();
         let work = |permit: Permit<ops::RandomGenerate>| async move {
             check_random(length)?;
+            // Its cost is within that of any request.
             self.hands.random(&permit, length, caller).await
         };
         self.plain(caller, "random".to_owned(), Where::Anywhere, &note, work).await
@@ -164,6 +167,7 @@ impl Service {
             if asked.is_counted() {
                 self.count_encryptions(entry, 1, caller.deadline).await?;
             }
+            note.charge(asked.cost_us(entry.version.row.spec));
             note.ran();
             let mut output = self.hands.operate(&grant, asked, caller).await;
             if unpads {
@@ -205,9 +209,20 @@ impl Service {
         name: &KeyRef,
         note: &Note,
     ) -> Result<Grant<O, VersionEntry>, ServiceError> {
-        let entry = self.catalog.entry(name, caller.deadline).await?;
+        let entry = match self.catalog.warm(name) {
+            Some(entry) => entry,
+            None => self.cold(caller, name, note).await?,
+        };
         note.used(&entry.version.row);
         Ok(permit.grant(entry)?)
+    }
+
+    /// A version that is not in memory, of whose rows a caller has so many read at once: others' are read between.
+    async fn cold(&self, caller: &Caller, name: &KeyRef, note: &Note) -> Result<Arc<VersionEntry>, ServiceError> {
+        let _turn = self.cold_reads.turn(caller.identity.tenant(), caller.deadline).await?;
+        let entry = self.catalog.entry(name, caller.deadline).await?;
+        note.charge(4 * ROW_US + u64::from(entry.version.row.spec.load_us()));
+        Ok(entry)
     }
 }
 

@@ -16,16 +16,18 @@ use std::{
 };
 
 use strongroom_hsm::{Residency, protocol::Moment, statement::Canonical};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Caller, ChangeOptions, Service,
     error::{Problem, ServiceError},
+    quota::{Bill, CHANGE_US, REQUEST_US},
 };
 use crate::{
-    access::{Action, Denied, Op, Permit, Where},
+    access::{Action, Denied, Op, Permit, Rights, Where},
     audit::{Durability, HeadMark, Kind, Outcome, Record},
     failpoint,
-    model::{Algorithm, Scope, Timestamp, VersionId, VersionRow},
+    model::{Algorithm, Identity, Scope, Timestamp, VersionId, VersionRow},
     service::version_name,
     store::{HeadScope, RequestRecord},
 };
@@ -37,6 +39,7 @@ pub struct Note {
     pub algorithm: Option<Algorithm>,
     version: OnceLock<(String, Residency)>,
     ran: OnceLock<()>,
+    bill: OnceLock<Bill>,
 }
 
 impl Note {
@@ -55,6 +58,18 @@ impl Note {
     /// From here on the HSM is asked.
     pub fn ran(&self) {
         let _ = self.ran.set(());
+    }
+
+    /// Where its costs are taken from.
+    pub(super) fn pays(&self, bill: Bill) {
+        let _ = self.bill.set(bill);
+    }
+
+    /// It turns out to cost so much more.
+    pub(super) fn charge(&self, cost_us: u64) {
+        if let Some(bill) = self.bill.get() {
+            bill.charge(cost_us);
+        }
     }
 
     /// The version that is used, once that is known.
@@ -118,6 +133,11 @@ pub trait Work: Send + Sync + 'static {
     /// read, and a secret that is no random key could be found by guessing at its plain digest.
     fn holds_secret(&self) -> bool {
         false
+    }
+
+    /// What it costs besides what every change does.
+    fn cost_us(&self) -> u64 {
+        0
     }
 
     /// What the change is, in a few words for the record.
@@ -196,11 +216,19 @@ impl Service {
         F: Future<Output = Result<T, ServiceError>> + Send,
     {
         self.settle_policy(caller.deadline).await?;
+        let bill = match self.quotas.open(caller, REQUEST_US) {
+            Ok(bill) => bill,
+            Err(problem) => return Err(self.refused(caller, resource, O::ACTION.name(), problem).await),
+        };
         let permit = match self.policy.permit::<O>(&caller.identity, caller.origin, place) {
             Ok(permit) => permit,
             Err(denied) => return Err(self.denied(caller, resource, denied).await),
         };
-        let untold = permit.denied();
+        match self.quotas.in_vault(bill, permit.vault(), REQUEST_US) {
+            Ok(bill) => note.pays(bill),
+            Err(problem) => return Err(self.refused(caller, resource, O::ACTION.name(), problem).await),
+        }
+        let untold = permit.untold();
         let result = work(permit).await;
         let mut record = self.record::<O>(caller, Kind::Operation, resource);
         note.complete(&mut record);
@@ -256,12 +284,25 @@ impl Service {
         work: W,
     ) -> Result<W::Out, ServiceError> {
         self.settle_policy(caller.deadline).await?;
+        let bill = match self.quotas.open(caller, CHANGE_US) {
+            Ok(bill) => bill,
+            // Who floods may be an administrator's own: ending it must not wait for it.
+            Err(_) if self.ends_floods::<W::Op>(caller) => self.quotas.open_anyway(caller, CHANGE_US),
+            Err(problem) => return Err(self.refused(caller, resource, W::Op::ACTION.name(), problem).await),
+        };
         let permit = match self.policy.permit::<W::Op>(&caller.identity, caller.origin, scope.clone()) {
             Ok(permit) => permit,
             Err(denied) => return Err(self.denied(caller, resource, denied).await),
         };
-        let untold = permit.denied();
-        let result = self.permitted(caller, resource, scope, options, work, permit).await;
+        // What administers a vault is not done in it.
+        let vault = permit.vault().filter(|_| !Rights::CONTROL.has(W::Op::ACTION));
+        let bill = match self.quotas.in_vault(bill, vault, CHANGE_US) {
+            Ok(bill) => bill,
+            Err(problem) => return Err(self.refused(caller, resource, W::Op::ACTION.name(), problem).await),
+        };
+        let untold = permit.untold();
+        let permitted = Permitted { permit, bill };
+        let result = self.permitted(caller, resource, scope, options, work, permitted).await;
         result.map_err(|error| self.told(caller, untold, error))
     }
 
@@ -272,7 +313,7 @@ impl Service {
         scope: Scope,
         options: ChangeOptions,
         work: W,
-        permit: Permit<W::Op>,
+        Permitted { permit, bill }: Permitted<W::Op>,
     ) -> Result<W::Out, ServiceError> {
         let mut context = self.context(caller, options, scope);
         match self.before(&work, &permit, &mut context).await {
@@ -289,9 +330,9 @@ impl Service {
             Before::GoOn => {
                 // Detached: a caller that goes away does not stop a change half-way.
                 let service = Arc::clone(self);
-                let Ok(slot) = Arc::clone(&self.changes).try_acquire_owned() else {
-                    return Err(Problem::Overloaded { retry_after: Duration::from_secs(1) }.into());
-                };
+                let slot = self.slot::<W::Op>(caller);
+                let slot = slot.ok_or(Problem::Overloaded { retry_after: Duration::from_secs(1) })?;
+                bill.charge(work.cost_us());
                 let resource = work.resource().unwrap_or(resource);
                 let task = tokio::spawn(async move {
                     let _slot = slot;
@@ -300,6 +341,17 @@ impl Service {
                 task.await.map_err(|error| ServiceError::because(Problem::Internal, error))?
             }
         }
+    }
+
+    /// A place among the changes under way, if there is one.
+    fn slot<O: Op>(&self, caller: &Caller) -> Option<OwnedSemaphorePermit> {
+        let slot = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
+        slot(&self.changes).or_else(|| slot(&self.changes_reserved).filter(|_| self.ends_floods::<O>(caller)))
+    }
+
+    /// Whether it is a change by which an administrator can end what floods the service: there is always room for it.
+    fn ends_floods<O: Op>(&self, caller: &Caller) -> bool {
+        Rights::CONTROL.has(O::ACTION) && self.administers(&caller.identity)
     }
 
     /// What can be said before anything is changed.
@@ -352,7 +404,7 @@ impl Service {
         intent.outcome = Outcome::Pending;
         intent.version = work.version().map(|version| version.to_string());
         intent.detail = work.detail();
-        context.intent = if self.administers(&context.caller) {
+        context.intent = if self.administers(&context.caller.identity) {
             // A full disk must not keep administrators from ending what fills it.
             self.log.append_reserved(intent, Durability::Fsync).await?
         } else {
@@ -408,8 +460,10 @@ impl Service {
         }
     }
 
-    fn administers(&self, caller: &Caller) -> bool {
-        self.policy.now().allows(&caller.identity, Action::RoleAssignmentsDelete, &Scope::Service)
+    /// Whether somebody may take anybody's roles away: by that floods are ended.
+    #[must_use]
+    pub fn administers(&self, identity: &Identity) -> bool {
+        self.policy.now().allows(identity, Action::RoleAssignmentsDelete, &Scope::Service)
     }
 
     fn context(&self, caller: &Caller, options: ChangeOptions, scope: Scope) -> Context {
@@ -431,20 +485,36 @@ impl Service {
 
     /// Records a refusal for want of a right.
     pub(super) async fn denied(&self, caller: &Caller, resource: String, denied: Denied) -> ServiceError {
-        let mut record = Record {
+        self.refused(caller, resource, denied.action.name(), Problem::Denied(denied)).await
+    }
+
+    /// Records a refusal at the door: equal ones are counted.
+    pub(super) async fn refused(
+        &self,
+        caller: &Caller,
+        resource: String,
+        operation: &'static str,
+        problem: Problem,
+    ) -> ServiceError {
+        let record = Record {
             principal: Some(caller.principal().as_str().to_owned()),
             source: Some(caller.source.clone()),
             resource: Some(resource),
             request: Some(caller.request.clone()),
-            ..Record::new(self.clock.now(), Kind::Operation, denied.action.name(), Outcome::Refused)
+            reason: Some(problem.recorded().to_owned()),
+            ..Record::new(self.clock.now(), Kind::Operation, operation, Outcome::Refused)
         };
-        let error = ServiceError::from(denied);
-        record.reason = Some(error.problem.reason().to_owned());
         match self.refusals.append(Instant::now(), record).await {
-            Ok(()) => error,
+            Ok(()) => problem.into(),
             Err(failure) => failure.into(),
         }
     }
+}
+
+/// What a change is made by.
+struct Permitted<O: Op> {
+    permit: Permit<O>,
+    bill: Bill,
 }
 
 enum Before<T> {
@@ -462,5 +532,5 @@ fn conclude(record: &mut Record, error: Option<&ServiceError>) {
 pub(super) fn ending(error: Option<&ServiceError>) -> (Outcome, Option<&'static str>) {
     let Some(error) = error else { return (Outcome::Done, None) };
     let outcome = if error.problem.is_refusal() { Outcome::Refused } else { Outcome::Failed };
-    (outcome, Some(error.problem.reason()))
+    (outcome, Some(error.problem.recorded()))
 }

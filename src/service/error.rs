@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use strongroom_hsm::algorithms::LengthError;
 
+use super::quota::Subject;
 use crate::{access::Denied, audit::LogError, store::StoreError};
 
 /// What a caller is told.
@@ -165,6 +166,14 @@ pub enum Problem {
         /// When it tries again.
         retry_after: Duration,
     },
+    /// More was done than the quota allows.
+    #[error("the quota of {subject} is used up: try again in {} ms", retry_after.as_millis() + 1)]
+    QuotaExceeded {
+        /// Whose.
+        subject: Subject,
+        /// When there is something again.
+        retry_after: Duration,
+    },
     /// Too much at once.
     #[error("too much to do at the moment: try again in {} ms", retry_after.as_millis())]
     Overloaded {
@@ -237,6 +246,7 @@ impl Problem {
             Self::Unsupported { .. } => "UNSUPPORTED_BY_HSM",
             Self::Precondition { reason, .. } => reason,
             Self::PaddingFailures { .. } => "PADDING_FAILURES",
+            Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
             Self::Overloaded { .. } => "OVERLOADED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Unavailable { .. } => "UNAVAILABLE",
@@ -245,6 +255,15 @@ impl Problem {
             Self::Tampered { .. } => "TAMPERED",
             Self::KeyAbsent { .. } => "KEY_NOT_ON_TOKEN",
             Self::Internal => "INTERNAL",
+        }
+    }
+
+    /// The reason in a record, which may say what the caller is not told.
+    #[must_use]
+    pub const fn recorded(&self) -> &'static str {
+        match self {
+            Self::Denied(denied) => denied.by.reason(),
+            other => other.reason(),
         }
     }
 

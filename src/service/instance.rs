@@ -13,8 +13,10 @@ use super::{
     catalog::Catalog,
     error::{Problem, ServiceError},
     hands::Hands,
+    quota::{Allowances, Quotas},
     scopes::{ByItself, Making, NewRow, Put, Scopes},
     settle,
+    turns::Turns,
 };
 use crate::{
     access::{Policy, PolicyCell},
@@ -25,6 +27,11 @@ use crate::{
 
 /// For how long the opening of a service may take altogether.
 const OPEN_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The changes that administrators can have under way beside those that all have.
+const RESERVED_CHANGES: usize = 16;
+/// How many keys that are not in memory one caller has read at once.
+const COLD_READS_MAX: usize = 16;
 
 /// What a service is made of.
 pub struct Parts {
@@ -40,6 +47,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// What an operator chose.
     pub settings: Settings,
+    /// How much an operator allows.
+    pub allowances: Allowances,
 }
 
 /// What a new instance is to be.
@@ -64,7 +73,7 @@ impl Service {
     /// # Errors
     /// [`Problem::Tampered`] when the store is not in the state it was left in.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, ServiceError> {
-        let Parts { store, log, recovered, pool, clock, settings } = parts;
+        let Parts { store, log, recovered, pool, clock, settings, allowances } = parts;
         let deadline = Moment::now().after(OPEN_WITHIN);
         let scopes = Arc::new(Scopes::new(Arc::clone(&store), pool.clone(), log.known()));
         let catalog = Catalog::new(Arc::clone(&store), pool.clone(), Arc::clone(&scopes), settings.cached_versions_max);
@@ -75,6 +84,9 @@ impl Service {
             policy: Arc::new(PolicyCell::new(policy)),
             policy_in_doubt: AtomicBool::new(false),
             changes: Arc::new(Semaphore::new(settings.changes_max)),
+            changes_reserved: Arc::new(Semaphore::new(RESERVED_CHANGES)),
+            quotas: Quotas::new(allowances),
+            cold_reads: Turns::new(COLD_READS_MAX),
             hands: Hands::new(pool.clone()),
             refusals: Refusals::new(Arc::clone(&log), Durability::Write),
             padding_failures: super::padding::PaddingFailures::default(),

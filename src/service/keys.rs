@@ -12,6 +12,7 @@ use super::{
     catalog::Checked,
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
+    quota::ROW_US,
     scopes::{Making, NewRow, Put},
     version_name,
 };
@@ -89,6 +90,7 @@ impl Service {
         self.plain(caller, resource, Scope::keys(vault), &note, |_: Permit<ops::KeysList>| async {
             let vault = self.catalog.live_vault(vault, caller.deadline).await?;
             let mut keys = self.catalog.keys(&vault.row, &page, caller.deadline).await?;
+            note.charge(2 * ROW_US * keys.len() as u64);
             let more = truncate(&mut keys, page.size);
             let mut items = Vec::with_capacity(keys.len());
             for key in keys {
@@ -117,6 +119,7 @@ impl Service {
             let vault = self.catalog.live_vault(&name.vault, caller.deadline).await?;
             let key = self.catalog.key(&vault.row, &name.key, caller.deadline).await?;
             let mut versions = self.catalog.versions(&vault.row, &key.row, &page, caller.deadline).await?;
+            note.charge(ROW_US * versions.len() as u64);
             let more = truncate(&mut versions, page.size);
             Ok(Paged { items: versions.into_iter().map(|version| version.row).collect(), more })
         })
@@ -144,6 +147,7 @@ impl Service {
                 return Err(Problem::SoftDeleted { name: name.to_string() }.into());
             }
             let mut versions = self.catalog.versions(&vault.row, &key.row, &page, caller.deadline).await?;
+            note.charge(ROW_US * versions.len() as u64);
             let more = truncate(&mut versions, page.size);
             let last = versions.last().filter(|_| more).map(|version| version.row.ordinal);
             let published = versions.into_iter().map(|version| version.row);

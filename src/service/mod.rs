@@ -7,6 +7,7 @@
 //! * [`catalog`]: checked rows. Nothing reads the store past it.
 //! * [`scopes`]: heads and revisions, so that an old or missing row is found; the making of changes.
 //! * [`hands`]: the only holder of the HSM's lanes; takes grants.
+//! * [`quota`], [`shares`], [`turns`]: how much each may ask for, and how all share what there is.
 //! * [`padding`]: the bounds of decryptions that tell right padding from wrong.
 
 use std::{
@@ -39,9 +40,12 @@ pub mod hands;
 pub mod instance;
 pub mod keys;
 pub mod padding;
+pub mod quota;
 pub mod review;
 pub mod scopes;
 pub mod settle;
+pub mod shares;
+pub mod turns;
 pub mod usage;
 pub mod vaults;
 
@@ -57,6 +61,11 @@ pub struct Service {
     policy_in_doubt: AtomicBool,
     /// Changes under way, with or without a caller that waits for them.
     changes: Arc<Semaphore>,
+    /// The same, for administrators who find no other room.
+    changes_reserved: Arc<Semaphore>,
+    quotas: quota::Quotas,
+    /// Reads of what is not in memory.
+    cold_reads: turns::Turns,
     pool: Pool,
     store: Arc<dyn Store>,
     log: Arc<Log>,

@@ -7,7 +7,10 @@ use strongroom::{
     model::{
         Identity, KeySpec, NetworkRules, Origin, Principal, Residency, RoleId, SystemClock, Tags, VaultAuthorization,
     },
-    service::{Caller, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, Traffic, initialise},
+    service::{
+        Caller, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, Traffic, initialise,
+        quota::Allowances,
+    },
     store::{Store, sqlite::SqliteStore},
 };
 use strongroom_hsm::{
@@ -22,6 +25,8 @@ use tempfile::TempDir;
 pub(crate) struct Estate {
     dir: PathBuf,
     service_keys: ServiceKeys,
+    /// What the service is opened with.
+    pub(crate) allowances: Allowances,
     /// Removes the folder when the test ends.
     _folder: Option<TempDir>,
 }
@@ -84,7 +89,7 @@ impl Estate {
             fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
         }
         let none = ServiceKeys { sealing: vec![].into(), data: vec![].into(), canary: vec![].into() };
-        let mut estate = Self { dir, service_keys: none, _folder: Some(folder) };
+        let mut estate = Self { dir, service_keys: none, allowances: Allowances::default(), _folder: Some(folder) };
         let hierarchy = estate.provision().await;
         estate.service_keys = hierarchy.service_keys.clone();
         estate.initialise(&hierarchy).await;
@@ -106,7 +111,7 @@ impl Estate {
     /// The instance that another process has made in that folder and keeps.
     pub(crate) async fn existing(dir: PathBuf) -> Self {
         let none = ServiceKeys { sealing: vec![].into(), data: vec![].into(), canary: vec![].into() };
-        let mut estate = Self { dir, service_keys: none, _folder: None };
+        let mut estate = Self { dir, service_keys: none, allowances: Allowances::default(), _folder: None };
         let instance = estate.store().await.instance().await.expect("reads").expect("an instance");
         estate.service_keys = instance.unchecked().service_keys.clone();
         estate
@@ -169,6 +174,7 @@ impl Estate {
         let (log, recovered) = self.log();
         let pool = Pool::start(profile, self.service_keys.clone()).await.expect("workers");
         Service::open(Parts {
+            allowances: self.allowances.clone(),
             store: self.store().await,
             log: Arc::new(log),
             recovered,

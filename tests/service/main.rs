@@ -6,6 +6,7 @@ mod batch;
 #[allow(dead_code, reason = "shared with benches and tests/memory")]
 mod estate;
 mod imports;
+mod limits;
 mod rows;
 
 use estate::{Estate, caller, key};

@@ -86,7 +86,10 @@ impl Stand {
             Limits { requests_max: 8, deadline_default: Duration::from_secs(5), deadline_max: Duration::from_secs(5) };
         let (_, health) = tonic_health::server::health_reporter();
         let sources = Arc::new(Mutex::default());
-        let front = Noting { front: Front::new(Routes::new(health).prepare(), limits), sources: Arc::clone(&sources) };
+        let front = Noting {
+            front: Front::new(Routes::new(health).prepare(), limits, Arc::new(|_| false)),
+            sources: Arc::clone(&sources),
+        };
         let here = ([127, 0, 0, 1], 0).into();
         let bound = Listener::bind(here, Arc::clone(&gate), None, front, options).await.expect("binds");
         let (address, stop) = (bound.address().expect("is bound"), CancellationToken::new());
@@ -338,7 +341,10 @@ async fn the_unix_socket_has_the_same_front_and_the_same_end() {
     let limits =
         Limits { requests_max: 8, deadline_default: Duration::from_secs(5), deadline_max: Duration::from_secs(5) };
     let (_, health) = tonic_health::server::health_reporter();
-    let front = Noting { front: Front::new(Routes::new(health).prepare(), limits), sources: Arc::clone(&sources) };
+    let front = Noting {
+        front: Front::new(Routes::new(health).prepare(), limits, Arc::new(|_| false)),
+        sources: Arc::clone(&sources),
+    };
     let here = ([127, 0, 0, 1], 0).into();
     let listener = Listener::bind(here, gate, Some(bound), front, Options::of(4)).await.expect("binds");
     let stop = CancellationToken::new();

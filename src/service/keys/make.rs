@@ -296,6 +296,11 @@ impl<S: Source> Work for MakeKey<S> {
         self.source.holds_secret()
     }
 
+    fn cost_us(&self) -> u64 {
+        let spec = self.new.spec;
+        u64::from(if self.source.is_outside() { 2 * spec.load_us() } else { spec.generate_us() })
+    }
+
     async fn check(&self, service: &Service, _: &Permit<S::Op>, context: &Context) -> Result<KeyView, ServiceError> {
         let place = self.place(service, context.caller.deadline).await?;
         let (blob, check_value) = (Vec::new().into(), Vec::new().into());
