@@ -10,7 +10,7 @@
 use std::sync::{Arc, LazyLock};
 
 use super::action::{Action, MANAGED_HSM, Plane, Rights};
-use crate::model::{ADMINISTRATOR, ActionPattern, RoleId, RolePatterns, Scope};
+use crate::model::{ADMINISTRATOR, ActionPattern, BREAK_GLASS, RoleId, RolePatterns, Scope};
 
 /// What a role is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,10 +105,20 @@ struct BuiltIn {
     actions: &'static [&'static str],
     not_actions: &'static [&'static str],
     data_actions: &'static [&'static str],
+    /// It can be assigned at these scopes and within them.
+    assignable_scopes: &'static [Scope],
 }
 
 impl BuiltIn {
-    const NONE: Self = Self { id: 0, name: "", description: "", actions: &[], not_actions: &[], data_actions: &[] };
+    const NONE: Self = Self {
+        id: 0,
+        name: "",
+        description: "",
+        actions: &[],
+        not_actions: &[],
+        data_actions: &[],
+        assignable_scopes: &[Scope::Service],
+    };
 
     fn definition(&self) -> RoleDefinition {
         let patterns = |texts: &[&str]| -> Vec<ActionPattern> {
@@ -124,7 +134,7 @@ impl BuiltIn {
                 data_actions: patterns(self.data_actions),
                 not_data_actions: Vec::new(),
             },
-            assignable_scopes: vec![Scope::Service],
+            assignable_scopes: self.assignable_scopes.to_vec(),
             is_built_in: true,
         }
     }
@@ -143,6 +153,15 @@ const TABLE: &[BuiltIn] = &[
         description: "Everything at its scope: at `/` the service, at a vault that vault's owner",
         actions: &["*"],
         data_actions: &["*"],
+        ..BuiltIn::NONE
+    },
+    BuiltIn {
+        id: u128::from_be_bytes(BREAK_GLASS.bytes()),
+        name: "break-glass administrator",
+        description: "Everything, at `/`: given at the console with the HSM's PIN, and by no request; to be taken away again",
+        actions: &["*"],
+        data_actions: &["*"],
+        assignable_scopes: &[],
         ..BuiltIn::NONE
     },
     BuiltIn {
@@ -428,11 +447,15 @@ mod tests {
         let lower: HashSet<String> = built_in().iter().map(|role| role.name.to_lowercase()).collect();
         assert_eq!((ids.len(), lower.len()), (TABLE.len(), TABLE.len()));
         assert_eq!(built_in_by_id(ADMINISTRATOR).map(|role| role.name.as_str()), Some("administrator"));
+        let at_console: Vec<RoleId> =
+            built_in().iter().filter(|role| role.assignable_scopes.is_empty()).map(|role| role.id).collect();
+        assert_eq!(at_console, [BREAK_GLASS]);
     }
 
     #[test]
     fn the_administrator_may_do_everything() {
         assert_eq!(of("administrator").iter().count(), Action::ALL.len());
+        assert_eq!(of("break-glass administrator"), of("administrator"));
     }
 
     #[test]

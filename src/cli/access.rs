@@ -9,6 +9,7 @@ use strongroom_proto::v1::{
 };
 
 use super::{
+    break_glass::{self, BreakGlassArgs},
     change::ChangeArgs,
     connection::ConnectionArgs,
     failure::{Action, Failure, Noun},
@@ -34,6 +35,9 @@ pub(super) enum AccessCommand {
     Explain(review::ExplainArgs),
     /// List who may do something
     WhoCan(review::WhoCanArgs),
+    /// Make somebody administrator without one: at the console, with the HSM's PIN, while no server runs
+    #[command(after_help = break_glass::AFTER_HELP)]
+    BreakGlass(BreakGlassArgs),
 }
 
 /// What `access grant` takes.
@@ -91,6 +95,7 @@ pub(super) async fn run(connection: &ConnectionArgs, command: AccessCommand) -> 
         AccessCommand::Revoke(args) => revoke(connection, &args).await,
         AccessCommand::Explain(args) => review::explain(connection, &args).await,
         AccessCommand::WhoCan(args) => review::who_can(connection, &args).await,
+        AccessCommand::BreakGlass(args) => break_glass::run(args).await,
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -139,7 +139,9 @@ pub(super) async fn log(
         tokio::task::spawn_blocking(move || Log::open(&dir, options, &base16ct::lower::encode_string(&instance)));
     let (log, recovered) = opening.await?.map_err(|error| {
         let hint = match &error {
-            OpenError::Locked(_) => "another server or command uses it; there is one for each log and store",
+            OpenError::Locked(_) => {
+                "a server or another command uses it: stop that first; there is one for each log and store"
+            }
             OpenError::Damaged { .. } => {
                 "keep a copy of log and store before anything else, then find out who wrote to them"
             }
@@ -173,6 +175,38 @@ pub(super) fn hsm_failure(what: &str, error: &StartError) -> Failure {
     }
 }
 
+/// An instance that nobody else works with: its log is locked, no worker runs yet.
+pub(super) struct Held {
+    pub(super) log: Arc<Log>,
+    pub(super) clock: Arc<dyn Clock>,
+    recovered: Recovered,
+    store: Arc<dyn Store>,
+}
+
+impl Held {
+    /// Locks the log of an instance and opens it.
+    pub(super) async fn take(config: &Config, instance: &InstanceRow, store: Arc<dyn Store>) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (log, recovered) = log(&config.audit.dir, instance.id, &clock).await?;
+        Ok(Self { log, clock, recovered, store })
+    }
+
+    /// Opens its service.
+    pub(super) async fn open(self, config: &Config, pool: Pool) -> anyhow::Result<House> {
+        let Self { log, clock, recovered, store } = self;
+        let settings = Settings { fsync_everything: config.audit.fsync_everything, ..Settings::default() };
+        let allowances = config.quota.clone();
+        let parts = Parts { store, log, recovered, pool: pool.clone(), clock, settings, allowances };
+        match Service::open(parts).await {
+            Ok(service) => Ok(House { service, pool }),
+            Err(error) => {
+                pool.shutdown(Duration::ZERO).await;
+                Err(refused(&error).into())
+            }
+        }
+    }
+}
+
 /// A service, open and not yet served.
 pub(super) struct House {
     pub(super) service: Arc<Service>,
@@ -187,19 +221,9 @@ impl House {
         instance: InstanceRow,
         store: Arc<dyn Store>,
     ) -> anyhow::Result<Self> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (log, recovered) = log(&config.audit.dir, instance.id, &clock).await?;
+        let held = Held::take(config, &instance, store).await?;
         let pool = pool(profile, instance.service_keys).await?;
-        let settings = Settings { fsync_everything: config.audit.fsync_everything, ..Settings::default() };
-        let allowances = config.quota.clone();
-        let parts = Parts { store, log, recovered, pool: pool.clone(), clock, settings, allowances };
-        match Service::open(parts).await {
-            Ok(service) => Ok(Self { service, pool }),
-            Err(error) => {
-                pool.shutdown(Duration::ZERO).await;
-                Err(refused(&error).into())
-            }
-        }
+        held.open(config, pool).await
     }
 
     /// Closes log and store, then ends the workers.

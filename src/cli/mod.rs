@@ -13,6 +13,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::
 
 mod access;
 mod bench;
+mod break_glass;
 mod cause;
 mod change;
 mod check;
@@ -43,6 +44,7 @@ pub mod plugin;
 mod proto;
 mod review;
 mod serve;
+mod typed_pin;
 mod vault;
 mod view;
 

@@ -78,6 +78,12 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Asks on standard error: the answer comes on the same line.
+pub(super) fn ask(question: &str) {
+    let mut out = io::stderr().lock();
+    let _ = write!(out, "{question} ").and_then(|()| out.flush());
+}
+
 /// Who closes a pipe early (`| head`) has read enough.
 fn quiet(written: io::Result<()>) -> anyhow::Result<()> {
     match written {

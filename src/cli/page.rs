@@ -14,6 +14,7 @@ use strongroom_proto::v1;
 use super::{
     bench::isolation::{IsolationView, PacedView},
     bench::report::{CaseView, LaneFigure, Machine, Report, RowView, SettingsView},
+    break_glass::BrokenGlassView,
     check::{Check, Verdict},
     config::{ConfigView, LaneView},
     dev::DevView,
@@ -143,6 +144,14 @@ fn explanation() -> ExplanationView {
 
 fn access_source() -> v1::AccessSource {
     v1::AccessSource { source: Some(v1::access_source::Source::RoleAssignment(role_assignment())) }
+}
+
+fn broken_glass() -> BrokenGlassView {
+    BrokenGlassView {
+        principal: "spiffe://example.org/alice".into(),
+        assignment: "roleAssignments/0123456789abcdef0123456789abcdef".into(),
+        existed: false,
+    }
 }
 
 fn used() -> UseView {
@@ -338,6 +347,7 @@ fn samples() -> Vec<Sample> {
         sample("ConsideredAssignment", &explanation().assignments[0]),
         sample("PermittedPrincipal", &permitted),
         sample("AccessDifference", &difference),
+        sample("BrokenGlass", &broken_glass()),
         sample("Use", &used()),
         sample("RandomBytes", &random),
         sample("File", &file),

@@ -59,7 +59,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     face.until(&mut ending).await
 }
 
-fn uninitialised() -> Failure {
+pub(super) fn uninitialised() -> Failure {
     Failure::new("the store is empty: it was never initialised")
         .hint("make token keys and the first administrator with `strongroom init`")
         .hint("if there was a store, its file is gone: restore it with its log; init would make a new one")

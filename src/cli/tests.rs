@@ -69,6 +69,7 @@ fn the_commands_of_the_manual_are_taken() {
         "access grant --principal a:b --role 12338af0-0e69-4776-bea7-57ae8d297424",
         "access list -o json",
         "access revoke 0123456789abcdef0123456789abcdef",
+        "access break-glass --config c --principal spiffe://example.org/a --reason lost --yes -o json",
         "--endpoint https://127.0.0.1:1 --ca a --cert b --key-file c --vault dev --timeout 5 key list",
         "key list --endpoint https://127.0.0.1:1 --vault dev",
         "serve --config c",

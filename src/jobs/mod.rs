@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     observe::{
-        metrics::{READY, UPKEEP_EVERY},
+        metrics::{BREAK_GLASS, READY, UPKEEP_EVERY},
         readiness::{self, Board, Readiness},
     },
     service::Service,
@@ -78,12 +78,14 @@ impl Jobs {
         });
     }
 
-    /// Writes out counted refusals and forgets old request ids.
+    /// Writes out counted refusals, forgets old request ids, and counts who is administrator by break-glass.
     pub fn tidy(&self, service: &Arc<Service>) {
         let service = Arc::clone(service);
         self.every(TIDY_EVERY, move || {
             let service = Arc::clone(&service);
             async move {
+                // Far fewer than 2^52.
+                metrics::gauge!(BREAK_GLASS).set(service.broken_glass() as f64);
                 if let Err(error) = service.tidy().await {
                     tracing::error!(error = %error, "refusals or old request ids could not be tidied up");
                 }

@@ -19,7 +19,7 @@ pub use lease::{Ended, Lease};
 pub use names::{KeyName, NameError, ObjectName, RequestId, VaultName, VersionId};
 pub use network::{AddressRange, NetworkPatch, NetworkRules};
 pub use principal::Principal;
-pub use roles::{ADMINISTRATOR, ActionPattern, AssignmentId, RoleId, RolePatterns};
+pub use roles::{ADMINISTRATOR, ActionPattern, AssignmentId, BREAK_GLASS, RoleId, RolePatterns};
 pub use rows::{
     AssignmentRow, Escrow, InstanceRow, KeyObjectRow, Row, RowId, RowKind, State, UsageRow, VaultAuthorization,
     VaultRow, VersionRow,

@@ -13,6 +13,9 @@ pub type RoleId = VersionId;
 /// The built-in role that may do everything. It is kept by its name, every other role by its id.
 pub const ADMINISTRATOR: RoleId = RoleId::from_bytes(0x9f4b_8d3a_52c6_4e17_a0de_6b1f_37c2_58e4_u128.to_be_bytes());
 
+/// The built-in role of whoever was made administrator at the console, with the HSM's PIN.
+pub const BREAK_GLASS: RoleId = RoleId::from_bytes(0x6c1e_07b5_d94a_43f8_8f27_b0c3_e95d_146a_u128.to_be_bytes());
+
 /// What an assignment stores of [`ADMINISTRATOR`].
 const ADMINISTRATOR_STORED: &str = "administrator";
 

@@ -33,6 +33,8 @@ pub const TLS_CURRENT: &str = "strongroom_tls_files_in_force";
 pub const CONNECTIONS: &str = "strongroom_connections";
 /// 1 while the service is ready, else 0.
 pub const READY: &str = "strongroom_ready";
+/// How many are administrator by break-glass.
+pub const BREAK_GLASS: &str = "strongroom_break_glass_assignments";
 /// 1, with the release as a label.
 pub const BUILD: &str = "strongroom_build_info";
 
@@ -79,6 +81,7 @@ fn describe() {
     );
     metrics::describe_gauge!(TLS_CURRENT, "1 while the files that TLS stands on are what is in force");
     metrics::describe_gauge!(READY, "1 while the service is ready");
+    metrics::describe_gauge!(BREAK_GLASS, "Administrators that were made at the console and still are");
     metrics::describe_gauge!(BUILD, "1, with the release as a label");
     metrics::describe_histogram!("strongroom_store_commit_seconds", Unit::Seconds, "A change of the store, by kind");
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);

@@ -176,7 +176,10 @@ impl Assign {
         };
         if !definition.is_assignable_at(scope) {
             let scopes: Vec<String> = definition.assignable_scopes.iter().map(Scope::to_string).collect();
-            let why = format!("the role {} can be assigned within {} only", definition.name, scopes.join(", "));
+            let why = match scopes.is_empty() {
+                true => format!("the role {} is given at the console, and by no request", definition.name),
+                false => format!("the role {} can be assigned within {} only", definition.name, scopes.join(", ")),
+            };
             return Err(Problem::Invalid { field: "role_assignment.scope", why }.into());
         }
         check_own_rights(&policy, context, definition, scope)?;
@@ -255,7 +258,7 @@ struct Revoke {
 }
 
 /// A role in the words of a record.
-fn described(role: RoleId, scope: &Scope, principal: &Principal) -> String {
+pub(super) fn described(role: RoleId, scope: &Scope, principal: &Principal) -> String {
     format!("roleDefinitions/{role} at {scope} for {principal}")
 }
 

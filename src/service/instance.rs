@@ -99,6 +99,7 @@ impl Service {
             instance,
         });
         settle::settle(&service, recovered.open_intents, deadline).await?;
+        service.say_broken_glass();
         Ok(service)
     }
 

@@ -32,6 +32,7 @@ use crate::{
 pub mod asked;
 pub mod assignments;
 pub mod batch;
+pub mod break_glass;
 pub mod catalog;
 pub mod crypto;
 pub mod door;

@@ -100,7 +100,7 @@ async fn made(
         About::Instance => return Ok(true),
         About::Assignment(id) => {
             let exists = scope.has(&RowId { kind: RowKind::Assignment, id: id.bytes() });
-            return Ok(exists == (intent.operation == Action::RoleAssignmentsCreate.name()));
+            return Ok(exists == (intent.operation != Action::RoleAssignmentsDelete.name()));
         }
         About::Vault(name) => service.catalog.vault(&name, deadline).await.map(|vault| vault.row.intent),
         About::Key(name) => key_intent(service, &name, intent, deadline).await,

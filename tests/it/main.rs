@@ -4,6 +4,7 @@
 mod algorithms;
 mod batch;
 mod bench;
+mod break_glass;
 mod commands;
 mod dev;
 mod files;

@@ -89,28 +89,35 @@ impl Site {
             &at("clients.pem"),
         ];
         openssl(&[&authority[..], &new].concat());
-        for (name, alternative) in [
-            ("server", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
-            ("admin", "subjectAltName=URI:spiffe://example.org/admin"),
-        ] {
-            let (key, pem) = (at(&format!("{name}.key")), at(&format!("{name}.pem")));
-            let request =
-                ["req", "-x509", "-CA", &at("clients.pem"), "-CAkey", &at("ca.key"), "-subj", &format!("/CN={name}")];
-            let rest = [
-                "-days",
-                "2",
-                "-addext",
-                alternative,
-                "-addext",
-                "basicConstraints=critical,CA:FALSE",
-                "-keyout",
-                &key,
-                "-out",
-                &pem,
-            ];
-            openssl(&[&request[..], &new, &rest].concat());
-            fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("sets");
-        }
+        self.certificate("server", "subjectAltName=IP:127.0.0.1,DNS:localhost");
+        self.certificate("admin", "subjectAltName=URI:spiffe://example.org/admin");
+    }
+
+    /// A certificate of the authority, and its key.
+    pub(crate) fn certificate(&self, name: &str, alternative: &str) {
+        let at = |name: &str| text(&self.path("tls").join(name)).to_owned();
+        let (key, pem) = (at(&format!("{name}.key")), at(&format!("{name}.pem")));
+        let request =
+            ["req", "-x509", "-CA", &at("clients.pem"), "-CAkey", &at("ca.key"), "-subj", &format!("/CN={name}")];
+        let rest = [
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-addext",
+            alternative,
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-keyout",
+            &key,
+            "-out",
+            &pem,
+        ];
+        openssl(&[&request[..], &rest].concat());
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("sets");
     }
 
     fn recovery_key(&self) {
@@ -120,7 +127,7 @@ impl Site {
         fs::set_permissions(&private, fs::Permissions::from_mode(0o600)).expect("sets");
     }
 
-    fn operator(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn operator(&self, arguments: &[&str]) -> Output {
         Command::new(PROGRAM).args(arguments).arg("--config").arg(self.path("strongroom.toml")).output().expect("runs")
     }
 
@@ -140,13 +147,18 @@ impl Site {
     }
 
     pub(crate) fn client(&self, arguments: &[&str]) -> Output {
+        self.client_as("admin", arguments)
+    }
+
+    /// With the certificate of that name.
+    pub(crate) fn client_as(&self, name: &str, arguments: &[&str]) -> Output {
         let tls = |name: &str| self.path("tls").join(name);
         Command::new(PROGRAM)
             .args(arguments)
             .env("STRONGROOM_ENDPOINT", self.endpoint())
             .env("STRONGROOM_CA", tls("clients.pem"))
-            .env("STRONGROOM_CERT", tls("admin.pem"))
-            .env("STRONGROOM_KEY", tls("admin.key"))
+            .env("STRONGROOM_CERT", tls(&format!("{name}.pem")))
+            .env("STRONGROOM_KEY", tls(&format!("{name}.key")))
             .env("STRONGROOM_VAULT", "main")
             .stdin(Stdio::null())
             .output()

@@ -4,13 +4,14 @@ use std::{fs, sync::Arc};
 
 use sqlx::{Connection as _, SqliteConnection};
 use strongroom::{
+    access::roles::built_in_by_name,
     model::{Algorithm, KeySpec},
-    service::{Problem, Service, ServiceError, VersionPatch},
+    service::{NewAssignment, Page, Problem, Service, ServiceError, VersionPatch, assignments::AssignmentFilter},
 };
 
 use crate::{
     ec,
-    estate::{Estate, caller, key},
+    estate::{Estate, called, caller, key},
     named,
 };
 
@@ -29,6 +30,17 @@ async fn meddle(estate: &Estate, sql: &'static str) {
 
 async fn sign(service: &Arc<Service>, name: &str) -> Result<(), ServiceError> {
     service.sign(&caller(), &named(name), Algorithm::Es256, vec![7; 32].into()).await.map(|_| ())
+}
+
+async fn sign_as(service: &Arc<Service>, principal: &str) -> Result<(), ServiceError> {
+    service.sign(&called(principal), &named("a"), Algorithm::Es256, vec![7; 32].into()).await.map(|_| ())
+}
+
+/// The use of keys in the vault, for that principal.
+fn user(principal: &str) -> NewAssignment {
+    let role = built_in_by_name("Key Vault Crypto User").expect("built in").id;
+    let scope = "vaults/dev".parse().expect("a scope");
+    NewAssignment { principal: principal.parse().expect("a principal"), role, scope }
 }
 
 fn assert_found<T: std::fmt::Debug>(result: Result<T, ServiceError>) {
@@ -131,6 +143,66 @@ async fn a_forged_role_is_refused() {
     )
     .await;
     assert_found(estate.open().await.map(|_| "open"));
+}
+
+/// An estate where somebody had a role and has it no more; the database remembers, in the table `kept`.
+async fn a_revoked_user() -> Estate {
+    let estate = two_keys().await;
+    let service = estate.open().await.expect("opens");
+    let given = service.create_assignment(&caller(), user("spiffe://a/user"), Default::default()).await.expect("given");
+    sign_as(&service, "spiffe://a/user").await.expect("it has the role");
+    meddle(&estate, "CREATE TABLE kept AS SELECT * FROM role_assignments").await;
+    meddle(&estate, "CREATE TABLE kept_heads AS SELECT * FROM heads").await;
+    service.delete_assignment(&caller(), given.id, Default::default()).await.expect("taken");
+    shut(service).await;
+    estate
+}
+
+const PUT_BACK: &str = "INSERT INTO role_assignments SELECT * FROM kept WHERE role <> 'administrator'";
+
+#[tokio::test]
+async fn a_role_that_was_taken_away_and_is_put_back_is_refused() {
+    let estate = a_revoked_user().await;
+    let service = estate.open().await.expect("opens");
+    // While it runs, what it knows decides, and not the store.
+    let page = Page { size: 10, after: None, deleted: false };
+    meddle(&estate, PUT_BACK).await;
+    assert!(matches!(
+        sign_as(&service, "spiffe://a/user").await,
+        Err(ServiceError { problem: Problem::Denied(_), .. })
+    ));
+    let listed = service.list_assignments(&caller(), page, AssignmentFilter::default()).await.expect("listed");
+    assert_eq!(listed.items.len(), 1, "the administrator's");
+    shut(service).await;
+    assert_found(estate.open().await.map(|_| "open"));
+    // With the head that counted it, too: the log knows a newer one.
+    meddle(&estate, "DELETE FROM heads").await;
+    meddle(&estate, "INSERT INTO heads SELECT * FROM kept_heads").await;
+    assert_found(estate.open().await.map(|_| "open"));
+}
+
+#[tokio::test]
+async fn roles_that_were_altered_moved_or_removed_are_refused() {
+    for change in [
+        "UPDATE role_assignments SET role = 'administrator', scope = '/'",
+        "UPDATE role_assignments SET scope = 'vaults/other' WHERE role <> 'administrator'",
+        "UPDATE role_assignments SET principal = 'spiffe://evil/e'",
+        "UPDATE role_assignments SET created_at = created_at - 1",
+        "UPDATE role_assignments SET id = randomblob(16) WHERE role <> 'administrator'",
+        "UPDATE role_assignments SET (revision, seal) = (SELECT revision, seal FROM vaults LIMIT 1)",
+        "DELETE FROM role_assignments WHERE role <> 'administrator'",
+        "DELETE FROM role_assignments",
+    ] {
+        let estate = two_keys().await;
+        let service = estate.open().await.expect("opens");
+        service.create_assignment(&caller(), user("spiffe://a/user"), Default::default()).await.expect("given");
+        shut(service).await;
+        meddle(&estate, change).await;
+        match estate.open().await.map(|_| "open") {
+            Err(ServiceError { problem: Problem::Tampered { .. }, .. }) => {}
+            other => panic!("{change}: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
