@@ -22,6 +22,8 @@ pub struct Lease(Arc<LeaseState>);
 struct LeaseState {
     until: Option<Moment>,
     ended: AtomicBool,
+    /// What it stands on: ends with that.
+    on: Option<Lease>,
     waiting: Mutex<Waiting>,
 }
 
@@ -36,7 +38,18 @@ impl Lease {
     /// Holds until that moment, or, without one, until it is ended.
     #[must_use]
     pub fn until(until: Option<Moment>) -> Self {
-        Self(Arc::new(LeaseState { until, ended: AtomicBool::new(false), waiting: Mutex::default() }))
+        Self::new(until, None)
+    }
+
+    /// Holds until that moment, until it is ended, and no longer than `on`: a token stands on the key that signed
+    /// it.
+    #[must_use]
+    pub fn on(on: &Self, until: Option<Moment>) -> Self {
+        Self::new(until, Some(on.clone()))
+    }
+
+    fn new(until: Option<Moment>, on: Option<Self>) -> Self {
+        Self(Arc::new(LeaseState { until, ended: AtomicBool::new(false), on, waiting: Mutex::default() }))
     }
 
     /// Holds no more, from now on: what it stood on was taken back.
@@ -50,20 +63,22 @@ impl Lease {
     #[must_use]
     pub fn holds(&self) -> bool {
         let in_time = || self.0.until.is_none_or(|until| Moment::now() < until);
-        !self.0.ended.load(Ordering::Acquire) && in_time()
+        !self.0.ended.load(Ordering::Acquire) && in_time() && self.0.on.as_ref().is_none_or(Self::holds)
     }
 
     /// The moment at which it ends by itself, if there is one.
     #[must_use]
     pub fn last_moment(&self) -> Option<Moment> {
-        self.0.until
+        let on = self.0.on.as_ref().and_then(Self::last_moment);
+        self.0.until.into_iter().chain(on).min()
     }
 
     /// Comes when it is ended. That its time is over it does not notice: whoever waits has a timer for
     /// [`Self::last_moment`].
     #[must_use]
     pub fn ended(&self) -> Ended {
-        Ended { lease: Arc::clone(&self.0), place: None }
+        let on = self.0.on.as_ref().map(|on| Box::new(on.ended()));
+        Ended { lease: Arc::clone(&self.0), place: None, on }
     }
 }
 
@@ -79,6 +94,8 @@ impl LeaseState {
 pub struct Ended {
     lease: Arc<LeaseState>,
     place: Option<u64>,
+    /// Comes when what it stands on is ended.
+    on: Option<Box<Ended>>,
 }
 
 impl Future for Ended {
@@ -86,6 +103,9 @@ impl Future for Ended {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        if this.on.as_mut().is_some_and(|on| Pin::new(on).poll(cx).is_ready()) {
+            return Poll::Ready(());
+        }
         let mut waiting = this.lease.waiting();
         // Under the lock: who ends it takes the wakers after the flag is set.
         if this.lease.ended.load(Ordering::Acquire) {
@@ -124,6 +144,23 @@ mod tests {
         assert!(lease.holds());
         other.end();
         assert!(!lease.holds());
+    }
+
+    #[test]
+    fn a_lease_ends_with_what_it_stands_on() {
+        let (key, other) = (Lease::until(None), Lease::until(None));
+        let (token, kept) = (Lease::on(&key, None), Lease::on(&other, None));
+        let bell = Arc::new(Bell(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&bell));
+        let mut cx = Context::from_waker(&waker);
+        let mut ended = token.ended();
+        assert!(token.holds() && kept.holds() && Pin::new(&mut ended).poll(&mut cx).is_pending());
+        key.end();
+        assert!(!token.holds() && kept.holds());
+        assert!(bell.0.load(Ordering::SeqCst) && Pin::new(&mut ended).poll(&mut cx).is_ready());
+        let soon = Moment::now();
+        assert!(!Lease::on(&other, Some(soon)).holds());
+        assert_eq!(Lease::on(&Lease::until(Some(soon)), None).last_moment(), Some(soon));
     }
 
     struct Bell(AtomicBool);

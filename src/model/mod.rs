@@ -12,6 +12,7 @@ pub mod rows;
 pub mod scope;
 pub mod tags;
 pub mod time;
+pub mod tokens;
 
 pub use identity::{Identity, Origin};
 pub use jwk::Jwk;
@@ -28,3 +29,4 @@ pub use scope::{ObjectType, Scope};
 pub use strongroom_hsm::{Algorithm, KeyOps, KeySpec, Residency};
 pub use tags::Tags;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use tokens::{IssuerKeyRow, TokenId, TokenName, TokenRow};

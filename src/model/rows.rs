@@ -67,6 +67,10 @@ pub enum RowKind {
     Assignment,
     /// [`InstanceRow`].
     Instance,
+    /// [`TokenRow`](super::TokenRow).
+    Token,
+    /// [`IssuerKeyRow`](super::IssuerKeyRow).
+    IssuerKey,
 }
 
 impl RowKind {
@@ -80,6 +84,8 @@ impl RowKind {
             Self::Usage => 4,
             Self::Assignment => 5,
             Self::Instance => 6,
+            Self::Token => 20,
+            Self::IssuerKey => 21,
         }
     }
 }

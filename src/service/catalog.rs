@@ -25,7 +25,8 @@ use super::{
 use crate::{
     access::{Rows, Target, VaultAccess},
     model::{
-        AssignmentId, AssignmentRow, InstanceRow, KeyName, KeyObjectRow, Row, RowId, RowKind, Scope, UsageRow,
+        AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, Row, RowId, RowKind, Scope, TokenRow,
+        UsageRow,
         VaultName, VaultRow, VersionId, VersionRow,
     },
     store::{HeadScope, Sealed, Store, StoreError},
@@ -306,15 +307,45 @@ impl Catalog {
     /// # Errors
     /// When the store does not answer, or a row is not the newest or is missing.
     pub async fn assignments(&self, deadline: Moment) -> Result<Vec<Checked<AssignmentRow>>, ServiceError> {
+        self.whole(RowKind::Assignment, "the role assignments", deadline, || self.store.assignments()).await
+    }
+
+    /// Every token that was issued and not taken away.
+    ///
+    /// # Errors
+    /// As [`Self::assignments`].
+    pub async fn tokens(&self, deadline: Moment) -> Result<Vec<Checked<TokenRow>>, ServiceError> {
+        self.whole(RowKind::Token, "the tokens", deadline, || self.store.tokens()).await
+    }
+
+    /// The keys that sign tokens, oldest first.
+    ///
+    /// # Errors
+    /// As [`Self::assignments`].
+    pub async fn issuer_keys(&self, deadline: Moment) -> Result<Vec<Checked<IssuerKeyRow>>, ServiceError> {
+        self.whole(RowKind::IssuerKey, "the issuer's keys", deadline, || self.store.issuer_keys()).await
+    }
+
+    /// Every row of a kind of the service's scope: as many as its head counts.
+    async fn whole<R: Row, F>(
+        &self,
+        kind: RowKind,
+        what: &str,
+        deadline: Moment,
+        read: impl Fn() -> F + Send + Sync,
+    ) -> Result<Vec<Checked<R>>, ServiceError>
+    where
+        F: Future<Output = Result<Vec<Sealed<R>>, StoreError>> + Send,
+    {
         let scope = self.scopes.cell(HeadScope::Service, deadline).await?;
         loop {
             let seen = scope.revision();
-            let found = self.many(&scope, deadline, || self.store.assignments()).await?;
-            if found.len() == scope.count(RowKind::Assignment) {
+            let found = self.many(&scope, deadline, &read).await?;
+            if found.len() == scope.count(kind) {
                 return Ok(found);
             }
             if scope.settled_at(seen, deadline).await? {
-                return Err(tampered("the role assignments".to_owned(), "a row is missing from the store"));
+                return Err(tampered(what.to_owned(), "a row is missing from the store"));
             }
         }
     }
@@ -491,6 +522,8 @@ fn describe<R: Row>(row: &R) -> String {
         RowKind::Usage => "a usage row",
         RowKind::Assignment => "a role assignment's row",
         RowKind::Instance => "the instance's row",
+        RowKind::Token => "a token's row",
+        RowKind::IssuerKey => "the row of an issuer's key",
     };
     format!("{what} (id {})", base16ct::lower::encode_string(&id.id))
 }

@@ -21,7 +21,10 @@ use super::error::{Problem, ServiceError};
 use crate::{
     access::{Denied, Op, Permit},
     audit::{self, HeadMark},
-    model::{AssignmentRow, InstanceRow, KeyObjectRow, Row, RowId, RowKind, UsageRow, VaultRow, VersionRow},
+    model::{
+        AssignmentRow, InstanceRow, IssuerKeyRow, KeyObjectRow, Row, RowId, RowKind, TokenRow, UsageRow, VaultRow,
+        VersionRow,
+    },
     store::{Change, CommitError, HeadRow, HeadScope, RequestRecord, ScopeRows, Sealed, Store, Write, head::SetDigest},
 };
 
@@ -182,6 +185,9 @@ pub enum NewRow {
     Usage(UsageRow),
     Assignment(AssignmentRow),
     RemoveAssignment(AssignmentRow),
+    Token(TokenRow),
+    RemoveToken(TokenRow),
+    IssuerKey(IssuerKeyRow),
 }
 
 impl NewRow {
@@ -193,6 +199,8 @@ impl NewRow {
             Self::Version(row) => row.row_id(),
             Self::Usage(row) => row.row_id(),
             Self::Assignment(row) | Self::RemoveAssignment(row) => row.row_id(),
+            Self::Token(row) | Self::RemoveToken(row) => row.row_id(),
+            Self::IssuerKey(row) => row.row_id(),
         }
     }
 
@@ -204,6 +212,8 @@ impl NewRow {
             Self::Version(row) => row.revision,
             Self::Usage(row) => row.revision,
             Self::Assignment(row) | Self::RemoveAssignment(row) => row.revision,
+            Self::Token(row) | Self::RemoveToken(row) => row.revision,
+            Self::IssuerKey(row) => row.revision,
         }
     }
 
@@ -224,6 +234,8 @@ impl NewRow {
             Self::Version(row) => row.canonical(),
             Self::Usage(row) => row.canonical(),
             Self::Assignment(row) | Self::RemoveAssignment(row) => row.canonical(),
+            Self::Token(row) | Self::RemoveToken(row) => row.canonical(),
+            Self::IssuerKey(row) => row.canonical(),
         }
     }
 
@@ -236,11 +248,14 @@ impl NewRow {
             Self::Usage(row) => Write::Usage(Sealed::new(row, seal)),
             Self::Assignment(row) => Write::Assignment(Sealed::new(row, seal)),
             Self::RemoveAssignment(row) => Write::RemoveAssignment(row.id),
+            Self::Token(row) => Write::Token(Sealed::new(row, seal)),
+            Self::RemoveToken(row) => Write::RemoveToken(row.id),
+            Self::IssuerKey(row) => Write::IssuerKey(Sealed::new(row, seal)),
         }
     }
 
     const fn is_removal(&self) -> bool {
-        matches!(self, Self::RemoveAssignment(_))
+        matches!(self, Self::RemoveAssignment(_) | Self::RemoveToken(_))
     }
 }
 
@@ -261,6 +276,12 @@ impl Put {
     #[must_use]
     pub fn remove(row: AssignmentRow, seal: Seal) -> Self {
         Self { replaces: Some((row.revision, seal)), row: NewRow::RemoveAssignment(row) }
+    }
+
+    /// Takes a token away.
+    #[must_use]
+    pub fn remove_token(row: TokenRow, seal: Seal) -> Self {
+        Self { replaces: Some((row.revision, seal)), row: NewRow::RemoveToken(row) }
     }
 }
 

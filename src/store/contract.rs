@@ -7,15 +7,16 @@ use futures_util::future::join_all;
 
 use super::{Change, CommitError, HeadScope, Store, Write};
 use crate::model::{
-    ADMINISTRATOR, KeyOps, KeySpec, NetworkRules, Residency, Row, RowId, Scope, State, Timestamp, UsageRow,
+    ADMINISTRATOR, IssuerKeyRow, KeyOps, KeySpec, NetworkRules, Residency, Row, RowId, Scope, State, Timestamp, TokenRow,
+    UsageRow,
     VaultAuthorization,
 };
 
 pub(crate) mod fixtures;
 
 use fixtures::{
-    assignment, change, head, instance, key, key_name, odd_tags, request, request_id, sealed, usage, vault, vault_name,
-    version, version_id,
+    assignment, change, head, instance, issuer_key, key, key_name, odd_tags, request, request_id, sealed, token, usage,
+    vault, vault_name, version, version_id,
 };
 
 /// Makes the tests. `$fresh` is an async function that gives something to keep and an empty store.
@@ -29,6 +30,8 @@ macro_rules! contract_tests {
             versions_come_back,
             usage_comes_back,
             assignments_come_and_go,
+            tokens_come_and_go,
+            issuer_keys_come_back,
             heads_come_back,
             vault_names_are_unique_while_they_exist,
             key_names_are_unique_without_case,
@@ -105,6 +108,8 @@ pub(crate) async fn an_empty_store_holds_nothing(store: AnyStore) {
     assert!(!store.version_exists(version_id(1)).await.expect("read"));
     assert_eq!(store.usage(version_id(1)).await.expect("read"), None);
     assert_eq!(store.assignments().await.expect("read"), []);
+    assert_eq!(store.tokens().await.expect("read"), []);
+    assert_eq!(store.issuer_keys().await.expect("read"), []);
     assert_eq!(store.heads().await.expect("read"), []);
     for scope in [HeadScope::Service, HeadScope::Vault([1; 16])] {
         let found = store.scope(&scope).await.expect("read");
@@ -226,6 +231,24 @@ pub(crate) async fn assignments_come_and_go(store: AnyStore) {
     assert_eq!(store.assignment(first.id).await.expect("read"), None);
     assert_eq!(store.assignments().await.expect("read"), [sealed(second)]);
     conflict(&store, change([Write::RemoveAssignment(first.id)])).await;
+}
+
+pub(crate) async fn tokens_come_and_go(store: AnyStore) {
+    let (first, second) = (token(1), TokenRow { expires: Timestamp(i64::MAX), ..token(2) });
+    must(&store, change([Write::Token(sealed(second.clone())), Write::Token(sealed(first.clone()))])).await;
+    assert_eq!(store.tokens().await.expect("read"), [sealed(first.clone()), sealed(second.clone())]);
+    exists(&store, change([Write::Token(sealed(first.clone()))])).await;
+    must(&store, change([Write::RemoveToken(first.id)])).await;
+    assert_eq!(store.tokens().await.expect("read"), [sealed(second)]);
+    // Somebody else took it away first.
+    conflict(&store, change([Write::RemoveToken(first.id)])).await;
+}
+
+pub(crate) async fn issuer_keys_come_back(store: AnyStore) {
+    let (first, second) = (IssuerKeyRow { created: Timestamp(1), ..issuer_key(9) }, issuer_key(1));
+    must(&store, change([Write::IssuerKey(sealed(second.clone())), Write::IssuerKey(sealed(first.clone()))])).await;
+    assert_eq!(store.issuer_keys().await.expect("read"), [sealed(first.clone()), sealed(second)], "oldest first");
+    exists(&store, change([Write::IssuerKey(sealed(first))])).await;
 }
 
 pub(crate) async fn heads_come_back(store: AnyStore) {
@@ -488,6 +511,9 @@ pub(crate) async fn a_scope_is_what_was_written(store: AnyStore) {
         Write::Instance(sealed(instance())),
         Write::Usage(sealed(usage(2, 1, 1))),
         Write::Assignment(sealed(granted.clone())),
+        Write::Token(sealed(token(6))),
+        Write::Token(sealed(token(7))),
+        Write::IssuerKey(sealed(issuer_key(6))),
         Write::Vault(sealed(vault(4, "prod"))),
         Write::Key(sealed(key(5, "prod", "elsewhere"))),
     ];
@@ -500,6 +526,7 @@ pub(crate) async fn a_scope_is_what_was_written(store: AnyStore) {
     (newest.revision, newest.enabled) = (2, false);
     let second = [
         Write::RemoveAssignment(granted.id),
+        Write::RemoveToken(token(7).id),
         Write::Vault(sealed(dev.clone())),
         Write::Key(sealed(root.clone())),
         Write::Version(sealed(newest.clone())),
@@ -509,7 +536,7 @@ pub(crate) async fn a_scope_is_what_was_written(store: AnyStore) {
         let row = sealed(row);
         (row.unchecked().row_id(), row.unchecked().revision(), *row.seal())
     }
-    let service = vec![mark(instance()), mark(dev), mark(vault(4, "prod"))];
+    let service = vec![mark(instance()), mark(dev), mark(vault(4, "prod")), mark(token(6)), mark(issuer_key(6))];
     let in_dev = vec![mark(root), mark(newest), mark(usage(2, 9, 2))];
     let scopes = [(HeadScope::Service, service), (HeadScope::Vault([1; 16]), in_dev)];
     let heads = scopes.iter().map(|(scope, rows)| sealed(head(*scope, 1, rows))).collect();

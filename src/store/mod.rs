@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use strongroom_hsm::Seal;
 
 use crate::model::{
-    AssignmentId, AssignmentRow, InstanceRow, KeyName, KeyObjectRow, RequestId, Row, RowId, Timestamp, UsageRow,
-    VaultName, VaultRow, VersionId, VersionRow,
+    AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, RequestId, Row, RowId, Timestamp,
+    TokenId, TokenRow, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
 };
 
 #[cfg(test)]
@@ -73,6 +73,12 @@ pub enum Write {
     Assignment(Sealed<AssignmentRow>),
     /// Takes a role assignment away.
     RemoveAssignment(AssignmentId),
+    /// A token.
+    Token(Sealed<TokenRow>),
+    /// Takes a token away.
+    RemoveToken(TokenId),
+    /// A key that signs tokens.
+    IssuerKey(Sealed<IssuerKeyRow>),
 }
 
 /// A change that was asked for with a request id: what it was and what it made.
@@ -193,6 +199,10 @@ pub trait Store: Send + Sync {
     async fn assignments(&self) -> Result<Vec<Sealed<AssignmentRow>>, StoreError>;
     /// A role assignment.
     async fn assignment(&self, id: AssignmentId) -> Result<Option<Sealed<AssignmentRow>>, StoreError>;
+    /// Every token that was not taken away.
+    async fn tokens(&self) -> Result<Vec<Sealed<TokenRow>>, StoreError>;
+    /// Every key that signs tokens.
+    async fn issuer_keys(&self) -> Result<Vec<Sealed<IssuerKeyRow>>, StoreError>;
     /// The head of a scope.
     async fn head(&self, scope: &HeadScope) -> Result<Option<Sealed<HeadRow>>, StoreError>;
     /// Every head.
@@ -209,7 +219,7 @@ pub trait Store: Send + Sync {
     /// Applies a change, whole and durable, or not at all. Its rows may be listed in any order. Heads are
     /// looked at first: who decided on old rows is told [`CommitError::Conflict`] and not
     /// [`CommitError::Exists`]. A conflict too are a parent that is gone, an ordinal that is taken, an
-    /// assignment to be removed that is not there, and a request id that is remembered, also one that has
+    /// assignment or token to be removed that is not there, and a request id that is remembered, also one that has
     /// expired and was not forgotten yet ([`Self::forget_requests`]).
     ///
     /// A dropped future leaves the change applied or not, never half; which, the rows say.

@@ -21,7 +21,7 @@ use sqlx::SqlitePool;
 
 use super::{Change, CommitError, HeadRow, HeadScope, RequestRecord, ScopeRows, Sealed, Store, StoreError};
 use crate::model::{
-    AssignmentId, AssignmentRow, InstanceRow, KeyName, KeyObjectRow, RequestId, Timestamp, UsageRow, VaultName,
+    AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, RequestId, Timestamp, TokenRow, UsageRow, VaultName,
     VaultRow, VersionId, VersionRow,
 };
 
@@ -37,6 +37,7 @@ mod requests;
 mod scopes;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod usage;
 mod vaults;
 mod versions;
@@ -141,6 +142,14 @@ impl Store for SqliteStore {
 
     async fn assignment(&self, id: AssignmentId) -> Result<Option<Sealed<AssignmentRow>>, StoreError> {
         assignments::by_id(self.readers(), id).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<Sealed<TokenRow>>, StoreError> {
+        tokens::all(self.readers()).await
+    }
+
+    async fn issuer_keys(&self) -> Result<Vec<Sealed<IssuerKeyRow>>, StoreError> {
+        tokens::keys(self.readers()).await
     }
 
     async fn head(&self, scope: &HeadScope) -> Result<Option<Sealed<HeadRow>>, StoreError> {

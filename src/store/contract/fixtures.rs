@@ -4,8 +4,8 @@ use strongroom_hsm::{Seal, protocol::ServiceKeys};
 
 use crate::{
     model::{
-        AssignmentId, AssignmentRow, Escrow, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, NetworkRules,
-        RequestId, Residency, RoleId, Row, RowId, Scope, State, Tags, Timestamp, UsageRow, VaultAuthorization,
+        AssignmentId, AssignmentRow, Escrow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KeyOps, KeySpec, NetworkRules,
+        RequestId, Residency, RoleId, Row, RowId, Scope, State, Tags, Timestamp, TokenId, TokenRow, UsageRow, VaultAuthorization,
         VaultName, VaultRow, VersionId, VersionRow,
     },
     store::{Change, HeadRow, HeadScope, RequestRecord, Sealed, Write, head::SetDigest},
@@ -102,6 +102,28 @@ pub(crate) fn assignment(n: u8, scope: Scope) -> AssignmentRow {
         scope,
         created: Timestamp(1_700_000_000),
         intent: 7,
+        revision: 1,
+    }
+}
+
+pub(crate) fn token(n: u8) -> TokenRow {
+    TokenRow {
+        id: TokenId::from_bytes([n; 16]),
+        name: "ci".parse().expect("a name"),
+        creator: "spiffe://example.org/admin".parse().expect("a principal"),
+        created: Timestamp(1_700_000_000),
+        expires: Timestamp(1_700_003_600),
+        intent: 7,
+        revision: 1,
+    }
+}
+
+pub(crate) fn issuer_key(n: u8) -> IssuerKeyRow {
+    IssuerKeyRow {
+        id: version_id(n),
+        created: Timestamp(1_700_000_000),
+        public: vec![n; 91],
+        blob: vec![n; 150],
         revision: 1,
     }
 }

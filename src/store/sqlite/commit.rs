@@ -16,7 +16,7 @@ use super::{
     assignments,
     columns::Query,
     error::{Failure, fault, is_foreign_key_violation, is_unique_violation},
-    heads, instance, keys, requests, usage, vaults, versions,
+    heads, instance, keys, requests, tokens, usage, vaults, versions,
 };
 use crate::{
     failpoint,
@@ -60,6 +60,7 @@ const fn rank(write: &Write) -> u8 {
         Write::Version(_) => 3,
         Write::Usage(_) => 4,
         Write::Assignment(_) | Write::RemoveAssignment(_) => 5,
+        Write::IssuerKey(_) | Write::Token(_) | Write::RemoveToken(_) => 6,
     }
 }
 
@@ -96,6 +97,9 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
             Write::Usage(row) => usage::write(connection, row).await?,
             Write::Assignment(row) => assignments::write(connection, row).await?,
             Write::RemoveAssignment(id) => assignments::remove(connection, *id).await?,
+            Write::Token(row) => tokens::write(connection, row).await?,
+            Write::RemoveToken(id) => tokens::remove(connection, *id).await?,
+            Write::IssuerKey(row) => tokens::write_key(connection, row).await?,
         }
     }
     Ok(())

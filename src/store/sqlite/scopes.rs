@@ -16,7 +16,7 @@ struct Part {
     read: &'static str,
 }
 
-const SERVICE: [Part; 3] = [
+const SERVICE: [Part; 5] = [
     Part { table: "instance", kind: RowKind::Instance, read: "SELECT id, revision, seal FROM instance" },
     Part { table: "vaults", kind: RowKind::Vault, read: "SELECT id, revision, seal FROM vaults" },
     Part {
@@ -24,6 +24,8 @@ const SERVICE: [Part; 3] = [
         kind: RowKind::Assignment,
         read: "SELECT id, revision, seal FROM role_assignments",
     },
+    Part { table: "tokens", kind: RowKind::Token, read: "SELECT id, revision, seal FROM tokens" },
+    Part { table: "issuer_keys", kind: RowKind::IssuerKey, read: "SELECT id, revision, seal FROM issuer_keys" },
 ];
 
 const VAULT: [Part; 3] = [

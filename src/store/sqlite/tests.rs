@@ -43,6 +43,8 @@ fn one_of_each() -> Change {
             Write::Version(sealed(version(2, "dev", "Root", 1))),
             Write::Usage(sealed(usage(2, 1, 1))),
             Write::Assignment(sealed(assignment(3, scope))),
+            Write::Token(sealed(token(4))),
+            Write::IssuerKey(sealed(issuer_key(5))),
         ])
     }
 }
@@ -59,6 +61,8 @@ async fn read_all(store: &SqliteStore) -> Result<usize, StoreError> {
     found += store.versions(&dev, &root, None, 9).await?.len();
     found += usize::from(store.usage(version_id(2)).await?.is_some());
     found += store.assignments().await?.len();
+    found += store.tokens().await?.len();
+    found += store.issuer_keys().await?.len();
     found += store.heads().await?.len();
     found += store.scope(&HeadScope::Service).await?.rows.len();
     found += store.scope(&HeadScope::Vault([1; 16])).await?.rows.len();
@@ -66,7 +70,7 @@ async fn read_all(store: &SqliteStore) -> Result<usize, StoreError> {
     Ok(found)
 }
 
-const FOUND: usize = 18;
+const FOUND: usize = 22;
 
 #[tokio::test]
 async fn sqlite_is_new_enough_and_set_up_to_be_durable() {
