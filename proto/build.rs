@@ -3,17 +3,18 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "strongroom/v1/access.proto",
     "strongroom/v1/common.proto",
     "strongroom/v1/crypto.proto",
     "strongroom/v1/keys.proto",
     "strongroom/v1/roles.proto",
+    "strongroom/v1/tokens.proto",
     "strongroom/v1/vaults.proto",
 ];
 
-/// Messages that carry plaintext, keys or random bytes: they get a `Debug` that shows none of it (see `lib.rs`).
-const SECRET: [&str; 9] = [
+/// Messages that carry plaintext, keys, random bytes or tokens: they get a `Debug` that shows none of it (see `lib.rs`).
+const SECRET: [&str; 10] = [
     ".strongroom.v1.EncryptRequest",
     ".strongroom.v1.DecryptResponse",
     ".strongroom.v1.SignRequest",
@@ -23,6 +24,7 @@ const SECRET: [&str; 9] = [
     ".strongroom.v1.GenerateRandomBytesResponse",
     ".strongroom.v1.GenerateDataKeyResponse",
     ".strongroom.v1.ImportKeyRequest",
+    ".strongroom.v1.CreateTokenResponse",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

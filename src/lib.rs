@@ -41,6 +41,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod bearer;
 pub mod bench;
 pub mod cli;
 pub mod config;

@@ -36,6 +36,7 @@ redacted!(
     GenerateRandomBytesResponse,
     GenerateDataKeyResponse,
     ImportKeyRequest,
+    CreateTokenResponse,
 );
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::failure::Failure;
 use crate::{
     audit::{Log, OpenError, Options, Recovered},
+    bearer::{Bearers, Issued},
     config::{self, Config},
     model::{Clock, InstanceRow, SystemClock},
     service::{Parts, Service, ServiceError, Settings},
@@ -181,6 +182,8 @@ pub(super) struct Held {
     pub(super) clock: Arc<dyn Clock>,
     recovered: Recovered,
     store: Arc<dyn Store>,
+    /// The instance's id.
+    instance: [u8; 16],
 }
 
 impl Held {
@@ -188,17 +191,25 @@ impl Held {
     pub(super) async fn take(config: &Config, instance: &InstanceRow, store: Arc<dyn Store>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (log, recovered) = log(&config.audit.dir, instance.id, &clock).await?;
-        Ok(Self { log, clock, recovered, store })
+        Ok(Self { log, clock, recovered, store, instance: instance.id })
     }
 
     /// Opens its service.
     pub(super) async fn open(self, config: &Config, pool: Pool) -> anyhow::Result<House> {
-        let Self { log, clock, recovered, store } = self;
-        let settings = Settings { fsync_everything: config.audit.fsync_everything, ..Settings::default() };
+        let Self { log, clock, recovered, store, instance } = self;
+        let settings = Settings {
+            fsync_everything: config.audit.fsync_everything,
+            token_life_default: config.tokens.life_default,
+            token_life_max: config.tokens.life_max,
+            tokens_max: config.tokens.issued_max,
+            ..Settings::default()
+        };
+        let bearers = Arc::new(bearers(config, instance, &clock));
+        let issued = Arc::clone(bearers.issued());
         let allowances = config.quota.clone();
-        let parts = Parts { store, log, recovered, pool: pool.clone(), clock, settings, allowances };
+        let parts = Parts { store, log, recovered, pool: pool.clone(), issued, clock, settings, allowances };
         match Service::open(parts).await {
-            Ok(service) => Ok(House { service, pool }),
+            Ok(service) => Ok(House { service, bearers, pool }),
             Err(error) => {
                 pool.shutdown(Duration::ZERO).await;
                 Err(refused(&error).into())
@@ -210,6 +221,7 @@ impl Held {
 /// A service, open and not yet served.
 pub(super) struct House {
     pub(super) service: Arc<Service>,
+    pub(super) bearers: Arc<Bearers>,
     pub(super) pool: Pool,
 }
 
@@ -232,6 +244,14 @@ impl House {
         self.pool.shutdown(POOL_GRACE).await;
         Ok(closed.map_err(|error| failure("the log could not be closed", &error))?)
     }
+}
+
+/// Whose tokens are believed. Without a name of its own the service's issuer is the instance: a token of another
+/// instance is never one of this.
+fn bearers(config: &Config, instance: [u8; 16], clock: &Arc<dyn Clock>) -> Bearers {
+    let named = config.tokens.issuer.clone();
+    let issuer = named.unwrap_or_else(|| format!("urn:strongroom:{}", hexadecimal(&instance)));
+    Bearers::new(config.oidc.clone(), Arc::new(Issued::new(&issuer)), Arc::clone(clock))
 }
 
 /// Why a service did not open.

@@ -169,6 +169,8 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
         hsm: hsm(place)?,
         store: place.store(),
         audit: config::Audit { dir: place.audit(), fsync_everything: false },
+        oidc: Vec::new(),
+        tokens: config::Tokens::default(),
         log: LogStyle { level: tracing::level_filters::LevelFilter::INFO, format: LogFormat::Text },
         quota: crate::service::quota::Allowances::default(),
     })

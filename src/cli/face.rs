@@ -74,7 +74,8 @@ impl Face {
         let keeper = Arc::new(Keeper::new(server.clone(), loaded, Arc::new(SystemClock), board.clone()));
         let service = Arc::clone(&house.service);
         let administers: Administers = Arc::new(move |identity| service.administers(identity));
-        let listener = listen(server, keeper.gate(), Front::new(routes, limits, administers)).await?;
+        let front = Front::new(routes, limits, administers, Arc::clone(&house.bearers));
+        let listener = listen(server, keeper.gate(), front).await?;
         let web = TcpListener::bind(config.metrics.listen).await;
         let web = web.map_err(|error| unbound("metrics.listen", config.metrics.listen, &error))?;
         let addresses = Addresses { grpc: listener.address()?, metrics: web.local_addr()? };
@@ -179,6 +180,7 @@ fn start_jobs(
     metrics: PrometheusHandle,
 ) {
     jobs.tidy(&house.service);
+    jobs.keys(&house.bearers);
     jobs.upkeep(metrics);
     let (canary_every, lanes) = (config.hsm.canary_every, config.hsm.lanes.clone());
     let canary_age_max = move |lane| {

@@ -23,15 +23,19 @@ use strongroom_hsm::{
     profile::{LaneProfile, Sandbox, TokenName},
 };
 
+use crate::bearer::Trust;
+
 mod disk;
 pub mod files;
 mod reader;
 mod server;
+mod tokens;
 
 pub use disk::faults_on_disk;
 pub use reader::Fault;
 use reader::Section;
 pub use server::{Authority, Server};
+pub use tokens::Tokens;
 
 use crate::{
     model::NameError,
@@ -56,6 +60,10 @@ pub struct Config {
     pub store: PathBuf,
     /// The audit log.
     pub audit: Audit,
+    /// Issuers whose tokens are believed.
+    pub oidc: Vec<Trust>,
+    /// Tokens that are issued here.
+    pub tokens: Tokens,
     /// The program's own log.
     pub log: LogStyle,
     /// How much may be asked for.
@@ -197,12 +205,14 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     let sqlite = store.required_path("sqlite");
     store.finish();
     let audit = audit(root.section("audit"));
+    let tokens = tokens::tokens(root.section("tokens"));
+    let oidc = tokens::oidc(&mut root, &tokens);
     let log = log(root.section("log"));
     let quota = quota(root.section("quota"));
     root.finish();
     match (server, metrics, faults.take()) {
         (Some(server), Some(metrics), found) if found.is_empty() => {
-            Ok(Config { server, metrics, hsm, store: sqlite, audit, log, quota })
+            Ok(Config { server, metrics, hsm, store: sqlite, audit, oidc, tokens, log, quota })
         }
         (_, _, found) => Err(found),
     }

@@ -138,6 +138,26 @@ impl Section {
         ids
     }
 
+    /// A path; absent when the key is.
+    pub(super) fn path(&mut self, name: &str) -> Option<PathBuf> {
+        self.text(name).map(|text| self.folder.join(text))
+    }
+
+    /// All remaining keys with what they are set to.
+    pub(super) fn values(&mut self) -> Vec<(String, Value)> {
+        std::mem::take(&mut self.table).into_iter().collect()
+    }
+
+    /// Whole seconds in a range.
+    pub(super) fn seconds(
+        &mut self,
+        name: &str,
+        default: Duration,
+        range_s: std::ops::RangeInclusive<u64>,
+    ) -> Duration {
+        Duration::from_secs(self.number(name, default.as_secs(), range_s))
+    }
+
     /// Text; absent when the key is.
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
         match self.take(name)? {

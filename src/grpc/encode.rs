@@ -5,7 +5,7 @@ use strongroom_proto::v1;
 
 use crate::{
     model::{
-        AssignmentRow, Jwk, KeyOps, KeySpec, Residency, Row as _, State, Tags, Timestamp, VaultAuthorization, VaultRow,
+        AssignmentRow, Jwk, KeyOps, KeySpec, Residency, Row as _, State, Tags, Timestamp, TokenRow, VaultAuthorization, VaultRow,
         VersionRow,
     },
     service::{KeyView, version_name},
@@ -180,6 +180,17 @@ pub(super) fn assignment(row: &AssignmentRow, role_name: String) -> v1::RoleAssi
         scope: row.scope.to_string(),
         create_time: Some(time(row.created)),
         role_name,
+    }
+}
+
+/// A token, without its text.
+pub(super) fn token(row: &TokenRow) -> v1::Token {
+    v1::Token {
+        name: format!("tokens/{}", row.id),
+        principal: row.name.principal().to_string(),
+        creator: row.creator.to_string(),
+        create_time: Some(time(row.created)),
+        expire_time: Some(time(row.expires)),
     }
 }
 

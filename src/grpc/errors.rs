@@ -16,7 +16,10 @@ use strongroom_hsm::protocol::Moment;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::service::{Problem, ServiceError};
+use crate::{
+    bearer::BearerError,
+    service::{Problem, ServiceError},
+};
 
 /// The domain of every `ErrorInfo` (AIP-193).
 pub const DOMAIN: &str = "strongroom.v1";
@@ -99,6 +102,17 @@ pub fn refusal(code: Code, reason: &'static str, message: impl Into<String>, req
         details.set_retry_info(Some(RETRY_UNAVAILABLE));
     }
     Status::with_error_details(code, message, details)
+}
+
+/// The status of a token that is not believed. What may pass by itself is said so, for clients that try again.
+#[must_use]
+pub fn of_bearer(error: &BearerError, request: &str) -> Status {
+    let code = match error {
+        BearerError::IssuerUnavailable => Code::Unavailable,
+        BearerError::Crowded => Code::ResourceExhausted,
+        _ => Code::Unauthenticated,
+    };
+    refusal(code, error.reason(), error.to_string(), request)
 }
 
 fn details(problem: &Problem, request: &str) -> ErrorDetails {

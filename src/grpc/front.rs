@@ -1,7 +1,10 @@
 //! What stands before every route: who asks, under which id, until when, and whether there is room. An
 //! answer always carries `x-request-id`; every request is counted, also one whose caller goes away.
 //!
-//! Metadata decide nothing but the deadline: identity comes from TLS, never from a header.
+//! Who a caller is says its bearer token, if it sends one (`authorization`), else its client certificate. A token that
+//! is not believed is refused, whatever the certificate: whoever sends one means to be judged by it, and a caller that
+//! changed its name when its token expired would be a surprise to everybody. Of other metadata only the deadline is
+//! looked at.
 
 use std::{
     cell::Cell,
@@ -11,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use strongroom_hsm::protocol::Moment;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -24,6 +27,10 @@ use tracing::Instrument as _;
 
 use super::{errors, identity::IdentityError, kept::Kept, listener::Answers, stream::Terms};
 use crate::{
+    bearer::{
+        BearerError, Bearers,
+        issued::{DISCOVERY_PATH, KEYS_PATH},
+    },
     model::{Identity, Lease, Origin},
     observe::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_UNDER_WAY},
     service::{
@@ -36,12 +43,13 @@ use crate::{
 pub(super) const BATCH: &str = "/strongroom.v1.Crypto/Batch";
 /// The method that does operations as they come.
 const STREAM: &str = "/strongroom.v1.Crypto/Stream";
-/// The one method that is answered without a client certificate.
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+/// What is answered to everybody: with nothing that says who asks, and to a certificate that says nobody.
+const PUBLIC: [&str; 3] = [HEALTH_CHECK, DISCOVERY_PATH, KEYS_PATH];
 /// How long after its deadline a request is given up. The lanes and the door end it at its deadline; this
 /// is for what does not listen to deadlines, a body that never comes for one.
 const LATE: Duration = Duration::from_millis(250);
-/// The most health checks of peers without a certificate at once, and how long each may take.
+/// The most requests of nobody at once, and how long each may take.
 const LOBBY_MAX: usize = 32;
 const LOBBY_WITHIN: Duration = Duration::from_secs(2);
 /// How many requests a batch counts for, and a stream with anything under way: each may hold 4 MiB, a request 1.
@@ -51,7 +59,7 @@ const RESERVE_MAX: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 37] = [
+const METHODS: [&str; 43] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -85,6 +93,12 @@ const METHODS: [&str; 37] = [
     "/strongroom.v1.Access/ExplainAccess",
     "/strongroom.v1.Access/ListPermittedPrincipals",
     "/strongroom.v1.Access/PreviewAccess",
+    "/strongroom.v1.Tokens/CreateToken",
+    "/strongroom.v1.Tokens/GetToken",
+    "/strongroom.v1.Tokens/ListTokens",
+    "/strongroom.v1.Tokens/RevokeToken",
+    DISCOVERY_PATH,
+    KEYS_PATH,
     HEALTH_CHECK,
     "/grpc.health.v1.Health/Watch",
     "/grpc.health.v1.Health/List",
@@ -117,6 +131,8 @@ pub struct Peer {
     pub identity: Result<Arc<Identity>, IdentityError>,
     /// Its connection is to end: what would go on for ever is to end by itself.
     pub leaving: CancellationToken,
+    /// Cancelled once a token has said who it is: then its connection is like that of others.
+    pub introduced: CancellationToken,
 }
 
 impl Peer {
@@ -125,7 +141,8 @@ impl Peer {
     pub fn new(address: SocketAddr, identity: Result<Arc<Identity>, IdentityError>) -> Self {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let (source, origin) = (address.to_string(), Origin::Address(address.ip()));
-        Self { source, origin, identity, leaving: CancellationToken::new() }
+        let (leaving, introduced) = (CancellationToken::new(), CancellationToken::new());
+        Self { source, origin, identity, leaving, introduced }
     }
 
     /// The peer at that address, of which a proxy says so.
@@ -138,7 +155,8 @@ impl Peer {
     /// A peer on this machine, by the Unix socket.
     #[must_use]
     pub fn local(source: String, identity: Result<Arc<Identity>, IdentityError>) -> Self {
-        Self { source, origin: Origin::Local, identity, leaving: CancellationToken::new() }
+        let (leaving, introduced) = (CancellationToken::new(), CancellationToken::new());
+        Self { source, origin: Origin::Local, identity, leaving, introduced }
     }
 }
 
@@ -213,9 +231,10 @@ impl Room {
 pub struct Front {
     routes: Routes,
     room: Room,
-    /// The room of peers without a certificate: they cannot take that of the others.
+    /// The room of nobody: they cannot take that of the others.
     lobby: Arc<Semaphore>,
     limits: Limits,
+    bearers: Arc<Bearers>,
     /// Tells streams that the server ends.
     ending: CancellationToken,
 }
@@ -223,9 +242,27 @@ pub struct Front {
 impl Front {
     /// Stands before `routes`.
     #[must_use]
-    pub fn new(routes: Routes, limits: Limits, administers: Administers) -> Self {
+    pub fn new(routes: Routes, limits: Limits, administers: Administers, bearers: Arc<Bearers>) -> Self {
         let (room, lobby) = (Room::new(limits.requests_max, administers), Arc::new(Semaphore::new(LOBBY_MAX)));
-        Self { routes, room, lobby, limits, ending: CancellationToken::new() }
+        Self { routes, room, lobby, limits, bearers, ending: CancellationToken::new() }
+    }
+
+    /// Who asks: by the token, if there is one, else by the certificate. The token goes no further.
+    async fn identify(&self, peer: &Peer, headers: &mut HeaderMap) -> Result<Arc<Identity>, Stranger> {
+        let mut sent = headers.get_all(AUTHORIZATION).iter();
+        let token = match (sent.next(), sent.next()) {
+            (None, _) => return peer.identity.clone().map_err(Stranger::Nobody),
+            (Some(_), Some(_)) => Err(BearerError::Malformed("there are several authorization headers")),
+            (Some(header), None) => bearer(header).ok_or(BearerError::Malformed("authorization is not Bearer TOKEN")),
+        };
+        let identity = match token {
+            Ok(token) => self.bearers.identify(token, peer.origin).await,
+            Err(error) => Err(error),
+        };
+        headers.remove(AUTHORIZATION);
+        let identity = identity.map_err(Stranger::Refused)?;
+        peer.introduced.cancel();
+        Ok(identity)
     }
 
     async fn admit(
@@ -237,11 +274,11 @@ impl Front {
         let asked = asked(request.headers(), id)?;
         let mut deadline = asked.map_or(self.limits.deadline_default, |asked| asked.min(self.limits.deadline_max));
         let mut visit = None;
-        match &peer.identity {
+        match self.identify(peer, request.headers_mut()).await {
             Ok(identity) if !identity.holds() => return Err(errors::identity_over(id)),
             Ok(identity) => {
                 request.extensions_mut().insert(Caller {
-                    identity: Arc::clone(identity),
+                    identity,
                     origin: peer.origin,
                     source: peer.source.clone(),
                     request: id.to_owned(),
@@ -249,13 +286,13 @@ impl Front {
                     traffic: Traffic::Single,
                 });
             }
-            Err(_) if request.uri().path() == HEALTH_CHECK => {
+            Err(Stranger::Nobody(_)) if PUBLIC.contains(&request.uri().path()) => {
                 visit = Some(self.lobby.try_acquire().map_err(|_| no_room(id))?);
                 deadline = deadline.min(LOBBY_WITHIN);
             }
-            Err(error) => {
-                tracing::debug!(source = peer.source, error = %error, "a peer without an identity was refused");
-                return Err(errors::refusal(Code::Unauthenticated, "UNAUTHENTICATED", error.to_string(), id));
+            Err(stranger) => {
+                tracing::debug!(source = peer.source, error = %stranger, "a peer without an identity was refused");
+                return Err(stranger.status(id));
             }
         }
         if request.uri().path() == STREAM {
@@ -295,6 +332,35 @@ impl Front {
             room: self.room.clone(),
         }
     }
+}
+
+/// Somebody who is nobody.
+#[derive(Debug, thiserror::Error)]
+enum Stranger {
+    /// Nothing says who it is, or the certificate does not.
+    #[error(transparent)]
+    Nobody(IdentityError),
+    /// Its token is not believed.
+    #[error(transparent)]
+    Refused(BearerError),
+}
+
+impl Stranger {
+    fn status(&self, id: &str) -> Status {
+        match self {
+            Self::Nobody(error) => {
+                let message = format!("{error}; a bearer token would do too");
+                errors::refusal(Code::Unauthenticated, "UNAUTHENTICATED", message, id)
+            }
+            Self::Refused(error) => errors::of_bearer(error, id),
+        }
+    }
+}
+
+/// The token of an `authorization` header (RFC 6750 section 2.1). The scheme has no case (RFC 9110 section 11.1).
+fn bearer(header: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 impl Answers for Front {
@@ -438,6 +504,7 @@ mod tests {
     use tonic_types::StatusExt as _;
 
     use super::*;
+    use crate::{bearer::Issued, model::SystemClock};
 
     fn front() -> Front {
         let limits = Limits {
@@ -446,7 +513,9 @@ mod tests {
             deadline_max: Duration::from_secs(60),
         };
         let (_, health) = tonic_health::server::health_reporter();
-        Front::new(Routes::new(health).prepare(), limits, administers())
+        let issued = Arc::new(Issued::new("urn:strongroom:test"));
+        let bearers = Arc::new(Bearers::new(Vec::new(), issued, Arc::new(SystemClock)));
+        Front::new(Routes::new(health).prepare(), limits, administers(), bearers)
     }
 
     fn administers() -> Administers {
@@ -467,17 +536,51 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_certificate_only_the_health_check_is_answered() {
+    async fn without_an_identity_only_what_is_public_is_answered() {
         let front = front();
         for path in METHODS.into_iter().chain(["/grpc.health.v1.Health/check", "/"]) {
             let Ok(response) = front.answer(&stranger(), request(path)).await;
             let refused = code(response.headers()) == Code::Unauthenticated;
-            assert_eq!(refused, path != HEALTH_CHECK, "{path}");
+            assert_eq!(refused, !PUBLIC.contains(&path), "{path}");
             let id = response.headers().get("x-request-id").expect("always there").to_str().expect("text").to_owned();
             if refused {
                 let details = status(&response).get_error_details();
                 assert_eq!(details.request_info().map(|info| info.request_id.clone()), Some(id));
             }
+        }
+    }
+
+    fn bearing(path: &str, values: &[&'static str]) -> http::Request<Body> {
+        let mut request = request(path);
+        for value in values {
+            request.headers_mut().append(AUTHORIZATION, HeaderValue::from_static(value));
+        }
+        request
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_not_believed_is_refused_whatever_the_certificate() {
+        let front = front();
+        let wrong: [&[&str]; 6] =
+            [&["Bearer x.y.z"], &["Basic eA=="], &["Bearer"], &[""], &["bearer a.b.c"], &["Bearer a", "Bearer b"]];
+        for values in wrong {
+            for peer in [known(), stranger()] {
+                let Ok(response) = front.answer(&peer, bearing(HEALTH_CHECK, values)).await;
+                let status = status(&response);
+                let reason = status.get_details_error_info().map(|info| info.reason);
+                assert_eq!((status.code(), reason.as_deref()), (Code::Unauthenticated, Some("TOKEN_MALFORMED")));
+                assert!(!peer.introduced.is_cancelled());
+            }
+        }
+    }
+
+    #[test]
+    fn the_scheme_of_a_token_has_no_case() {
+        for header in ["Bearer a.b.c", "bearer a.b.c", "BEARER a.b.c"] {
+            assert_eq!(bearer(&HeaderValue::from_static(header)), Some("a.b.c"));
+        }
+        for header in ["Bearera.b.c", "a.b.c", "Basic a", "Bearer\ta"] {
+            assert_eq!(bearer(&HeaderValue::from_static(header)), None, "{header}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Connections: accepted, given a place, through TLS or a Unix socket, served, drained.
 //!
-//! Everything is bounded: connections, those among them without an identity, handshakes at once and the
+//! Everything is bounded: connections, those among them whose peer is nobody yet, handshakes at once and the
 //! time of each, streams, windows and headers of a connection, and its age. What comes above is closed at
 //! once, so that it does not wait for a place that may never come.
 
@@ -33,7 +33,8 @@ mod connection;
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(3);
 /// The most handshakes at once; further connections wait in the kernel.
 const HANDSHAKES_MAX: usize = 512;
-/// The most connections without an identity: they can only ask for health.
+/// The most connections whose peer is nobody yet: neither certificate nor kernel names it, and no token has been
+/// believed on it.
 const ANONYMOUS_MAX: usize = 64;
 /// The pause after an accept that failed, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -199,9 +200,9 @@ async fn remote<A: Answers>(
         proxy::From::Proxy => Peer::new(address, identity),
         proxy::From::Beyond(origin) => Peer::beyond(origin, address.ip(), identity),
     };
-    let Ok(_anonymous) = lobby(&shared, &peer) else { return count("no_room_without_certificate") };
+    let Ok(anonymous) = lobby(&shared, &peer) else { return count("no_room_without_certificate") };
     count("ok");
-    attend(&shared, tls, peer).await;
+    attend(&shared, tls, peer, anonymous).await;
     drop(admitted);
 }
 
@@ -209,9 +210,9 @@ async fn remote<A: Answers>(
 async fn local<A: Answers>(shared: Arc<Shared<A>>, stream: UnixStream, peer: Peer) {
     let count = |outcome| metrics::counter!(UNIX_CONNECTIONS, "outcome" => outcome).increment(1);
     let Ok(_place) = Arc::clone(&shared.connections).try_acquire_owned() else { return count("no_room") };
-    let Ok(_anonymous) = lobby(&shared, &peer) else { return count("no_room_without_identity") };
+    let Ok(anonymous) = lobby(&shared, &peer) else { return count("no_room_without_identity") };
     count(if peer.identity.is_ok() { "ok" } else { "refused" });
-    attend(&shared, stream, peer).await;
+    attend(&shared, stream, peer, anonymous).await;
 }
 
 fn count(outcome: &'static str) {
@@ -226,9 +227,14 @@ fn lobby<A>(shared: &Shared<A>, peer: &Peer) -> Result<Option<OwnedSemaphorePerm
     }
 }
 
-async fn attend<A: Answers>(shared: &Arc<Shared<A>>, stream: impl connection::Stream, peer: Peer) {
+async fn attend<A: Answers>(
+    shared: &Arc<Shared<A>>,
+    stream: impl connection::Stream,
+    peer: Peer,
+    anonymous: Option<OwnedSemaphorePermit>,
+) {
     metrics::gauge!(CONNECTIONS).increment(1.0);
-    connection::serve(shared, stream, peer).await;
+    connection::serve(shared, stream, peer, anonymous).await;
     metrics::gauge!(CONNECTIONS).decrement(1.0);
 }
 

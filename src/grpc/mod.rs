@@ -8,13 +8,15 @@
 //! front      who, request id, deadline, room; figures              front.rs
 //! routes     tonic: protobuf, health, reflection
 //! call       the caller and the message; the status of an error    call.rs, errors.rs
-//! vaults, keys, crypto, assignments    one file for each noun            decode, names, pages, encode
+//! vaults, keys, crypto, assignments, tokens    one file for each noun    decode, names, pages, encode
 //! batch, stream      many operations of crypto at once            kept.rs: what they hold meanwhile
 //! ```
 //!
 //! A client certificate is asked for by TLS but demanded here, so that a client without one gets a status
-//! it can show instead of a broken connection. Without a certificate only `grpc.health.v1.Health/Check`
-//! is answered: load balancers and kubelets have none. On the Unix socket the kernel says who the peer is.
+//! it can show instead of a broken connection. Who a caller is says its bearer token, if it sends one, else its
+//! certificate ([`crate::bearer`], ADR 0007). To those who have neither only `grpc.health.v1.Health/Check` is answered
+//! (load balancers and kubelets have none), and the public keys of the tokens that are issued here. On the Unix socket the kernel says who the
+//! peer is.
 
 use std::sync::Arc;
 
@@ -41,6 +43,7 @@ mod pages;
 mod proxy;
 mod stream;
 pub mod tls;
+mod tokens;
 pub mod trust;
 pub mod unix;
 mod vaults;
@@ -58,8 +61,13 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of `strongroom.v1`, for health reports.
-pub const SERVICES: [&str; 4] =
-    ["strongroom.v1.Vaults", "strongroom.v1.Keys", "strongroom.v1.Crypto", "strongroom.v1.RoleAssignments"];
+pub const SERVICES: [&str; 5] = [
+    "strongroom.v1.Vaults",
+    "strongroom.v1.Keys",
+    "strongroom.v1.Crypto",
+    "strongroom.v1.RoleAssignments",
+    "strongroom.v1.Tokens",
+];
 
 /// The face itself: implements the services of the contract, one file for each.
 #[derive(Clone)]
@@ -93,6 +101,8 @@ pub fn routes(service: &Arc<Service>, health: HealthReporter) -> Result<Routes, 
         .add_service(
             v1::role_assignments_server::RoleAssignmentsServer::new(face.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
-        );
-    Ok(Routes::from(batch::route(routes.into_axum_router(), face)).prepare())
+        )
+        .add_service(v1::tokens_server::TokensServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX));
+    let router = tokens::publish(routes.into_axum_router(), service.issued());
+    Ok(Routes::from(batch::route(router, face)).prepare())
 }

@@ -1,7 +1,7 @@
 //! Resource names (AIP-122): from text to the model's types, and the text of what has no row.
 
 use crate::{
-    model::{AssignmentId, RoleId, VaultName},
+    model::{AssignmentId, RoleId, TokenId, VaultName},
     service::{KeyRef, Problem},
 };
 
@@ -62,6 +62,12 @@ pub(super) fn assignment(field: &'static str, name: &str) -> Result<AssignmentId
 /// `roleDefinitions/{id}`.
 pub(super) fn role(field: &'static str, name: &str) -> Result<RoleId, Problem> {
     let id = name.strip_prefix("roleDefinitions/").ok_or_else(|| wrong(field, name, "roleDefinitions/{id}"))?;
+    id.parse().map_err(|error| invalid(field, &error))
+}
+
+/// `tokens/{id}`.
+pub(super) fn token(field: &'static str, name: &str) -> Result<TokenId, Problem> {
+    let id = name.strip_prefix("tokens/").ok_or_else(|| wrong(field, name, "tokens/{id}"))?;
     id.parse().map_err(|error| invalid(field, &error))
 }
 

@@ -12,6 +12,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    bearer::Bearers,
     observe::{
         metrics::{BREAK_GLASS, READY, UPKEEP_EVERY},
         readiness::{self, Board, Readiness},
@@ -120,6 +121,11 @@ impl Jobs {
             metrics.run_upkeep();
             async {}
         });
+    }
+
+    /// Keeps the keys of issuers fresh.
+    pub fn keys(&self, bearers: &Arc<Bearers>) {
+        bearers.tend(&self.tasks, &self.stop);
     }
 
     /// Waits for the jobs to end, after `stop`.

@@ -20,7 +20,7 @@ const ISSUER_SCOPE: &str = "$tokens";
 /// The id of a token, its `jti`.
 pub type TokenId = VersionId;
 
-/// What a token is called: 1 to 64 of `[a-z0-9-]`, beginning and ending with a letter or digit. Several tokens
+/// What a token is called: 1 to 64 of `[a-z0-9-]`, beginning with a letter and not ending with a hyphen. Several tokens
 /// may have one name, so that the next is there before the last has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenName(String);
@@ -43,10 +43,10 @@ impl FromStr for TokenName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        const RULE: &str = "1 to 64 of a-z, 0-9 and inner hyphens";
+        const RULE: &str = "1 to 64 of a-z, 0-9 and inner hyphens, beginning with a letter";
         let right = (1..=64).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !text.starts_with('-')
+            && text.starts_with(|c: char| c.is_ascii_lowercase())
             && !text.ends_with('-');
         if right {
             Ok(Self(text.to_owned()))
@@ -177,7 +177,7 @@ mod tests {
                 "{good}"
             );
         }
-        for bad in ["", "CI", "-a", "a-", "a b", "a#b", "a/b", "ä", &"x".repeat(65)] {
+        for bad in ["", "CI", "-a", "a-", "7a", "a b", "a#b", "a/b", "ä", &"x".repeat(65)] {
             assert!(bad.parse::<TokenName>().is_err(), "{bad}");
         }
     }

@@ -15,6 +15,14 @@ pub const REQUESTS_UNDER_WAY: &str = "strongroom_requests_under_way";
 pub const OPERATIONS: &str = "strongroom_operations_total";
 /// Requests and parts of batches that were refused because a quota was used up, by whose it was.
 pub const QUOTA_REFUSALS: &str = "strongroom_quota_refusals_total";
+/// Bearer tokens, by what came of them: KNOWN, BELIEVED, or the reason of the refusal.
+pub const BEARER_TOKENS: &str = "strongroom_bearer_tokens_total";
+/// Fetches of the keys of issuers, by issuer and outcome.
+pub const OIDC_FETCHES: &str = "strongroom_oidc_fetches_total";
+/// How old the keys of an issuer are, by issuer.
+pub const OIDC_KEYS_AGE_SECONDS: &str = "strongroom_oidc_keys_age_seconds";
+/// Tokens that were issued here and have neither expired nor been revoked.
+pub const TOKENS_ISSUED: &str = "strongroom_tokens_issued";
 /// TLS handshakes, by outcome.
 pub const HANDSHAKES: &str = "strongroom_tls_handshakes_total";
 /// Connections to the Unix socket, by outcome.
@@ -65,6 +73,10 @@ fn describe() {
     metrics::describe_gauge!(REQUESTS_UNDER_WAY, "Requests under way");
     metrics::describe_counter!(OPERATIONS, "Operations of batches and streams ended, by form, operation and gRPC code");
     metrics::describe_counter!(QUOTA_REFUSALS, "Refusals because a quota was used up, by whose it was");
+    metrics::describe_counter!(BEARER_TOKENS, "Bearer tokens, by what came of them");
+    metrics::describe_counter!(OIDC_FETCHES, "Fetches of the keys of issuers, by issuer and outcome");
+    metrics::describe_gauge!(OIDC_KEYS_AGE_SECONDS, Unit::Seconds, "How old the keys of an issuer are");
+    metrics::describe_gauge!(TOKENS_ISSUED, "Tokens that were issued here and are in force");
     metrics::describe_counter!(HANDSHAKES, "TLS handshakes, by outcome");
     metrics::describe_gauge!(CONNECTIONS, "Connections that are open");
     metrics::describe_counter!(UNIX_CONNECTIONS, "Connections to the Unix socket, by outcome");

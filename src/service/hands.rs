@@ -1,8 +1,10 @@
 //! The only place that uses keys. Each function takes a grant for its operation, and no other key.
 
+use std::sync::Arc;
+
 use strongroom_hsm::{
-    Error, Material, Pool, SecretBytes,
-    protocol::{Fault, Generated, Moment, Output},
+    Admission, Error, KeyRow, Material, Pool, SecretBytes,
+    protocol::{Fault, Generated, Moment, Operation, Output},
 };
 
 use super::{
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     access::{Grant, Permit, ops},
-    model::{Algorithm, KeyOps, KeySpec, Residency, VersionId, VersionRow},
+    model::{Algorithm, IssuerKeyRow, KeyOps, KeySpec, Residency, VersionId, VersionRow},
 };
 
 /// The lanes of the HSM, behind grants.
@@ -115,10 +117,50 @@ impl Hands {
         self.pool.of(permit.tenant()).import(spec, residency, version.bytes(), material, deadline).await.map_err(outage)
     }
 
+    /// Makes a key that signs tokens.
+    pub async fn generate_issuer_key(
+        &self,
+        _permit: &Permit<ops::TokensCreate>,
+        id: VersionId,
+        deadline: Moment,
+    ) -> Result<Generated, ServiceError> {
+        let (spec, residency) = (IssuerKeyRow::SPEC, IssuerKeyRow::RESIDENCY);
+        self.pool.generate(spec, residency, id.bytes(), deadline).await.map_err(outage)
+    }
+
+    /// Signs a token with the issuer's key: the digest of its header and claims.
+    pub async fn sign_token(
+        &self,
+        _permit: &Permit<ops::TokensCreate>,
+        key: &Arc<KeyRow>,
+        digest: SecretBytes,
+        deadline: Moment,
+    ) -> Result<Vec<u8>, ServiceError> {
+        let operation = Operation::Sign { algorithm: Algorithm::Es256, input: digest };
+        match self.pool.operate(key, operation, Arc::new(UntilCommitted), deadline).await {
+            Ok(Output::Signature(signature)) => Ok(signature.into_vec()),
+            Ok(_) => Err(Problem::Internal.into()),
+            Err(Error::Fault(fault @ (Fault::SealBroken | Fault::KeyMismatch | Fault::BlobBroken))) => {
+                Err(ServiceError::because(Problem::Tampered { name: "the issuer's key".to_owned() }, fault))
+            }
+            Err(error) => Err(outage(error)),
+        }
+    }
+
     /// Destroys what an unfinished creation left on the token. Only for a version whose creation intent is
     /// still open.
     pub async fn reap(&self, version: VersionId, deadline: Moment) -> Result<(), ServiceError> {
         self.pool.destroy_token(version.bytes(), deadline).await.map_err(outage)
+    }
+}
+
+/// A token that was signed is worth nothing before its row is committed, and the commit asks for the right again:
+/// nothing is gained by asking in between.
+struct UntilCommitted;
+
+impl Admission for UntilCommitted {
+    fn still_holds(&self) -> bool {
+        true
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     access::{Policy, PolicyCell},
     audit::{Durability, Kind, Log, Outcome, Record, Recovered, Refusals},
+    bearer::Issued,
     model::{ADMINISTRATOR, AssignmentRow, Clock, Escrow, InstanceRow, Principal, Row as _, Scope, VersionId},
     store::{HeadScope, Store},
 };
@@ -43,6 +44,8 @@ pub struct Parts {
     pub recovered: Recovered,
     /// The lanes of the HSM.
     pub pool: Pool,
+    /// Tokens of our own: what is in force is put there.
+    pub issued: Arc<Issued>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// What an operator chose.
@@ -73,13 +76,14 @@ impl Service {
     /// # Errors
     /// [`Problem::Tampered`] when the store is not in the state it was left in.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, ServiceError> {
-        let Parts { store, log, recovered, pool, clock, settings, allowances } = parts;
+        let Parts { store, log, recovered, pool, issued, clock, settings, allowances } = parts;
         let deadline = Moment::now().after(OPEN_WITHIN);
         let scopes = Arc::new(Scopes::new(Arc::clone(&store), pool.clone(), log.known()));
         let catalog = Catalog::new(Arc::clone(&store), pool.clone(), Arc::clone(&scopes), settings.cached_versions_max);
         let instance = catalog.instance(deadline).await?;
         check_token(&instance, &pool)?;
         let policy = Policy::new(1, catalog.policy_rows(deadline).await?);
+        let issuer_key = super::tokens::load(&catalog, &issued, deadline).await?;
         let service = Arc::new(Self {
             policy: Arc::new(PolicyCell::new(policy)),
             policy_in_doubt: AtomicBool::new(false),
@@ -94,6 +98,8 @@ impl Service {
             pool,
             store,
             log,
+            issued,
+            issuer_key,
             clock,
             settings,
             instance,

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use crate::{
     access::PolicyCell,
     audit::{Log, Refusals},
+    bearer::Issued,
     model::{
         Algorithm, Clock, Identity, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, NetworkPatch, NetworkRules,
         Origin, Principal, RequestId, Residency, RoleId, Scope, Tags, Timestamp, VaultAuthorization, VaultName,
@@ -46,6 +47,7 @@ pub mod review;
 pub mod scopes;
 pub mod settle;
 pub mod shares;
+pub mod tokens;
 pub mod turns;
 pub mod usage;
 pub mod vaults;
@@ -73,6 +75,10 @@ pub struct Service {
     refusals: Refusals,
     /// Decryptions that told of a wrong padding.
     padding_failures: padding::PaddingFailures,
+    /// Tokens of our own that are in force.
+    issued: Arc<Issued>,
+    /// What signs them, once it was needed.
+    issuer_key: tokens::IssuerKeyCell,
     clock: Arc<dyn Clock>,
     settings: Settings,
     instance: InstanceRow,
@@ -85,14 +91,15 @@ impl Service {
         self.pool.health()
     }
 
-    /// Writes the counts of refusals whose window has ended, and forgets old request ids. Called by a job.
+    /// Writes the counts of refusals whose window has ended, and forgets old request ids and tokens. Called by a
+    /// job.
     ///
     /// # Errors
-    /// When the log or the store fails.
+    /// When the log, the store or the HSM fails.
     pub async fn tidy(&self) -> Result<(), ServiceError> {
         self.refusals.flush(Instant::now()).await?;
         self.store.forget_requests(self.clock.now()).await?;
-        Ok(())
+        self.forget_tokens().await
     }
 
     /// Writes what is still counted and closes the log and the store. Nothing is answered afterwards.
@@ -421,6 +428,12 @@ pub struct Settings {
     pub cached_versions_max: usize,
     /// The most changes under way at once; more are refused.
     pub changes_max: usize,
+    /// The life of a token that is asked for without one.
+    pub token_life_default: Duration,
+    /// The longest life of a token.
+    pub token_life_max: Duration,
+    /// The most tokens in force at once.
+    pub tokens_max: usize,
 }
 
 impl Default for Settings {
@@ -430,6 +443,9 @@ impl Default for Settings {
             request_memory: Duration::from_secs(24 * 3600),
             cached_versions_max: 100_000,
             changes_max: 1024,
+            token_life_default: Duration::from_secs(3600),
+            token_life_max: Duration::from_secs(24 * 3600),
+            tokens_max: 10_000,
         }
     }
 }

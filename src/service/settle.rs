@@ -56,6 +56,7 @@ enum About {
     Vault(VaultName),
     Key(KeyRef),
     Assignment(VersionId),
+    Token(VersionId),
     Instance,
 }
 
@@ -71,6 +72,7 @@ fn about(resource: &str) -> Option<About> {
             Some(About::Key(KeyRef { vault: vault.parse().ok()?, key: key.parse().ok()?, version }))
         }
         ["roleAssignments", id] => Some(About::Assignment(id.parse().ok()?)),
+        ["tokens", id] => Some(About::Token(id.parse().ok()?)),
         ["instances", _] => Some(About::Instance),
         _ => None,
     }
@@ -101,6 +103,10 @@ async fn made(
         About::Assignment(id) => {
             let exists = scope.has(&RowId { kind: RowKind::Assignment, id: id.bytes() });
             return Ok(exists == (intent.operation != Action::RoleAssignmentsDelete.name()));
+        }
+        About::Token(id) => {
+            let exists = scope.has(&RowId { kind: RowKind::Token, id: id.bytes() });
+            return Ok(exists == (intent.operation == "tokens.create"));
         }
         About::Vault(name) => service.catalog.vault(&name, deadline).await.map(|vault| vault.row.intent),
         About::Key(name) => key_intent(service, &name, intent, deadline).await,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use strongroom::{
     audit::{Log, OpenError, Options},
+    bearer::Issued,
     model::{
         Identity, KeySpec, NetworkRules, Origin, Principal, Residency, RoleId, SystemClock, Tags, VaultAuthorization,
     },
@@ -179,6 +180,7 @@ impl Estate {
             log: Arc::new(log),
             recovered,
             pool,
+            issued: Arc::new(Issued::new("urn:strongroom:test")),
             clock: Arc::new(SystemClock),
             settings: Settings::default(),
         })

@@ -10,6 +10,7 @@ use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::OwnedSemaphorePermit,
     time::{Instant, sleep},
 };
 use tonic::body::Body;
@@ -20,7 +21,7 @@ use crate::{
     observe::metrics::CONNECTIONS_ENDED,
 };
 
-/// How long a connection without an identity lives.
+/// How long a connection lives whose peer stays nobody.
 const ANONYMOUS_WITHIN: Duration = Duration::from_secs(60);
 /// How long a connection may take to end once its peer is nobody any more. Its streams end at once, and calls that wait
 /// are refused when they leave their queue; what was with the HSM already is answered.
@@ -34,8 +35,8 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// What may wait to be sent on one request before whoever writes waits too.
 const MESSAGE_WINDOW_BYTES: usize = 256 * 1024;
-/// The longest head of a request.
-const HEADERS_BYTES_MAX: u32 = 16 * 1024;
+/// The longest head of a request: one with the longest token, and 8 KiB of all else.
+const HEADERS_BYTES_MAX: u32 = 24 * 1024;
 /// A peer that says nothing is asked this often, and gone when it does not answer.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
 const KEEPALIVE_WITHIN: Duration = Duration::from_secs(10);
@@ -45,8 +46,13 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
-/// Serves it to its end.
-pub(super) async fn serve<A: Answers>(shared: &Arc<Shared<A>>, stream: impl Stream, peer: Peer) {
+/// Serves it to its end. `anonymous` is its place among those whose peer is nobody yet, if it is one.
+pub(super) async fn serve<A: Answers>(
+    shared: &Arc<Shared<A>>,
+    stream: impl Stream,
+    peer: Peer,
+    mut anonymous: Option<OwnedSemaphorePermit>,
+) {
     let peer = Arc::new(peer);
     let (answering, asking) = (Arc::clone(shared), Arc::clone(&peer));
     let answer = service_fn(move |request: http::Request<Incoming>| {
@@ -54,7 +60,7 @@ pub(super) async fn serve<A: Answers>(shared: &Arc<Shared<A>>, stream: impl Stre
         async move { shared.front.answer(&peer, request.map(Body::new)).await }
     });
     let mut connection = pin!(builder().serve_connection(TokioIo::new(stream), answer));
-    let mut goodbye = pin!(goodbye(shared, &peer));
+    let mut goodbye = pin!(goodbye(shared, &peer, anonymous.is_some()));
     let mut nobody = pin!(nobody(&peer));
     let mut cut = pin!(sleep(FOR_EVER));
     let (mut is_leaving, mut is_nobody) = (false, false);
@@ -71,6 +77,10 @@ pub(super) async fn serve<A: Answers>(shared: &Arc<Shared<A>>, stream: impl Stre
                 is_leaving = true;
                 connection.as_mut().graceful_shutdown();
                 cut.as_mut().reset(Instant::now() + within);
+            }
+            () = peer.introduced.cancelled(), if anonymous.is_some() => {
+                // A token was believed: the peer is somebody, and its place is for the next who is not.
+                anonymous = None;
             }
             () = &mut nobody, if !is_nobody => {
                 (is_leaving, is_nobody) = (true, true);
@@ -92,16 +102,25 @@ fn count(reason: &'static str) {
 }
 
 /// Comes when a connection is to end although its peer is who it was; says how long that may take.
-async fn goodbye<A>(shared: &Shared<A>, peer: &Peer) -> Duration {
-    let (reason, age, grace) = match &peer.identity {
-        Ok(_) => ("age", age(&shared.options), shared.options.grace),
-        Err(_) => ("anonymous", ANONYMOUS_WITHIN, GOODBYE_WITHIN),
-    };
+async fn goodbye<A>(shared: &Shared<A>, peer: &Peer, is_anonymous: bool) -> Duration {
+    if is_anonymous {
+        tokio::select! {
+            () = shared.stop.cancelled() => return FOR_EVER,
+            // From now on it is like others.
+            () = peer.introduced.cancelled() => {}
+            () = sleep(ANONYMOUS_WITHIN) => {
+                count("anonymous");
+                peer.leaving.cancel();
+                return GOODBYE_WITHIN;
+            }
+        }
+    }
+    let (age, grace) = (age(&shared.options), shared.options.grace);
     tokio::select! {
         // Then `Listener::serve` decides how long.
         () = shared.stop.cancelled() => FOR_EVER,
         () = sleep(age) => {
-            count(reason);
+            count("age");
             peer.leaving.cancel();
             grace
         }

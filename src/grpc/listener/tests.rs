@@ -15,6 +15,7 @@ use tonic_types::StatusExt as _;
 
 use super::*;
 use crate::{
+    bearer::{Bearers, Issued},
     grpc::{
         Limits,
         tls::{Credentials, Material, server},
@@ -86,10 +87,10 @@ impl Stand {
             Limits { requests_max: 8, deadline_default: Duration::from_secs(5), deadline_max: Duration::from_secs(5) };
         let (_, health) = tonic_health::server::health_reporter();
         let sources = Arc::new(Mutex::default());
-        let front = Noting {
-            front: Front::new(Routes::new(health).prepare(), limits, Arc::new(|_| false)),
-            sources: Arc::clone(&sources),
-        };
+        let issued = Arc::new(Issued::new("urn:strongroom:test"));
+        let bearers = Arc::new(Bearers::new(Vec::new(), issued, Arc::new(SystemClock)));
+        let front = Front::new(Routes::new(health).prepare(), limits, Arc::new(|_| false), bearers);
+        let front = Noting { front, sources: Arc::clone(&sources) };
         let here = ([127, 0, 0, 1], 0).into();
         let bound = Listener::bind(here, Arc::clone(&gate), None, front, options).await.expect("binds");
         let (address, stop) = (bound.address().expect("is bound"), CancellationToken::new());

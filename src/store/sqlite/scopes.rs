@@ -51,7 +51,8 @@ pub(super) async fn read(pool: &SqlitePool, scope: HeadScope) -> Result<ScopeRow
     let mut transaction = pool.begin().await.map_err(fault)?;
     let head = heads::by_scope(&mut *transaction, scope).await?;
     let mut rows = Vec::new();
-    for part in if scope == HeadScope::Service { &SERVICE } else { &VAULT } {
+    let parts = if scope == HeadScope::Service { SERVICE.as_slice() } else { VAULT.as_slice() };
+    for part in parts {
         read_part(&mut transaction, part, scope, &mut rows).await?;
     }
     transaction.rollback().await.map_err(fault)?;

@@ -51,10 +51,7 @@ pub(super) async fn remove(connection: &mut SqliteConnection, id: TokenId) -> Re
     write_one(connection, sqlx::query(REMOVE).bind(id.bytes().to_vec())).await
 }
 
-pub(super) async fn write_key(
-    connection: &mut SqliteConnection,
-    sealed: &Sealed<IssuerKeyRow>,
-) -> Result<(), Failure> {
+pub(super) async fn write_key(connection: &mut SqliteConnection, sealed: &Sealed<IssuerKeyRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
     let query = sqlx::query(INSERT_KEY)
         .bind(row.id.bytes().to_vec())
