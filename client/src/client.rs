@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use strongroom_proto::v1::{
     access_client::AccessClient, crypto_client::CryptoClient, keys_client::KeysClient,
-    role_assignments_client::RoleAssignmentsClient, vaults_client::VaultsClient,
+    role_assignments_client::RoleAssignmentsClient, tokens_client::TokensClient, vaults_client::VaultsClient,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Request, Response, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-use crate::{Cause, Error};
+use crate::{Cause, Error, bearer::TokenFile};
 
 /// The longest answer: that of a batch of 4 MiB, which may be a little longer than its request.
 const ANSWER_BYTES_MAX: usize = 5 * 1024 * 1024;
@@ -27,6 +27,8 @@ pub struct Client {
     channel: Channel,
     endpoint: Arc<str>,
     patience: Patience,
+    /// Who calls, where it is not the connection's certificate that says it.
+    token: Option<TokenFile>,
 }
 
 /// How long a call may take.
@@ -42,11 +44,17 @@ impl Client {
     /// A client on a channel of the caller's own making; each call, with its repetitions, gets this much time.
     #[must_use]
     pub fn on_channel(channel: Channel, timeout: Duration) -> Self {
-        Self { channel, endpoint: "the server".into(), patience: Patience::Each(timeout) }
+        Self { channel, endpoint: "the server".into(), patience: Patience::Each(timeout), token: None }
     }
 
     pub(crate) fn at(self, endpoint: &str) -> Self {
         Self { endpoint: endpoint.into(), ..self }
+    }
+
+    /// Sends the token in that file with every call. For connections of [`crate::Settings`] only, which are
+    /// encrypted or do not leave the machine: a token is worth as much as it is to whoever reads it on the way.
+    pub(crate) fn bearing(self, token: Option<TokenFile>) -> Self {
+        Self { token, ..self }
     }
 
     /// The same connection, with one deadline for all calls together.
@@ -61,7 +69,7 @@ impl Client {
         Self { patience: Patience::Each(timeout), ..self.clone() }
     }
 
-    /// The channel, for stubs of one's own: no deadline, no repetition, no checksums.
+    /// The channel, for stubs of one's own: no deadline, no repetition, no checksums, no bearer token.
     #[must_use]
     pub fn channel(&self) -> Channel {
         self.channel.clone()
@@ -85,6 +93,10 @@ impl Client {
 
     pub(crate) fn roles(&self) -> RoleAssignmentsClient<Channel> {
         RoleAssignmentsClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn tokens(&self) -> TokensClient<Channel> {
+        TokensClient::new(self.channel.clone())
     }
 
     /// When what begins now ends.
@@ -139,6 +151,9 @@ impl Client {
         loop {
             attempt += 1;
             let mut request = Request::new(request());
+            if let Some(token) = &self.token {
+                token.authorize(request.metadata_mut())?;
+            }
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
             let Ok(answer) = timeout_at(deadline + GRACE, send(request)).await else {
                 return Err(self.late());

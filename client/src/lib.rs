@@ -29,8 +29,9 @@
 //!   TLS make on the way cannot be.
 //!
 //! Keys are named in full: `vaults/{vault}/keys/{key}` means the newest version, and an answer names the
-//! version that was used: keep it beside what was made. TLS with a client certificate, always, but for the socket of a
-//! server on this machine (`unix:PATH`).
+//! version that was used: keep it beside what was made. TLS, always, but for the socket of a server on this machine
+//! (`unix:PATH`). Who calls says a client certificate, or a bearer token in a file (`STRONGROOM_TOKEN_FILE`), which is read
+//! again when it changes.
 
 #[cfg(feature = "files")]
 pub mod file;
@@ -38,6 +39,7 @@ pub mod file;
 mod access;
 mod algorithm;
 mod batch;
+mod bearer;
 mod cause;
 mod client;
 mod crypto;
@@ -48,6 +50,7 @@ mod operation;
 mod roles;
 mod settings;
 mod stream;
+mod tokens;
 mod vaults;
 
 pub mod envelope;

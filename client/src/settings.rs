@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::time::{Instant, timeout_at};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
 
-use crate::{Cause, Client, Error, cause};
+use crate::{Cause, Client, Error, bearer::TokenFile, cause};
 
 /// How long a connection may take before the host counts as not answering.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,11 +39,11 @@ pub enum Setting {
     Certificate,
     /// Our private key.
     PrivateKey,
+    /// A bearer token that says who we are.
+    Token,
 }
 
 impl Setting {
-    const ALL: [Self; 4] = [Self::Endpoint, Self::Ca, Self::Certificate, Self::PrivateKey];
-
     /// The environment variable that holds it: the endpoint itself, or a file's name.
     #[must_use]
     pub const fn variable(self) -> &'static str {
@@ -52,6 +52,7 @@ impl Setting {
             Self::Ca => "STRONGROOM_CA",
             Self::Certificate => "STRONGROOM_CERT",
             Self::PrivateKey => "STRONGROOM_KEY",
+            Self::Token => "STRONGROOM_TOKEN_FILE",
         }
     }
 
@@ -61,6 +62,7 @@ impl Setting {
             Self::Endpoint => "endpoint",
             Self::Ca | Self::Certificate => "certificate",
             Self::PrivateKey => "private key",
+            Self::Token => "token",
         }
     }
 }
@@ -72,6 +74,7 @@ impl fmt::Display for Setting {
             Self::Ca => "CA",
             Self::Certificate => "client certificate",
             Self::PrivateKey => "private key",
+            Self::Token => "token",
         })
     }
 }
@@ -109,6 +112,12 @@ pub enum SettingsError {
         /// The file; empty when the bytes were given by code.
         path: PathBuf,
     },
+    /// A file that holds no bearer token.
+    #[error("{} holds no token: one line of at most 16 KiB", path.display())]
+    NoToken {
+        /// The file.
+        path: PathBuf,
+    },
     /// The certificate and the private key do not belong together, or TLS does not take them.
     #[error("the client certificate and key cannot be used: {0}")]
     Identity(String),
@@ -125,6 +134,8 @@ pub struct Sources {
     pub certificate: Option<PathBuf>,
     /// Our private key's file (PEM).
     pub private_key: Option<PathBuf>,
+    /// The file with a bearer token that says who we are. With one, certificate and key may be left out.
+    pub token: Option<PathBuf>,
 }
 
 impl Sources {
@@ -135,28 +146,41 @@ impl Sources {
     pub fn read(self) -> Result<Settings, SettingsError> {
         let endpoint =
             self.endpoint.or_else(|| of_environment(Setting::Endpoint).and_then(|value| value.into_string().ok()));
-        if let Some(endpoint) = endpoint.as_deref().filter(|endpoint| endpoint.starts_with(UNIX)) {
-            return Settings::unix(endpoint);
-        }
         let file = |given: Option<PathBuf>, setting| given.or_else(|| of_environment(setting).map(PathBuf::from));
+        let token = file(self.token, Setting::Token).map(TokenFile::new);
+        if let Some(token) = &token {
+            // What is wrong with it is said now, not with the first call.
+            token.authorize(&mut tonic::metadata::MetadataMap::new())?;
+        }
+        if let Some(endpoint) = endpoint.as_deref().filter(|endpoint| endpoint.starts_with(UNIX)) {
+            return Ok(Settings { token, ..Settings::unix(endpoint)? });
+        }
         let ca = file(self.ca, Setting::Ca);
         let certificate = file(self.certificate, Setting::Certificate);
         let private_key = file(self.private_key, Setting::PrivateKey);
-        let (Some(endpoint), Some(ca), Some(certificate), Some(private_key)) =
-            (&endpoint, &ca, &certificate, &private_key)
-        else {
-            let there = [endpoint.is_some(), ca.is_some(), certificate.is_some(), private_key.is_some()];
-            let missing = Setting::ALL.into_iter().zip(there).filter(|(_, there)| !there);
-            return Err(SettingsError::Missing(missing.map(|(setting, _)| setting).collect()));
+        let by_certificate = token.is_none() || certificate.is_some() || private_key.is_some();
+        let missing: Vec<Setting> = [
+            (Setting::Endpoint, endpoint.is_none()),
+            (Setting::Ca, ca.is_none()),
+            (Setting::Certificate, by_certificate && certificate.is_none()),
+            (Setting::PrivateKey, by_certificate && private_key.is_none()),
+        ]
+        .into_iter()
+        .filter_map(|(setting, missing)| missing.then_some(setting))
+        .collect();
+        let (Some(endpoint), Some(ca), true) = (&endpoint, &ca, missing.is_empty()) else {
+            return Err(SettingsError::Missing(missing));
         };
         let uri = parse_endpoint(endpoint)?;
+        let own = |setting, path: &Option<PathBuf>| path.as_ref().map_or(Ok(Vec::new()), |path| pem(setting, path));
         let credentials = Credentials {
             ca: pem(Setting::Ca, ca)?,
-            certificate: pem(Setting::Certificate, certificate)?,
-            private_key: pem(Setting::PrivateKey, private_key)?.into(),
+            certificate: own(Setting::Certificate, &certificate)?,
+            private_key: own(Setting::PrivateKey, &private_key)?.into(),
         };
-        credentials.check([ca, certificate, private_key])?;
-        Ok(Settings::of(endpoint, Way::Tls { uri, credentials }))
+        let [certificate, private_key] = [certificate, private_key].map(Option::unwrap_or_default);
+        credentials.check([ca, &certificate, &private_key], token.is_some())?;
+        Ok(Settings { token, ..Settings::of(endpoint, Way::Tls { uri, credentials }) })
     }
 }
 
@@ -170,17 +194,25 @@ fn of_environment(setting: Setting) -> Option<OsString> {
 pub struct Credentials {
     /// The CA that the server's certificate must come from.
     pub ca: Vec<u8>,
-    /// Our certificate, and those between it and a CA that the server trusts.
+    /// Our certificate, and those between it and a CA that the server trusts. Empty, like the key, where a bearer
+    /// token says who we are.
     pub certificate: Vec<u8>,
     /// Our private key.
     pub private_key: SecretSlice<u8>,
 }
 
 impl Credentials {
-    fn check(&self, [ca, certificate, private_key]: [&Path; 3]) -> Result<(), SettingsError> {
+    fn has_identity(&self) -> bool {
+        !self.certificate.is_empty() || !self.private_key.expose_secret().is_empty()
+    }
+
+    fn check(&self, [ca, certificate, private_key]: [&Path; 3], by_token: bool) -> Result<(), SettingsError> {
         let wrong = |setting, path: &Path| Err(SettingsError::NotPem { setting, path: path.to_owned() });
         if CertificateDer::from_pem_slice(&self.ca).is_err() {
             return wrong(Setting::Ca, ca);
+        }
+        if by_token && !self.has_identity() {
+            return Ok(());
         }
         if CertificateDer::from_pem_slice(&self.certificate).is_err() {
             return wrong(Setting::Certificate, certificate);
@@ -197,6 +229,7 @@ impl Credentials {
 pub struct Settings {
     endpoint: String,
     way: Way,
+    token: Option<TokenFile>,
     timeout: Duration,
     user_agent: String,
 }
@@ -217,7 +250,7 @@ impl Settings {
     /// [`SettingsError`], about the first thing that is wrong.
     pub fn new(endpoint: &str, credentials: Credentials) -> Result<Self, SettingsError> {
         let uri = parse_endpoint(endpoint)?;
-        credentials.check([Path::new("what was given"); 3])?;
+        credentials.check([Path::new("what was given"); 3], false)?;
         Ok(Self::of(endpoint, Way::Tls { uri, credentials }))
     }
 
@@ -237,8 +270,22 @@ impl Settings {
         Ok(Self::of(endpoint, Way::Unix(path.to_owned())))
     }
 
+    /// Settings given by code, for a caller that is known by the bearer token in that file: the server's CA is all
+    /// that TLS needs. The file is read again when it changes.
+    ///
+    /// # Errors
+    /// [`SettingsError`], about the first thing that is wrong.
+    pub fn with_token(endpoint: &str, ca: Vec<u8>, token: impl Into<PathBuf>) -> Result<Self, SettingsError> {
+        let uri = parse_endpoint(endpoint)?;
+        let credentials = Credentials { ca, certificate: Vec::new(), private_key: Vec::new().into() };
+        credentials.check([Path::new("what was given"); 3], true)?;
+        let token = TokenFile::new(token.into());
+        token.authorize(&mut tonic::metadata::MetadataMap::new())?;
+        Ok(Self { token: Some(token), ..Self::of(endpoint, Way::Tls { uri, credentials }) })
+    }
+
     /// Settings of the environment: `STRONGROOM_ENDPOINT`, and, unless that is a socket, the files that
-    /// `STRONGROOM_CA`, `STRONGROOM_CERT` and `STRONGROOM_KEY` name.
+    /// `STRONGROOM_CA`, `STRONGROOM_CERT` and `STRONGROOM_KEY`, or `STRONGROOM_TOKEN_FILE`, name.
     ///
     /// # Errors
     /// [`SettingsError`], about the first thing that is wrong.
@@ -248,7 +295,7 @@ impl Settings {
 
     fn of(endpoint: &str, way: Way) -> Self {
         let user_agent = concat!("strongroom-client/", env!("CARGO_PKG_VERSION")).to_owned();
-        Self { endpoint: endpoint.to_owned(), way, timeout: TIMEOUT, user_agent }
+        Self { endpoint: endpoint.to_owned(), way, token: None, timeout: TIMEOUT, user_agent }
     }
 
     /// Gives each call, with its repetitions, this much time; 30 s when nothing is said.
@@ -271,7 +318,13 @@ impl Settings {
         &self.endpoint
     }
 
-    /// Our certificate, in PEM; a socket needs none.
+    /// Whether a bearer token says who we are.
+    #[must_use]
+    pub const fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Our certificate, in PEM: empty beside a bearer token; a socket needs none.
     #[must_use]
     pub fn certificate(&self) -> Option<&[u8]> {
         match &self.way {
@@ -293,13 +346,16 @@ impl Settings {
             return Err(failed(Cause::NoHost));
         }
         match timeout_at(Instant::now() + self.timeout, endpoint.connect()).await {
-            Ok(Ok(channel)) => Ok(Client::on_channel(channel, self.timeout).at(&self.endpoint)),
+            Ok(Ok(channel)) => {
+                let client = Client::on_channel(channel, self.timeout).at(&self.endpoint);
+                Ok(client.bearing(self.token.clone()))
+            }
             Ok(Err(error)) => Err(failed(Cause::of(&error).unwrap_or_else(|| Cause::Other(cause::innermost(&error))))),
             Err(_) => Err(failed(Cause::Unreachable)),
         }
     }
 
-    /// A channel that connects with its first call.
+    /// A channel that connects with its first call. A bearer token is not part of it.
     ///
     /// # Errors
     /// When TLS does not take the credentials.
@@ -312,10 +368,11 @@ impl Settings {
         let endpoint = match &self.way {
             Way::Tls { uri, credentials } => {
                 let Credentials { ca, certificate, private_key } = credentials;
-                let tls = ClientTlsConfig::new()
-                    .domain_name(host(uri))
-                    .ca_certificate(Certificate::from_pem(ca))
-                    .identity(Identity::from_pem(certificate, private_key.expose_secret()));
+                let mut tls =
+                    ClientTlsConfig::new().domain_name(host(uri)).ca_certificate(Certificate::from_pem(ca));
+                if credentials.has_identity() {
+                    tls = tls.identity(Identity::from_pem(certificate, private_key.expose_secret()));
+                }
                 Endpoint::from(uri.clone()).tls_config(tls)?
             }
             Way::Unix(path) => Endpoint::from_shared(format!("{UNIX}{path}"))?,
@@ -398,12 +455,39 @@ mod tests {
             ca: Some(path.clone()),
             certificate: Some(path.clone()),
             private_key: Some(path.clone()),
+            token: None,
         };
         let text = sources().read().expect_err("missing").to_string();
         assert!(text.starts_with("the CA cannot be used: cannot read ") && text.ends_with("ca.pem"), "{text}");
         std::fs::write(&path, "no PEM").expect("written");
         let text = sources().read().expect_err("no PEM").to_string();
         assert!(text.ends_with("ca.pem holds no certificate in PEM"), "{text}");
+    }
+
+    #[test]
+    fn with_a_token_a_certificate_may_be_left_out_and_not_half_of_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (ca, token) = (folder.path().join("ca.pem"), folder.path().join("token"));
+        std::fs::write(&ca, any_certificate()).expect("written");
+        std::fs::write(&token, "a.b.c").expect("written");
+        let sources = || Sources {
+            endpoint: Some("https://a".to_owned()),
+            ca: Some(ca.clone()),
+            token: Some(token.clone()),
+            ..Sources::default()
+        };
+        let settings = sources().read().expect("right");
+        assert!(settings.has_token() && settings.certificate() == Some(&[]));
+        let half = Sources { certificate: Some(ca.clone()), ..sources() };
+        assert!(matches!(half.read(), Err(SettingsError::Missing(missing)) if missing == [Setting::PrivateKey]));
+        std::fs::write(&token, "no token").expect("written");
+        let text = sources().read().expect_err("no token").to_string();
+        assert!(text.contains("token holds no token: one line"), "{text}");
+    }
+
+    /// Any certificate: what is in it is not looked at here.
+    fn any_certificate() -> &'static str {
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     }
 
     #[test]

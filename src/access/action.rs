@@ -122,6 +122,11 @@ actions! {
     AccessPoliciesRead "accessPolicies.read" Control ["Microsoft.KeyVault/vaults/accessPolicies/read"] [] [];
     AccessPoliciesUpdate "accessPolicies.update" Control ["Microsoft.KeyVault/vaults/accessPolicies/write"] [] [];
     AccessPoliciesDelete "accessPolicies.delete" Control ["Microsoft.KeyVault/vaults/accessPolicies/write"] [] [];
+
+    // Azure's tokens are Entra ID's. To issue one is to have every right that is assigned to any name of a token.
+    TokensCreate "tokens.create" Control [] [] [];
+    TokensRead "tokens.read" Control [] [] [];
+    TokensRevoke "tokens.revoke" Control [] [] [];
 }
 
 /// How data actions of Managed HSM begin.
@@ -178,7 +183,11 @@ impl Action {
     const fn reads(self) -> bool {
         matches!(
             self,
-            Self::VaultsRead | Self::RoleDefinitionsRead | Self::RoleAssignmentsRead | Self::AccessPoliciesRead
+            Self::VaultsRead
+                | Self::RoleDefinitionsRead
+                | Self::RoleAssignmentsRead
+                | Self::AccessPoliciesRead
+                | Self::TokensRead
         )
     }
 }

@@ -250,7 +250,7 @@ impl House {
 /// instance is never one of this.
 fn bearers(config: &Config, instance: [u8; 16], clock: &Arc<dyn Clock>) -> Bearers {
     let named = config.tokens.issuer.clone();
-    let issuer = named.unwrap_or_else(|| format!("urn:strongroom:{}", hexadecimal(&instance)));
+    let issuer = named.unwrap_or_else(|| format!("urn:strongroom:{}", base16ct::lower::encode_string(&instance)));
     Bearers::new(config.oidc.clone(), Arc::new(Issued::new(&issuer)), Arc::clone(clock))
 }
 

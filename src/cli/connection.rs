@@ -1,8 +1,8 @@
 //! Where the server is and who we are: flags, else environment. [`strongroom_client`] reads, checks and
 //! connects; here its errors get the names of the flags.
 //!
-//! TLS always, with a client certificate always; there is no flag that switches either off. On a server's own machine
-//! there is its socket instead.
+//! TLS always, and always somebody: a client certificate, or a bearer token in a file. There is no flag that switches
+//! either off. On a server's own machine there is its socket instead.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -35,6 +35,10 @@ pub(super) struct ConnectionArgs {
     /// Our private key (PEM) [env: STRONGROOM_KEY]
     #[arg(long, global = true, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// A file with a bearer token that says who we are, instead of a certificate or before it; read again when it
+    /// changes [env: STRONGROOM_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// The vault that names of keys are in [env: STRONGROOM_VAULT]
     #[arg(long, global = true, value_name = "VAULT")]
     vault: Option<String>,
@@ -77,9 +81,12 @@ impl ConnectionArgs {
         let settings = self.settings().map_err(|error| explain(&error))?;
         let caller = Caller {
             principal: match settings.certificate() {
+                // Whose a token is, its issuer and the server know.
+                _ if settings.has_token() => None,
                 Some(certificate) => principal(certificate),
                 None => Some(format!("unix:uid:{}", rustix::process::geteuid().as_raw())),
             },
+            by_token: settings.has_token(),
             endpoint: settings.endpoint().to_owned(),
             timeout_s: self.timeout,
         };
@@ -93,6 +100,7 @@ impl ConnectionArgs {
             ca: self.ca.clone(),
             certificate: self.cert.clone(),
             private_key: self.key_file.clone(),
+            token: self.token_file.clone(),
         };
         let settings = sources.read()?;
         Ok(settings
@@ -108,6 +116,7 @@ const fn flag(setting: Setting) -> &'static str {
         Setting::Ca => "--ca",
         Setting::Certificate => "--cert",
         Setting::PrivateKey => "--key-file",
+        Setting::Token => "--token-file",
     }
 }
 
@@ -120,13 +129,14 @@ pub(super) fn explain(error: &SettingsError) -> Failure {
                 settings.iter().map(|setting| format!("{} ({})", setting.variable(), flag(*setting))).collect();
             Failure::new(format!("cannot connect: {} not set", names.join(", ")))
                 .hint("for development run: . DIR/env (after strongroom dev --data-dir DIR)")
-                .hint("else pass: --endpoint https://HOST:PORT --ca FILE --cert FILE --key-file FILE")
+                .hint("else pass: --endpoint https://HOST:PORT --ca FILE, and --cert FILE --key-file FILE or --token-file FILE")
         }
         SettingsError::Endpoint { .. } => Failure::new(error.to_string())
             .hint("an endpoint looks like https://127.0.0.1:8443, or unix:/run/strongroom/strongroom.sock"),
         SettingsError::File { setting, source, .. } => {
             Failure::new(format!("{error}: {source}")).hint(another(*setting))
         }
+        SettingsError::NoToken { .. } => Failure::new(error.to_string()).hint(another(Setting::Token)),
         SettingsError::NotPem { setting, .. } => Failure::new(error.to_string()).hint(another(*setting)),
         SettingsError::Identity(_) => {
             Failure::new(error.to_string()).hint("check that --cert and --key-file belong together")

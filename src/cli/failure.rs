@@ -104,6 +104,8 @@ pub(super) enum Noun {
     Key,
     /// `access …`.
     Access,
+    /// `token …`.
+    Token,
 }
 
 /// What is being done, for errors: `sign with vaults/dev/keys/k`.
@@ -124,6 +126,8 @@ pub(super) struct Action {
 pub(super) struct Caller {
     /// The name in the client certificate.
     pub(super) principal: Option<String>,
+    /// Whether a bearer token says who it is.
+    pub(super) by_token: bool,
     /// Where the server is.
     pub(super) endpoint: String,
     /// The time given to the command, in seconds.
@@ -217,6 +221,22 @@ fn by_reason(reason: &str, action: &Action) -> Option<Option<String>> {
         "QUOTA_EXCEEDED" => "try again after that time, or ask whoever runs the server for more ([quota] in its \
                              configuration; docs/limits.md)"
             .to_owned(),
+        "TOKEN_EXPIRED" | "TOKEN_REVOKED" => {
+            "put a new token into the file of --token-file: strongroom token create NAME --out FILE, or have its \
+             issuer write it again"
+                .to_owned()
+        }
+        "TOKEN_NOT_YET_VALID" => "check the clocks of the token's issuer and of the server".to_owned(),
+        "TOKEN_AUDIENCE" => {
+            "ask the token's issuer for one with an audience that the server's [[oidc]] lists".to_owned()
+        }
+        "TOKEN_ISSUER" | "TOKEN_ALGORITHM" | "TOKEN_KEY" | "TOKEN_SIGNATURE" | "TOKEN_SUBJECT" | "TOKEN_GROUPS"
+        | "TOKEN_CLAIM" | "TOKEN_LIFE" | "TOKEN_BOUND" | "TOKEN_MALFORMED" => {
+            "compare the token with the server's configuration, [[oidc]]: docs/tokens.md has an example for each issuer"
+                .to_owned()
+        }
+        "TOKEN_ISSUER_UNAVAILABLE" => "can the server reach the issuer? its log and metrics say more".to_owned(),
+        "TOO_MANY_TOKENS" => "list them: strongroom token list; end one: strongroom token revoke ID".to_owned(),
         // The server says what it lacks, or what stands in the way, and what would do.
         "UNSUPPORTED_BY_HSM" | "PUBLIC_KEY_ONLY" | "PUBLIC_AND_PRIVATE" | "GENERATED_IN_HSM" => return Some(None),
         "WRONG_ALGORITHM" | "KEY_USED_UP" | "RECORD_PENDING" | "INVALID_FIELD" | "INVALID_LENGTH" => return Some(None),
@@ -228,6 +248,9 @@ fn by_reason(reason: &str, action: &Action) -> Option<Option<String>> {
 fn by_code(code: Code, action: &Action, caller: &Caller) -> Option<String> {
     let noun = action.noun.word();
     Some(match code {
+        Code::Unauthenticated if caller.by_token => {
+            "the server does not believe the token of --token-file (STRONGROOM_TOKEN_FILE)".to_owned()
+        }
         Code::Unauthenticated => {
             "the server does not know this client certificate: pass one with --cert and --key-file, or load the \
              development identity: . DIR/env"
@@ -276,6 +299,7 @@ impl Noun {
             Self::Vault => "vault",
             Self::Key => "key",
             Self::Access => "access",
+            Self::Token => "token",
         }
     }
 }
@@ -328,6 +352,7 @@ mod tests {
     fn caller() -> Caller {
         Caller {
             principal: Some("spiffe://example.org/ci".into()),
+            by_token: false,
             endpoint: "https://127.0.0.1:8443".into(),
             timeout_s: 30,
         }

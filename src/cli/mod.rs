@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and which function does it.
 //!
-//! * Client commands (`vault`, `key`, `file`, `access`) speak `strongroom.v1` to a server; `client` connects and
+//! * Client commands (`vault`, `key`, `file`, `access`, `token`) speak `strongroom.v1` to a server; `client` connects and
 //!   calls, `view` shows what came back, `failure` says what went wrong.
 //! * Operator commands (`serve`, `dev`, `init`, …) are in a file each; their arguments are in `operate`.
 //!
@@ -44,6 +44,7 @@ pub mod plugin;
 mod proto;
 mod review;
 mod serve;
+mod token;
 mod typed_pin;
 mod vault;
 mod view;
@@ -86,6 +87,9 @@ enum ClientCommand {
     /// Who may do what
     #[command(subcommand)]
     Access(access::AccessCommand),
+    /// Bearer tokens that the service issues: short-lived, signed in the HSM
+    #[command(subcommand, after_help = token::AFTER_HELP)]
+    Token(token::TokenCommand),
 }
 
 /// Every command.
@@ -187,6 +191,7 @@ async fn client_command(connection: &ConnectionArgs, command: ClientCommand) -> 
         ClientCommand::Key(command) => key::run(connection, command).await,
         ClientCommand::File(command) => file::run(connection, command).await,
         ClientCommand::Access(command) => access::run(connection, command).await,
+        ClientCommand::Token(command) => token::run(connection, command).await,
     }
 }
 

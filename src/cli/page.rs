@@ -28,7 +28,8 @@ use super::{
     manual::tests::commands,
     pin::LatchView,
     review::{DifferenceView, ExplanationView, PermittedView},
-    view::{AssignmentView, KeyView, UseView, VaultView},
+    token::IssuedView,
+    view::{AssignmentView, KeyView, TokenView, UseView, VaultView},
 };
 
 const PAGE: &str = include_str!("../../docs/json.md");
@@ -152,6 +153,16 @@ fn broken_glass() -> BrokenGlassView {
         assignment: "roleAssignments/0123456789abcdef0123456789abcdef".into(),
         existed: false,
     }
+}
+
+fn token() -> TokenView {
+    TokenView::from(&v1::Token {
+        name: "tokens/0123456789abcdef0123456789abcdef".into(),
+        principal: "token:ci".into(),
+        creator: "spiffe://example.org/admin".into(),
+        create_time: at(1_798_761_600),
+        expire_time: at(1_798_765_200),
+    })
 }
 
 fn used() -> UseView {
@@ -348,6 +359,8 @@ fn samples() -> Vec<Sample> {
         sample("PermittedPrincipal", &permitted),
         sample("AccessDifference", &difference),
         sample("BrokenGlass", &broken_glass()),
+        sample("Token", &token()),
+        sample("IssuedToken", &IssuedView { token: token(), text: Some("eyJ0eXAi.eyJpc3Mi.MEUCIQ".to_owned().into()) }),
         sample("Use", &used()),
         sample("RandomBytes", &random),
         sample("File", &file),

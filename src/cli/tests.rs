@@ -70,6 +70,11 @@ fn the_commands_of_the_manual_are_taken() {
         "access list -o json",
         "access revoke 0123456789abcdef0123456789abcdef",
         "access break-glass --config c --principal spiffe://example.org/a --reason lost --yes -o json",
+        "token create ci",
+        "token create ci --life 600 --out token -o json",
+        "token list -o json",
+        "token revoke 0123456789abcdef0123456789abcdef",
+        "vault list --token-file token",
         "--endpoint https://127.0.0.1:1 --ca a --cert b --key-file c --vault dev --timeout 5 key list",
         "key list --endpoint https://127.0.0.1:1 --vault dev",
         "serve --config c",
@@ -120,6 +125,8 @@ fn what_is_wrong_is_named() {
         ("access grant --principal ci --role administrator", "a URI with a scheme"),
         ("access grant --principal a:b --role user", "Key Vault Crypto User"),
         ("access grant --principal a:b --role administrator --scope dev", "`/`, `vaults/{vault}`"),
+        ("token create CI", "1 to 64 of a-z, 0-9 and inner hyphens"),
+        ("token create ci --life 0", "0 is not in 1.."),
         ("init --config c --admin-certificate a", "--recovery-key"),
         ("init --config c --admin-certificate a --no-recovery --recovery-key r", "cannot be used with"),
         ("dev --data-dir d --listen nowhere", "looks like 127.0.0.1:8443"),
@@ -318,6 +325,7 @@ mod end_to_end {
             ("key show keys/k", "is not the name of a key"),
             ("key sign k --algorithm RS256 --der --in a --out b", "have one form only"),
             ("access revoke 12", "is not the id of a role assignment"),
+            ("token revoke 12", "is not the id of a token"),
         ];
         for (line, expected) in cases {
             let text = error(typed(&fake, line).await);

@@ -506,6 +506,67 @@ impl Rows for AssignmentList {
     }
 }
 
+/// `strongroom.v1.Token`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TokenView {
+    name: String,
+    principal: String,
+    creator: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expire_time: Option<String>,
+}
+
+impl From<&v1::Token> for TokenView {
+    fn from(token: &v1::Token) -> Self {
+        Self {
+            name: token.name.clone(),
+            principal: token.principal.clone(),
+            creator: token.creator.clone(),
+            create_time: optional_time(token.create_time.as_ref()),
+            expire_time: optional_time(token.expire_time.as_ref()),
+        }
+    }
+}
+
+impl TokenView {
+    fn row(&self) -> [String; 5] {
+        [
+            self.name.trim_start_matches("tokens/").to_owned(),
+            self.principal.clone(),
+            self.creator.clone(),
+            self.create_time.clone().unwrap_or_default(),
+            self.expire_time.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+impl Rows for TokenView {
+    fn head(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        pairs(["id", "principal", "creator", "created", "expires"].into_iter().zip(self.row()).collect())
+    }
+}
+
+/// Several tokens.
+#[derive(Debug, Serialize)]
+pub(super) struct TokenList(pub(super) Vec<TokenView>);
+
+impl Rows for TokenList {
+    fn head(&self) -> Vec<&'static str> {
+        vec!["ID", "PRINCIPAL", "CREATOR", "CREATED", "EXPIRES"]
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        self.0.iter().map(|token| token.row().to_vec()).collect()
+    }
+}
+
 /// What an operation with a key has to say besides its output.
 #[derive(Debug, Serialize)]
 pub(super) struct UseView {
