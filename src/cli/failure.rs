@@ -284,7 +284,7 @@ fn ask_for_role(action: &Action, caller: &Caller) -> String {
         (Noun::Key, Some(_)) => "'Key Vault Crypto Officer'",
         (Noun::Vault, None) => "'Key Vault Reader'",
         (Noun::Vault, Some(_)) => "'Key Vault Contributor'",
-        (Noun::Access, _) => "administrator",
+        (Noun::Access | Noun::Token, _) => "administrator",
     };
     format!(
         "ask an administrator for a role: strongroom access grant --principal {principal} --role {role} --scope {}",

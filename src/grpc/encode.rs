@@ -5,8 +5,8 @@ use strongroom_proto::v1;
 
 use crate::{
     model::{
-        AssignmentRow, Jwk, KeyOps, KeySpec, Residency, Row as _, State, Tags, Timestamp, TokenRow, VaultAuthorization, VaultRow,
-        VersionRow,
+        AssignmentRow, Jwk, KeyOps, KeySpec, Residency, Row as _, State, Tags, Timestamp, TokenRow, VaultAuthorization,
+        VaultRow, VersionRow,
     },
     service::{KeyView, version_name},
 };

@@ -25,9 +25,8 @@ use super::{
 use crate::{
     access::{Rows, Target, VaultAccess},
     model::{
-        AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, Row, RowId, RowKind, Scope, TokenRow,
-        UsageRow,
-        VaultName, VaultRow, VersionId, VersionRow,
+        AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, Row, RowId, RowKind, Scope,
+        TokenRow, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
     },
     store::{HeadScope, Sealed, Store, StoreError},
 };

@@ -7,9 +7,8 @@ use futures_util::future::join_all;
 
 use super::{Change, CommitError, HeadScope, Store, Write};
 use crate::model::{
-    ADMINISTRATOR, IssuerKeyRow, KeyOps, KeySpec, NetworkRules, Residency, Row, RowId, Scope, State, Timestamp, TokenRow,
-    UsageRow,
-    VaultAuthorization,
+    ADMINISTRATOR, IssuerKeyRow, KeyOps, KeySpec, NetworkRules, Residency, Row, RowId, Scope, State, Timestamp,
+    TokenRow, UsageRow, VaultAuthorization,
 };
 
 pub(crate) mod fixtures;

@@ -21,8 +21,8 @@ use sqlx::SqlitePool;
 
 use super::{Change, CommitError, HeadRow, HeadScope, RequestRecord, ScopeRows, Sealed, Store, StoreError};
 use crate::model::{
-    AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, RequestId, Timestamp, TokenRow, UsageRow, VaultName,
-    VaultRow, VersionId, VersionRow,
+    AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, RequestId, Timestamp, TokenRow,
+    UsageRow, VaultName, VaultRow, VersionId, VersionRow,
 };
 
 mod assignments;

@@ -3,6 +3,7 @@
 
 mod algorithms;
 mod batch;
+mod bearer;
 mod bench;
 mod break_glass;
 mod commands;

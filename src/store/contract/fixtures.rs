@@ -4,9 +4,9 @@ use strongroom_hsm::{Seal, protocol::ServiceKeys};
 
 use crate::{
     model::{
-        AssignmentId, AssignmentRow, Escrow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KeyOps, KeySpec, NetworkRules,
-        RequestId, Residency, RoleId, Row, RowId, Scope, State, Tags, Timestamp, TokenId, TokenRow, UsageRow, VaultAuthorization,
-        VaultName, VaultRow, VersionId, VersionRow,
+        AssignmentId, AssignmentRow, Escrow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KeyOps, KeySpec,
+        NetworkRules, RequestId, Residency, RoleId, Row, RowId, Scope, State, Tags, Timestamp, TokenId, TokenRow,
+        UsageRow, VaultAuthorization, VaultName, VaultRow, VersionId, VersionRow,
     },
     store::{Change, HeadRow, HeadScope, RequestRecord, Sealed, Write, head::SetDigest},
 };
