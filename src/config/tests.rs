@@ -53,6 +53,67 @@ fn what_a_module_is_told_is_passed_on_as_it_stands() {
     assert_eq!(faults(&cut), ["hsm.module_parameters: holds a zero byte, which would end it"]);
 }
 
+fn oidc(text: &str) -> String {
+    format!("{SMALL}\n[[oidc]]\n{text}")
+}
+
+const ISSUER: &str = "issuer = \"https://a.example\"\naudiences = [\"strongroom\"]";
+
+#[test]
+fn an_issuer_has_a_name_and_an_audience_and_safe_defaults() {
+    let config = parse(&oidc(ISSUER), Path::new("/srv")).expect("is right");
+    let trust = &config.oidc[0];
+    assert_eq!((trust.rules.leeway, trust.rules.life_max), (Duration::from_secs(30), Duration::from_secs(86_400)));
+    assert_eq!(trust.rules.algorithms, crate::bearer::ALGORITHMS);
+    assert!(trust.channel.ca.is_none() && !trust.channel.plain_loopback && trust.rules.groups.is_none());
+    let sample = parse(SAMPLE, Path::new("/etc/strongroom")).expect("the sample is right");
+    assert_eq!((sample.oidc[0].refresh_every, sample.oidc[0].kept_max), (trust.refresh_every, trust.kept_max));
+    assert_eq!(sample.tokens.life_max, config.tokens.life_max);
+}
+
+#[test]
+fn what_an_issuer_must_not_say_is_named() {
+    for (text, key) in [
+        ("audiences = [\"a\"]", "oidc[0].issuer: is missing"),
+        ("issuer = \"https://a.example\"", "oidc[0].audiences: is missing"),
+        ("issuer = \"https://a.example\"\naudiences = []", "oidc[0].audiences"),
+        ("issuer = \"http://a.example\"\naudiences = [\"a\"]", "oidc[0].issuer"),
+        ("issuer = \"http://127.0.0.1:1\"\naudiences = [\"a\"]", "oidc[0].issuer"),
+        ("issuer = \"https://a.example/#x\"\naudiences = [\"a\"]", "oidc[0].issuer"),
+        (&format!("{ISSUER}\nalgorithms = [\"HS256\"]"), "oidc[0].algorithms"),
+        (&format!("{ISSUER}\nalgorithms = [\"none\"]"), "oidc[0].algorithms"),
+        (&format!("{ISSUER}\nalgorithms = []"), "oidc[0].algorithms"),
+        (&format!("{ISSUER}\nleeway_s = 301"), "oidc[0].leeway_s"),
+        (&format!("{ISSUER}\njwks_uri = \"http://a.example/k\""), "oidc[0].jwks_uri"),
+        (&format!("{ISSUER}\njwks_uri = \"https://a/k\"\njwks_file = \"k\""), "oidc[0].jwks_file"),
+        (&format!("{ISSUER}\nrequired = {{ a = 1.5 }}"), "oidc[0].required.a"),
+        (&format!("{ISSUER}\nsecret = \"x\""), "oidc[0].secret"),
+        (&format!("{ISSUER}\n[[oidc]]\n{ISSUER}"), "oidc[1].issuer: is there twice"),
+        (&format!("{ISSUER}\n[tokens]\nissuer = \"https://a.example\""), "oidc[0].issuer"),
+        (&format!("{ISSUER}\n[tokens]\nissuer = \"http://a.example\""), "tokens.issuer"),
+        (&format!("{ISSUER}\n[tokens]\nlife_max_s = 86401"), "tokens.life_max_s"),
+        (&format!("{ISSUER}\n[tokens]\nlife_max_s = 60\nlife_default_s = 61"), "tokens.life_default_s"),
+    ] {
+        let found = faults(&oidc(text));
+        assert!(found.iter().any(|fault| fault.starts_with(key)), "{key}: {found:?}");
+    }
+    let loopback = oidc("issuer = \"http://127.0.0.1:1\"\naudiences = [\"a\"]\nallow_http_loopback = true");
+    assert!(parse(&loopback, Path::new("/srv")).is_ok());
+}
+
+#[test]
+fn the_examples_of_issuers_are_right() {
+    let page = include_str!("../../docs/tokens.md");
+    let examples: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(examples.len(), 5, "Kubernetes, GitHub Actions, GitLab, Entra ID, Keycloak");
+    for example in &examples {
+        let found = parse(&format!("{SMALL}\n{example}"), Path::new("/srv"));
+        assert_eq!(found.expect("is right").oidc.len(), 1, "{example}");
+    }
+    let together = format!("{SMALL}\n{}", examples.concat());
+    assert_eq!(parse(&together, Path::new("/srv")).expect("is right").oidc.len(), 5);
+}
+
 #[test]
 fn paths_are_relative_to_the_file() {
     let config = parse(SMALL, Path::new("/srv")).expect("is right");

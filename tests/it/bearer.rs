@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::Write as _,
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
