@@ -368,8 +368,7 @@ impl Settings {
         let endpoint = match &self.way {
             Way::Tls { uri, credentials } => {
                 let Credentials { ca, certificate, private_key } = credentials;
-                let mut tls =
-                    ClientTlsConfig::new().domain_name(host(uri)).ca_certificate(Certificate::from_pem(ca));
+                let mut tls = ClientTlsConfig::new().domain_name(host(uri)).ca_certificate(Certificate::from_pem(ca));
                 if credentials.has_identity() {
                     tls = tls.identity(Identity::from_pem(certificate, private_key.expose_secret()));
                 }

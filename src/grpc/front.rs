@@ -298,7 +298,8 @@ impl Front {
         if request.uri().path() == STREAM {
             request.extensions_mut().insert(self.terms(peer, asked));
         }
-        let (one, place) = self.place(peer, request.uri().path()).ok_or_else(|| no_room(id))?;
+        let known = request.extensions().get::<Caller>().map(|caller| Arc::clone(&caller.identity));
+        let (one, place) = self.place(known.as_ref(), request.uri().path()).ok_or_else(|| no_room(id))?;
         // A clone of the routes is a few counters; each call needs one of its own.
         let mut routes = self.routes.clone();
         let answered = timeout(deadline + LATE, routes.call(request)).await;
@@ -311,14 +312,14 @@ impl Front {
     }
 
     /// The place of a request, until it is answered; and that of a batch, until its answer has been read.
-    fn place(&self, peer: &Peer, path: &str) -> Option<(Option<Place>, Option<Place>)> {
-        match (&peer.identity, path) {
+    fn place(&self, identity: Option<&Arc<Identity>>, path: &str) -> Option<(Option<Place>, Option<Place>)> {
+        match (identity, path) {
             // It takes its place when it has something to do.
-            (Ok(_), STREAM) => Some((None, None)),
-            (Ok(identity), BATCH) => Some((None, Some(self.room.bulk_place(identity)?))),
-            (Ok(identity), _) => Some((Some(self.room.place(identity)?), None)),
+            (Some(_), STREAM) => Some((None, None)),
+            (Some(identity), BATCH) => Some((None, Some(self.room.bulk_place(identity)?))),
+            (Some(identity), _) => Some((Some(self.room.place(identity)?), None)),
             // It is in the lobby.
-            (Err(_), _) => Some((None, None)),
+            (None, _) => Some((None, None)),
         }
     }
 

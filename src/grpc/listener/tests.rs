@@ -48,12 +48,22 @@ struct Noting {
 impl Answers for Noting {
     async fn answer(&self, peer: &Peer, request: http::Request<Body>) -> Result<http::Response<Body>, Infallible> {
         self.sources.lock().expect("not poisoned").push((peer.source.clone(), peer.origin));
+        if request.headers().contains_key("introduces") {
+            // As the front does when it believes a token.
+            peer.introduced.cancel();
+        }
         self.front.answer(peer, request).await
     }
 
     fn end(&self) {
         self.front.end();
     }
+}
+
+/// Nobody's tokens are believed.
+fn bearers() -> Arc<Bearers> {
+    let issued = Arc::new(Issued::new("urn:strongroom:test"));
+    Arc::new(Bearers::new(Vec::new(), issued, Arc::new(SystemClock)))
 }
 
 fn authority() -> Issuer {
@@ -87,9 +97,7 @@ impl Stand {
             Limits { requests_max: 8, deadline_default: Duration::from_secs(5), deadline_max: Duration::from_secs(5) };
         let (_, health) = tonic_health::server::health_reporter();
         let sources = Arc::new(Mutex::default());
-        let issued = Arc::new(Issued::new("urn:strongroom:test"));
-        let bearers = Arc::new(Bearers::new(Vec::new(), issued, Arc::new(SystemClock)));
-        let front = Front::new(Routes::new(health).prepare(), limits, Arc::new(|_| false), bearers);
+        let front = Front::new(Routes::new(health).prepare(), limits, Arc::new(|_| false), bearers());
         let front = Noting { front, sources: Arc::clone(&sources) };
         let here = ([127, 0, 0, 1], 0).into();
         let bound = Listener::bind(here, Arc::clone(&gate), None, front, options).await.expect("binds");
@@ -342,10 +350,8 @@ async fn the_unix_socket_has_the_same_front_and_the_same_end() {
     let limits =
         Limits { requests_max: 8, deadline_default: Duration::from_secs(5), deadline_max: Duration::from_secs(5) };
     let (_, health) = tonic_health::server::health_reporter();
-    let front = Noting {
-        front: Front::new(Routes::new(health).prepare(), limits, Arc::new(|_| false)),
-        sources: Arc::clone(&sources),
-    };
+    let front = Front::new(Routes::new(health).prepare(), limits, Arc::new(|_| false), bearers());
+    let front = Noting { front, sources: Arc::clone(&sources) };
     let here = ([127, 0, 0, 1], 0).into();
     let listener = Listener::bind(here, gate, Some(bound), front, Options::of(4)).await.expect("binds");
     let stop = CancellationToken::new();
@@ -358,4 +364,27 @@ async fn the_unix_socket_has_the_same_front_and_the_same_end() {
     stop.cancel();
     timeout(Duration::from_secs(30), serving).await.expect("ends in time").expect("does not panic");
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_peer_that_a_token_has_introduced_leaves_its_place_to_the_next() {
+    let stand = Stand::new(1000).await;
+    let connect = async |introduces: bool| {
+        let mut client = stand.client(None).await?;
+        let mut request = tonic::Request::new(HealthCheckRequest::default());
+        if introduces {
+            request.metadata_mut().insert("introduces", "1".parse().expect("ASCII"));
+        }
+        let answered = client.check(request).await;
+        Ok::<_, tonic::transport::Error>(answered.map(|_| client))
+    };
+    let mut kept = Vec::new();
+    for _ in 0..ANONYMOUS_MAX + 6 {
+        kept.push(connect(true).await.expect("connects").expect("there is room"));
+    }
+    for _ in 0..ANONYMOUS_MAX {
+        kept.push(connect(false).await.expect("connects").expect("there is room"));
+    }
+    let last = connect(false).await;
+    assert!(!matches!(last, Ok(Ok(_))), "those whom nobody introduced are bounded");
 }
