@@ -88,7 +88,8 @@ fn issuer(section: &mut Section) -> Trust {
         (KeySource::Discovered, Err(_)) => false,
         _ => true,
     };
-    if !issuer.is_empty() && !(is_issuer(&issuer) && is_reached) {
+    let is_right = is_issuer(&issuer) && is_reached;
+    if !issuer.is_empty() && !is_right {
         let why = "is not https:// and a host, without `?` and `#` (http:// on loopback: allow_http_loopback = true)";
         section.fault("issuer", why);
     }

@@ -12,7 +12,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
@@ -22,7 +22,7 @@ use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
 use strongroom::{
     bearer::{ALGORITHMS, BearerError, Bearers, Channel, ClaimPath, Issued, KeySource, Rules, Trust},
-    model::{Identity, Origin, SystemClock},
+    model::{Clock as _, Identity, Origin, SystemClock},
 };
 use strongroom_client::{Algorithm, Code, Input, Settings};
 use tempfile::TempDir;
@@ -104,7 +104,7 @@ impl Issuer {
     }
 
     fn claims(&self) -> Value {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let now = SystemClock.now().0;
         json!({ "iss": self.url, "aud": "strongroom", "sub": "ci", "iat": now, "exp": now + 600 })
     }
 }
