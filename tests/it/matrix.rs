@@ -68,6 +68,7 @@ struct World {
     /// The first version of the key, by state.
     versions: BTreeMap<String, String>,
     assignment: String,
+    token: String,
 }
 
 fn name(key: &str) -> String {
@@ -217,6 +218,18 @@ fn rows() -> Vec<Row> {
             let change = Some(v1::preview_access_request::Change::CreateRoleAssignment(change));
             v1::PreviewAccessRequest { change }.encode_to_vec()
         }),
+        row("Tokens/CreateToken", A::TokensCreate, At::Service, |_, _| {
+            let token_name = "another".to_owned();
+            v1::CreateTokenRequest { token_name, validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("Tokens/GetToken", A::TokensRead, At::Service, |world, _| {
+            v1::GetTokenRequest { name: world.token.clone() }.encode_to_vec()
+        }),
+        row("Tokens/ListTokens", A::TokensRead, At::Service, |_, _| v1::ListTokensRequest::default().encode_to_vec()),
+        row("Tokens/RevokeToken", A::TokensRevoke, At::Service, |world, _| {
+            let name = world.token.clone();
+            v1::RevokeTokenRequest { name, validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
     ]
 }
 
@@ -293,9 +306,14 @@ async fn ask(channel: &Channel, row: &Row, world: &World, key: &str) -> String {
     }
 }
 
-/// A key in each state, and a role to take away.
+/// A key in each state, a role to take away, and a token to revoke.
 async fn furnish(dev: &Dev, admin: &Channel) -> World {
-    let mut world = World { ciphertexts: BTreeMap::new(), versions: BTreeMap::new(), assignment: String::new() };
+    let mut world = World {
+        ciphertexts: BTreeMap::new(),
+        versions: BTreeMap::new(),
+        assignment: String::new(),
+        token: String::new(),
+    };
     for state in &STATES[..5] {
         dev.ok(&["key", "create", state, "--type", "RSA", "--size", "2048"]);
         let mut crypto = v1::crypto_client::CryptoClient::new(admin.clone());
@@ -323,6 +341,9 @@ async fn furnish(dev: &Dev, admin: &Channel) -> World {
     ]);
     let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
     world.assignment = shown["name"].as_str().expect("a name").to_owned();
+    let shown = dev.ok(&["token", "create", "matrix", "-o", "json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    world.token = shown["token"]["name"].as_str().expect("a name").to_owned();
     world
 }
 
