@@ -369,7 +369,7 @@ async fn a_revoked_token_ends_an_open_stream() {
     client.random_bytes(16).await.expect("a cached token");
     dev.ok(&["token", "revoke", &id]);
     let error = sign().await.expect_err("revoked");
-    assert_eq!(error.refusal().map(|refusal| refusal.code), Some(Code::PermissionDenied), "{error}");
+    assert_eq!(error.refusal().map(|refusal| refusal.code), Some(Code::Unauthenticated), "{error}");
     let error = client.random_bytes(16).await.expect_err("revoked");
     assert_eq!(error.refusal().map(|refusal| refusal.reason.as_str()), Some("TOKEN_REVOKED"), "{error}");
 }
