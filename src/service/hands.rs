@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use strongroom_hsm::{
-    Admission, Error, KeyRow, Material, Pool, SecretBytes,
+    Admission, Error, KeyRow, Material, Pool, SecretBytes, Tenant,
     protocol::{Fault, Generated, Moment, Operation, Output},
 };
 
@@ -120,24 +120,24 @@ impl Hands {
     /// Makes a key that signs tokens.
     pub async fn generate_issuer_key(
         &self,
-        _permit: &Permit<ops::TokensCreate>,
+        permit: &Permit<ops::TokensCreate>,
         id: VersionId,
         deadline: Moment,
     ) -> Result<Generated, ServiceError> {
         let (spec, residency) = (IssuerKeyRow::SPEC, IssuerKeyRow::RESIDENCY);
-        self.pool.generate(spec, residency, id.bytes(), deadline).await.map_err(outage)
+        self.pool.of(permit.tenant()).generate(spec, residency, id.bytes(), deadline).await.map_err(outage)
     }
 
     /// Signs a token with the issuer's key: the digest of its header and claims.
     pub async fn sign_token(
         &self,
-        _permit: &Permit<ops::TokensCreate>,
+        permit: &Permit<ops::TokensCreate>,
         key: &Arc<KeyRow>,
         digest: SecretBytes,
         deadline: Moment,
     ) -> Result<Vec<u8>, ServiceError> {
         let operation = Operation::Sign { algorithm: Algorithm::Es256, input: digest };
-        match self.pool.operate(key, operation, Arc::new(UntilCommitted), deadline).await {
+        match self.pool.operate(key, operation, Arc::new(UntilCommitted(permit.tenant())), deadline).await {
             Ok(Output::Signature(signature)) => Ok(signature.into_vec()),
             Ok(_) => Err(Problem::Internal.into()),
             Err(Error::Fault(fault @ (Fault::SealBroken | Fault::KeyMismatch | Fault::BlobBroken))) => {
@@ -156,9 +156,13 @@ impl Hands {
 
 /// A token that was signed is worth nothing before its row is committed, and the commit asks for the right again:
 /// nothing is gained by asking in between.
-struct UntilCommitted;
+struct UntilCommitted(Tenant);
 
 impl Admission for UntilCommitted {
+    fn tenant(&self) -> Tenant {
+        self.0
+    }
+
     fn still_holds(&self) -> bool {
         true
     }
