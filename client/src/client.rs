@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use strongroom_proto::v1::{
-    access_client::AccessClient, crypto_client::CryptoClient, keys_client::KeysClient,
-    role_assignments_client::RoleAssignmentsClient, tokens_client::TokensClient, vaults_client::VaultsClient,
+    access_client::AccessClient, access_policies_client::AccessPoliciesClient, crypto_client::CryptoClient,
+    keys_client::KeysClient, role_assignments_client::RoleAssignmentsClient,
+    role_definitions_client::RoleDefinitionsClient, tokens_client::TokensClient, vaults_client::VaultsClient,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Request, Response, Status, transport::Channel};
@@ -89,6 +90,14 @@ impl Client {
 
     pub(crate) fn access(&self) -> AccessClient<Channel> {
         AccessClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn role_definitions(&self) -> RoleDefinitionsClient<Channel> {
+        RoleDefinitionsClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn access_policies(&self) -> AccessPoliciesClient<Channel> {
+        AccessPoliciesClient::new(self.channel.clone())
     }
 
     pub(crate) fn roles(&self) -> RoleAssignmentsClient<Channel> {

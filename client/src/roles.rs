@@ -1,8 +1,10 @@
-//! Role assignments.
+//! Roles, their assignments, and access policies of vaults.
 
 use strongroom_proto::v1::{
-    CreateRoleAssignmentRequest, DeleteRoleAssignmentRequest, GetRoleAssignmentRequest, ListRoleAssignmentsRequest,
-    RoleAssignment,
+    AccessPolicy, CreateRoleAssignmentRequest, CreateRoleDefinitionRequest, DeleteAccessPolicyRequest,
+    DeleteRoleAssignmentRequest, DeleteRoleDefinitionRequest, GetRoleAssignmentRequest, GetRoleDefinitionRequest,
+    ListAccessPoliciesRequest, ListRoleAssignmentsRequest, ListRoleDefinitionsRequest, RoleAssignment, RoleDefinition,
+    SetAccessPolicyRequest, UpdateRoleDefinitionRequest,
 };
 
 use crate::{Client, Error, client::request_id};
@@ -61,5 +63,116 @@ impl Client {
         let id = request_id(&request.request_id);
         request.request_id.clone_from(&id);
         self.change(request, &id, |request| async { self.roles().delete_role_assignment(request).await }).await
+    }
+
+    /// Makes a role. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn create_role_definition(
+        &self,
+        mut request: CreateRoleDefinitionRequest,
+    ) -> Result<RoleDefinition, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.role_definitions().create_role_definition(request).await })
+            .await
+    }
+
+    /// A role, by its name.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn get_role_definition(&self, name: &str) -> Result<RoleDefinition, Error> {
+        let request = || GetRoleDefinitionRequest { name: name.to_owned() };
+        self.call(request, |request| async { self.role_definitions().get_role_definition(request).await }).await
+    }
+
+    /// Roles, built-in and others, from the request's page to the last one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn list_role_definitions(
+        &self,
+        mut request: ListRoleDefinitionsRequest,
+    ) -> Result<Vec<RoleDefinition>, Error> {
+        let mut found = Vec::new();
+        loop {
+            let send = |request| async { self.role_definitions().list_role_definitions(request).await };
+            let page = self.call(|| request.clone(), send).await?;
+            found.extend(page.role_definitions);
+            if page.next_page_token.is_empty() {
+                return Ok(found);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    /// Changes a role. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn update_role_definition(
+        &self,
+        mut request: UpdateRoleDefinitionRequest,
+    ) -> Result<RoleDefinition, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.role_definitions().update_role_definition(request).await })
+            .await
+    }
+
+    /// Deletes a role that nobody has. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn delete_role_definition(
+        &self,
+        mut request: DeleteRoleDefinitionRequest,
+    ) -> Result<RoleDefinition, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.role_definitions().delete_role_definition(request).await })
+            .await
+    }
+
+    /// Sets what a principal may do in a vault that decides by access policies. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn set_access_policy(&self, mut request: SetAccessPolicyRequest) -> Result<AccessPolicy, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.access_policies().set_access_policy(request).await }).await
+    }
+
+    /// Access policies of a vault, from the request's page to the last one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn list_access_policies(
+        &self,
+        mut request: ListAccessPoliciesRequest,
+    ) -> Result<Vec<AccessPolicy>, Error> {
+        let mut found = Vec::new();
+        loop {
+            let send = |request| async { self.access_policies().list_access_policies(request).await };
+            let page = self.call(|| request.clone(), send).await?;
+            found.extend(page.access_policies);
+            if page.next_page_token.is_empty() {
+                return Ok(found);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    /// Takes an access policy away. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn delete_access_policy(&self, mut request: DeleteAccessPolicyRequest) -> Result<AccessPolicy, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.access_policies().delete_access_policy(request).await }).await
     }
 }

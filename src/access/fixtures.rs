@@ -1,7 +1,9 @@
 //! What the tests of access are made with.
 
 use super::{Policy, policy::Rows, roles};
-use crate::model::{AssignmentId, AssignmentRow, Identity, Lease, RoleId, Scope, Timestamp};
+use crate::model::{
+    AccessPolicyRow, AssignmentId, AssignmentRow, Identity, Lease, ObjectType, Permissions, RoleId, Scope, Timestamp,
+};
 
 pub(super) fn at(scope: &str) -> Scope {
     scope.parse().expect("a scope")
@@ -28,6 +30,23 @@ pub(super) fn assignment(n: u128, principal: &str, name: &str, scope: &str) -> A
         role: role(name),
         scope: at(scope),
         created: Timestamp(0),
+        intent: 0,
+        revision: 1,
+    }
+}
+
+/// What somebody may do with keys by an access policy of that vault.
+pub(super) fn access_policy(vault: &str, principal: &str, given: &[&str]) -> AccessPolicyRow {
+    let mut permissions = Permissions::default();
+    for name in given {
+        permissions.add(ObjectType::Keys, name).expect("a permission");
+    }
+    AccessPolicyRow {
+        vault: vault.parse().expect("a vault"),
+        principal: principal.parse().expect("a principal"),
+        permissions,
+        created: Timestamp(0),
+        updated: Timestamp(0),
         intent: 0,
         revision: 1,
     }

@@ -18,8 +18,8 @@ use super::{
     shards::Shards,
 };
 use crate::model::{
-    AssignmentId, AssignmentRow, Identity, NetworkRules, ObjectName, ObjectType, Principal, RoleId, Scope,
-    VaultAuthorization, VaultName,
+    AccessPolicyRow, AssignmentId, AssignmentRow, Identity, NetworkRules, ObjectName, ObjectType, Permissions,
+    Principal, RoleId, Scope, VaultAuthorization, VaultName,
 };
 
 /// What a policy says to a question. Conditions and approvals by others have their place here; there are none yet.
@@ -40,6 +40,8 @@ pub struct Rows {
     pub assignments: Vec<AssignmentRow>,
     /// What vaults decide beside roles; those that decide nothing can be left out.
     pub vaults: HashMap<VaultName, VaultAccess>,
+    /// The access policies of all vaults, also of those that decide by roles.
+    pub policies: Vec<AccessPolicyRow>,
 }
 
 /// What is decided for one vault beside roles.
@@ -49,8 +51,20 @@ pub struct VaultAccess {
     pub network: NetworkRules,
     /// What decides who may use what is in it.
     pub authorization: VaultAuthorization,
-    /// By access policies: who may do what.
+    /// What its access policies come to, whether they decide or not, by whose they are.
     pub policies: HashMap<Principal, Rights>,
+}
+
+/// What permissions of an access policy come to: an action needs all that it answers to.
+#[must_use]
+pub fn rights_of(permissions: &Permissions) -> Rights {
+    let has = |name: &&str| {
+        let (kind, name) = name.split_once('/').expect("the table of actions says {type}/{permission}");
+        let kind = ObjectType::ALL.into_iter().find(|known| known.name() == kind);
+        kind.is_some_and(|kind| permissions.permits(kind, name))
+    };
+    let given = |action: &Action| !action.policy().is_empty() && action.policy().iter().all(has);
+    Action::ALL.into_iter().filter(given).collect()
 }
 
 /// Every rule at one moment.
@@ -63,6 +77,8 @@ pub struct Policy {
     subjects: Shards<Principal, Arc<Subject>>,
     /// Vaults that have anything but roles.
     vaults: Arc<HashMap<VaultName, VaultAccess>>,
+    /// The access policies themselves.
+    access_policies: Arc<HashMap<VaultName, HashMap<Principal, Arc<AccessPolicyRow>>>>,
 }
 
 /// A role with its rights worked out.
@@ -156,6 +172,9 @@ impl Policy {
         for (principal, subject) in subjects {
             policy.subjects.set(principal, Arc::new(subject));
         }
+        for row in rows.policies {
+            policy.put_access_policy(row);
+        }
         policy
     }
 
@@ -223,6 +242,34 @@ impl Policy {
         next
     }
 
+    /// The next policy: with that access policy, in place of the one that its principal has there.
+    #[must_use]
+    pub fn with_access_policy(&self, row: AccessPolicyRow) -> Self {
+        let mut next = self.next();
+        next.put_access_policy(row);
+        next
+    }
+
+    fn put_access_policy(&mut self, row: AccessPolicyRow) {
+        let access = Arc::make_mut(&mut self.vaults).entry(row.vault.clone()).or_default();
+        access.policies.insert(row.principal.clone(), rights_of(&row.permissions));
+        let of_vault = Arc::make_mut(&mut self.access_policies).entry(row.vault.clone()).or_default();
+        of_vault.insert(row.principal.clone(), Arc::new(row));
+    }
+
+    /// The next policy: without the access policy that somebody has there.
+    #[must_use]
+    pub fn without_access_policy(&self, vault: &VaultName, principal: &Principal) -> Self {
+        let mut next = self.next();
+        if let Some(access) = Arc::make_mut(&mut next.vaults).get_mut(vault) {
+            access.policies.remove(principal);
+        }
+        if let Some(of_vault) = Arc::make_mut(&mut next.access_policies).get_mut(vault) {
+            of_vault.remove(principal);
+        }
+        next
+    }
+
     fn compile_again(&mut self, role: RoleId) {
         let concerned = |subject: &Arc<Subject>| subject.assignments.iter().any(|row| row.role == role);
         let concerned: Vec<(Principal, Arc<Subject>)> = self
@@ -268,6 +315,12 @@ impl Policy {
         roles::built_in().iter().chain(self.custom.values().map(|role| &role.definition))
     }
 
+    /// How many roles there are beside the built-in ones.
+    #[must_use]
+    pub fn custom_len(&self) -> usize {
+        self.custom.len()
+    }
+
     /// The assignment of that id.
     #[must_use]
     pub fn assignment(&self, id: AssignmentId) -> Option<&Arc<AssignmentRow>> {
@@ -294,6 +347,12 @@ impl Policy {
     /// Vaults that have anything but roles, in no order.
     pub fn vaults(&self) -> impl Iterator<Item = (&VaultName, &VaultAccess)> {
         self.vaults.iter()
+    }
+
+    /// The access policies of a vault, whether they decide or not, in no order.
+    pub fn access_policies(&self, vault: &VaultName) -> impl ExactSizeIterator<Item = &Arc<AccessPolicyRow>> {
+        static NONE: LazyLock<HashMap<Principal, Arc<AccessPolicyRow>>> = LazyLock::new(HashMap::new);
+        self.access_policies.get(vault).unwrap_or(&NONE).values()
     }
 
     /// What is decided for a vault beside roles, if anything is.

@@ -10,7 +10,7 @@
 use std::sync::{Arc, LazyLock};
 
 use super::action::{Action, MANAGED_HSM, Plane, Rights};
-use crate::model::{ADMINISTRATOR, ActionPattern, BREAK_GLASS, RoleId, RolePatterns, Scope};
+use crate::model::{ADMINISTRATOR, ActionPattern, BREAK_GLASS, RoleDefinitionRow, RoleId, RolePatterns, Scope};
 
 /// What a role is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub struct RoleDefinition {
     pub patterns: RolePatterns,
     /// It can be assigned at these scopes and within them.
     pub assignable_scopes: Vec<Scope>,
-    /// Whether it came with the program and stays as it is.
-    pub is_built_in: bool,
+    /// Its row; none when it came with the program and stays as it is.
+    pub custom: Option<Arc<RoleDefinitionRow>>,
 }
 
 impl RoleDefinition {
@@ -40,6 +40,19 @@ impl RoleDefinition {
     #[must_use]
     pub fn is_assignable_at(&self, scope: &Scope) -> bool {
         self.assignable_scopes.iter().any(|wider| wider.contains(scope))
+    }
+}
+
+impl From<&RoleDefinitionRow> for RoleDefinition {
+    fn from(row: &RoleDefinitionRow) -> Self {
+        Self {
+            id: row.id,
+            name: row.name.clone(),
+            description: row.description.clone(),
+            patterns: row.patterns.clone(),
+            assignable_scopes: row.assignable_scopes.clone(),
+            custom: Some(Arc::new(row.clone())),
+        }
     }
 }
 
@@ -135,7 +148,7 @@ impl BuiltIn {
                 not_data_actions: Vec::new(),
             },
             assignable_scopes: self.assignable_scopes.to_vec(),
-            is_built_in: true,
+            custom: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::{fixtures::*, roles::rights, source::sources, *};
-use crate::model::{AssignmentRow, Identity, RoleId, RolePatterns, Scope, VaultAuthorization};
+use crate::model::{AssignmentRow, Identity, ObjectType, Permissions, RoleId, RolePatterns, Scope, VaultAuthorization};
 
 #[test]
 fn nobody_may_do_anything_without_a_role() {
@@ -116,9 +116,7 @@ fn a_service_is_administered_while_somebody_may_give_everything() {
 #[test]
 fn a_vault_with_access_policies_asks_nobody_else_who_uses_it() {
     let policy = policy(&[("a:admin", "administrator", "/"), ("a:user", "Key Vault Crypto User", "vaults/dev")]);
-    let policies = HashMap::from([("g:signers".parse().expect("a name"), Rights::of(Action::KeysSign))]);
-    let access = VaultAccess { authorization: VaultAuthorization::AccessPolicies, policies, ..VaultAccess::default() };
-    let policy = policy.with_vault("dev".parse().expect("a name"), access);
+    let policy = decided_by_policies(policy, "dev").with_access_policy(access_policy("dev", "g:signers", &["sign"]));
     let key = at("vaults/dev/keys/k");
     assert!(
         !policy.allows(&who("a:admin"), Action::KeysSign, &key)
@@ -131,6 +129,28 @@ fn a_vault_with_access_policies_asks_nobody_else_who_uses_it() {
     assert!(policy.allows(&who("a:admin"), Action::KeysSign, &at("vaults/other/keys/k")));
 }
 
+/// The policy with that vault deciding by its access policies.
+fn decided_by_policies(policy: Policy, vault: &str) -> Policy {
+    let vault: crate::model::VaultName = vault.parse().expect("a name");
+    let access = policy.vault(&vault).cloned().unwrap_or_default();
+    let access = VaultAccess { authorization: VaultAuthorization::AccessPolicies, ..access };
+    policy.with_vault(vault, access)
+}
+
+#[test]
+fn permissions_come_to_the_actions_that_need_no_others() {
+    let rights = |given: &[&str]| policy::rights_of(&access_policy("dev", "a:x", given).permissions).to_string();
+    assert_eq!(rights(&["get"]), "keys.read", "an access policy parts get from list");
+    assert_eq!(rights(&["wrapKey"]), "keys.wrap, dataKeys.generateWrapped");
+    assert_eq!(
+        rights(&["wrapKey", "unwrapKey"]),
+        "keys.wrap, keys.unwrap, dataKeys.generate, dataKeys.generateWrapped"
+    );
+    assert_eq!(rights(&["backup", "purge"]), "");
+    let all: Rights = Action::ALL.into_iter().filter(|action| !action.policy().is_empty()).collect();
+    assert_eq!(rights(&["all"]), all.to_string());
+}
+
 // ---- The oracle. It shares nothing with what it judges but the rows and the table of actions.
 
 /// What a random policy is made of.
@@ -138,8 +158,8 @@ fn a_vault_with_access_policies_asks_nobody_else_who_uses_it() {
 struct World {
     definitions: Vec<RoleDefinition>,
     assignments: Vec<AssignmentRow>,
-    /// The vault `policies` decides by access policies: who may do which actions.
-    policies: Vec<(String, Vec<Action>)>,
+    /// The vault `policies` decides by access policies: who has which permissions with keys, once for each.
+    policies: HashMap<String, Vec<&'static str>>,
 }
 
 /// `*` by trying every length: exponential, and plain.
@@ -188,7 +208,13 @@ impl World {
         };
         let asked = path(scope);
         if asked.get(1).is_some_and(|vault| vault == "policies") && action.plane() == Plane::Data {
-            return self.policies.iter().any(|(who, may)| names.contains(who) && may.contains(&action));
+            return names.iter().filter_map(|name| self.policies.get(name)).any(|given| {
+                let has = |needed: &str| {
+                    let (kind, name) = needed.split_once('/').expect("{type}/{permission}");
+                    kind == "keys" && (given.contains(&"all") || given.contains(&name))
+                };
+                !action.policy().is_empty() && action.policy().iter().all(|needed| has(needed))
+            });
         }
         self.assignments.iter().any(|row| {
             names.contains(&row.principal.to_string())
@@ -198,21 +224,10 @@ impl World {
     }
 
     fn policy(&self) -> Policy {
+        let policies = self.policies.iter().map(|(who, given)| access_policy("policies", who, given)).collect();
         let (definitions, assignments) = (self.definitions.clone(), self.assignments.clone());
-        let rows = Rows { definitions, assignments, ..Rows::default() };
-        with_policies(&Policy::new(1, rows), &self.policies)
+        decided_by_policies(Policy::new(1, Rows { definitions, assignments, policies, ..Rows::default() }), "policies")
     }
-}
-
-fn with_policies(policy: &Policy, policies: &[(String, Vec<Action>)]) -> Policy {
-    let mut found: HashMap<_, Rights> = HashMap::new();
-    for (who, may) in policies {
-        let rights = found.entry(who.parse().expect("a name")).or_default();
-        *rights = rights.union(may.iter().copied().collect());
-    }
-    let access =
-        VaultAccess { authorization: VaultAuthorization::AccessPolicies, policies: found, ..VaultAccess::default() };
-    policy.with_vault("policies".parse().expect("a name"), access)
 }
 
 fn names() -> impl Strategy<Value = String> {
@@ -270,11 +285,8 @@ fn worlds() -> impl Strategy<Value = World> {
         roles::built_in().iter().map(|role| role.id).chain([custom(0), custom(1), custom(2), custom(9)]).collect();
     let given = (names(), prop::sample::select(ids), scopes());
     let assignments = prop::collection::vec(given, 0..24);
-    let policies = prop::collection::vec((names(), prop::collection::vec(actions(), 0..6)), 0..4);
-    let data_only = |mut may: Vec<Action>| {
-        may.retain(|action| action.plane() == Plane::Data);
-        may
-    };
+    let permissions = prop::sample::subsequence(Permissions::known(ObjectType::Keys).to_vec(), 0..8);
+    let policies = prop::collection::hash_map(names(), permissions, 0..4);
     (definitions, assignments, policies).prop_map(move |(definitions, assignments, policies)| World {
         definitions: (0..)
             .zip(definitions)
@@ -284,7 +296,7 @@ fn worlds() -> impl Strategy<Value = World> {
                 description: String::new(),
                 patterns,
                 assignable_scopes: vec![Scope::Service],
-                is_built_in: false,
+                custom: None,
             })
             .collect(),
         assignments: (0..)
@@ -294,7 +306,7 @@ fn worlds() -> impl Strategy<Value = World> {
                 ..assignment(n, &principal, "administrator", &scope)
             })
             .collect(),
-        policies: policies.into_iter().map(|(who, may)| (who, data_only(may))).collect(),
+        policies,
     })
 }
 
@@ -319,7 +331,12 @@ fn grown(world: &World) -> Policy {
     }
     let extra = assignment(99_999, "a:1", "administrator", "/");
     policy = policy.with_assignment(extra.clone()).without_assignment(extra.id);
-    with_policies(&policy, &world.policies)
+    for (who, given) in &world.policies {
+        policy = policy.with_access_policy(access_policy("policies", who, given));
+    }
+    let extra = access_policy("policies", "a:9", &["all"]);
+    policy = policy.with_access_policy(extra.clone()).without_access_policy(&extra.vault, &extra.principal);
+    decided_by_policies(policy, "policies")
 }
 
 proptest! {

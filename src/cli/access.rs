@@ -17,10 +17,9 @@ use super::{
     review,
     view::{AssignmentList, AssignmentView},
 };
-use crate::{
-    access::roles,
-    model::{AssignmentId, Principal, RoleId, Scope},
-};
+use crate::model::{AssignmentId, Principal, Scope};
+
+mod roles;
 
 /// `access …`.
 #[derive(Debug, Subcommand)]
@@ -28,7 +27,7 @@ pub(super) enum AccessCommand {
     /// Give a principal a role
     Grant(GrantArgs),
     /// List who has which role where
-    List(FormatArgs),
+    List(ListArgs),
     /// Take a role away, in force at once
     Revoke(RevokeArgs),
     /// Say why somebody may do something, or may not
@@ -38,6 +37,9 @@ pub(super) enum AccessCommand {
     /// Make somebody administrator without one: at the console, with the HSM's PIN, while no server runs
     #[command(after_help = break_glass::AFTER_HELP)]
     BreakGlass(BreakGlassArgs),
+    /// Show the roles there are, and make others
+    #[command(subcommand)]
+    Roles(roles::RolesCommand),
 }
 
 /// What `access grant` takes.
@@ -47,8 +49,8 @@ pub(super) struct GrantArgs {
     #[arg(long, value_name = "PRINCIPAL")]
     principal: Principal,
     /// What: a role's name, as "Key Vault Crypto User", or its id
-    #[arg(long, value_name = "ROLE", value_parser = role)]
-    role: RoleId,
+    #[arg(long, value_name = "ROLE")]
+    role: String,
     /// Where, and within it: /, vaults/VAULT, vaults/VAULT/keys or vaults/VAULT/keys/KEY [default: the current vault]
     #[arg(long, value_name = "SCOPE")]
     scope: Option<Scope>,
@@ -61,16 +63,20 @@ pub(super) struct GrantArgs {
     format: FormatArgs,
 }
 
-/// A role by its name, or by its id as it is shown here or as Azure writes it.
-fn role(text: &str) -> Result<RoleId, String> {
-    if let Some(role) = roles::built_in_by_name(text) {
-        return Ok(role.id);
-    }
-    let id = text.strip_prefix("roleDefinitions/").unwrap_or(text).replace('-', "").to_lowercase();
-    id.parse().map_err(|_| {
-        let names: Vec<&str> = roles::built_in().iter().map(|role| role.name.as_str()).collect();
-        format!("no role has this name or id; the built-in ones are: {}", names.join(", "))
-    })
+/// What `access list` takes.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Only what this principal or group itself has
+    #[arg(long, value_name = "PRINCIPAL")]
+    principal: Option<Principal>,
+    /// Only what is held at this scope or within it
+    #[arg(long, value_name = "SCOPE")]
+    scope: Option<Scope>,
+    /// Only this role: its name or id
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 /// What `access revoke` takes.
@@ -91,11 +97,12 @@ pub(super) struct RevokeArgs {
 pub(super) async fn run(connection: &ConnectionArgs, command: AccessCommand) -> anyhow::Result<ExitCode> {
     match command {
         AccessCommand::Grant(args) => grant(connection, &args).await,
-        AccessCommand::List(args) => list(connection, args).await,
+        AccessCommand::List(args) => list(connection, &args).await,
         AccessCommand::Revoke(args) => revoke(connection, &args).await,
         AccessCommand::Explain(args) => review::explain(connection, &args).await,
         AccessCommand::WhoCan(args) => review::who_can(connection, &args).await,
         AccessCommand::BreakGlass(args) => break_glass::run(args).await,
+        AccessCommand::Roles(command) => roles::run(connection, command).await,
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -107,17 +114,17 @@ fn action(what: String, request_id: Option<&str>) -> Action {
 async fn grant(connection: &ConnectionArgs, args: &GrantArgs) -> anyhow::Result<()> {
     let scope = args.scope.clone().map_or_else(|| connection.vault().map(Scope::Vault), Ok)?;
     let request_id = args.change.request_id()?;
+    let client = connection.connect().await?;
     let request = CreateRoleAssignmentRequest {
         role_assignment: Some(RoleAssignment {
             principal: args.principal.to_string(),
-            role: format!("roleDefinitions/{}", args.role),
+            role: roles::resolve(&client, &args.role).await?,
             scope: scope.to_string(),
             ..RoleAssignment::default()
         }),
         request_id: request_id.clone(),
         validate_only: args.dry_run,
     };
-    let client = connection.connect().await?;
     let action = action(format!("give {} a role at {scope}", args.principal), Some(&request_id));
     let assignment = client.call(&action, client.api.create_role_assignment(request.clone())).await?;
     if args.dry_run {
@@ -126,12 +133,22 @@ async fn grant(connection: &ConnectionArgs, args: &GrantArgs) -> anyhow::Result<
     output::show(args.format.format, &AssignmentView::from(&assignment))
 }
 
-async fn list(connection: &ConnectionArgs, args: FormatArgs) -> anyhow::Result<()> {
+async fn list(connection: &ConnectionArgs, args: &ListArgs) -> anyhow::Result<()> {
     let client = connection.connect().await?;
     let action = action("list role assignments".into(), None);
-    let request = ListRoleAssignmentsRequest { page_size: 1000, ..Default::default() };
+    let role = match &args.role {
+        Some(role) => roles::resolve(&client, role).await?,
+        None => String::new(),
+    };
+    let request = ListRoleAssignmentsRequest {
+        page_size: 1000,
+        principal: args.principal.as_ref().map(ToString::to_string).unwrap_or_default(),
+        scope: args.scope.as_ref().map(ToString::to_string).unwrap_or_default(),
+        role,
+        ..Default::default()
+    };
     let assignments = client.call(&action, client.api.list_role_assignments(request)).await?;
-    output::show(args.format, &AssignmentList(assignments.iter().map(AssignmentView::from).collect()))
+    output::show(args.format.format, &AssignmentList(assignments.iter().map(AssignmentView::from).collect()))
 }
 
 async fn revoke(connection: &ConnectionArgs, args: &RevokeArgs) -> anyhow::Result<()> {

@@ -80,7 +80,9 @@ pub(super) mod tests {
             for (words, command) in commands() {
                 let name = words.rsplit(' ').next().unwrap_or_default();
                 assert!(script.contains(name), "{shell}: {words}");
-                for flag in flags(&command) {
+                // Fish is told flags of commands of two words only.
+                let is_deep = words.split(' ').count() > 2 && *shell == clap_complete::Shell::Fish;
+                for flag in flags(&command).into_iter().filter(|_| !is_deep) {
                     let long =
                         if *shell == clap_complete::Shell::Fish { format!("-l {flag}") } else { format!("--{flag}") };
                     assert!(script.contains(&long), "{shell}: {words} {long}");

@@ -29,7 +29,7 @@ use super::{
     pin::LatchView,
     review::{DifferenceView, ExplanationView, PermittedView},
     token::IssuedView,
-    view::{AssignmentView, KeyView, TokenView, UseView, VaultView},
+    view::{AssignmentView, KeyView, PolicyView, RoleView, TokenView, UseView, VaultView},
 };
 
 const PAGE: &str = include_str!("../../docs/json.md");
@@ -162,6 +162,37 @@ fn token() -> TokenView {
         creator: "spiffe://example.org/admin".into(),
         create_time: at(1_798_761_600),
         expire_time: at(1_798_765_200),
+    })
+}
+
+fn role() -> RoleView {
+    RoleView::from(&v1::RoleDefinition {
+        name: "roleDefinitions/0123456789abcdef0123456789abcdef".into(),
+        role_name: "signer".into(),
+        description: "Signs releases".into(),
+        r#type: v1::RoleType::Custom.into(),
+        actions: Vec::new(),
+        not_actions: Vec::new(),
+        data_actions: vec!["keys.sign".into()],
+        not_data_actions: Vec::new(),
+        assignable_scopes: vec!["vaults/payments".into()],
+        permits: vec!["keys.sign".into()],
+        create_time: at(1_798_761_600),
+        update_time: at(1_798_848_000),
+        etag: "7d793037".into(),
+    })
+}
+
+fn access_policy() -> PolicyView {
+    PolicyView::from(&v1::AccessPolicy {
+        parent: "vaults/payments".into(),
+        principal: "spiffe://example.org/ci".into(),
+        keys: vec!["get".into(), "sign".into()],
+        secrets: Vec::new(),
+        certificates: Vec::new(),
+        create_time: at(1_798_761_600),
+        update_time: at(1_798_848_000),
+        etag: "7d793037".into(),
     })
 }
 
@@ -361,6 +392,8 @@ fn samples() -> Vec<Sample> {
         sample("BrokenGlass", &broken_glass()),
         sample("Token", &token()),
         sample("IssuedToken", &IssuedView { token: token(), text: Some("eyJ0eXAi.eyJpc3Mi.MEUCIQ".to_owned().into()) }),
+        sample("RoleDefinition", &role()),
+        sample("AccessPolicy", &access_policy()),
         sample("Use", &used()),
         sample("RandomBytes", &random),
         sample("File", &file),

@@ -19,6 +19,8 @@ use super::{
 };
 use crate::model::{AddressRange, VaultName};
 
+mod policy;
+
 /// `vault …`.
 #[derive(Debug, Subcommand)]
 pub(super) enum VaultCommand {
@@ -34,6 +36,9 @@ pub(super) enum VaultCommand {
     Delete(DeleteArgs),
     /// Bring a deleted vault back, with everything in it
     Recover(DeleteArgs),
+    /// Say who may do what with what is in a vault that decides by access policies
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
 }
 
 /// What `vault create` takes.
@@ -193,11 +198,12 @@ pub(super) async fn run(connection: &ConnectionArgs, command: VaultCommand) -> a
         VaultCommand::Update(args) => update(connection, &args).await,
         VaultCommand::Delete(args) => delete(connection, &args).await,
         VaultCommand::Recover(args) => recover(connection, &args).await,
+        VaultCommand::Policy(command) => policy::run(connection, command).await,
     }?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A change of a vault: needs the role `administrator`.
+/// A change of a vault.
 fn change(verb: &str, vault: &VaultName, request_id: &str) -> Action {
     Action {
         what: format!("{verb} vaults/{vault}"),

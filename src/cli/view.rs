@@ -591,6 +591,10 @@ impl Rows for UseView {
     }
 }
 
+mod roles;
+
+pub(super) use roles::{PolicyList, PolicyView, RoleList, RoleView};
+
 #[cfg(test)]
 mod tests {
     use super::*;

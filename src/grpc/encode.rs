@@ -4,9 +4,10 @@ use strongroom_hsm::{SecretBytes, algorithms::KeyType};
 use strongroom_proto::v1;
 
 use crate::{
+    access::RoleDefinition,
     model::{
-        AssignmentRow, Jwk, KeyOps, KeySpec, Residency, Row as _, State, Tags, Timestamp, TokenRow, VaultAuthorization,
-        VaultRow, VersionRow,
+        AccessPolicyRow, AssignmentRow, Jwk, KeyOps, KeySpec, ObjectType, Residency, Row as _, State, Tags, Timestamp,
+        TokenRow, VaultAuthorization, VaultRow, VersionRow,
     },
     service::{KeyView, version_name},
 };
@@ -169,6 +170,45 @@ pub(crate) fn operation(op: KeyOps) -> v1::KeyOperation {
     .into_iter()
     .find(|(known, _)| *known == op)
     .map_or(v1::KeyOperation::Unspecified, |(_, shown)| shown)
+}
+
+/// A role.
+pub(super) fn role(role: &RoleDefinition) -> v1::RoleDefinition {
+    fn texts<T: ToString>(items: &[T]) -> Vec<String> {
+        items.iter().map(ToString::to_string).collect()
+    }
+    let row = role.custom.as_deref();
+    let kind = if row.is_none() { v1::RoleType::BuiltIn } else { v1::RoleType::Custom };
+    v1::RoleDefinition {
+        name: format!("roleDefinitions/{}", role.id),
+        role_name: role.name.clone(),
+        description: role.description.clone(),
+        r#type: kind.into(),
+        actions: texts(&role.patterns.actions),
+        not_actions: texts(&role.patterns.not_actions),
+        data_actions: texts(&role.patterns.data_actions),
+        not_data_actions: texts(&role.patterns.not_data_actions),
+        assignable_scopes: texts(&role.assignable_scopes),
+        permits: role.rights().iter().map(|action| action.name().to_owned()).collect(),
+        create_time: row.map(|row| time(row.created)),
+        update_time: row.map(|row| time(row.updated)),
+        etag: row.map(|row| row.etag()).unwrap_or_default(),
+    }
+}
+
+/// An access policy.
+pub(super) fn access_policy(row: &AccessPolicyRow) -> v1::AccessPolicy {
+    let names = |kind| row.permissions.names(kind).map(str::to_owned).collect();
+    v1::AccessPolicy {
+        parent: format!("vaults/{}", row.vault),
+        principal: row.principal.to_string(),
+        keys: names(ObjectType::Keys),
+        secrets: names(ObjectType::Secrets),
+        certificates: names(ObjectType::Certificates),
+        create_time: Some(time(row.created)),
+        update_time: Some(time(row.updated)),
+        etag: row.etag(),
+    }
 }
 
 /// A role assignment, and its role's name.

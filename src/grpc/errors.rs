@@ -206,6 +206,8 @@ fn kind(name: &str) -> &'static str {
         ["vaults", _, "keys", _] => "strongroom.v1/Key",
         ["vaults", _, "keys", _, "versions", _] => "strongroom.v1/KeyVersion",
         ["roleAssignments", _] => "strongroom.v1/RoleAssignment",
+        ["roleDefinitions", _] => "strongroom.v1/RoleDefinition",
+        ["vaults", _, "accessPolicies", ..] => "strongroom.v1/AccessPolicy",
         _ => "",
     }
 }

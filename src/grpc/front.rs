@@ -59,7 +59,7 @@ const RESERVE_MAX: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 43] = [
+const METHODS: [&str; 51] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -99,6 +99,14 @@ const METHODS: [&str; 43] = [
     "/strongroom.v1.Tokens/RevokeToken",
     DISCOVERY_PATH,
     KEYS_PATH,
+    "/strongroom.v1.RoleDefinitions/CreateRoleDefinition",
+    "/strongroom.v1.RoleDefinitions/GetRoleDefinition",
+    "/strongroom.v1.RoleDefinitions/ListRoleDefinitions",
+    "/strongroom.v1.RoleDefinitions/UpdateRoleDefinition",
+    "/strongroom.v1.RoleDefinitions/DeleteRoleDefinition",
+    "/strongroom.v1.AccessPolicies/SetAccessPolicy",
+    "/strongroom.v1.AccessPolicies/ListAccessPolicies",
+    "/strongroom.v1.AccessPolicies/DeleteAccessPolicy",
     HEALTH_CHECK,
     "/grpc.health.v1.Health/Watch",
     "/grpc.health.v1.Health/List",

@@ -8,7 +8,7 @@
 //! front      who, request id, deadline, room; figures              front.rs
 //! routes     tonic: protobuf, health, reflection
 //! call       the caller and the message; the status of an error    call.rs, errors.rs
-//! vaults, keys, crypto, assignments, tokens    one file for each noun    decode, names, pages, encode
+//! vaults, keys, crypto, assignments, definitions, policies, tokens    one file for each noun    decode, names, pages, encode
 //! batch, stream      many operations of crypto at once            kept.rs: what they hold meanwhile
 //! ```
 //!
@@ -30,6 +30,7 @@ mod batch;
 mod call;
 mod crypto;
 mod decode;
+mod definitions;
 mod encode;
 pub mod errors;
 pub mod front;
@@ -40,6 +41,7 @@ mod keys;
 pub mod listener;
 mod names;
 mod pages;
+mod policies;
 mod proxy;
 mod stream;
 pub mod tls;
@@ -61,12 +63,14 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of `strongroom.v1`, for health reports.
-pub const SERVICES: [&str; 5] = [
+pub const SERVICES: [&str; 7] = [
     "strongroom.v1.Vaults",
     "strongroom.v1.Keys",
     "strongroom.v1.Crypto",
     "strongroom.v1.RoleAssignments",
     "strongroom.v1.Tokens",
+    "strongroom.v1.RoleDefinitions",
+    "strongroom.v1.AccessPolicies",
 ];
 
 /// The face itself: implements the services of the contract, one file for each.
@@ -102,7 +106,15 @@ pub fn routes(service: &Arc<Service>, health: HealthReporter) -> Result<Routes, 
             v1::role_assignments_server::RoleAssignmentsServer::new(face.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
-        .add_service(v1::tokens_server::TokensServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX));
+        .add_service(v1::tokens_server::TokensServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(
+            v1::role_definitions_server::RoleDefinitionsServer::new(face.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+        )
+        .add_service(
+            v1::access_policies_server::AccessPoliciesServer::new(face.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+        );
     let router = tokens::publish(routes.into_axum_router(), service.issued());
     Ok(Routes::from(batch::route(router, face)).prepare())
 }

@@ -21,7 +21,7 @@ const TOKEN_BYTES_MAX: usize = 3072;
 
 /// What a page is a page of.
 pub(super) struct List<'a> {
-    /// `vaults`, `keys`, `versions`, `publicKeys`, `assignments` or `permitted`.
+    /// `vaults`, `keys`, `versions`, `publicKeys`, `assignments`, `permitted`, `roles` or `policies`.
     pub(super) kind: &'static str,
     /// The parent's name; empty where there is none.
     pub(super) parent: &'a str,

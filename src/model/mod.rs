@@ -1,5 +1,6 @@
 //! Plain types of the domain, parsed once at the rim. No async, no input or output, no clock.
 
+pub mod access_rows;
 pub mod identity;
 pub mod jwk;
 pub mod lease;
@@ -14,6 +15,7 @@ pub mod tags;
 pub mod time;
 pub mod tokens;
 
+pub use access_rows::{AccessPolicyRow, Permissions, RoleDefinitionRow, access_policy_id};
 pub use identity::{Identity, Origin};
 pub use jwk::Jwk;
 pub use lease::{Ended, Lease};

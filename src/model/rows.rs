@@ -71,6 +71,10 @@ pub enum RowKind {
     Token,
     /// [`IssuerKeyRow`](super::IssuerKeyRow).
     IssuerKey,
+    /// [`super::RoleDefinitionRow`].
+    RoleDefinition,
+    /// [`super::AccessPolicyRow`].
+    AccessPolicy,
 }
 
 impl RowKind {
@@ -86,6 +90,8 @@ impl RowKind {
             Self::Instance => 6,
             Self::Token => 20,
             Self::IssuerKey => 21,
+            Self::RoleDefinition => 7,
+            Self::AccessPolicy => 8,
         }
     }
 }

@@ -308,7 +308,7 @@ impl Work for Revoke {
         let found = self.plan(service, context).await?;
         let row = AssignmentRow::clone(&found.row);
         let request = context.request_record(resource(row.id));
-        let put = Put::remove(row.clone(), found.seal);
+        let put = Put::remove(NewRow::RemoveAssignment(row.clone()), found.seal);
         let name = Self::Op::ACTION.name();
         let making = Making { name, right: &permit, intent: context.intent, request, deadline };
         let committed = service.note_policy(service.catalog.scopes.commit(&locked, making, vec![put]).await)?;

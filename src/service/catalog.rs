@@ -23,10 +23,11 @@ use super::{
     usage::UsageCell,
 };
 use crate::{
-    access::{Rows, Target, VaultAccess},
+    access::{RoleDefinition, Rows, Target, VaultAccess},
     model::{
-        AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, Row, RowId, RowKind, Scope,
-        TokenRow, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
+        AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, Principal,
+        RoleDefinitionRow, Row, RowId, RowKind, Scope, TokenRow, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
+        access_policy_id,
     },
     store::{HeadScope, Sealed, Store, StoreError},
 };
@@ -325,6 +326,37 @@ impl Catalog {
         self.whole(RowKind::IssuerKey, "the issuer's keys", deadline, || self.store.issuer_keys()).await
     }
 
+    /// Every role of one's own.
+    ///
+    /// # Errors
+    /// As [`Self::assignments`].
+    pub async fn role_definitions(&self, deadline: Moment) -> Result<Vec<Checked<RoleDefinitionRow>>, ServiceError> {
+        self.whole(RowKind::RoleDefinition, "the role definitions", deadline, || self.store.role_definitions()).await
+    }
+
+    /// Every access policy of every vault.
+    ///
+    /// # Errors
+    /// As [`Self::assignments`].
+    pub async fn access_policies(&self, deadline: Moment) -> Result<Vec<Checked<AccessPolicyRow>>, ServiceError> {
+        self.whole(RowKind::AccessPolicy, "the access policies", deadline, || self.store.access_policies()).await
+    }
+
+    /// What somebody may do in a vault by an access policy.
+    ///
+    /// # Errors
+    /// When the store does not answer, or the row is not the newest or is missing.
+    pub async fn access_policy(
+        &self,
+        vault: &VaultName,
+        principal: &Principal,
+        deadline: Moment,
+    ) -> Result<Option<Checked<AccessPolicyRow>>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Service, deadline).await?;
+        let row_id = RowId { kind: RowKind::AccessPolicy, id: access_policy_id(vault, principal) };
+        self.one(&scope, &row_id, deadline, || self.store.access_policy(row_id.id)).await
+    }
+
     /// Every row of a kind of the service's scope: as many as its head counts.
     async fn whole<R: Row, F>(
         &self,
@@ -365,9 +397,16 @@ impl Catalog {
     /// # Errors
     /// As [`Self::assignments`].
     pub async fn policy_rows(&self, deadline: Moment) -> Result<Rows, ServiceError> {
-        let assignments = self.assignments(deadline).await?;
-        let assignments = assignments.into_iter().map(|checked| AssignmentRow::clone(&checked.row)).collect();
-        Ok(Rows { assignments, vaults: self.vault_rules(deadline).await?, ..Rows::default() })
+        fn rows<R: Row>(checked: Vec<Checked<R>>) -> Vec<R> {
+            checked.into_iter().map(|checked| R::clone(&checked.row)).collect()
+        }
+        let definitions = rows(self.role_definitions(deadline).await?);
+        Ok(Rows {
+            definitions: definitions.iter().map(RoleDefinition::from).collect(),
+            assignments: rows(self.assignments(deadline).await?),
+            vaults: self.vault_rules(deadline).await?,
+            policies: rows(self.access_policies(deadline).await?),
+        })
     }
 
     /// What vaults decide beside roles, deleted ones too: they may come back.
@@ -523,6 +562,8 @@ fn describe<R: Row>(row: &R) -> String {
         RowKind::Instance => "the instance's row",
         RowKind::Token => "a token's row",
         RowKind::IssuerKey => "the row of an issuer's key",
+        RowKind::RoleDefinition => "a role definition's row",
+        RowKind::AccessPolicy => "an access policy's row",
     };
     format!("{what} (id {})", base16ct::lower::encode_string(&id.id))
 }

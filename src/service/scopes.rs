@@ -22,8 +22,8 @@ use crate::{
     access::{Denied, Op, Permit},
     audit::{self, HeadMark},
     model::{
-        AssignmentRow, InstanceRow, IssuerKeyRow, KeyObjectRow, Row, RowId, RowKind, TokenRow, UsageRow, VaultRow,
-        VersionRow,
+        AccessPolicyRow, AssignmentRow, InstanceRow, IssuerKeyRow, KeyObjectRow, RoleDefinitionRow, Row, RowId,
+        RowKind, TokenRow, UsageRow, VaultRow, VersionRow,
     },
     store::{Change, CommitError, HeadRow, HeadScope, RequestRecord, ScopeRows, Sealed, Store, Write, head::SetDigest},
 };
@@ -188,6 +188,10 @@ pub enum NewRow {
     Token(TokenRow),
     RemoveToken(TokenRow),
     IssuerKey(IssuerKeyRow),
+    RoleDefinition(Box<RoleDefinitionRow>),
+    RemoveRoleDefinition(Box<RoleDefinitionRow>),
+    AccessPolicy(AccessPolicyRow),
+    RemoveAccessPolicy(AccessPolicyRow),
 }
 
 impl NewRow {
@@ -201,6 +205,8 @@ impl NewRow {
             Self::Assignment(row) | Self::RemoveAssignment(row) => row.row_id(),
             Self::Token(row) | Self::RemoveToken(row) => row.row_id(),
             Self::IssuerKey(row) => row.row_id(),
+            Self::RoleDefinition(row) | Self::RemoveRoleDefinition(row) => row.row_id(),
+            Self::AccessPolicy(row) | Self::RemoveAccessPolicy(row) => row.row_id(),
         }
     }
 
@@ -214,6 +220,8 @@ impl NewRow {
             Self::Assignment(row) | Self::RemoveAssignment(row) => row.revision,
             Self::Token(row) | Self::RemoveToken(row) => row.revision,
             Self::IssuerKey(row) => row.revision,
+            Self::RoleDefinition(row) | Self::RemoveRoleDefinition(row) => row.revision,
+            Self::AccessPolicy(row) | Self::RemoveAccessPolicy(row) => row.revision,
         }
     }
 
@@ -236,6 +244,8 @@ impl NewRow {
             Self::Assignment(row) | Self::RemoveAssignment(row) => row.canonical(),
             Self::Token(row) | Self::RemoveToken(row) => row.canonical(),
             Self::IssuerKey(row) => row.canonical(),
+            Self::RoleDefinition(row) | Self::RemoveRoleDefinition(row) => row.canonical(),
+            Self::AccessPolicy(row) | Self::RemoveAccessPolicy(row) => row.canonical(),
         }
     }
 
@@ -251,11 +261,21 @@ impl NewRow {
             Self::Token(row) => Write::Token(Sealed::new(row, seal)),
             Self::RemoveToken(row) => Write::RemoveToken(row.id),
             Self::IssuerKey(row) => Write::IssuerKey(Sealed::new(row, seal)),
+            Self::RoleDefinition(row) => Write::RoleDefinition(Sealed::new(*row, seal)),
+            Self::RemoveRoleDefinition(row) => Write::RemoveRoleDefinition(row.id),
+            Self::AccessPolicy(row) => Write::AccessPolicy(Sealed::new(row, seal)),
+            Self::RemoveAccessPolicy(row) => Write::RemoveAccessPolicy(row.row_id().id),
         }
     }
 
     const fn is_removal(&self) -> bool {
-        matches!(self, Self::RemoveAssignment(_) | Self::RemoveToken(_))
+        matches!(
+            self,
+            Self::RemoveAssignment(_)
+                | Self::RemoveToken(_)
+                | Self::RemoveRoleDefinition(_)
+                | Self::RemoveAccessPolicy(_)
+        )
     }
 }
 
@@ -272,10 +292,11 @@ impl Put {
         Self { row, replaces: Some((old.revision(), old_seal)) }
     }
 
-    /// Takes a role assignment away.
+    /// Takes a row away that was read under the scope's lock: `row` is one of the removals.
     #[must_use]
-    pub fn remove(row: AssignmentRow, seal: Seal) -> Self {
-        Self { replaces: Some((row.revision, seal)), row: NewRow::RemoveAssignment(row) }
+    pub fn remove(row: NewRow, seal: Seal) -> Self {
+        debug_assert!(row.is_removal(), "only a removal takes a row away");
+        Self { replaces: Some((row.revision(), seal)), row }
     }
 
     /// Takes a token away.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     access::Action,
     audit::{Durability, Kind, Outcome, Record},
-    model::{Row as _, RowId, RowKind, VaultName, VersionId},
+    model::{AccessPolicyRow, Principal, Row as _, RowId, RowKind, VaultName, VersionId},
     store::HeadScope,
 };
 
@@ -57,6 +57,8 @@ enum About {
     Key(KeyRef),
     Assignment(VersionId),
     Token(VersionId),
+    Role(VersionId),
+    AccessPolicy(VaultName, Principal),
     Instance,
 }
 
@@ -73,6 +75,11 @@ fn about(resource: &str) -> Option<About> {
         }
         ["roleAssignments", id] => Some(About::Assignment(id.parse().ok()?)),
         ["tokens", id] => Some(About::Token(id.parse().ok()?)),
+        ["roleDefinitions", id] => Some(About::Role(id.parse().ok()?)),
+        // Names of principals may have slashes in them.
+        ["vaults", vault, "accessPolicies", principal @ ..] => {
+            Some(About::AccessPolicy(vault.parse().ok()?, principal.join("/").parse().ok()?))
+        }
         ["instances", _] => Some(About::Instance),
         _ => None,
     }
@@ -108,6 +115,17 @@ async fn made(
             let exists = scope.has(&RowId { kind: RowKind::Token, id: id.bytes() });
             return Ok(exists == (intent.operation == "tokens.create"));
         }
+        About::Role(id) => {
+            let rows = service.catalog.role_definitions(deadline).await?;
+            let found = rows.iter().find(|checked| checked.row.id == id).map(|checked| checked.row.intent);
+            return Ok(removed_or_newest(intent, Action::RoleDefinitionsDelete, found, index));
+        }
+        About::AccessPolicy(vault, principal) => {
+            let rows = service.catalog.access_policies(deadline).await?;
+            let same = |row: &AccessPolicyRow| row.vault == vault && row.principal == principal;
+            let found = rows.iter().find(|checked| same(&checked.row)).map(|checked| checked.row.intent);
+            return Ok(removed_or_newest(intent, Action::AccessPoliciesDelete, found, index));
+        }
         About::Vault(name) => service.catalog.vault(&name, deadline).await.map(|vault| vault.row.intent),
         About::Key(name) => key_intent(service, &name, intent, deadline).await,
     };
@@ -116,6 +134,11 @@ async fn made(
         Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a removal has removed, or another change is the newest of what was found.
+fn removed_or_newest(intent: &Record, removal: Action, found: Option<u64>, index: u64) -> bool {
+    if intent.operation == removal.name() { found.is_none() } else { found == Some(index) }
 }
 
 /// The intent of the newest change of a key, or of a version when the change was one of a version.

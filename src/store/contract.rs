@@ -14,8 +14,8 @@ use crate::model::{
 pub(crate) mod fixtures;
 
 use fixtures::{
-    assignment, change, head, instance, issuer_key, key, key_name, odd_tags, request, request_id, sealed, token, usage,
-    vault, vault_name, version, version_id,
+    access_policy, assignment, change, head, instance, issuer_key, key, key_name, odd_tags, request, request_id,
+    role_definition, sealed, token, usage, vault, vault_name, version, version_id,
 };
 
 /// Makes the tests. `$fresh` is an async function that gives something to keep and an empty store.
@@ -31,6 +31,8 @@ macro_rules! contract_tests {
             assignments_come_and_go,
             tokens_come_and_go,
             issuer_keys_come_back,
+            roles_come_change_and_go,
+            access_policies_come_change_and_go,
             heads_come_back,
             vault_names_are_unique_while_they_exist,
             key_names_are_unique_without_case,
@@ -248,6 +250,44 @@ pub(crate) async fn issuer_keys_come_back(store: AnyStore) {
     must(&store, change([Write::IssuerKey(sealed(second.clone())), Write::IssuerKey(sealed(first.clone()))])).await;
     assert_eq!(store.issuer_keys().await.expect("read"), [sealed(first.clone()), sealed(second)], "oldest first");
     exists(&store, change([Write::IssuerKey(sealed(first))])).await;
+}
+
+pub(crate) async fn roles_come_change_and_go(store: AnyStore) {
+    let first = role_definition(1, "Signer");
+    let second = role_definition(2, "signers");
+    let writes = [Write::RoleDefinition(sealed(second.clone())), Write::RoleDefinition(sealed(first.clone()))];
+    must(&store, change(writes)).await;
+    assert_eq!(store.role_definitions().await.expect("read"), [sealed(first.clone()), sealed(second.clone())]);
+    exists(&store, change([Write::RoleDefinition(sealed(role_definition(3, "SIGNER")))])).await;
+    let mut newer = first.clone();
+    (newer.revision, newer.name, newer.patterns.actions) = (2, "Ünïcode".to_owned(), Vec::new());
+    must(&store, change([Write::RoleDefinition(sealed(newer.clone()))])).await;
+    conflict(&store, change([Write::RoleDefinition(sealed(newer.clone()))])).await;
+    assert_eq!(store.role_definitions().await.expect("read"), [sealed(newer), sealed(second)]);
+    must(&store, change([Write::RemoveRoleDefinition(first.id)])).await;
+    conflict(&store, change([Write::RemoveRoleDefinition(first.id)])).await;
+    assert_eq!(store.role_definitions().await.expect("read").len(), 1);
+}
+
+pub(crate) async fn access_policies_come_change_and_go(store: AnyStore) {
+    furnish(&store).await;
+    let first = access_policy("dev", "spiffe://example.org/ci");
+    let other = access_policy("dev", &format!("x509:{}", "~".repeat(2043)));
+    let writes = [Write::AccessPolicy(sealed(first.clone())), Write::AccessPolicy(sealed(other.clone()))];
+    must(&store, change(writes)).await;
+    let id = first.row_id().id;
+    assert_eq!(store.access_policy(id).await.expect("read"), Some(sealed(first.clone())));
+    assert_eq!(store.access_policies().await.expect("read").len(), 2);
+    exists(&store, change([Write::AccessPolicy(sealed(first.clone()))])).await;
+    conflict(&store, change([Write::AccessPolicy(sealed(access_policy("prod", "a:b")))])).await;
+    let mut newer = first.clone();
+    newer.permissions.add(crate::model::ObjectType::Certificates, "list").expect("a permission");
+    newer.revision = 2;
+    must(&store, change([Write::AccessPolicy(sealed(newer.clone()))])).await;
+    assert_eq!(store.access_policy(id).await.expect("read"), Some(sealed(newer)));
+    must(&store, change([Write::RemoveAccessPolicy(id)])).await;
+    conflict(&store, change([Write::RemoveAccessPolicy(id)])).await;
+    assert_eq!(store.access_policies().await.expect("read"), [sealed(other)]);
 }
 
 pub(crate) async fn heads_come_back(store: AnyStore) {
@@ -506,8 +546,11 @@ pub(crate) async fn requests_are_remembered_and_forgotten(store: AnyStore) {
 pub(crate) async fn a_scope_is_what_was_written(store: AnyStore) {
     furnish(&store).await;
     let granted = assignment(8, Scope::Service);
+    let (role, policy) = (role_definition(9, "Signer"), access_policy("dev", "a:b"));
     let first = [
         Write::Instance(sealed(instance())),
+        Write::RoleDefinition(sealed(role.clone())),
+        Write::AccessPolicy(sealed(policy.clone())),
         Write::Usage(sealed(usage(2, 1, 1))),
         Write::Assignment(sealed(granted.clone())),
         Write::Token(sealed(token(6))),
@@ -535,7 +578,8 @@ pub(crate) async fn a_scope_is_what_was_written(store: AnyStore) {
         let row = sealed(row);
         (row.unchecked().row_id(), row.unchecked().revision(), *row.seal())
     }
-    let service = vec![mark(instance()), mark(dev), mark(vault(4, "prod")), mark(token(6)), mark(issuer_key(6))];
+    let mut service = vec![mark(instance()), mark(dev), mark(vault(4, "prod")), mark(token(6)), mark(issuer_key(6))];
+    service.extend([mark(role), mark(policy)]);
     let in_dev = vec![mark(root), mark(newest), mark(usage(2, 9, 2))];
     let scopes = [(HeadScope::Service, service), (HeadScope::Vault([1; 16]), in_dev)];
     let heads = scopes.iter().map(|(scope, rows)| sealed(head(*scope, 1, rows))).collect();

@@ -97,7 +97,7 @@ fn element(id: &RowId, revision: u64, seal: &Seal) -> [u16; LANES] {
 /// What a head covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HeadScope {
-    /// The instance, vaults, role assignments, tokens and the keys that sign them.
+    /// The instance, vaults, role definitions, role assignments, access policies, tokens and the keys that sign them.
     Service,
     /// The keys, versions and usage counters of the vault with that id.
     Vault([u8; 16]),

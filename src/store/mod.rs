@@ -12,8 +12,9 @@ use async_trait::async_trait;
 use strongroom_hsm::Seal;
 
 use crate::model::{
-    AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, RequestId, Row, RowId, Timestamp,
-    TokenId, TokenRow, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
+    AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, RequestId,
+    RoleDefinitionRow, RoleId, Row, RowId, Timestamp, TokenId, TokenRow, UsageRow, VaultName, VaultRow, VersionId,
+    VersionRow,
 };
 
 #[cfg(test)]
@@ -79,6 +80,14 @@ pub enum Write {
     RemoveToken(TokenId),
     /// A key that signs tokens.
     IssuerKey(Sealed<IssuerKeyRow>),
+    /// A role of one's own.
+    RoleDefinition(Sealed<RoleDefinitionRow>),
+    /// Takes a role away.
+    RemoveRoleDefinition(RoleId),
+    /// An access policy.
+    AccessPolicy(Sealed<AccessPolicyRow>),
+    /// Takes an access policy away, by its id.
+    RemoveAccessPolicy([u8; 16]),
 }
 
 /// A change that was asked for with a request id: what it was and what it made.
@@ -203,6 +212,12 @@ pub trait Store: Send + Sync {
     async fn tokens(&self) -> Result<Vec<Sealed<TokenRow>>, StoreError>;
     /// Every key that signs tokens.
     async fn issuer_keys(&self) -> Result<Vec<Sealed<IssuerKeyRow>>, StoreError>;
+    /// Every role of one's own.
+    async fn role_definitions(&self) -> Result<Vec<Sealed<RoleDefinitionRow>>, StoreError>;
+    /// An access policy, by its id.
+    async fn access_policy(&self, id: [u8; 16]) -> Result<Option<Sealed<AccessPolicyRow>>, StoreError>;
+    /// Every access policy of every vault.
+    async fn access_policies(&self) -> Result<Vec<Sealed<AccessPolicyRow>>, StoreError>;
     /// The head of a scope.
     async fn head(&self, scope: &HeadScope) -> Result<Option<Sealed<HeadRow>>, StoreError>;
     /// Every head.

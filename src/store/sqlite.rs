@@ -21,18 +21,20 @@ use sqlx::SqlitePool;
 
 use super::{Change, CommitError, HeadRow, HeadScope, RequestRecord, ScopeRows, Sealed, Store, StoreError};
 use crate::model::{
-    AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, RequestId, Timestamp, TokenRow,
-    UsageRow, VaultName, VaultRow, VersionId, VersionRow,
+    AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, RequestId,
+    RoleDefinitionRow, Timestamp, TokenRow, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
 };
 
 mod assignments;
 mod columns;
 mod commit;
+mod definitions;
 mod error;
 mod heads;
 mod instance;
 mod keys;
 mod open;
+mod policies;
 mod requests;
 mod scopes;
 #[cfg(test)]
@@ -150,6 +152,18 @@ impl Store for SqliteStore {
 
     async fn issuer_keys(&self) -> Result<Vec<Sealed<IssuerKeyRow>>, StoreError> {
         tokens::keys(self.readers()).await
+    }
+
+    async fn role_definitions(&self) -> Result<Vec<Sealed<RoleDefinitionRow>>, StoreError> {
+        definitions::all(self.readers()).await
+    }
+
+    async fn access_policy(&self, id: [u8; 16]) -> Result<Option<Sealed<AccessPolicyRow>>, StoreError> {
+        policies::by_id(self.readers(), id).await
+    }
+
+    async fn access_policies(&self) -> Result<Vec<Sealed<AccessPolicyRow>>, StoreError> {
+        policies::all(self.readers()).await
     }
 
     async fn head(&self, scope: &HeadScope) -> Result<Option<Sealed<HeadRow>>, StoreError> {

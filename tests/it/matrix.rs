@@ -69,7 +69,11 @@ struct World {
     versions: BTreeMap<String, String>,
     assignment: String,
     token: String,
+    role: String,
 }
+
+/// Who has an access policy.
+const LISTED: &str = "spiffe://test.invalid/listed";
 
 fn name(key: &str) -> String {
     format!("{VAULT}/keys/{key}")
@@ -132,7 +136,7 @@ fn rows() -> Vec<Row> {
         row("Keys/ListKeys", A::KeysList, At::Keys, |_, _| {
             v1::ListKeysRequest { parent: VAULT.to_owned(), ..Default::default() }.encode_to_vec()
         }),
-        row("Keys/ListKeyVersions", A::KeysRead, At::Key, |_, key| {
+        row("Keys/ListKeyVersions", A::KeysList, At::Key, |_, key| {
             v1::ListKeyVersionsRequest { parent: name(key), ..Default::default() }.encode_to_vec()
         }),
         row("Keys/GetPublicKeys", A::KeysRead, At::Key, |_, key| {
@@ -204,6 +208,41 @@ fn rows() -> Vec<Row> {
         row("RoleAssignments/DeleteRoleAssignment", A::RoleAssignmentsDelete, At::Vault, |world, _| {
             let name = world.assignment.clone();
             v1::DeleteRoleAssignmentRequest { name, validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("RoleDefinitions/CreateRoleDefinition", A::RoleDefinitionsCreate, At::Service, |_, _| {
+            let role_definition = Some(v1::RoleDefinition { role_name: "another".to_owned(), ..Default::default() });
+            v1::CreateRoleDefinitionRequest { role_definition, validate_only: true, ..Default::default() }
+                .encode_to_vec()
+        }),
+        row("RoleDefinitions/GetRoleDefinition", A::RoleDefinitionsRead, At::Anywhere, |world, _| {
+            v1::GetRoleDefinitionRequest { name: world.role.clone() }.encode_to_vec()
+        }),
+        row("RoleDefinitions/ListRoleDefinitions", A::RoleDefinitionsRead, At::Anywhere, |_, _| {
+            v1::ListRoleDefinitionsRequest::default().encode_to_vec()
+        }),
+        row("RoleDefinitions/UpdateRoleDefinition", A::RoleDefinitionsUpdate, At::Service, |world, _| {
+            let role_definition = Some(v1::RoleDefinition { name: world.role.clone(), ..Default::default() });
+            let update_mask = Some(prost_types::FieldMask { paths: vec!["description".to_owned()] });
+            v1::UpdateRoleDefinitionRequest { role_definition, update_mask, validate_only: true, ..Default::default() }
+                .encode_to_vec()
+        }),
+        row("RoleDefinitions/DeleteRoleDefinition", A::RoleDefinitionsDelete, At::Service, |world, _| {
+            let name = world.role.clone();
+            v1::DeleteRoleDefinitionRequest { name, validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("AccessPolicies/SetAccessPolicy", A::AccessPoliciesUpdate, At::Vault, |_, _| {
+            let (parent, principal) = (VAULT.to_owned(), LISTED.to_owned());
+            let access_policy =
+                Some(v1::AccessPolicy { parent, principal, keys: vec!["all".to_owned()], ..Default::default() });
+            v1::SetAccessPolicyRequest { access_policy, validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("AccessPolicies/ListAccessPolicies", A::AccessPoliciesRead, At::Vault, |_, _| {
+            v1::ListAccessPoliciesRequest { parent: VAULT.to_owned(), ..Default::default() }.encode_to_vec()
+        }),
+        row("AccessPolicies/DeleteAccessPolicy", A::AccessPoliciesDelete, At::Vault, |_, _| {
+            let (parent, principal) = (VAULT.to_owned(), LISTED.to_owned());
+            v1::DeleteAccessPolicyRequest { parent, principal, validate_only: true, ..Default::default() }
+                .encode_to_vec()
         }),
         row("Access/ExplainAccess", A::RoleAssignmentsRead, At::Vault, |_, _| {
             let (principal, action, scope) = ("spiffe://a/b".to_owned(), "keys.sign".to_owned(), VAULT.to_owned());
@@ -313,6 +352,7 @@ async fn furnish(dev: &Dev, admin: &Channel) -> World {
         versions: BTreeMap::new(),
         assignment: String::new(),
         token: String::new(),
+        role: String::new(),
     };
     for state in &STATES[..5] {
         dev.ok(&["key", "create", state, "--type", "RSA", "--size", "2048"]);
@@ -344,6 +384,10 @@ async fn furnish(dev: &Dev, admin: &Channel) -> World {
     let shown = dev.ok(&["token", "create", "matrix", "-o", "json"]);
     let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
     world.token = shown["token"]["name"].as_str().expect("a name").to_owned();
+    let shown = dev.ok(&["access", "roles", "create", "matrix", "--data-action", "keys.sign", "-o", "json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    world.role = shown["name"].as_str().expect("a name").to_owned();
+    dev.ok(&["vault", "policy", "set", "dev", "--principal", LISTED, "--keys", "get"]);
     world
 }
 

@@ -18,7 +18,7 @@ use strongroom::{
 const CI: &str = "spiffe://test.invalid/ci";
 
 /// Gives a role, as that caller.
-async fn give(
+pub(crate) async fn give(
     service: &Arc<Service>,
     by: &Caller,
     who: &str,
@@ -29,16 +29,16 @@ async fn give(
     service.create_assignment(by, new, Default::default()).await
 }
 
-async fn sign(service: &Arc<Service>, by: &Caller, name: &KeyRef) -> Result<(), ServiceError> {
+pub(crate) async fn sign(service: &Arc<Service>, by: &Caller, name: &KeyRef) -> Result<(), ServiceError> {
     service.sign(by, name, Algorithm::Es256, vec![7; 32].into()).await.map(|_| ())
 }
 
-fn reason<T>(result: Result<T, ServiceError>) -> &'static str {
+pub(crate) fn reason<T>(result: Result<T, ServiceError>) -> &'static str {
     result.err().map_or("done", |error| error.problem.reason())
 }
 
 /// An estate with the keys `one` and `two`, and `gone`, which is deleted.
-async fn furnished() -> (Estate, Arc<Service>) {
+pub(crate) async fn furnished() -> (Estate, Arc<Service>) {
     let estate = Estate::new().await;
     let service = estate.open().await.expect("opens");
     for name in ["one", "two", "gone"] {

@@ -7,6 +7,7 @@ mod batch;
 mod estate;
 mod imports;
 mod limits;
+mod roles;
 mod rows;
 
 use estate::{Estate, caller, key};

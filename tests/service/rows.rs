@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Writes into the database behind the service's back.
-async fn meddle(estate: &Estate, sql: &'static str) {
+pub(crate) async fn meddle(estate: &Estate, sql: &'static str) {
     let url = format!("sqlite://{}", estate.database().display());
     let mut database = SqliteConnection::connect(&url).await.expect("connects");
     sqlx::raw_sql("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON")
@@ -43,7 +43,7 @@ fn user(principal: &str) -> NewAssignment {
     NewAssignment { principal: principal.parse().expect("a principal"), role, scope }
 }
 
-fn assert_found<T: std::fmt::Debug>(result: Result<T, ServiceError>) {
+pub(crate) fn assert_found<T: std::fmt::Debug>(result: Result<T, ServiceError>) {
     match result {
         Err(ServiceError { problem: Problem::Tampered { .. }, .. }) => {}
         other => panic!("not found: {other:?}"),
@@ -51,7 +51,7 @@ fn assert_found<T: std::fmt::Debug>(result: Result<T, ServiceError>) {
 }
 
 /// Ends a service: its lock on the log goes with it.
-async fn shut(service: Arc<Service>) {
+pub(crate) async fn shut(service: Arc<Service>) {
     service.close().await.expect("closes");
     assert_eq!(Arc::strong_count(&service), 1, "nobody else holds the service");
 }

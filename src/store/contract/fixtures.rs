@@ -4,9 +4,10 @@ use strongroom_hsm::{Seal, protocol::ServiceKeys};
 
 use crate::{
     model::{
-        AssignmentId, AssignmentRow, Escrow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KeyOps, KeySpec,
-        NetworkRules, RequestId, Residency, RoleId, Row, RowId, Scope, State, Tags, Timestamp, TokenId, TokenRow,
-        UsageRow, VaultAuthorization, VaultName, VaultRow, VersionId, VersionRow,
+        AccessPolicyRow, AssignmentId, AssignmentRow, Escrow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KeyOps,
+        KeySpec, NetworkRules, ObjectType, Permissions, RequestId, Residency, RoleDefinitionRow, RoleId, RolePatterns,
+        Row, RowId, Scope, State, Tags, Timestamp, TokenId, TokenRow, UsageRow, VaultAuthorization, VaultName,
+        VaultRow, VersionId, VersionRow,
     },
     store::{Change, HeadRow, HeadScope, RequestRecord, Sealed, Write, head::SetDigest},
 };
@@ -118,12 +119,46 @@ pub(crate) fn token(n: u8) -> TokenRow {
     }
 }
 
+pub(crate) fn role_definition(n: u8, name: &str) -> RoleDefinitionRow {
+    RoleDefinitionRow {
+        id: RoleId::from_bytes([n; 16]),
+        name: name.to_owned(),
+        description: "\u{1f5dd} \"'; DROP TABLE role_definitions; --".to_owned(),
+        patterns: RolePatterns {
+            actions: vec!["*".parse().expect("a pattern"); 3],
+            data_actions: vec!["Microsoft.KeyVault/vaults/*".parse().expect("a pattern")],
+            ..RolePatterns::default()
+        },
+        assignable_scopes: vec![Scope::Service, "vaults/dev/keys/Root-1".parse().expect("a scope")],
+        created: Timestamp(1_700_000_000),
+        updated: Timestamp(1_700_000_001),
+        intent: 7,
+        revision: 1,
+    }
+}
+
 pub(crate) fn issuer_key(n: u8) -> IssuerKeyRow {
     IssuerKeyRow {
         id: version_id(n),
         created: Timestamp(1_700_000_000),
         public: vec![n; 91],
         blob: vec![n; 150],
+        revision: 1,
+    }
+}
+
+pub(crate) fn access_policy(vault: &str, principal: &str) -> AccessPolicyRow {
+    let mut permissions = Permissions::default();
+    for (kind, name) in [(ObjectType::Keys, "get"), (ObjectType::Keys, "unwrapKey"), (ObjectType::Secrets, "all")] {
+        permissions.add(kind, name).expect("a permission");
+    }
+    AccessPolicyRow {
+        vault: vault_name(vault),
+        principal: principal.parse().expect("a principal"),
+        permissions,
+        created: Timestamp(1_700_000_000),
+        updated: Timestamp(1_700_000_001),
+        intent: 7,
         revision: 1,
     }
 }

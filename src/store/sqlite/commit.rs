@@ -15,8 +15,9 @@ use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 use super::{
     assignments,
     columns::Query,
+    definitions,
     error::{Failure, fault, is_foreign_key_violation, is_unique_violation},
-    heads, instance, keys, requests, tokens, usage, vaults, versions,
+    heads, instance, keys, policies, requests, tokens, usage, vaults, versions,
 };
 use crate::{
     failpoint,
@@ -61,6 +62,8 @@ const fn rank(write: &Write) -> u8 {
         Write::Usage(_) => 4,
         Write::Assignment(_) | Write::RemoveAssignment(_) => 5,
         Write::IssuerKey(_) | Write::Token(_) | Write::RemoveToken(_) => 6,
+        Write::RoleDefinition(_) | Write::RemoveRoleDefinition(_) => 7,
+        Write::AccessPolicy(_) | Write::RemoveAccessPolicy(_) => 8,
     }
 }
 
@@ -100,6 +103,10 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
             Write::Token(row) => tokens::write(connection, row).await?,
             Write::RemoveToken(id) => tokens::remove(connection, *id).await?,
             Write::IssuerKey(row) => tokens::write_key(connection, row).await?,
+            Write::RoleDefinition(row) => definitions::write(connection, row).await?,
+            Write::RemoveRoleDefinition(id) => definitions::remove(connection, *id).await?,
+            Write::AccessPolicy(row) => policies::write(connection, row).await?,
+            Write::RemoveAccessPolicy(id) => policies::remove(connection, *id).await?,
         }
     }
     Ok(())

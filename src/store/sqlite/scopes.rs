@@ -16,7 +16,7 @@ struct Part {
     read: &'static str,
 }
 
-const SERVICE: [Part; 5] = [
+const SERVICE: [Part; 7] = [
     Part { table: "instance", kind: RowKind::Instance, read: "SELECT id, revision, seal FROM instance" },
     Part { table: "vaults", kind: RowKind::Vault, read: "SELECT id, revision, seal FROM vaults" },
     Part {
@@ -26,6 +26,16 @@ const SERVICE: [Part; 5] = [
     },
     Part { table: "tokens", kind: RowKind::Token, read: "SELECT id, revision, seal FROM tokens" },
     Part { table: "issuer_keys", kind: RowKind::IssuerKey, read: "SELECT id, revision, seal FROM issuer_keys" },
+    Part {
+        table: "role_definitions",
+        kind: RowKind::RoleDefinition,
+        read: "SELECT id, revision, seal FROM role_definitions",
+    },
+    Part {
+        table: "access_policies",
+        kind: RowKind::AccessPolicy,
+        read: "SELECT id, revision, seal FROM access_policies",
+    },
 ];
 
 const VAULT: [Part; 3] = [

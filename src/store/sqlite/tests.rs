@@ -45,6 +45,8 @@ fn one_of_each() -> Change {
             Write::Assignment(sealed(assignment(3, scope))),
             Write::Token(sealed(token(4))),
             Write::IssuerKey(sealed(issuer_key(5))),
+            Write::RoleDefinition(sealed(role_definition(4, "Signer"))),
+            Write::AccessPolicy(sealed(access_policy("dev", "a:b"))),
         ])
     }
 }
@@ -63,6 +65,8 @@ async fn read_all(store: &SqliteStore) -> Result<usize, StoreError> {
     found += store.assignments().await?.len();
     found += store.tokens().await?.len();
     found += store.issuer_keys().await?.len();
+    found += store.role_definitions().await?.len();
+    found += store.access_policies().await?.len();
     found += store.heads().await?.len();
     found += store.scope(&HeadScope::Service).await?.rows.len();
     found += store.scope(&HeadScope::Vault([1; 16])).await?.rows.len();
@@ -70,7 +74,7 @@ async fn read_all(store: &SqliteStore) -> Result<usize, StoreError> {
     Ok(found)
 }
 
-const FOUND: usize = 22;
+const FOUND: usize = 26;
 
 #[tokio::test]
 async fn sqlite_is_new_enough_and_set_up_to_be_durable() {
@@ -309,14 +313,18 @@ fn is_free(column: &str, value: &str) -> bool {
         column,
         "sealing_key" | "data_key" | "canary" | "log_public" | "check_value" | "public_key" | "blob" | "escrow"
     );
-    let text = matches!(column, "token_label" | "token_serial" | "resource");
+    let text = matches!(column, "token_label" | "token_serial" | "resource" | "description");
+    // Lists of patterns, in which digits and dots can be, and lists of permissions: they may be empty.
+    let patterns = matches!(column, "actions" | "not_actions" | "data_actions" | "not_data_actions");
+    let list = patterns || matches!(column, "keys" | "secrets" | "certificates");
     match value {
         "NULL" => optional,
         // A column of texts keeps a number as its digits.
-        "-1" => time || text,
-        "70000" => time || number || text,
-        "1.5" => text,
-        "''" | "x''" => bytes || text,
+        "-1" => time || text || patterns,
+        "70000" => time || number || text || patterns,
+        "1.5" => text || patterns,
+        "''" => bytes || text || list,
+        "x''" => bytes || text,
         _ => bytes || text,
     }
 }
