@@ -10,7 +10,7 @@ use strongroom_proto::v1::{
 
 use super::{
     break_glass::{self, BreakGlassArgs},
-    change::ChangeArgs,
+    change::{ChangeArgs, DryRunArgs},
     connection::ConnectionArgs,
     failure::{Action, Failure, Noun},
     output::{self, FormatArgs},
@@ -54,9 +54,8 @@ pub(super) struct GrantArgs {
     /// Where, and within it: /, vaults/VAULT, vaults/VAULT/keys or vaults/VAULT/keys/KEY [default: the current vault]
     #[arg(long, value_name = "SCOPE")]
     scope: Option<Scope>,
-    /// Change nothing, and list what would become possible
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    dry: DryRunArgs,
     #[command(flatten)]
     change: ChangeArgs,
     #[command(flatten)]
@@ -84,9 +83,8 @@ pub(super) struct ListArgs {
 pub(super) struct RevokeArgs {
     /// Which assignment, as `access list` shows it
     id: String,
-    /// Change nothing, and list what would become impossible
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    dry: DryRunArgs,
     #[command(flatten)]
     change: ChangeArgs,
     #[command(flatten)]
@@ -123,11 +121,11 @@ async fn grant(connection: &ConnectionArgs, args: &GrantArgs) -> anyhow::Result<
             ..RoleAssignment::default()
         }),
         request_id: request_id.clone(),
-        validate_only: args.dry_run,
+        validate_only: args.dry.dry_run,
     };
     let action = action(format!("give {} a role at {scope}", args.principal), Some(&request_id));
     let assignment = client.call(&action, client.api.create_role_assignment(request.clone())).await?;
-    if args.dry_run {
+    if args.dry.dry_run {
         return review::preview(&client, Change::CreateRoleAssignment(request), args.format.format).await;
     }
     output::show(args.format.format, &AssignmentView::from(&assignment))
@@ -160,9 +158,9 @@ async fn revoke(connection: &ConnectionArgs, args: &RevokeArgs) -> anyhow::Resul
     let request_id = args.change.request_id()?;
     let client = connection.connect().await?;
     let action = action(format!("revoke {name}"), Some(&request_id));
-    let request = DeleteRoleAssignmentRequest { name, request_id, validate_only: args.dry_run };
+    let request = DeleteRoleAssignmentRequest { name, request_id, validate_only: args.dry.dry_run };
     let assignment = client.call(&action, client.api.delete_role_assignment(request.clone())).await?;
-    if args.dry_run {
+    if args.dry.dry_run {
         return review::preview(&client, Change::DeleteRoleAssignment(request), args.format.format).await;
     }
     output::show(args.format.format, &AssignmentView::from(&assignment))

@@ -38,6 +38,14 @@ impl EtagArgs {
     }
 }
 
+/// `--dry-run`, on changes of access.
+#[derive(Debug, Args)]
+pub(super) struct DryRunArgs {
+    /// Change nothing, and list what would become possible and impossible for whom
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
 /// Refuses an update that names no field.
 pub(super) fn check_mask(paths: &[String], flags: &str) -> Result<(), Failure> {
     if paths.is_empty() {

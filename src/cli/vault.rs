@@ -6,15 +6,16 @@ use clap::{Args, Subcommand};
 use prost_types::FieldMask;
 use strongroom_proto::v1::{
     CreateVaultRequest, DeleteVaultRequest, ListVaultsRequest, NetworkRules, UndeleteVaultRequest, UpdateVaultRequest,
-    Vault, VaultAuthorization,
+    Vault, VaultAuthorization, preview_access_request::Change,
 };
 
 use super::{
-    change::{self, ChangeArgs, EtagArgs},
+    change::{self, ChangeArgs, DryRunArgs, EtagArgs},
     connection::ConnectionArgs,
     failure::{Action, Noun},
     output::{self, FormatArgs},
     parse::{self, AuthorizationArg},
+    review,
     view::{VaultList, VaultView},
 };
 use crate::model::{AddressRange, VaultName};
@@ -169,6 +170,8 @@ pub(super) struct UpdateArgs {
     #[arg(long)]
     clear_tags: bool,
     #[command(flatten)]
+    dry: DryRunArgs,
+    #[command(flatten)]
     etag: EtagArgs,
     #[command(flatten)]
     change: ChangeArgs,
@@ -295,11 +298,15 @@ async fn update(connection: &ConnectionArgs, args: &UpdateArgs) -> anyhow::Resul
         }),
         update_mask: Some(FieldMask { paths }),
         request_id: request_id.clone(),
-        validate_only: false,
+        validate_only: args.dry.dry_run,
     };
     let client = connection.connect().await?;
     let action = change("change", &args.name, &request_id);
-    shown(args.format, &client.call(&action, client.api.update_vault(request)).await?)
+    let vault = client.call(&action, client.api.update_vault(request.clone())).await?;
+    if args.dry.dry_run && args.authorization.authorization.is_some() {
+        return review::preview(&client, Change::UpdateVault(request), args.format.format).await;
+    }
+    shown(args.format, &vault)
 }
 
 async fn delete(connection: &ConnectionArgs, args: &DeleteArgs) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use strongroom_proto::v1::{
     preview_access_request::Change,
 };
 
-use super::{call::serve, decode, encode, names, pages::List};
+use super::{call::serve, decode, definitions, encode, names, pages::List, policies};
 use crate::{
     access::{
         Action, Rights,
@@ -141,6 +141,22 @@ fn proposal(message: PreviewAccessRequest) -> Result<Proposal, Problem> {
             let vault = decode::required("vault", vault)?;
             let authorization = decode::authorization(vault.authorization)?.unwrap_or_default();
             Proposal::Authorization(names::vault("vault.name", &vault.name)?, authorization)
+        }
+        Change::UpdateRoleDefinition(message) => {
+            let (id, patch) = definitions::read_patch(message)?;
+            Proposal::Role(id, patch)
+        }
+        Change::SetAccessPolicy(message) => {
+            let policy = decode::required("access_policy", message.access_policy)?;
+            let invalid = |error| names::invalid("access_policy.principal", &error);
+            let vault = names::vault("access_policy.parent", &policy.parent)?;
+            let permissions = policies::permissions(&policy)?;
+            Proposal::SetPolicy(vault, policy.principal.parse().map_err(invalid)?, permissions)
+        }
+        Change::DeleteAccessPolicy(message) => {
+            let invalid = |error| names::invalid("principal", &error);
+            let vault = names::vault("parent", &message.parent)?;
+            Proposal::DeletePolicy(vault, message.principal.parse().map_err(invalid)?)
         }
     })
 }

@@ -9,7 +9,7 @@ use strongroom_proto::v1::{
 
 use super::{call::serve, decode, encode, names, pages::List};
 use crate::{
-    model::{RolePatterns, Scope},
+    model::{RoleId, RolePatterns, Scope},
     service::{
         Caller, Problem, Service, ServiceError,
         definitions::{NewRole, RolePatch},
@@ -91,6 +91,12 @@ async fn update_role_definition(
     let etag = message.role_definition.as_ref().map(|role| role.etag.clone()).unwrap_or_default();
     let options =
         decode::options("UpdateRoleDefinition", &message, None, &message.request_id, &etag, message.validate_only)?;
+    let (id, patch) = read_patch(message)?;
+    Ok(encode::role(&service.update_role(caller, id, patch, options).await?))
+}
+
+/// What is to be changed of which role.
+pub(super) fn read_patch(message: UpdateRoleDefinitionRequest) -> Result<(RoleId, RolePatch), Problem> {
     let role = decode::required("role_definition", message.role_definition)?;
     let id = names::role("role_definition.name", &role.name)?;
     let mask = decode::mask(message.update_mask.as_ref(), &MASK)?;
@@ -112,7 +118,7 @@ async fn update_role_definition(
         name: has("role_name").then_some(role.role_name),
         description: has("description").then_some(role.description),
     };
-    Ok(encode::role(&service.update_role(caller, id, patch, options).await?))
+    Ok((id, patch))
 }
 
 async fn delete_role_definition(

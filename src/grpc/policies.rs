@@ -19,7 +19,8 @@ serve!(access_policies_server::AccessPolicies {
     delete_access_policy(DeleteAccessPolicyRequest) -> AccessPolicy;
 });
 
-fn permissions(policy: &AccessPolicy) -> Result<Permissions, Problem> {
+/// What a policy permits.
+pub(super) fn permissions(policy: &AccessPolicy) -> Result<Permissions, Problem> {
     let mut permissions = Permissions::default();
     for (kind, field, given) in [
         (ObjectType::Keys, "access_policy.keys", &policy.keys),

@@ -52,19 +52,33 @@ pub struct RolePatch {
 }
 
 impl RolePatch {
-    fn apply(&self, row: &mut RoleDefinitionRow) {
+    /// The role with this changed.
+    #[must_use]
+    pub fn of(&self, role: &RoleDefinition) -> RoleDefinition {
+        let mut role = role.clone();
+        self.apply(&mut role.name, &mut role.description, &mut role.patterns, &mut role.assignable_scopes);
+        role
+    }
+
+    fn apply(
+        &self,
+        name: &mut String,
+        description: &mut String,
+        patterns: &mut RolePatterns,
+        assignable_scopes: &mut Vec<Scope>,
+    ) {
         fn put<T: Clone>(new: &Option<T>, old: &mut T) {
             if let Some(new) = new {
                 old.clone_from(new);
             }
         }
-        put(&self.name, &mut row.name);
-        put(&self.description, &mut row.description);
-        put(&self.actions, &mut row.patterns.actions);
-        put(&self.not_actions, &mut row.patterns.not_actions);
-        put(&self.data_actions, &mut row.patterns.data_actions);
-        put(&self.not_data_actions, &mut row.patterns.not_data_actions);
-        put(&self.assignable_scopes, &mut row.assignable_scopes);
+        put(&self.name, name);
+        put(&self.description, description);
+        put(&self.actions, &mut patterns.actions);
+        put(&self.not_actions, &mut patterns.not_actions);
+        put(&self.data_actions, &mut patterns.data_actions);
+        put(&self.not_data_actions, &mut patterns.not_data_actions);
+        put(&self.assignable_scopes, assignable_scopes);
     }
 }
 
@@ -306,7 +320,7 @@ impl UpdateRole {
     ) -> Result<(Checked<RoleDefinitionRow>, RoleDefinitionRow, RoleDefinition), ServiceError> {
         let old = service.own_role(self.id, context).await?;
         let mut new = RoleDefinitionRow::clone(&old.row);
-        self.patch.apply(&mut new);
+        self.patch.apply(&mut new.name, &mut new.description, &mut new.patterns, &mut new.assignable_scopes);
         (new.updated, new.intent, new.revision) = (context.now, context.intent, old.row.revision + 1);
         let policy = service.policy.now();
         let role = check_role(&new, &policy, context)?;

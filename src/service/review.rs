@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::{
     Caller, NewAssignment, Page, Paged, Service,
+    definitions::RolePatch,
     door::Note,
     error::{Problem, ServiceError},
 };
@@ -15,8 +16,8 @@ use crate::{
         source::{Source, sources},
     },
     model::{
-        AssignmentId, AssignmentRow, Identity, Origin, Principal, RoleId, Scope, VaultAuthorization, VaultName,
-        VersionId,
+        AccessPolicyRow, AssignmentId, AssignmentRow, Identity, Origin, Permissions, Principal, RoleId, Scope,
+        Timestamp, VaultAuthorization, VaultName, VersionId,
     },
 };
 
@@ -58,6 +59,12 @@ pub enum Proposal {
     Revoke(AssignmentId),
     /// A vault would decide so.
     Authorization(VaultName, VaultAuthorization),
+    /// A role would be another.
+    Role(RoleId, RolePatch),
+    /// Somebody would have that access policy.
+    SetPolicy(VaultName, Principal, Permissions),
+    /// Somebody would have none.
+    DeletePolicy(VaultName, Principal),
 }
 
 impl Service {
@@ -156,7 +163,7 @@ impl Proposal {
                 // No assignment has this id: ids are random.
                 let id = VersionId::from_bytes([0; 16]);
                 let (principal, scope) = (principal.clone(), scope.clone());
-                let created = crate::model::Timestamp(0);
+                let created = Timestamp(0);
                 let row = AssignmentRow { id, principal, role: *role, scope, created, intent: 0, revision: 1 };
                 Ok(before.with_assignment(row))
             }
@@ -170,6 +177,22 @@ impl Proposal {
                 access.authorization = *authorization;
                 Ok(before.with_vault(vault.clone(), access))
             }
+            Self::Role(id, patch) => {
+                let missing = || Problem::NotFound { name: format!("roleDefinitions/{id}") };
+                let role = before.definition(*id).ok_or_else(missing)?;
+                if role.custom.is_none() {
+                    let why = "a built-in role stays as it is".to_owned();
+                    return Err(Problem::Invalid { field: "role_definition.name", why }.into());
+                }
+                Ok(before.with_definition(patch.of(role)))
+            }
+            Self::SetPolicy(vault, principal, permissions) => {
+                let (vault, principal, permissions) = (vault.clone(), principal.clone(), permissions.clone());
+                let (created, updated) = (Timestamp(0), Timestamp(0));
+                let row = AccessPolicyRow { vault, principal, permissions, created, updated, intent: 0, revision: 1 };
+                Ok(before.with_access_policy(row))
+            }
+            Self::DeletePolicy(vault, principal) => Ok(before.without_access_policy(vault, principal)),
         }
     }
 }
@@ -183,6 +206,11 @@ impl std::fmt::Display for Proposal {
             Self::Revoke(id) => write!(f, "delete roleAssignments/{id}"),
             Self::Authorization(vault, authorization) => {
                 write!(f, "vaults/{vault} authorization={}", authorization.name())
+            }
+            Self::Role(id, _) => write!(f, "update roleDefinitions/{id}"),
+            Self::SetPolicy(vault, principal, _) => write!(f, "set the access policy of {principal} in vaults/{vault}"),
+            Self::DeletePolicy(vault, principal) => {
+                write!(f, "delete the access policy of {principal} in vaults/{vault}")
             }
         }
     }

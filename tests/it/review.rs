@@ -80,3 +80,29 @@ fn network_rules_are_part_of_an_answer_about_an_address() {
     let outside = from("198.51.100.9");
     assert_eq!((&outside["permitted"], &outside["reason"]), (&false.into(), &"ACCESS_REASON_NETWORK".into()));
 }
+
+#[test]
+fn every_change_of_access_can_be_tried_first() {
+    let dev = Dev::new();
+    dev.ok(&["access", "roles", "create", "Signer", "--data-action", "keys.sign", "--data-action", "keys.read"]);
+    dev.ok(&["access", "grant", "--principal", CI, "--role", "Signer", "--scope", KEY]);
+    let narrower = json(&dev, &["access", "roles", "update", "Signer", "--data-action", "keys.read", "--dry-run"]);
+    assert_eq!((&narrower[0]["principal"], &narrower[0]["lost"]), (&CI.into(), &serde_json::json!(["keys.sign"])));
+
+    let policies = json(&dev, &["vault", "update", "dev", "--authorization", "access-policies", "--dry-run"]);
+    let lost = policies.as_array().expect("an array").iter().find(|one| one["principal"] == CI);
+    assert_eq!(lost.map(|one| &one["scope"]), Some(&"vaults/dev".into()), "what roles give does not count: {policies}");
+    let shown = json(&dev, &["vault", "show", "dev"]);
+    assert_eq!(shown["authorization"], "VAULT_AUTHORIZATION_ROLES", "nothing was changed");
+
+    let set = ["vault", "policy", "set", "dev", "--principal", CI, "--keys", "sign"];
+    let unused = json(&dev, &[&set[..], &["--dry-run"]].concat());
+    assert_eq!(unused, serde_json::json!([]), "access policies decide nothing in a vault of roles");
+    dev.ok(&["vault", "update", "dev", "--authorization", "access-policies"]);
+    let gained = json(&dev, &[&set[..], &["--dry-run"]].concat());
+    assert_eq!((&gained[0]["principal"], &gained[0]["gained"]), (&CI.into(), &serde_json::json!(["keys.sign"])));
+    dev.ok(&set);
+    let lost = json(&dev, &["vault", "policy", "delete", "dev", "--principal", CI, "--dry-run"]);
+    assert_eq!(lost[0]["lost"], serde_json::json!(["keys.sign"]));
+    assert_eq!(json(&dev, &["access", "explain", CI, "sign", KEY])["accessPolicies"], serde_json::json!([CI]));
+}

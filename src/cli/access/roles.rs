@@ -7,19 +7,20 @@ use prost_types::FieldMask;
 use serde::Deserialize;
 use strongroom_proto::v1::{
     CreateRoleDefinitionRequest, DeleteRoleDefinitionRequest, ListRoleDefinitionsRequest, RoleDefinition,
-    UpdateRoleDefinitionRequest,
+    UpdateRoleDefinitionRequest, preview_access_request::Change,
 };
 
 use super::action;
 use crate::{
     access::roles,
     cli::{
-        change::{self, ChangeArgs, EtagArgs},
+        change::{self, ChangeArgs, DryRunArgs, EtagArgs},
         client::Client,
         connection::ConnectionArgs,
         failure::Failure,
         files::{self, Limit},
         output::{self, FormatArgs},
+        review,
         view::{RoleList, RoleView},
     },
     model::{ActionPattern, RoleId, Scope},
@@ -102,6 +103,8 @@ pub(in crate::cli) struct UpdateArgs {
     name: Option<String>,
     #[command(flatten)]
     patterns: PatternArgs,
+    #[command(flatten)]
+    dry: DryRunArgs,
     #[command(flatten)]
     etag: EtagArgs,
     #[command(flatten)]
@@ -285,9 +288,12 @@ async fn update(connection: &ConnectionArgs, args: &UpdateArgs) -> anyhow::Resul
         role_definition: Some(RoleDefinition { name, etag: args.etag.value(), ..role.definition() }),
         update_mask: Some(FieldMask { paths }),
         request_id,
-        validate_only: false,
+        validate_only: args.dry.dry_run,
     };
-    let role = client.call(&action, client.api.update_role_definition(request)).await?;
+    let role = client.call(&action, client.api.update_role_definition(request.clone())).await?;
+    if args.dry.dry_run {
+        return review::preview(&client, Change::UpdateRoleDefinition(request), args.format.format).await;
+    }
     output::show(args.format.format, &RoleView::from(&role))
 }
 

@@ -3,14 +3,16 @@
 use clap::{Args, Subcommand};
 use strongroom_proto::v1::{
     AccessPolicy, DeleteAccessPolicyRequest, ListAccessPoliciesRequest, SetAccessPolicyRequest,
+    preview_access_request::Change,
 };
 
 use crate::{
     cli::{
-        change::{ChangeArgs, EtagArgs},
+        change::{ChangeArgs, DryRunArgs, EtagArgs},
         connection::ConnectionArgs,
         failure::{Action, Noun},
         output::{self, FormatArgs},
+        review,
         view::{PolicyList, PolicyView},
     },
     model::{ObjectType, Permissions, Principal, VaultName},
@@ -45,6 +47,8 @@ pub(in crate::cli) struct SetArgs {
     #[arg(long, value_name = "PERMISSIONS", value_delimiter = ',', value_parser = certificate)]
     certificates: Vec<String>,
     #[command(flatten)]
+    dry: DryRunArgs,
+    #[command(flatten)]
     etag: EtagArgs,
     #[command(flatten)]
     change: ChangeArgs,
@@ -69,6 +73,8 @@ pub(in crate::cli) struct DeleteArgs {
     /// Whose
     #[arg(long, value_name = "PRINCIPAL")]
     principal: Principal,
+    #[command(flatten)]
+    dry: DryRunArgs,
     #[command(flatten)]
     etag: EtagArgs,
     #[command(flatten)]
@@ -125,10 +131,13 @@ async fn set(connection: &ConnectionArgs, args: &SetArgs) -> anyhow::Result<()> 
             ..AccessPolicy::default()
         }),
         request_id,
-        validate_only: false,
+        validate_only: args.dry.dry_run,
     };
     let client = connection.connect().await?;
-    let policy = client.call(&action, client.api.set_access_policy(request)).await?;
+    let policy = client.call(&action, client.api.set_access_policy(request.clone())).await?;
+    if args.dry.dry_run {
+        return review::preview(&client, Change::SetAccessPolicy(request), args.format.format).await;
+    }
     output::show(args.format.format, &PolicyView::from(&policy))
 }
 
@@ -151,9 +160,12 @@ async fn delete(connection: &ConnectionArgs, args: &DeleteArgs) -> anyhow::Resul
         principal: args.principal.to_string(),
         etag: args.etag.value(),
         request_id,
-        validate_only: false,
+        validate_only: args.dry.dry_run,
     };
     let client = connection.connect().await?;
-    let policy = client.call(&action, client.api.delete_access_policy(request)).await?;
+    let policy = client.call(&action, client.api.delete_access_policy(request.clone())).await?;
+    if args.dry.dry_run {
+        return review::preview(&client, Change::DeleteAccessPolicy(request), args.format.format).await;
+    }
     output::show(args.format.format, &PolicyView::from(&policy))
 }
