@@ -21,8 +21,9 @@ use super::{
 /// For so long after a first refusal equal ones are only counted.
 pub const WINDOW: Duration = Duration::from_secs(10);
 
-/// So many keys are told apart at a time; those beyond are counted together.
-pub const KEYS_MAX: usize = 4096;
+/// So many keys are told apart at a time; those beyond are counted together. Whoever can come under many names fills
+/// a disk no faster than by so many records a window: 26 a second.
+pub const KEYS_MAX: usize = 256;
 
 /// The operation of the record that stands for refusals of many kinds.
 pub const OTHERS: &str = "log.refusals";

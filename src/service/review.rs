@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     access::{
-        Action, Decision, Permit, Plane, Policy, ops,
+        Action, Decision, Permit, Policy, ops,
         review::{self, Difference, Explanation, Why},
         source::{Source, sources},
     },
@@ -80,27 +80,11 @@ impl Service {
             let policy = self.policy.now();
             let mut explanation = review::explain(&policy, &identity, action, &scope);
             explanation.misses.truncate(MISSES_MAX);
-            let network_refuses = explanation.decision == Decision::Allowed
-                && action.plane() == Plane::Data
-                && self.refuses_address(caller, &scope, address).await?;
+            let refuses = |address| !policy.admits(&identity, Origin::Address(address), action, &scope);
+            let network_refuses = explanation.decision == Decision::Allowed && address.is_some_and(refuses);
             Ok(Answer { explanation, network_refuses })
         };
         self.plain(caller, resource, place, &note, work).await
-    }
-
-    /// Whether the network rules of the scope's vault do not admit an address. A vault that is not there has none.
-    async fn refuses_address(
-        &self,
-        caller: &Caller,
-        scope: &Scope,
-        address: Option<IpAddr>,
-    ) -> Result<bool, ServiceError> {
-        let (Some(vault), Some(address)) = (scope.vault(), address) else { return Ok(false) };
-        match self.catalog.vault(vault, caller.deadline).await {
-            Ok(found) => Ok(!found.row.network.admits(Origin::Address(address))),
-            Err(ServiceError { problem: Problem::NotFound { .. } | Problem::SoftDeleted { .. }, .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 
     /// Who may do something there, and by what: principals and groups, in order.

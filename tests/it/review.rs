@@ -91,7 +91,7 @@ fn every_change_of_access_can_be_tried_first() {
 
     let policies = json(&dev, &["vault", "update", "dev", "--authorization", "access-policies", "--dry-run"]);
     let lost = policies.as_array().expect("an array").iter().find(|one| one["principal"] == CI);
-    assert_eq!(lost.map(|one| &one["scope"]), Some(&"vaults/dev".into()), "what roles give does not count: {policies}");
+    assert_eq!(lost.map(|one| &one["scope"]), Some(&KEY.into()), "what roles give does not count: {policies}");
     let shown = json(&dev, &["vault", "show", "dev"]);
     assert_eq!(shown["authorization"], "VAULT_AUTHORIZATION_ROLES", "nothing was changed");
 
