@@ -386,10 +386,11 @@ impl Policy {
         self.governed(identity, scope, by_roles)
     }
 
-    /// What was given to somebody at exactly that scope.
+    /// What was given to somebody at exactly that scope. Access policies name no single object.
     fn exactly(&self, identity: &Identity, scope: &Scope) -> Rights {
         let by_roles = union(self.subjects_of(identity).map(|subject| subject.exactly(scope)));
-        self.governed(identity, scope, by_roles)
+        let held = self.governed(identity, scope, by_roles);
+        if matches!(scope, Scope::Object(..)) { held.intersection(by_roles) } else { held }
     }
 
     /// What is left of rights by roles, and what comes to them, in a vault that decides otherwise.
