@@ -13,7 +13,7 @@ use super::{
     scopes::{Making, NewRow, Put},
 };
 use crate::{
-    access::{Action, Permit, Where, ops},
+    access::{Action, Denied, Permit, Where, ops},
     model::{
         NetworkPatch, Row as _, Scope, State, VaultAuthorization, VaultName, VaultRow, network::NetworkRulesError,
     },
@@ -299,11 +299,24 @@ impl<O> ChangeVault<O> {
         context.check_etag(&old.row.etag(), &resource(&self.name))?;
         let mut new = VaultRow::clone(&old.row);
         self.edit.apply(&mut new, context)?;
+        if new.authorization != old.row.authorization {
+            may_turn(service, context, &self.name)?;
+        }
         new.updated = context.now;
         new.intent = context.intent;
         new.revision += 1;
         Ok((old, new))
     }
+}
+
+/// Whether the caller may say what decides who uses a vault: that gives and takes what roles and access policies do,
+/// so it takes the right to give what administers (Azure asks for the right to assign roles, too).
+fn may_turn(service: &Service, context: &Context, vault: &VaultName) -> Result<(), ServiceError> {
+    let (action, scope) = (Action::RoleAssignmentsDelegate, Scope::Vault(vault.clone()));
+    if service.policy.now().allows(&context.caller.identity, action, &scope) {
+        return Ok(());
+    }
+    Err(Problem::Denied(Denied { principal: context.caller.principal().clone(), action, scope }).into())
 }
 
 impl Edit {

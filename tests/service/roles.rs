@@ -203,6 +203,9 @@ async fn a_vault_with_access_policies_is_used_by_them_alone() {
     give(&service, &caller(), "a:user", "Key Vault Crypto User", "vaults/dev").await.expect("assigned");
     assert_eq!(reason(sign(&service, &called("a:signer"), &named("one")).await), "PERMISSION_DENIED", "roles decide");
     let patch = VaultPatch { authorization: Some(VaultAuthorization::AccessPolicies), ..VaultPatch::default() };
+    give(&service, &caller(), "a:contributor", "Key Vault Contributor", "vaults/dev").await.expect("assigned");
+    let turned = service.update_vault(&called("a:contributor"), &vault, patch.clone(), ChangeOptions::default()).await;
+    assert_eq!(reason(turned), "PERMISSION_DENIED", "it takes the right to give what administers");
     service.update_vault(&caller(), &vault, patch, ChangeOptions::default()).await.expect("changed");
     sign(&service, &called("a:signer"), &named("one")).await.expect("policies decide");
     for who in ["a:user", "spiffe://test.invalid/admin"] {
