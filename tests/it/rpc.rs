@@ -109,7 +109,7 @@ async fn without_a_role_what_exists_and_what_does_not_look_alike() {
     for name in ["vaults/dev/keys/secret", "vaults/dev/keys/nothing"] {
         let status = CryptoClient::new(stranger.clone()).sign(sign(name)).await.expect_err("denied");
         assert_eq!((status.code(), reason(&status).as_str()), (Code::PermissionDenied, "PERMISSION_DENIED"));
-        texts.push(status.message().to_owned());
+        texts.push(status.message().replace(name, "it"));
     }
     assert_eq!(texts[0], texts[1]);
     let status = CryptoClient::new(stranger.clone()).sign(sign("vaults/other/keys/k")).await.expect_err("denied");
