@@ -13,7 +13,7 @@ use super::{
     scopes::{Making, NewRow, Put},
 };
 use crate::{
-    access::{Action, Denied, Permit, Where, ops},
+    access::{Action, Barrier, Denied, Permit, Where, ops},
     model::{
         NetworkPatch, Row as _, Scope, State, VaultAuthorization, VaultName, VaultRow, network::NetworkRulesError,
     },
@@ -316,7 +316,8 @@ fn may_turn(service: &Service, context: &Context, vault: &VaultName) -> Result<(
     if service.policy.now().allows(&context.caller.identity, action, &scope) {
         return Ok(());
     }
-    Err(Problem::Denied(Denied { principal: context.caller.principal().clone(), action, scope }).into())
+    Err(Problem::Denied(Denied { principal: context.caller.principal().clone(), action, scope, by: Barrier::Rights })
+        .into())
 }
 
 impl Edit {
