@@ -171,7 +171,7 @@ impl Proposal {
                 Ok(before.with_definition(patch.of(role)))
             }
             Self::SetPolicy(vault, principal, permissions) => {
-                let (vault, principal, permissions) = (vault.clone(), principal.clone(), permissions.clone());
+                let (vault, principal, permissions) = (vault.clone(), principal.clone(), *permissions);
                 let (created, updated) = (Timestamp(0), Timestamp(0));
                 let row = AccessPolicyRow { vault, principal, permissions, created, updated, intent: 0, revision: 1 };
                 Ok(before.with_access_policy(row))
