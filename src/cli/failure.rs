@@ -257,8 +257,8 @@ fn by_code(code: Code, action: &Action, caller: &Caller) -> Option<String> {
                 .to_owned()
         }
         Code::PermissionDenied => ask_for_role(action, caller),
-        Code::NotFound => format!("list what there is: strongroom {noun} list"),
-        Code::AlreadyExists => format!("choose another name, or look at it: strongroom {noun} show NAME"),
+        Code::NotFound => format!("list what there is: {}", action.noun.listing()),
+        Code::AlreadyExists => format!("choose another name, or look at it: {}", action.noun.showing()),
         Code::Aborted => format!("it was changed meanwhile: look at it (strongroom {noun} list) and repeat"),
         Code::ResourceExhausted => {
             "the server has too much to do: try again later, or with a longer --timeout".to_owned()
@@ -302,6 +302,26 @@ impl Noun {
             Self::Token => "token",
         }
     }
+
+    /// What lists what a command may have named: for access, roles, assignments and the vault of a scope.
+    const fn listing(self) -> &'static str {
+        match self {
+            Self::Vault => "strongroom vault list",
+            Self::Key => "strongroom key list",
+            Self::Access => "strongroom access list, strongroom access roles list, strongroom vault list",
+            Self::Token => "strongroom token list",
+        }
+    }
+
+    /// What shows it.
+    const fn showing(self) -> &'static str {
+        match self {
+            Self::Vault => "strongroom vault show NAME",
+            Self::Key => "strongroom key show NAME",
+            Self::Access => "strongroom access list, for a role strongroom access roles show NAME",
+            Self::Token => "strongroom token list",
+        }
+    }
 }
 
 /// A code by its name in google.rpc.Code.
@@ -335,6 +355,20 @@ mod tests {
     use tonic_types::{ErrorDetails, StatusExt as _};
 
     use super::*;
+
+    #[test]
+    fn what_a_hint_names_is_a_command() {
+        let known: Vec<String> = crate::cli::manual::tests::commands().into_iter().map(|(words, _)| words).collect();
+        for noun in [Noun::Vault, Noun::Key, Noun::Access, Noun::Token] {
+            for hint in [noun.listing(), noun.showing()] {
+                for command in hint.split("strongroom ").skip(1) {
+                    let words = command.trim_end_matches(", for a role ").trim_end_matches(", ");
+                    let words = words.trim_end_matches(" NAME").to_owned();
+                    assert!(known.contains(&words), "{words:?} of {hint:?}");
+                }
+            }
+        }
+    }
 
     fn from_status(status: &Status, action: &Action, caller: &Caller) -> Failure {
         of(&Error::from(Refusal::from(status)), action, caller)
