@@ -19,6 +19,7 @@ pub mod record;
 pub mod refusals;
 mod scan;
 mod standing;
+pub mod tlog;
 mod writer;
 
 #[cfg(test)]
