@@ -101,6 +101,8 @@ impl Request {
             Self::Import { spec, residency, .. } => 2 * spec.load_us() + of_token(residency),
             Self::DestroyToken { .. } => TOKEN_OBJECT_US,
             Self::Seal { forms } => SHORT_US.saturating_mul(u32::try_from(forms.len()).unwrap_or(u32::MAX)),
+            // Ed25519 is the dearer of the two kinds of log key.
+            Self::SignLog { text } => KeySpec::Ed25519.private_us().saturating_add(bytes_us(text.len(), 1)),
             Self::CheckSeals { pairs } => SHORT_US.saturating_mul(u32::try_from(pairs.len()).unwrap_or(u32::MAX)),
             _ => SHORT_US,
         }

@@ -14,6 +14,7 @@
 //! This crate knows no users, no SQL and no gRPC.
 
 pub mod algorithms;
+pub mod checkpoint;
 mod cost;
 pub mod error;
 pub mod material;

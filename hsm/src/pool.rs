@@ -49,6 +49,7 @@ use self::{
 };
 use crate::{
     algorithms::{KeySpec, Lane, LengthError, RANDOM_BYTES_MAX},
+    checkpoint,
     error::{Error, StartError},
     material::Material,
     profile::Profile,
@@ -77,7 +78,7 @@ pub trait Admission: Send + Sync {
 pub struct Tenant(u64);
 
 impl Tenant {
-    /// The service itself, for what it does of its own: seals, for one. It has more room than the others.
+    /// The service itself, for what it does of its own: seals and checkpoints. It has more room than the others.
     pub const SERVICE: Self = Self(0);
 
     /// The tenant of that digest.
@@ -308,6 +309,23 @@ impl Pool {
         let request = |pairs| Request::CheckSeals { pairs };
         batch::run(self.lane(Lane::Short), pairs, bytes, request, deadline, take).await?;
         Ok(verdicts)
+    }
+
+    /// Signs the text of a checkpoint with the log key on the token; see [`checkpoint`] for what it must be. The
+    /// signature is as a signed note takes it after the key id (C2SP signed-note): 64 bytes of Ed25519 (type 1),
+    /// or ECDSA P-256 with SHA-256 in DER (type 2), as the kind of [`ServiceKeys::log_public`] says. It was
+    /// verified with that key.
+    ///
+    /// # Errors
+    /// [`Fault::Checkpoint`] for any other text, [`Fault::LogKeyAbsent`] or [`Fault::LogKeyMismatch`] when the
+    /// token lacks the key; else see [`Error`].
+    pub async fn sign_log(&self, text: String, deadline: Moment) -> Result<Vec<u8>, Error> {
+        checkpoint::check(&text).map_err(Fault::Checkpoint)?;
+        let work = Work::Plain(Request::SignLog { text });
+        match self.lane(Lane::Medium).submit(work, None, deadline)?.wait().await? {
+            Response::LogSignature(signature) => Ok(signature.into_vec()),
+            _ => Err(unfit()),
+        }
     }
 
     /// Random bytes of the module: 1 to 1024.

@@ -18,6 +18,7 @@ use serde_bytes::ByteBuf;
 
 use crate::{
     algorithms::{Algorithm, KeyOps, KeySpec, LengthError},
+    checkpoint::NotACheckpoint,
     material::Material,
     profile::{Sandbox, TokenName},
     secret::SecretBytes,
@@ -27,6 +28,9 @@ use crate::{
 /// The longest packet. Far below the socket's send buffer (212,992 bytes by default), so that a pair
 /// with two packets under way cannot dead-lock.
 pub const PACKET_BYTES_MAX: usize = 96 * 1024;
+
+/// The longest log signature: ECDSA P-256 in DER, two integers of 33 bytes with their heads.
+pub const LOG_SIGNATURE_BYTES_MAX: usize = 72;
 
 /// A moment of CLOCK_MONOTONIC in nanoseconds: the same clock in every process of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -141,6 +145,11 @@ pub enum Request {
         /// Pairs of canonical form and seal.
         pairs: Vec<(ByteBuf, ByteBuf)>,
     },
+    /// Signs a checkpoint of the log with the log key, which signs nothing else.
+    SignLog {
+        /// What [`check`](crate::checkpoint::check) takes.
+        text: String,
+    },
     /// Random bytes of the module.
     Random {
         /// How many: 1 to 1024.
@@ -186,8 +195,8 @@ pub enum Role {
     Provision,
 }
 
-/// The service's own wrapped keys and what proves them, as kept in the store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The service's own wrapped keys, and what proves those on the token, as kept in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceKeys {
     /// The sealing key (HMAC-SHA256, 32 bytes) under the root, AES-KWP.
     pub sealing: ByteBuf,
@@ -195,6 +204,9 @@ pub struct ServiceKeys {
     pub data: ByteBuf,
     /// The canary's HMAC-SHA256 of `strongroom canary`: a token that answers otherwise is another token.
     pub canary: ByteBuf,
+    /// SubjectPublicKeyInfo (DER) of the log key, Ed25519 or P-256: by it a log signature is judged before it is
+    /// answered.
+    pub log_public: ByteBuf,
 }
 
 /// One operation with one key.
@@ -363,6 +375,9 @@ pub enum Response {
     Seals(Vec<ByteBuf>),
     /// To [`Request::CheckSeals`]: one verdict for each pair.
     Checked(Vec<bool>),
+    /// To [`Request::SignLog`]: as a signed note takes it (C2SP signed-note), at most [`LOG_SIGNATURE_BYTES_MAX`].
+    /// Ed25519: 64 bytes. ECDSA P-256 with SHA-256: `SEQUENCE { r, s }` in DER.
+    LogSignature(ByteBuf),
     /// To [`Request::Random`].
     Random(SecretBytes),
     /// To [`Provision::CreateHierarchy`] and [`Provision::Recover`].
@@ -416,12 +431,10 @@ pub enum Provision {
 /// A new hierarchy, as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hierarchy {
-    /// The wrapped service keys and the canary's proof.
+    /// The wrapped service keys, the canary's proof and the log key's public half.
     pub service_keys: ServiceKeys,
     /// The root under each recovery key, in the order they were given.
     pub escrow: Vec<ByteBuf>,
-    /// SubjectPublicKeyInfo (DER) of the log-signing key.
-    pub log_public: ByteBuf,
     /// The token's serial number.
     pub serial: String,
     /// Whether the root carries the unwrap template.
@@ -515,6 +528,21 @@ pub enum Fault {
     /// A key of token residency is not on the token.
     #[error("the key is not on the token")]
     KeyAbsent,
+    /// The text is none that the log key signs.
+    #[error(transparent)]
+    Checkpoint(NotACheckpoint),
+    /// The log key is not on the token.
+    #[error(
+        "the token has no log key, so no checkpoint can be signed: it was removed; `strongroom recover` makes one \
+         when it brings the service onto a fresh token"
+    )]
+    LogKeyAbsent,
+    /// Under the log key's label is another key, or more than one.
+    #[error(
+        "the token's log key is not the one that the service knows: another was put on the token; remove it, or bring \
+         the service onto a fresh token with `strongroom recover`"
+    )]
+    LogKeyMismatch,
     /// The row says that the version is disabled.
     #[error("the version is disabled")]
     Disabled,
@@ -622,6 +650,10 @@ mod tests {
         Call { id, deadline: Moment(7), request: Request::Random { length: id } }
     }
 
+    fn sign_log(text: String) -> Call {
+        Call { id: 1, deadline: Moment(7), request: Request::SignLog { text } }
+    }
+
     #[test]
     fn frames_of_a_packet_come_back_in_order() {
         let mut packet = Vec::new();
@@ -637,6 +669,32 @@ mod tests {
         fn hostile_packets_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = read_frames::<Call>(&bytes);
             let _ = read_frames::<Answer>(&bytes);
+        }
+
+        #[test]
+        fn a_text_for_the_log_arrives_as_it_was_sent(text in any::<String>(), signature in any::<Vec<u8>>()) {
+            let mut packet = Vec::new();
+            append_frame(&mut packet, &sign_log(text.clone()));
+            let calls: Vec<Call> = read_frames(&packet).expect("whole");
+            let Request::SignLog { text: found } = &calls[0].request else { panic!("another call") };
+            prop_assert_eq!(found, &text);
+            let result = Ok(Response::LogSignature(signature.clone().into()));
+            packet.clear();
+            append_frame(&mut packet, &Answer { id: 1, service_ns: 1, result });
+            let answers: Vec<Answer> = read_frames(&packet).expect("whole");
+            let Ok(Response::LogSignature(found)) = &answers[0].result else { panic!("another answer") };
+            prop_assert_eq!(&**found, &signature);
+        }
+
+        #[test]
+        fn a_text_that_is_not_utf_8_is_refused(bytes in prop::collection::vec(any::<u8>(), 1..100), wrong in 0x80u8..0xc0) {
+            // A continuation that nothing begins.
+            let bytes = [&[wrong], bytes.as_slice()].concat();
+            let mut packet = Vec::new();
+            append_frame(&mut packet, &sign_log("x".repeat(bytes.len())));
+            let at = packet.len() - bytes.len();
+            packet[at..].copy_from_slice(&bytes);
+            prop_assert!(read_frames::<Call>(&packet).is_err());
         }
 
         #[test]

@@ -25,6 +25,7 @@ mod key_wrap;
 mod link;
 mod listed;
 mod load;
+mod log_key;
 mod module;
 mod oaep;
 mod operate;

@@ -12,7 +12,7 @@ use strongroom_hsm::{
     protocol::{Damage, Fault, Hierarchy, Request, Response},
     worker::Exit,
 };
-use support::{Home, Worker};
+use support::{CHECKPOINT, Home, Worker};
 
 const DIGEST: [u8; 32] = [7; 32];
 
@@ -140,6 +140,32 @@ fn a_lying_canary_is_found() {
     assert!(matches!(answer, Err(Fault::Module { damage: Damage::Token, .. })));
     let refused = home.worker_with(&hierarchy, |hello| hello.faults = "start.mac#1=wrong".to_owned());
     assert!(matches!(refused.err(), Some(Fault::Setup(_))));
+}
+
+#[test]
+fn a_log_signature_that_is_wrong_is_never_answered() {
+    let (home, hierarchy, ..) = setup();
+    // The first shows whose key it is, every later one that the module lies.
+    let mut worker = scripted(&home, &hierarchy, "sign#1=wrong; sign#3=wrong");
+    assert_eq!(worker.sign_log(CHECKPOINT), Err(Fault::LogKeyMismatch));
+    assert!(worker.sign_log(CHECKPOINT).is_ok());
+    assert_eq!(damage(worker.sign_log(CHECKPOINT)), Some(Damage::Token));
+    assert_eq!(worker.end().code(), Some(Exit::TokenLost as i32));
+}
+
+#[test]
+fn a_checkpoint_is_signed_across_a_lost_session_and_a_stale_handle() {
+    let (home, hierarchy, ..) = setup();
+    for code in ["CKR_SESSION_HANDLE_INVALID", "CKR_OBJECT_HANDLE_INVALID"] {
+        let mut worker = scripted(&home, &hierarchy, &format!("sign#2=fail:{code}"));
+        assert!(worker.sign_log(CHECKPOINT).is_ok());
+        assert!(worker.sign_log(CHECKPOINT).is_ok(), "{code}");
+    }
+    let mut worker = scripted(&home, &hierarchy, "sign=fail:CKR_KEY_HANDLE_INVALID");
+    assert_eq!(damage(worker.sign_log(CHECKPOINT)), Some(Damage::Login));
+    let mut worker = scripted(&home, &hierarchy, "sign#1=fail:CKR_GENERAL_ERROR");
+    assert_eq!(damage(worker.sign_log(CHECKPOINT)), Some(Damage::Operation));
+    assert!(worker.sign_log(CHECKPOINT).is_ok());
 }
 
 #[test]

@@ -178,6 +178,7 @@ async fn killed_workers_are_not_noticed_by_callers() {
     let mut profile = profile(&home);
     profile.worker_program = home.path(name);
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_hsm-worker"), home.path(name)).unwrap();
+    let log_public = hierarchy.service_keys.log_public.clone();
     let pool = Pool::start(profile, hierarchy.service_keys).await.unwrap();
     assert_eq!(pool.ready().serial, hierarchy.serial);
     let first = workers(name);
@@ -201,6 +202,8 @@ async fn killed_workers_are_not_noticed_by_callers() {
     let done = tasks.join_all().await;
     assert!(done.iter().all(|done| *done > 0), "{done:?}");
 
+    let signature = pool.sign_log(support::CHECKPOINT.to_owned(), soon()).await.unwrap();
+    assert!(support::log_signature_is_right(&log_public, support::CHECKPOINT, &signature));
     let token = key(&pool, KeySpec::P256, Residency::Token, 4).await;
     sign(&pool, &token, Algorithm::Es256).await.unwrap();
     pool.destroy_token([4; 16], soon()).await.unwrap();

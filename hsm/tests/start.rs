@@ -16,7 +16,7 @@ use strongroom_hsm::{
     protocol::{Call, Damage, Fault, Moment, Provision, Request, Response, Role, append_frame},
     worker::{Exit, LATCH_FILE},
 };
-use support::{Home, Subject, can, foreign_keys, library};
+use support::{CHECKPOINT, Home, Subject, can, foreign_keys, library, log_signature_is_right};
 
 #[test]
 fn a_worker_ends_when_its_parent_does() {
@@ -251,7 +251,10 @@ fn a_hierarchy_comes_back_from_its_escrow() {
     assert_eq!(back.unwrap_template, can("unwrap template"));
     assert_eq!(back.service_keys.sealing, made.service_keys.sealing);
     assert_ne!(back.service_keys.canary, made.service_keys.canary);
+    assert_ne!(back.service_keys.log_public, made.service_keys.log_public);
     let mut worker = away.worker(&back);
+    let signature = worker.sign_log(CHECKPOINT).unwrap();
+    assert!(log_signature_is_right(&back.service_keys.log_public, CHECKPOINT, &signature));
     let signature = worker.sign(&row, Algorithm::Es256, &[7; 32]).unwrap();
     assert_eq!(worker.verify(&row, Algorithm::Es256, &[7; 32], &signature), Ok(true));
 }

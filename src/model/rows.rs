@@ -455,12 +455,10 @@ pub struct InstanceRow {
     pub token_serial: String,
     /// Whether the root carries the unwrap template.
     pub unwrap_template: bool,
-    /// The sealing key and data key under the root, and the canary's proof.
+    /// The sealing key and data key under the root, the canary's proof and the log key's public half.
     pub service_keys: ServiceKeys,
     /// The root under each recovery key, with the SHA-256 of that key's SubjectPublicKeyInfo.
     pub escrow: Vec<Escrow>,
-    /// SubjectPublicKeyInfo (DER) of the log-signing key.
-    pub log_public: Vec<u8>,
     /// Grows with every change.
     pub revision: u64,
 }
@@ -503,7 +501,7 @@ impl Row for InstanceRow {
             .field(8, &self.service_keys.data)
             .field(9, &self.service_keys.canary)
             .field(10, &escrow)
-            .field(11, &self.log_public)
+            .field(11, &self.service_keys.log_public)
             .number(12, self.revision)
             .finish()
     }

@@ -196,7 +196,6 @@ pub async fn recovered(
         token_serial: hierarchy.serial.clone(),
         unwrap_template: hierarchy.unwrap_template,
         service_keys: hierarchy.service_keys.clone(),
-        log_public: hierarchy.log_public.to_vec(),
         revision: old.revision + 1,
         ..old.clone()
     };
@@ -235,7 +234,6 @@ fn instance_row(hierarchy: &Hierarchy, new: &NewInstance, clock: &dyn Clock) -> 
         unwrap_template: hierarchy.unwrap_template,
         service_keys: hierarchy.service_keys.clone(),
         escrow,
-        log_public: hierarchy.log_public.to_vec(),
         revision: 1,
     }
 }

@@ -127,7 +127,7 @@ pub(crate) async fn instances_come_back(store: AnyStore) {
     row.escrow.clear();
     row.development = false;
     row.unwrap_template = true;
-    row.log_public = vec![7; 2500];
+    row.service_keys.log_public = vec![7; 2500].into();
     must(&store, change([Write::Instance(sealed(row.clone()))])).await;
     assert_eq!(store.instance().await.expect("read"), Some(sealed(row.clone())));
     row.revision = 1;

@@ -89,8 +89,12 @@ impl Estate {
             fs::write(&path, pin).expect("a file");
             fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
         }
-        let none = ServiceKeys { sealing: vec![].into(), data: vec![].into(), canary: vec![].into() };
-        let mut estate = Self { dir, service_keys: none, allowances: Allowances::default(), _folder: Some(folder) };
+        let mut estate = Self {
+            dir,
+            service_keys: ServiceKeys::default(),
+            allowances: Allowances::default(),
+            _folder: Some(folder),
+        };
         let hierarchy = estate.provision().await;
         estate.service_keys = hierarchy.service_keys.clone();
         estate.initialise(&hierarchy).await;
@@ -111,8 +115,8 @@ impl Estate {
 
     /// The instance that another process has made in that folder and keeps.
     pub(crate) async fn existing(dir: PathBuf) -> Self {
-        let none = ServiceKeys { sealing: vec![].into(), data: vec![].into(), canary: vec![].into() };
-        let mut estate = Self { dir, service_keys: none, allowances: Allowances::default(), _folder: None };
+        let mut estate =
+            Self { dir, service_keys: ServiceKeys::default(), allowances: Allowances::default(), _folder: None };
         let instance = estate.store().await.instance().await.expect("reads").expect("an instance");
         estate.service_keys = instance.unchecked().service_keys.clone();
         estate

@@ -71,6 +71,7 @@ impl Work {
                 | Request::Load { .. }
                 | Request::Seal { .. }
                 | Request::CheckSeals { .. }
+                | Request::SignLog { .. }
                 | Request::Random { .. }
                 | Request::DestroyToken { .. } => true,
                 Request::Generate { residency, .. } | Request::Import { residency, .. } => {
@@ -116,6 +117,7 @@ impl Work {
             Self::Plain(Request::CheckSeals { pairs }) => {
                 pairs.iter().map(|(form, seal)| form.len() + seal.len() + 10).sum()
             }
+            Self::Plain(Request::SignLog { text }) => text.len(),
             Self::Plain(Request::Import { material, .. }) => material.bytes(),
             Self::Plain(_) => 0,
         }
@@ -280,6 +282,7 @@ mod tests {
     use super::*;
     use crate::{
         algorithms::{Algorithm, KeyOps, KeySpec},
+        checkpoint,
         material::Material,
         protocol::Call,
         secret::SecretBytes,
@@ -343,6 +346,16 @@ mod tests {
         let mut packet = Vec::new();
         call.encode(&mut packet, u32::MAX, false);
         assert!(packet.len() <= call.work.frame_bytes_max());
+    }
+
+    #[test]
+    fn the_bound_of_a_frame_holds_for_the_longest_checkpoint() {
+        let text = "x".repeat(checkpoint::TEXT_BYTES_MAX);
+        let (call, _result) = Waiting::new(Work::Plain(Request::SignLog { text }), None, Moment(u64::MAX));
+        let mut packet = Vec::new();
+        assert!(!call.encode(&mut packet, u32::MAX, false), "a checkpoint is for everyone");
+        assert!(packet.len() <= call.work.frame_bytes_max());
+        assert!(call.work.is_repeatable());
     }
 
     #[test]

@@ -8,9 +8,12 @@ use crate::{
     algorithms::{AES_BLOCK_BYTES, Algorithm, GCM_IV_BYTES, GCM_TAG_BYTES, KeySpec, Scheme},
     material::Material,
     pool::call::Work,
-    protocol::{DataKeyForm, Operation, Output, Request, Response},
+    protocol::{DataKeyForm, LOG_SIGNATURE_BYTES_MAX, Operation, Output, Request, Response},
     statement::Residency,
 };
+
+/// The shortest log signature: two integers of one byte in DER.
+const LOG_SIGNATURE_BYTES_MIN: usize = 8;
 
 /// Whether `response` can be the answer to `work`.
 pub(super) fn fits(work: &Work, response: &Response) -> bool {
@@ -40,6 +43,10 @@ fn plain_fits(request: &Request, response: &Response) -> bool {
             seals.len() == forms.len() && seals.iter().all(|seal| seal.len() == 32)
         }
         (Request::CheckSeals { pairs }, Response::Checked(verdicts)) => verdicts.len() == pairs.len(),
+        (Request::SignLog { .. }, Response::LogSignature(signature)) => {
+            // Of which kind the key is, is not known here.
+            (LOG_SIGNATURE_BYTES_MIN..=LOG_SIGNATURE_BYTES_MAX).contains(&signature.len())
+        }
         (Request::Random { length }, Response::Random(bytes)) => bytes.len() == *length as usize,
         _ => false,
     }
@@ -170,6 +177,15 @@ mod tests {
         assert!(!fits(DataKeyForm::PlainAndWrapped, &wrapped(40)));
         assert!(!fits(DataKeyForm::PlainAndWrapped, &plain(16)));
         assert!(!fits(DataKeyForm::WrappedOnly, &wrapped(32)));
+    }
+
+    #[test]
+    fn a_log_signature_has_a_length_that_one_can_have() {
+        let sign = Request::SignLog { text: String::new() };
+        for (bytes, fits) in [(0, false), (7, false), (8, true), (64, true), (72, true), (73, false)] {
+            assert_eq!(plain_fits(&sign, &Response::LogSignature(vec![1; bytes].into())), fits, "{bytes}");
+        }
+        assert!(!plain_fits(&sign, &Response::Seals(vec![vec![1; 32].into()])));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Without `#n` every call is meant; `n` counts from one, and a rule with it applies once. `sign` is a
-//! signature with a caller's key and the proof of an EC key at its load; `mac` is an HMAC: seals and the
+//! signature with a caller's key or the log key, and the proof of an EC key at its load; `mac` is an HMAC: seals and the
 //! canary. Calls are counted from the answer to Hello on, so that what a start needs does not matter;
 //! with `start.` they are counted until then. `login` is always part of the start.
 //! `after:` lets the call take effect first: a generated key exists although its generation failed.

@@ -21,15 +21,11 @@ use super::{
     engine::{
         CANARY_LABEL, CANARY_MESSAGE, Engine, LOG_LABEL, MAC, MAC_BYTES, ROOT_LABEL, Trouble, nonsense, unsupported,
     },
-    listed,
-    load::proof_digest,
-    public::{self, ED25519_PARAMETERS, Public},
-    start,
+    listed, log_key, public, start,
     token::{Attribute, Handle, Mechanism, Token},
     trial,
 };
 use crate::{
-    algorithms::KeySpec,
     protocol::{Fault, Hierarchy, ServiceKeys},
     secret::SecretBytes,
 };
@@ -52,7 +48,7 @@ pub(crate) fn create(
         let (root, escrow) = make_root(&mut *engine.token, form, &recovery)?;
         engine.root = root;
         let (sealing, data) = make_service_keys(engine)?;
-        let service_keys = ServiceKeys { sealing: sealing.into(), data: data.into(), canary: Vec::new().into() };
+        let service_keys = ServiceKeys { sealing: sealing.into(), data: data.into(), ..ServiceKeys::default() };
         finish(engine, service_keys, escrow, serial)
     })
 }
@@ -119,12 +115,11 @@ fn finish(
     prove_root(engine, &service_keys)?;
     let token = &mut *engine.token;
     service_keys.canary = make_canary(token)?.to_vec().into();
-    let log_public = make_log_key(token)?;
+    service_keys.log_public = log_key::make(token)?.into();
     let unwrap_template = !token.attribute(engine.root, sys::CKA_UNWRAP_TEMPLATE)?.is_empty();
     Ok(Hierarchy {
         service_keys,
         escrow: escrow.into_iter().map(Into::into).collect(),
-        log_public: log_public.into(),
         serial: serial.to_owned(),
         unwrap_template,
     })
@@ -397,67 +392,4 @@ fn make_canary(token: &mut dyn Token) -> Result<[u8; MAC_BYTES], Trouble> {
     let key = token.generate_key(Mechanism::GenerateSecret, &template)?;
     let proof = token.sign(MAC, key, CANARY_MESSAGE, MAC_BYTES)?;
     proof.try_into().map_err(|_| nonsense(Function::Sign, "a canary of another length"))
-}
-
-/// The log-signing key; its SubjectPublicKeyInfo. Ed25519, whose signatures a signed note takes (C2SP);
-/// ECDSA P-256, the declared variant, where the module has none.
-fn make_log_key(token: &mut dyn Token) -> Result<Vec<u8>, Trouble> {
-    let parameters = public::ec_parameters(KeySpec::P256).unwrap_or_default();
-    match make_log_pair(token, Mechanism::GenerateEdwards, ED25519_PARAMETERS) {
-        Ok((public, private)) => read_ed25519(token, public, private),
-        Err(Trouble::Failed(failed)) if failed.is_unsupported() => {
-            let (public, private) = make_log_pair(token, Mechanism::GenerateEc, &parameters)?;
-            read_p256(token, public, private)
-        }
-        Err(trouble) => Err(trouble),
-    }
-}
-
-fn make_log_pair(
-    token: &mut dyn Token,
-    mechanism: Mechanism<'_>,
-    parameters: &[u8],
-) -> Result<(Handle, Handle), Trouble> {
-    let public = [
-        Attribute::Bytes(sys::CKA_LABEL, LOG_LABEL.as_bytes()),
-        Attribute::Flag(sys::CKA_TOKEN, true),
-        Attribute::Flag(sys::CKA_PRIVATE, false),
-        Attribute::Flag(sys::CKA_VERIFY, true),
-        Attribute::Bytes(sys::CKA_EC_PARAMS, parameters),
-    ];
-    let private = [
-        Attribute::Bytes(sys::CKA_LABEL, LOG_LABEL.as_bytes()),
-        Attribute::Flag(sys::CKA_TOKEN, true),
-        Attribute::Flag(sys::CKA_PRIVATE, true),
-        Attribute::Flag(sys::CKA_SENSITIVE, true),
-        Attribute::Flag(sys::CKA_EXTRACTABLE, false),
-        Attribute::Flag(sys::CKA_SIGN, true),
-        Attribute::Flag(sys::CKA_DERIVE, false),
-    ];
-    Ok(token.generate_pair(mechanism, &public, &private)?)
-}
-
-fn read_ed25519(token: &mut dyn Token, public: Handle, private: Handle) -> Result<Vec<u8>, Trouble> {
-    const MESSAGE: &[u8] = b"strongroom log proof";
-    let spec = KeySpec::Ed25519;
-    let value = token.attribute(public, sys::CKA_EC_POINT)?;
-    let signature = token.sign(Mechanism::Eddsa, private, MESSAGE, 2 * spec.bytes())?;
-    Public::ed25519(&value)
-        .ok()
-        .filter(|key| key.confirms(spec, MESSAGE, &signature))
-        .and_then(|key| key.to_spki(spec).ok())
-        .ok_or_else(|| nonsense(Function::GenerateKeyPair, "a log key that does not sign"))
-}
-
-fn read_p256(token: &mut dyn Token, public: Handle, private: Handle) -> Result<Vec<u8>, Trouble> {
-    let spec = KeySpec::P256;
-    let value = token.attribute(public, sys::CKA_EC_POINT)?;
-    let mut digest = vec![0; proof_digest(spec).bytes()];
-    token.random(&mut digest)?;
-    let signature = token.sign(Mechanism::Ecdsa, private, &digest, 2 * spec.bytes())?;
-    Public::ec(spec, &value)
-        .ok()
-        .filter(|key| key.confirms(spec, &digest, &signature))
-        .and_then(|key| key.to_spki(spec).ok())
-        .ok_or_else(|| nonsense(Function::GenerateKeyPair, "a log key that does not sign"))
 }

@@ -63,6 +63,19 @@ pub(crate) enum Public {
     },
 }
 
+/// An ECDSA signature as RFC 3279 section 2.2.3 has it.
+#[derive(der::Sequence)]
+struct EcdsaSigValue<'a> {
+    r: UintRef<'a>,
+    s: UintRef<'a>,
+}
+
+/// An ECDSA signature from r‖s to DER.
+pub(crate) fn ecdsa_to_der(raw: &[u8]) -> Result<Vec<u8>, BadPublicKey> {
+    let (r, s) = raw.split_at(raw.len() / 2);
+    Ok(EcdsaSigValue { r: UintRef::new(r)?, s: UintRef::new(s)? }.to_der()?)
+}
+
 /// `DigestInfo` of RFC 8017 appendix A.2.4.
 #[derive(der::Sequence)]
 struct DigestInfo<'a> {
@@ -275,6 +288,7 @@ fn without_zeros(number: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::LOG_SIGNATURE_BYTES_MAX;
 
     #[test]
     fn digest_info_is_that_of_rfc_8017_section_9_2_note_1() {
@@ -285,6 +299,15 @@ mod tests {
         ];
         assert_eq!(der[..19], head);
         assert_eq!(der[19..], [7; 32]);
+    }
+
+    #[test]
+    fn an_ecdsa_signature_in_der_has_the_shortest_integers() {
+        let mut raw = [0; 64];
+        raw[31] = 5;
+        raw[62..].copy_from_slice(&[0x80, 1]);
+        assert_eq!(ecdsa_to_der(&raw).expect("encodes"), [0x30, 8, 2, 1, 5, 2, 3, 0, 0x80, 1]);
+        assert_eq!(ecdsa_to_der(&[0xff; 64]).expect("encodes").len(), LOG_SIGNATURE_BYTES_MAX);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{
     code::{Class, Failed},
     engine::{Engine, Trouble},
     listed,
+    log_key::LogKey,
     operate::{self, Half},
     start::{self, ServiceHandles},
     sync,
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::{
     algorithms::{KeyOps, RANDOM_BYTES_MAX},
+    checkpoint,
     protocol::{Damage, Fault, Hello, Operation, Ready, Request, Response, ServiceKeys, seal_of},
     secret::SecretBytes,
     statement::{KeyStatement, Residency, Seal},
@@ -32,6 +34,7 @@ const FORMS_MAX: usize = 1024;
 pub(crate) struct Server {
     engine: Engine,
     service: ServiceHandles,
+    log_key: LogKey,
     cache: Cache,
     sync_dirs: Vec<PathBuf>,
 }
@@ -52,9 +55,10 @@ impl Server {
         ready.unwrap_template = unwrap_template;
         let mut engine = Engine::new(token, Some(root)).map_err(|failed| at_start(failed.into()))?;
         let service = start::establish(&mut engine, keys).map_err(at_start)?;
+        let log_key = LogKey::new(&keys.log_public)?;
         engine.token.started();
         let cache = Cache::new(usize::try_from(hello.cached_keys_max).unwrap_or(usize::MAX));
-        Ok((Self { engine, service, cache, sync_dirs: hello.sync_dirs.clone() }, ready))
+        Ok((Self { engine, service, log_key, cache, sync_dirs: hello.sync_dirs.clone() }, ready))
     }
 
     /// Answers one request.
@@ -76,7 +80,7 @@ impl Server {
     }
 
     /// After a lost session, because the next attempt opens another; after a stale handle, because the
-    /// next attempt loads the key anew from the statement that is kept.
+    /// next attempt loads the key anew from the statement that is kept, or finds the log key again.
     fn is_worth_repeating(&mut self, request: &Request, failed: Failed) -> bool {
         match (failed.class(), request) {
             (Class::Takes(Damage::Session), _) => true,
@@ -86,6 +90,7 @@ impl Server {
                     entry.private.take().is_some() | entry.public.take().is_some()
                 })
             }
+            (Class::StaleHandle, Request::SignLog { .. }) => self.log_key.forget(),
             _ => false,
         }
     }
@@ -113,6 +118,7 @@ impl Server {
             Request::DestroyToken { version } => self.destroy_token(*version).map(|()| Response::Done),
             Request::Seal { forms } => self.seal(forms).map(Response::Seals),
             Request::CheckSeals { pairs } => self.check_seals(pairs).map(Response::Checked),
+            Request::SignLog { text } => self.sign_log(text).map(Response::LogSignature),
             Request::Random { length } => self.random(*length).map(Response::Random),
         }
     }
@@ -174,6 +180,11 @@ impl Server {
         pairs.iter().map(|(form, seal)| self.seal_is_right(form, seal)).collect()
     }
 
+    fn sign_log(&mut self, text: &str) -> Result<ByteBuf, Trouble> {
+        checkpoint::check(text).map_err(Fault::Checkpoint)?;
+        self.log_key.sign(&mut self.engine, text).map(ByteBuf::from)
+    }
+
     fn random(&mut self, length: u32) -> Result<SecretBytes, Trouble> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length == 0 || length > RANDOM_BYTES_MAX {
@@ -226,6 +237,7 @@ fn is_repeatable(request: &Request) -> bool {
         | Request::Load { .. }
         | Request::Seal { .. }
         | Request::CheckSeals { .. }
+        | Request::SignLog { .. }
         | Request::Random { .. } => true,
         Request::Hello(_)
         | Request::Generate { .. }

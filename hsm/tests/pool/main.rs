@@ -111,6 +111,7 @@ fn service_keys() -> ServiceKeys {
         sealing: ByteBuf::from(vec![1; 40]),
         data: ByteBuf::from(vec![2; 40]),
         canary: ByteBuf::from(vec![3; 32]),
+        log_public: ByteBuf::from(vec![4; 44]),
     }
 }
 
@@ -514,6 +515,28 @@ async fn seals_come_in_order_whatever_their_size() {
     assert!(pool.seal(Vec::new(), soon(LONG)).await.expect("nothing to do").is_empty());
     let refused = pool.seal(vec![vec![0; 100_000]], soon(LONG)).await;
     assert!(matches!(refused, Err(Error::Fault(Fault::Length(_)))));
+}
+
+const CHECKPOINT: &str = "strongroom/00ff\n7\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n";
+
+#[tokio::test]
+async fn a_checkpoint_is_signed_also_when_its_worker_is_lost() {
+    for fault in ["crash-after=1 times=1", "lie-kind-after=1 times=1", "login-lost-after=1 times=1"] {
+        let (pool, dir) = start_with(&[(Lane::Medium, fault)]).await;
+        let signature = pool.sign_log(CHECKPOINT.to_owned(), soon(LONG)).await.expect(fault);
+        assert_eq!(signature, fake::signature(CHECKPOINT.as_bytes(), 64), "{fault}");
+        until("another worker", || starts(dir.path(), Lane::Medium).len() == 3).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_checkpoint_reaches_no_worker() {
+    let (pool, dir) = start_with(&[(Lane::Medium, "crash-after=1")]).await;
+    for text in ["", "a message\n", &CHECKPOINT[1..], CHECKPOINT.trim_end()] {
+        let refused = pool.sign_log(text.to_owned(), soon(LONG)).await;
+        assert!(matches!(refused, Err(Error::Fault(Fault::Checkpoint(_)))), "{text:?}");
+    }
+    assert_eq!(starts(dir.path(), Lane::Medium).len(), 2, "nobody crashed");
 }
 
 /// Whether a process exists, as a zombie too.

@@ -27,6 +27,11 @@ pub fn root(session: &Session) -> ObjectHandle {
     session.find_objects(&template).unwrap().remove(0)
 }
 
+/// Both halves of the log key.
+pub fn log_keys(session: &Session) -> Vec<ObjectHandle> {
+    session.find_objects(&[Attribute::Label(b"strongroom log".to_vec())]).unwrap()
+}
+
 /// Whether cryptoki 0.12.1 has a word for the mechanism by which the root wraps: it lacks
 /// `CKM_AES_KEY_WRAP_KWP`, so that elsewhere nothing can be wrapped or unwrapped under the root here.
 pub fn speaks_of_the_roots_mechanism() -> bool {

@@ -31,6 +31,9 @@ pub use subject::{Subject, can, can_make, can_use, holds_on, library, note};
 /// The user PIN of every test token: as long as the software token of opencryptoki takes.
 pub const PIN: &str = "4711-815";
 
+/// What the log key signs.
+pub const CHECKPOINT: &str = "strongroom/00ff\n7\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\nhead AAAA\n";
+
 /// Where the module of this run is.
 pub fn module() -> PathBuf {
     Subject::current().module().expect("SoftHSM 2.6.1 is installed (apt-get install softhsm2)")
@@ -123,6 +126,13 @@ impl Worker {
     pub fn create_hierarchy(&mut self, recovery: Vec<ByteBuf>) -> Result<Hierarchy, Fault> {
         match self.provision(Provision::CreateHierarchy { recovery })? {
             Response::Hierarchy(hierarchy) => Ok(hierarchy),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn sign_log(&mut self, text: &str) -> Result<Vec<u8>, Fault> {
+        match self.call(Request::SignLog { text: text.to_owned() })? {
+            Response::LogSignature(signature) => Ok(signature.into_vec()),
             other => panic!("{other:?}"),
         }
     }
@@ -267,6 +277,18 @@ pub fn answer(text: &str) {
     println!("\nanswer:{text}");
 }
 
+/// Whether a log signature is right, by RustCrypto, which reads it as any verifier of signed notes would.
+pub fn log_signature_is_right(public: &[u8], text: &str, signature: &[u8]) -> bool {
+    use p256::{ecdsa::signature::Verifier as _, pkcs8::DecodePublicKey as _};
+    if let Ok(key) = ed25519_dalek::VerifyingKey::from_public_key_der(public) {
+        let signature = ed25519_dalek::Signature::from_slice(signature);
+        return signature.is_ok_and(|signature| key.verify_strict(text.as_bytes(), &signature).is_ok());
+    }
+    let key = p256::ecdsa::VerifyingKey::from_public_key_der(public).unwrap();
+    let signature = p256::ecdsa::DerSignature::try_from(signature);
+    signature.is_ok_and(|signature| key.verify(text.as_bytes(), &signature).is_ok())
+}
+
 /// Hexadecimal, for the answers of children.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -279,5 +301,6 @@ pub fn unhex(text: &str) -> Vec<u8> {
 
 /// Service keys that fit no token.
 pub fn foreign_keys() -> ServiceKeys {
-    ServiceKeys { sealing: vec![1; 40].into(), data: vec![2; 40].into(), canary: vec![3; 32].into() }
+    let [sealing, data, canary, log_public] = [vec![1; 40], vec![2; 40], vec![3; 32], vec![4; 44]].map(Into::into);
+    ServiceKeys { sealing, data, canary, log_public }
 }

@@ -175,12 +175,12 @@ pub(crate) fn instance() -> InstanceRow {
             sealing: vec![0; 40].into(),
             data: (0..=255).collect::<Vec<u8>>().into(),
             canary: Vec::new().into(),
+            log_public: vec![48; 44].into(),
         },
         escrow: vec![
             Escrow { recovery_key: [0; 32], blob: Vec::new() },
             Escrow { recovery_key: [255; 32], blob: vec![9; 512] },
         ],
-        log_public: vec![48; 44],
         revision: 1,
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<Ins
         .bind(row.service_keys.sealing.to_vec())
         .bind(row.service_keys.data.to_vec())
         .bind(row.service_keys.canary.to_vec())
-        .bind(row.log_public.clone())
+        .bind(row.service_keys.log_public.to_vec())
         .bind(encode_escrow(&row.escrow)?);
     write_one(connection, query).await
 }
@@ -59,9 +59,9 @@ fn decode(row: &SqliteRow) -> Result<Sealed<InstanceRow>, StoreError> {
             sealing: columns.bytes("sealing_key")?.to_vec().into(),
             data: columns.bytes("data_key")?.to_vec().into(),
             canary: columns.bytes("canary")?.to_vec().into(),
+            log_public: columns.bytes("log_public")?.to_vec().into(),
         },
         escrow: decode_escrow(columns.bytes("escrow")?).ok_or_else(|| columns.wrong("escrow"))?,
-        log_public: columns.bytes("log_public")?.to_vec(),
         revision: columns.revision()?,
     })
 }
