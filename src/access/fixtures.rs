@@ -1,8 +1,9 @@
 //! What the tests of access are made with.
 
-use super::{Policy, policy::Rows, roles};
+use super::{Policy, VaultAccess, policy::Rows, roles};
 use crate::model::{
     AccessPolicyRow, AssignmentId, AssignmentRow, Identity, Lease, ObjectType, Permissions, RoleId, Scope, Timestamp,
+    VaultAuthorization, VaultName,
 };
 
 pub(super) fn at(scope: &str) -> Scope {
@@ -56,4 +57,12 @@ pub(super) fn access_policy(vault: &str, principal: &str, given: &[&str]) -> Acc
 pub(super) fn policy(given: &[(&str, &str, &str)]) -> Policy {
     let rows = given.iter().zip(0..).map(|((principal, role, scope), n)| assignment(n, principal, role, scope));
     Policy::new(1, Rows { assignments: rows.collect(), ..Rows::default() })
+}
+
+/// The policy with that vault deciding by its access policies.
+pub(super) fn decided_by_policies(policy: Policy, vault: &str) -> Policy {
+    let vault: VaultName = vault.parse().expect("a name");
+    let access = policy.vault(&vault).cloned().unwrap_or_default();
+    let access = VaultAccess { authorization: VaultAuthorization::AccessPolicies, ..access };
+    policy.with_vault(vault, access)
 }

@@ -14,6 +14,8 @@ pub mod action;
 mod fixtures;
 pub mod grant;
 pub mod network;
+#[cfg(test)]
+mod oracle;
 pub mod policy;
 pub mod review;
 pub mod roles;
