@@ -239,6 +239,7 @@ fn by_reason(reason: &str, action: &Action) -> Option<Option<String>> {
         "TOO_MANY_TOKENS" => "list them: strongroom token list; end one: strongroom token revoke ID".to_owned(),
         // The server says what it lacks, or what stands in the way, and what would do.
         "UNSUPPORTED_BY_HSM" | "PUBLIC_KEY_ONLY" | "PUBLIC_AND_PRIVATE" | "GENERATED_IN_HSM" => return Some(None),
+        "TOO_MANY_ASSIGNMENTS" | "TOO_MANY_ROLES" | "TOO_MANY_POLICIES" => return Some(None),
         "WRONG_ALGORITHM" | "KEY_USED_UP" | "RECORD_PENDING" | "INVALID_FIELD" | "INVALID_LENGTH" => return Some(None),
         _ => return None,
     };

@@ -7,7 +7,7 @@
 use std::sync::{Arc, OnceLock, atomic::Ordering};
 
 use super::{
-    Caller, ChangeOptions, NewAssignment, Page, Paged, Service,
+    Caller, ChangeOptions, NewAssignment, Page, Paged, Service, bounds,
     catalog::Checked,
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
@@ -18,9 +18,6 @@ use crate::{
     model::{AssignmentId, AssignmentRow, Principal, RoleId, Scope, VersionId},
     store::HeadScope,
 };
-
-/// The most assignments.
-pub const ASSIGNMENTS_MAX: usize = 100_000;
 
 /// Which assignments a list shows; what is absent does not matter.
 #[derive(Clone, Debug, Default)]
@@ -187,10 +184,7 @@ impl Assign {
         if let Some(found) = policy.of_principal(principal).iter().find(same) {
             return Err(Problem::Exists { name: resource(found.id) }.into());
         }
-        if policy.assignments_len() >= ASSIGNMENTS_MAX {
-            let why = format!("there are {ASSIGNMENTS_MAX} role assignments, and no more can be: assign to groups");
-            return Err(Problem::Precondition { reason: "TOO_MANY_ASSIGNMENTS", why }.into());
-        }
+        bounds::check_assignments(&policy)?;
         Ok(AssignmentRow {
             id: self.id,
             principal: principal.clone(),

@@ -7,7 +7,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    Caller, ChangeOptions, Page, Paged, Service,
+    Caller, ChangeOptions, Page, Paged, Service, bounds,
     catalog::Checked,
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
@@ -19,9 +19,6 @@ use crate::{
     model::{ActionPattern, RoleDefinitionRow, RoleId, RolePatterns, Row as _, Scope, Timestamp},
     store::HeadScope,
 };
-
-/// The most roles beside the built-in ones.
-pub const DEFINITIONS_MAX: usize = 5000;
 
 /// What a role is to be.
 #[derive(Clone, Debug)]
@@ -239,10 +236,7 @@ impl CreateRole {
         if policy.definition(self.id).is_some() {
             return Err(Problem::Exists { name: resource(self.id) }.into());
         }
-        if policy.custom_len() >= DEFINITIONS_MAX {
-            let why = format!("there are {DEFINITIONS_MAX} roles beside the built-in ones, and no more can be");
-            return Err(Problem::Precondition { reason: "TOO_MANY_ROLES", why }.into());
-        }
+        bounds::check_roles(&policy)?;
         let row = self.row(context.now, context.intent);
         let role = check_role(&row, &policy, context)?;
         Ok((row, role))

@@ -8,6 +8,7 @@
 //! * [`scopes`]: heads and revisions, so that an old or missing row is found; the making of changes.
 //! * [`hands`]: the only holder of the HSM's lanes; takes grants.
 //! * [`quota`], [`shares`], [`turns`]: how much each may ask for, and how all share what there is.
+//! * [`bounds`]: how many of each thing there can be.
 //! * [`padding`]: the bounds of decryptions that tell right padding from wrong.
 
 use std::{
@@ -33,6 +34,7 @@ use crate::{
 pub mod asked;
 pub mod assignments;
 pub mod batch;
+pub mod bounds;
 pub mod break_glass;
 pub mod catalog;
 pub mod crypto;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    Caller, ChangeOptions, Page, Paged, Service,
+    Caller, ChangeOptions, Page, Paged, Service, bounds,
     catalog::Checked,
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
@@ -16,9 +16,6 @@ use crate::{
     model::{AccessPolicyRow, Permissions, Principal, Row as _, Scope, VaultName},
     store::HeadScope,
 };
-
-/// The most access policies of one vault (Azure Key Vault's bound).
-pub const POLICIES_MAX: usize = 1024;
 
 impl Service {
     /// Sets what somebody may do with what is in a vault, in place of what he had.
@@ -118,12 +115,8 @@ impl SetPolicy {
         let old = service.access_policy(&self.vault, &self.principal, context).await?;
         let etag = old.as_ref().map(|old| old.row.etag()).unwrap_or_default();
         context.check_etag(&etag, &self.resource_name())?;
-        let policy = service.policy.now();
-        let count = policy.access_policies(&self.vault).len();
-        if old.is_none() && count >= POLICIES_MAX {
-            let why =
-                format!("vaults/{} has {POLICIES_MAX} access policies, and no more can be: use groups", self.vault);
-            return Err(Problem::Precondition { reason: "TOO_MANY_POLICIES", why }.into());
+        if old.is_none() {
+            bounds::check_policies(&service.policy.now(), &self.vault)?;
         }
         let new = AccessPolicyRow {
             vault: self.vault.clone(),

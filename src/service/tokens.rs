@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use strongroom_hsm::{KeyRow, Seal, SecretBytes, protocol::Moment};
 
 use super::{
-    Caller, ChangeOptions, Page, Paged, Service,
+    Caller, ChangeOptions, Page, Paged, Service, bounds,
     catalog::Catalog,
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
@@ -306,10 +306,7 @@ impl Work for Issue {
         // Signed first: a token without a row is worth nothing, a row without a token would only be in the way.
         let text = service.sign_token(&permit, &row, deadline).await?;
         let locked = service.catalog.scopes.lock(HeadScope::Service, deadline).await?;
-        if locked.cell().count(RowKind::Token) >= service.settings.tokens_max {
-            let why = format!("{} tokens are in force: revoke some, or wait", service.settings.tokens_max);
-            return Err(Problem::Precondition { reason: "TOO_MANY_TOKENS", why }.into());
-        }
+        bounds::check_tokens(locked.cell().count(RowKind::Token), service.settings.tokens_max)?;
         let request = context.request_record(resource(row.id));
         let making = Making { name: "tokens.create", right: &permit, intent: context.intent, request, deadline };
         let put = Put::insert(NewRow::Token(row.clone()));
