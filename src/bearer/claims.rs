@@ -39,6 +39,12 @@ impl ClaimPath {
     }
 }
 
+impl std::fmt::Display for ClaimPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What a claim must be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Requirement {

@@ -34,7 +34,7 @@ pub enum FetchError {
     #[error("{0} is neither https:// nor, where that is allowed, http:// on a loopback address")]
     Url(String),
     /// No CA is trusted.
-    #[error("no certificate authority is there to check the issuer by")]
+    #[error("no certificate of an authority (PEM) is there to check the issuer by")]
     NoRoots,
     /// No connection.
     #[error("the issuer cannot be reached")]
@@ -136,6 +136,13 @@ impl Channel {
 
     /// Made anew each time: fetches are rare, and a CA's file may have been replaced.
     fn tls(&self) -> Result<ClientConfig, FetchError> {
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let config = config.with_safe_default_protocol_versions().map_err(|_| FetchError::NoRoots)?;
+        Ok(config.with_root_certificates(self.roots()?).with_no_client_auth())
+    }
+
+    /// By whose certificates an issuer is known; there is at least one.
+    pub(super) fn roots(&self) -> Result<RootCertStore, FetchError> {
         let mut roots = RootCertStore::empty();
         match &self.ca {
             Some(path) => {
@@ -146,12 +153,7 @@ impl Channel {
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
-        if roots.is_empty() {
-            return Err(FetchError::NoRoots);
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-        let config = config.with_safe_default_protocol_versions().map_err(|_| FetchError::NoRoots)?;
-        Ok(config.with_root_certificates(roots).with_no_client_auth())
+        if roots.is_empty() { Err(FetchError::NoRoots) } else { Ok(roots) }
     }
 }
 

@@ -3,7 +3,7 @@
 //! is asked at most every [`EARLY_EVERY`].
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -64,6 +64,31 @@ pub struct Trust {
     pub refresh_every: Duration,
     /// For how long they are believed while they cannot be fetched.
     pub kept_max: Duration,
+}
+
+impl Trust {
+    /// Reads the file of its CA, if it names one, as a fetch does.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds no certificate.
+    pub fn check_ca(&self) -> Result<(), FetchError> {
+        self.channel.ca.as_ref().map_or(Ok(()), |_| self.channel.roots().map(drop))
+    }
+
+    /// Reads the file of its keys, if they are in one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds no key that can be used.
+    pub fn check_key_file(&self) -> Result<(), FetchError> {
+        match &self.keys {
+            KeySource::File(path) => read_keys(path, None).map(drop),
+            KeySource::Url(_) | KeySource::Discovered => Ok(()),
+        }
+    }
+}
+
+fn read_keys(path: &Path, before: Option<&KeySet>) -> Result<KeySet, FetchError> {
+    Ok(KeySet::read(&files::read(path)?, before)?)
 }
 
 /// A trusted issuer with its keys.
@@ -147,12 +172,13 @@ impl Issuer {
     }
 
     async fn fetch(&self) -> Result<KeySet, FetchError> {
+        let before = self.keys.load();
         let document = match &self.trust.keys {
-            KeySource::File(path) => files::read(path)?.to_vec(),
+            KeySource::File(path) => return read_keys(path, before.as_deref()),
             KeySource::Url(url) => self.trust.channel.get(url).await?,
             KeySource::Discovered => self.trust.channel.get(&self.discover().await?).await?,
         };
-        Ok(KeySet::read(&document, self.keys.load().as_deref())?)
+        Ok(KeySet::read(&document, before.as_deref())?)
     }
 
     /// Where the keys are, as the issuer says. It must say whose document it is, too.

@@ -10,6 +10,7 @@ use super::{
     output::{self, Format, Rows},
 };
 use crate::{
+    bearer::{KeySource, Rules, Trust},
     config::{Authority, Config},
     model::naming::{NameSource, Naming},
 };
@@ -23,6 +24,7 @@ pub(super) struct ConfigView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) unix_socket: Option<String>,
     pub(super) trusted_proxies: Vec<String>,
+    pub(super) issuers: Vec<String>,
     pub(super) metrics_listen: String,
     pub(super) module: String,
     pub(super) token: String,
@@ -55,6 +57,7 @@ impl From<&Config> for ConfigView {
             authorities: config.server.authorities.iter().map(authority).collect(),
             unix_socket: config.server.unix.as_ref().map(|unix| unix.path.display().to_string()),
             trusted_proxies: config.server.trusted_proxies.iter().map(ToString::to_string).collect(),
+            issuers: config.oidc.iter().map(issuer).collect(),
             metrics_listen: config.metrics.listen.to_string(),
             module: config.hsm.module.display().to_string(),
             token: config.hsm.token.label.clone(),
@@ -87,6 +90,25 @@ fn authority(authority: &Authority) -> String {
     format!("{}: {}", authority.name, may.join("; "))
 }
 
+/// What is believed of an issuer's tokens, in words.
+fn issuer(trust: &Trust) -> String {
+    let Rules { issuer, audiences, algorithms, subject, groups, required, .. } = &trust.rules;
+    let algorithms: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
+    let mut words = vec![
+        format!("for {}", audiences.join(", ")),
+        algorithms.join(", "),
+        match &trust.keys {
+            KeySource::Discovered => "keys by discovery".to_owned(),
+            KeySource::Url(url) => format!("keys from {url}"),
+            KeySource::File(path) => format!("keys in {}", path.display()),
+        },
+        format!("subject by {subject}"),
+    ];
+    words.extend(groups.iter().map(|groups| format!("groups by {groups}")));
+    words.extend(required.iter().map(|requirement| format!("requires {}", requirement.claim)));
+    format!("{issuer}: {}", words.join("; "))
+}
+
 impl Rows for ConfigView {
     fn head(&self) -> Vec<&'static str> {
         Vec::new()
@@ -94,7 +116,7 @@ impl Rows for ConfigView {
 
     fn rows(&self) -> Vec<Vec<String>> {
         let fields = [
-            ("gRPC", format!("{} (TLS, client certificates)", self.listen)),
+            ("gRPC", format!("{} (TLS; client certificates or bearer tokens)", self.listen)),
             ("metrics, health", format!("http://{}", self.metrics_listen)),
             ("module", self.module.clone()),
             ("token", self.token.clone()),
@@ -107,6 +129,7 @@ impl Rows for ConfigView {
         let identity = self.authorities.iter().map(|authority| row("client CA", authority));
         let identity = identity.chain(self.unix_socket.iter().map(|path| row("Unix socket", path)));
         let identity = identity.chain(self.trusted_proxies.iter().map(|range| row("trusted proxy", range)));
+        let identity = identity.chain(self.issuers.iter().map(|issuer| row("token issuer", issuer)));
         let lanes = self.lanes.iter().map(|lane| {
             let LaneView { lane, workers, queue_max, hang_ms } = lane;
             vec![

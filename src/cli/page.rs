@@ -211,6 +211,7 @@ fn configuration() -> ConfigView {
         authorities: vec!["client_ca: every URI".into()],
         unix_socket: Some("/run/strongroom/strongroom.sock".into()),
         trusted_proxies: Vec::new(),
+        issuers: vec!["https://issuer.example.org: for strongroom; RS256; keys by discovery; subject by sub".into()],
         metrics_listen: "127.0.0.1:8444".into(),
         module: "/usr/lib/softhsm/libsofthsm2.so".into(),
         token: "strongroom".into(),

@@ -3,8 +3,10 @@
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use super::{Config, Fault};
+use crate::bearer::{KeySource, Trust, fetch::FetchError};
 
-/// What is wrong with the files and folders that a configuration names. Nothing is opened or changed.
+/// What is wrong with the files and folders that a configuration names. Nothing is changed, and only what issuers of
+/// tokens are believed by is opened: it is read in the background later, where a fault would be seen by nobody.
 #[must_use]
 pub fn faults_on_disk(config: &Config) -> Vec<Fault> {
     let mut faults = Faults::default();
@@ -20,6 +22,9 @@ pub fn faults_on_disk(config: &Config) -> Vec<Fault> {
     }
     if let Some(unix) = &config.server.unix {
         faults.folder("server.unix.path", unix.path.parent().unwrap_or(Path::new("/")));
+    }
+    for (at, trust) in config.oidc.iter().enumerate() {
+        faults.issuer(&format!("oidc[{at}]"), trust);
     }
     faults.file("hsm.module", &config.hsm.module, 0o002);
     faults.file("hsm.pin_file", &config.hsm.pin_file, 0o077);
@@ -49,6 +54,29 @@ impl Faults {
                 self.add(key, format!("{} has mode {mode:03o}: take away {forbidden:03o} (chmod)", path.display()));
             }
             Ok(_) => {}
+        }
+    }
+
+    fn issuer(&mut self, section: &str, trust: &Trust) {
+        if let Some(path) = &trust.channel.ca {
+            self.believed_by(&format!("{section}.ca"), path, || trust.check_ca());
+        }
+        if let KeySource::File(path) = &trust.keys {
+            self.believed_by(&format!("{section}.jwks_file"), path, || trust.check_key_file());
+        }
+        if let Some(path) = &trust.channel.token_file {
+            self.file(&format!("{section}.fetch_token_file"), path, 0);
+        }
+    }
+
+    /// A file that decides whose tokens are believed, and whether it can be used.
+    fn believed_by(&mut self, key: &str, path: &Path, check: impl FnOnce() -> Result<(), FetchError>) {
+        let before = self.0.len();
+        self.file(key, path, 0o002);
+        if self.0.len() == before
+            && let Err(error) = check()
+        {
+            self.add(key, format!("{} cannot be used: {error}", path.display()));
         }
     }
 

@@ -194,6 +194,43 @@ fn what_is_missing_or_open_on_disk_is_named() {
 }
 
 #[test]
+fn what_issuers_are_believed_by_is_there_and_can_be_used() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = oidc(&format!("{ISSUER}\nca = \"ca.pem\"\njwks_file = \"keys.json\"\nfetch_token_file = \"token\""));
+    let config = parse(&text, folder.path()).expect("is right");
+    let found = || -> Vec<String> {
+        let faults = faults_on_disk(&config).into_iter().map(|fault| fault.to_string());
+        faults.filter(|fault| fault.starts_with("oidc")).collect()
+    };
+    let missing = found();
+    for (key, fault) in ["oidc[0].ca: ", "oidc[0].jwks_file: ", "oidc[0].fetch_token_file: "].iter().zip(&missing) {
+        assert!(fault.starts_with(key) && fault.contains("cannot be read"), "{fault}");
+    }
+    assert_eq!(missing.len(), 3, "{missing:?}");
+    let write = |name: &str, content: &str| {
+        fs::write(folder.path().join(name), content).expect("writes");
+        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o644)).expect("permits");
+    };
+    let ca = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate").cert.pem();
+    for name in ["ca.pem", "keys.json", "token"] {
+        write(name, "nonsense");
+    }
+    let [no_ca, no_keys]: [String; 2] = found().try_into().expect("two faults");
+    assert!(no_ca.starts_with("oidc[0].ca: ") && no_ca.contains("no certificate of an authority"), "{no_ca}");
+    assert!(no_keys.starts_with("oidc[0].jwks_file: ") && no_keys.contains("no JSON object with a list"), "{no_keys}");
+    write("ca.pem", &ca);
+    write("keys.json", r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#);
+    let [useless]: [String; 1] = found().try_into().expect("one fault");
+    assert!(useless.contains("no key that verifies"), "{useless}");
+    write("keys.json", &format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","x":"{}"}}]}}"#, "A".repeat(43)));
+    assert_eq!(found(), Vec::<String>::new());
+    // Whoever can write it decides who is let in.
+    fs::set_permissions(folder.path().join("keys.json"), fs::Permissions::from_mode(0o666)).expect("permits");
+    let [open]: [String; 1] = found().try_into().expect("one fault");
+    assert!(open.contains("has mode 666: take away 002"), "{open}");
+}
+
+#[test]
 fn a_missing_file_is_said_to_be_missing() {
     let error = load(Path::new("/nowhere/strongroom.toml")).expect_err("is not there");
     assert!(error.to_string().starts_with("/nowhere/strongroom.toml: cannot be read: "), "{error}");

@@ -336,4 +336,6 @@ fn faults_of_a_configuration_are_named_by_their_keys() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let understood: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(understood["token"], "strongroom");
+    let issuer = understood["issuers"][0].as_str().expect("the sample's issuer");
+    assert!(issuer.starts_with("https://issuer.example.org: for strongroom; RS256, "), "{issuer}");
 }
