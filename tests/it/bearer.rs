@@ -3,185 +3,45 @@
 
 use std::{
     fs,
-    io::Write as _,
-    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    process::{Command, Output, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    process::{Command, Output},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use p256::ecdsa::signature::Verifier as _;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
 use strongroom::{
     bearer::{ALGORITHMS, BearerError, Bearers, Channel, ClaimPath, Issued, KeySource, Rules, Trust},
-    model::{Clock as _, Identity, Origin, SystemClock},
+    model::{Identity, Origin, SystemClock},
 };
 use strongroom_client::{Algorithm, Code, Input, Settings};
-use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::dev::{Dev, PROGRAM, Start, text};
+use crate::{
+    dev::{Dev, PROGRAM, Start, text},
+    issuer::{Issuer, Key, part},
+};
 
-/// What an issuer answers, by path.
-type Pages = Arc<Mutex<Vec<(String, String)>>>;
-
-/// An issuer over HTTPS.
-struct Issuer {
-    folder: TempDir,
-    url: String,
-    pages: Pages,
-    asked: Arc<AtomicUsize>,
-}
-
-impl Issuer {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-        fs::write(folder.path().join("ca.pem"), made.cert.pem()).expect("written");
-        let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).expect("a key");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls =
-            ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
-        let tls = tls.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).expect("TLS");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-        let url = format!("https://localhost:{}", listener.local_addr().expect("an address").port());
-        let (pages, asked) = (Pages::default(), Arc::new(AtomicUsize::new(0)));
-        let (serving, counting) = (Arc::clone(&pages), Arc::clone(&asked));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let session = ServerConnection::new(Arc::new(tls.clone())).expect("a session");
-                let mut stream = StreamOwned::new(session, stream.expect("a connection"));
-                counting.fetch_add(1, Ordering::SeqCst);
-                let _ = answer(&mut stream, &serving);
-            }
-        });
-        Self { folder, url, pages, asked }
+fn trust(issuer: &Issuer) -> Trust {
+    Trust {
+        rules: Rules {
+            issuer: issuer.url.clone(),
+            audiences: vec!["strongroom".to_owned()],
+            algorithms: ALGORITHMS.to_vec(),
+            subject: ClaimPath::new("sub").expect("a name"),
+            groups: None,
+            required: Vec::new(),
+            leeway: Duration::from_secs(30),
+            life_max: Duration::from_secs(3600),
+        },
+        keys: KeySource::Discovered,
+        channel: Channel { ca: Some(issuer.ca()), ..Channel::default() },
+        refresh_every: Duration::from_secs(300),
+        kept_max: Duration::from_secs(86_400),
     }
-
-    fn ca(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
-    }
-
-    /// Answers with that body, or, when it begins with `HTTP`, with exactly that.
-    fn put(&self, path: &str, body: impl Into<String>) {
-        let mut pages = self.pages.lock().expect("sound");
-        pages.retain(|(known, _)| known != path);
-        pages.push((path.to_owned(), body.into()));
-    }
-
-    fn publish(&self, keys: &[&Key]) {
-        let document = json!({ "issuer": self.url, "jwks_uri": format!("{}/keys", self.url) });
-        self.put("/.well-known/openid-configuration", document.to_string());
-        let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
-        self.put("/keys", json!({ "keys": keys }).to_string());
-    }
-
-    fn trust(&self) -> Trust {
-        Trust {
-            rules: Rules {
-                issuer: self.url.clone(),
-                audiences: vec!["strongroom".to_owned()],
-                algorithms: ALGORITHMS.to_vec(),
-                subject: ClaimPath::new("sub").expect("a name"),
-                groups: None,
-                required: Vec::new(),
-                leeway: Duration::from_secs(30),
-                life_max: Duration::from_secs(3600),
-            },
-            keys: KeySource::Discovered,
-            channel: Channel { ca: Some(self.ca()), ..Channel::default() },
-            refresh_every: Duration::from_secs(300),
-            kept_max: Duration::from_secs(86_400),
-        }
-    }
-
-    fn claims(&self) -> Value {
-        let now = SystemClock.now().0;
-        json!({ "iss": self.url, "aud": "strongroom", "sub": "ci", "iat": now, "exp": now + 600 })
-    }
-}
-
-fn answer(stream: &mut (impl std::io::Read + std::io::Write), pages: &Pages) -> std::io::Result<()> {
-    let mut request = Vec::new();
-    let mut byte = [0; 1];
-    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte)? == 1 {
-        request.push(byte[0]);
-    }
-    let head = String::from_utf8_lossy(&request).into_owned();
-    let path = head.split(' ').nth(1).unwrap_or_default();
-    let pages = pages.lock().expect("sound").clone();
-    let found = pages.into_iter().find(|(known, _)| known == path).map(|(_, body)| body);
-    let text = match found {
-        Some(whole) if whole.starts_with("HTTP") => whole,
-        Some(body) => format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
-        None => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned(),
-    };
-    stream.write_all(text.as_bytes())?;
-    stream.flush()
-}
-
-/// An RSA key that OpenSSL made.
-struct Key {
-    folder: TempDir,
-    kid: String,
-    jwk: Value,
-}
-
-fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
-    let mut child = Command::new("openssl")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("openssl");
-    child.stdin.take().expect("a pipe").write_all(input).expect("written");
-    let output = child.wait_with_output().expect("ends");
-    assert!(output.status.success(), "openssl {arguments:?}");
-    output.stdout
-}
-
-impl Key {
-    fn new(kid: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("key.pem").display().to_string();
-        openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", &path], b"");
-        let modulus = String::from_utf8(openssl(&["rsa", "-in", &path, "-noout", "-modulus"], b"")).expect("text");
-        let digits = modulus.trim().trim_start_matches("Modulus=").as_bytes().to_vec();
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex");
-        let n: Vec<u8> = digits.chunks(2).map(byte).collect();
-        let jwk = json!({ "kty": "RSA", "use": "sig", "kid": kid, "n": part(&n), "e": "AQAB" });
-        Self { folder, kid: kid.to_owned(), jwk }
-    }
-
-    fn jwk(&self) -> Value {
-        self.jwk.clone()
-    }
-
-    /// A token that OpenSSL signs.
-    fn token(&self, algorithm: &str, claims: &Value) -> String {
-        let header = json!({ "alg": algorithm, "kid": self.kid, "typ": "JWT" });
-        let signed = format!("{}.{}", part(header.to_string().as_bytes()), part(claims.to_string().as_bytes()));
-        let path = self.folder.path().join("key.pem").display().to_string();
-        let digest = format!("-sha{}", &algorithm[2..]);
-        let mut arguments = vec!["dgst", &digest, "-sign", &path];
-        if algorithm.starts_with("PS") {
-            arguments.extend(["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"]);
-        }
-        format!("{signed}.{}", part(&openssl(&arguments, signed.as_bytes())))
-    }
-}
-
-fn part(bytes: &[u8]) -> String {
-    Base64UrlUnpadded::encode_string(bytes)
 }
 
 fn bearers(trust: Trust) -> Arc<Bearers> {
@@ -196,7 +56,7 @@ async fn look(bearers: &Arc<Bearers>, token: &str) -> Result<Arc<Identity>, Bear
 async fn what_openssl_signs_is_believed() {
     let (issuer, key) = (Issuer::new(), Key::new("one"));
     issuer.publish(&[&key]);
-    let bearers = bearers(issuer.trust());
+    let bearers = bearers(trust(&issuer));
     for algorithm in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"] {
         let identity = look(&bearers, &key.token(algorithm, &issuer.claims())).await.expect(algorithm);
         assert_eq!(identity.principal().as_str(), format!("oidc:{}#ci", issuer.url));
@@ -208,8 +68,7 @@ async fn what_openssl_signs_is_believed() {
 async fn keys_rotate_and_a_key_that_goes_ends_what_it_signed() {
     let (issuer, first, second) = (Issuer::new(), Key::new("one"), Key::new("two"));
     issuer.publish(&[&first]);
-    let trust = Trust { refresh_every: Duration::from_millis(300), ..issuer.trust() };
-    let bearers = bearers(trust);
+    let bearers = bearers(Trust { refresh_every: Duration::from_millis(300), ..trust(&issuer) });
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     bearers.tend(&tasks, &stop);
     let identity = look(&bearers, &first.token("RS256", &issuer.claims())).await.expect("believed");
@@ -239,7 +98,7 @@ async fn an_issuer_that_is_down_is_believed_for_a_while_and_then_not() {
     let (issuer, key) = (Issuer::new(), Key::new("one"));
     issuer.publish(&[&key]);
     let (refresh_every, kept_max) = (Duration::from_millis(200), Duration::from_secs(2));
-    let bearers = bearers(Trust { refresh_every, kept_max, ..issuer.trust() });
+    let bearers = bearers(Trust { refresh_every, kept_max, ..trust(&issuer) });
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     bearers.tend(&tasks, &stop);
     let identity = look(&bearers, &key.token("RS256", &issuer.claims())).await.expect("believed");
@@ -263,7 +122,7 @@ async fn an_issuer_that_is_down_is_believed_for_a_while_and_then_not() {
 async fn ten_thousand_names_of_keys_ask_the_issuer_once() {
     let (issuer, key) = (Issuer::new(), Key::new("one"));
     issuer.publish(&[&key]);
-    let bearers = bearers(issuer.trust());
+    let bearers = bearers(trust(&issuer));
     look(&bearers, &key.token("RS256", &issuer.claims())).await.expect("believed");
     let asked = issuer.asked.load(Ordering::SeqCst);
     let claims = part(issuer.claims().to_string().as_bytes());
@@ -286,12 +145,12 @@ async fn documents_that_are_not_the_issuers_are_not_believed() {
     for wrong in [redirect, other.to_string(), plain.to_string(), long, "{}".to_owned(), "nonsense".to_owned()] {
         issuer.publish(&[&key]);
         issuer.put(discovery, wrong.clone());
-        let error = look(&bearers(issuer.trust()), &key.token("RS256", &issuer.claims())).await.expect_err("no keys");
+        let error = look(&bearers(trust(&issuer)), &key.token("RS256", &issuer.claims())).await.expect_err("no keys");
         assert_eq!(error, BearerError::IssuerUnavailable, "{}", wrong.chars().take(80).collect::<String>());
     }
     // A certificate of another authority.
     issuer.publish(&[&key]);
-    let mut trust = issuer.trust();
+    let mut trust = trust(&issuer);
     trust.channel.ca = Some(Issuer::new().ca());
     let error = look(&bearers(trust), &key.token("RS256", &issuer.claims())).await.expect_err("no keys");
     assert_eq!(error, BearerError::IssuerUnavailable);
