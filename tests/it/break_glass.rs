@@ -1,12 +1,16 @@
 //! Administration regained at the console: with the PIN, while no server runs, and never unseen.
 
 use std::{
+    collections::HashMap,
     fs,
     io::{Read as _, Write as _},
+    os::unix::process::ExitStatusExt as _,
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
+use strongroom::{audit::Log, failpoint};
 
 use crate::{
     dev::{PROGRAM, text},
@@ -15,16 +19,22 @@ use crate::{
 
 const LATE: &str = "spiffe://example.org/late";
 
-fn arguments(site: &Site, more: &[&str]) -> Vec<String> {
+fn arguments(site: &Site, who: &str, more: &[&str]) -> Vec<String> {
     let config = site.path("strongroom.toml");
-    let fixed = ["access", "break-glass", "--config", text(&config), "--principal", LATE, "--reason", "all have left"];
+    let fixed = ["access", "break-glass", "--config", text(&config), "--principal", who, "--reason", "all have left"];
     fixed.iter().chain(more).map(|argument| (*argument).to_owned()).collect()
 }
 
 /// With that on standard input, which is no terminal.
 fn break_glass(site: &Site, more: &[&str], input: &str) -> Output {
+    break_glass_for(site, LATE, more, input, "")
+}
+
+/// The same, for that principal and with these fail-points.
+fn break_glass_for(site: &Site, who: &str, more: &[&str], input: &str, failpoints: &str) -> Output {
     let mut child = Command::new(PROGRAM)
-        .args(arguments(site, more))
+        .args(arguments(site, who, more))
+        .env("STRONGROOM_FAILPOINTS", failpoints)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -130,6 +140,76 @@ fn a_wrong_pin_is_tried_once_and_recorded() {
     assert!(break_glass(&site, &["--yes"], "246810\n").status.success());
 }
 
+/// Breaks the glass for somebody and is killed at that hit of a fail-point; `false` when it came to its end before.
+fn killed_at(site: &Site, who: &str, point: &str, hit: u32) -> bool {
+    for _ in 0..50 {
+        let output = break_glass_for(site, who, &["--yes"], "246810\n", &format!("{point}=kill@{hit}"));
+        if output.status.success() || output.status.signal() == Some(9) {
+            return !output.status.success();
+        }
+        // Workers of one that was killed may hold the log for a moment.
+        assert!(said(&output).contains("stop that first"), "{point}@{hit}: {}", said(&output));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{point}@{hit}: the log stays locked")
+}
+
+/// Kills it at every hit of every fail-point, each time for somebody else; who that was, by point and hit.
+fn kill_everywhere(site: &Site) -> Vec<(String, &'static str, u32)> {
+    let mut killed = Vec::new();
+    // It makes no key.
+    for point in failpoint::ALL.into_iter().filter(|point| *point != failpoint::SERVICE_AFTER_GENERATE) {
+        for hit in 1..20 {
+            let who = format!("spiffe://example.org/{}/{hit}", point.replace('_', "-"));
+            if !killed_at(site, &who, point, hit) {
+                assert!(hit > 1, "{point} was never reached");
+                break;
+            }
+            killed.push((who, point, hit));
+        }
+    }
+    killed
+}
+
+#[test]
+fn killed_anywhere_it_has_made_an_administrator_or_not_and_the_log_knows() {
+    let site = Site::new();
+    site.init();
+    let killed = kill_everywhere(&site);
+    let serving = site.serve();
+    let given = site.client_ok(&["access", "list", "-o", "json"]);
+    serving.stop();
+    let given: Vec<Value> = serde_json::from_str(&given).expect("JSON");
+    let verified = Log::verify(&site.path("audit")).expect("the log is whole");
+    assert!(verified.open.is_empty(), "every intent has its outcome");
+    let mut outcomes: HashMap<String, Vec<Value>> = HashMap::new();
+    for record in records(&site).into_iter().filter(|record| record["kind"] == "outcome") {
+        outcomes.entry(record["resource"].as_str().expect("a resource").to_owned()).or_default().push(record);
+    }
+    let records = records(&site);
+    for (who, point, hit) in killed {
+        let place = format!("{point}@{hit}");
+        let is = |row: &&Value| row["principal"] == who.as_str();
+        let has = given.iter().filter(is).count();
+        assert!(has <= 1, "{place}");
+        let said =
+            |record: &&Value| record["detail"].as_str().is_some_and(|detail| detail.contains(&format!("{who};")));
+        let intents: Vec<&Value> = records.iter().filter(said).filter(|record| record["kind"] == "intent").collect();
+        let Some(intent) = intents.first() else {
+            assert_eq!(has, 0, "{place}: nothing without an intent");
+            continue;
+        };
+        let ended = &outcomes[intent["resource"].as_str().expect("a resource")];
+        let wanted = if has == 1 { "done" } else { "failed" };
+        assert_eq!((intents.len(), ended.len(), &ended[0]["outcome"]), (1, 1, &wanted.into()), "{place}");
+        match point {
+            failpoint::SERVICE_AFTER_INTENT => assert_eq!(has, 0, "{place}"),
+            failpoint::SERVICE_BEFORE_OUTCOME => assert_eq!(has, 1, "{place}"),
+            _ => {}
+        }
+    }
+}
+
 #[test]
 fn without_a_terminal_it_wants_the_word_and_the_pin() {
     let site = Site::new();
@@ -151,7 +231,7 @@ fn without_a_terminal_it_wants_the_word_and_the_pin() {
 fn at_a_terminal_it_asks_and_does_not_show_the_pin() {
     let site = Site::new();
     site.init();
-    let quoted: Vec<String> = arguments(&site, &[]).iter().map(|argument| format!("'{argument}'")).collect();
+    let quoted: Vec<String> = arguments(&site, LATE, &[]).iter().map(|argument| format!("'{argument}'")).collect();
     let mut child = Command::new("script")
         .args(["-qec", &format!("{PROGRAM} {}", quoted.join(" ")), "/dev/null"])
         .stdin(Stdio::piped())

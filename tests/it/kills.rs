@@ -3,6 +3,7 @@
 
 use std::{fs, os::unix::process::ExitStatusExt as _, path::Path};
 
+use serde_json::Value;
 use strongroom::{audit::Log, failpoint};
 
 use crate::dev::{Dev, Start, signal, text};
@@ -113,6 +114,84 @@ fn an_import_that_is_killed_leaves_no_orphan_on_the_token() {
     assert_eq!(token_objects(&dev.data()), of_service, "and is reaped");
     dev.ok(&import);
     assert_eq!(token_objects(&dev.data()), of_service + 1);
+}
+
+/// The names of the tokens in force that stand for that principal.
+fn tokens_of(dev: &Dev, principal: &str) -> Vec<String> {
+    let listed: Value = serde_json::from_str(&dev.ok(&["token", "list", "-o", "json"])).expect("JSON");
+    let of = listed.as_array().expect("an array").iter().filter(|token| token["principal"] == principal);
+    of.map(|token| token["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// Issues a token by a request of that id and writes it there; whether the server answered.
+fn issue(dev: &Dev, name: &str, id: &str, out: &Path) -> bool {
+    let issue = ["--timeout", "20", "token", "create", name, "--request-id", id, "--out", text(out)];
+    dev.run(&issue).status.success()
+}
+
+/// Issues tokens until the server is killed. After that each is whole or absent; the same request again comes to one
+/// token that is believed.
+fn issue_until_it_dies(dev: &mut Dev, tag: &str) {
+    let mut asked = Vec::new();
+    loop {
+        let n = asked.len();
+        assert!(n < 20, "{tag}: the fail-point was never reached");
+        let (name, id) = (format!("{tag}-{n}"), uuid::Uuid::new_v4().to_string());
+        let out = dev.path(&name);
+        let acknowledged = issue(dev, &name, &id, &out);
+        asked.push((name, id, out, acknowledged));
+        if !acknowledged {
+            break;
+        }
+    }
+    assert_eq!(dev.wait_dead().signal(), Some(9), "{tag} kills");
+    dev.start(Start::default());
+    for (name, id, out, acknowledged) in &asked {
+        let principal = format!("token:{name}");
+        let before = tokens_of(dev, &principal);
+        assert!(before.len() <= 1 && (before.len() == 1 || !acknowledged), "{principal}: {before:?}");
+        let again = out.with_extension("again");
+        assert!(issue(dev, name, id, &again), "{principal} can be asked for again");
+        let after = tokens_of(dev, &principal);
+        assert!(after.len() == 1 && before.iter().all(|name| after.contains(name)), "{before:?} {after:?}");
+        dev.ok(&["access", "grant", "--principal", &principal, "--role", "Key Vault Reader", "--scope", "vaults/dev"]);
+        dev.ok(&["vault", "show", "dev", "--token-file", text(&again)]);
+        if *acknowledged {
+            dev.ok(&["vault", "show", "dev", "--token-file", text(out)]);
+        }
+    }
+    dev.stop();
+    let verified = Log::verify(&dev.data().join("audit")).unwrap_or_else(|error| panic!("after {tag}: {error}"));
+    assert!(verified.open.is_empty(), "after {tag}: every intent has its outcome");
+}
+
+#[test]
+fn tokens_survive_a_kill_at_every_point() {
+    let mut dev = Dev::new();
+    dev.stop();
+    for point in failpoint::ALL.into_iter().filter(|point| *point != failpoint::SERVICE_AFTER_GENERATE) {
+        let hit = if point.starts_with("service.") { 2 } else { 7 };
+        dev.start(Start { failpoints: &format!("{point}=kill@{hit}"), ..Start::default() });
+        issue_until_it_dies(&mut dev, &point.replace(['.', '_'], "-"));
+    }
+}
+
+#[test]
+fn the_key_that_signs_tokens_survives_a_kill_while_it_is_made() {
+    for point in [failpoint::STORE_BEFORE_COMMIT, failpoint::STORE_AFTER_COMMIT] {
+        let mut dev = Dev::new();
+        dev.stop();
+        // The first commit that a start has not made itself: that of the key, before the first token's own.
+        let starts =
+            |hit: &u32| dev.try_start(Start { failpoints: &format!("{point}=kill@{hit}"), ..Start::default() }).is_ok();
+        let hit = (1..10).find(starts);
+        assert!(hit.is_some(), "it starts");
+        issue_until_it_dies(&mut dev, &point.replace(['.', '_'], "-"));
+        let records = fs::read_dir(dev.data().join("audit")).expect("a folder").map(|entry| entry.expect("one").path());
+        let records: String = records.filter_map(|path| fs::read_to_string(path).ok()).collect();
+        let made = usize::from(point == failpoint::STORE_BEFORE_COMMIT);
+        assert_eq!(records.matches("tokens.makeKey").count(), made, "{point}: one that is there is used");
+    }
 }
 
 #[test]

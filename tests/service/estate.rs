@@ -6,7 +6,8 @@ use strongroom::{
     audit::{Log, OpenError, Options},
     bearer::Issued,
     model::{
-        Identity, KeySpec, NetworkRules, Origin, Principal, Residency, RoleId, SystemClock, Tags, VaultAuthorization,
+        Clock, Identity, KeySpec, NetworkRules, Origin, Principal, Residency, RoleId, SystemClock, Tags,
+        VaultAuthorization,
     },
     service::{
         Caller, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, Traffic, initialise,
@@ -28,6 +29,8 @@ pub(crate) struct Estate {
     service_keys: ServiceKeys,
     /// What the service is opened with.
     pub(crate) allowances: Allowances,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
     /// Removes the folder when the test ends.
     _folder: Option<TempDir>,
 }
@@ -89,12 +92,7 @@ impl Estate {
             fs::write(&path, pin).expect("a file");
             fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
         }
-        let mut estate = Self {
-            dir,
-            service_keys: ServiceKeys::default(),
-            allowances: Allowances::default(),
-            _folder: Some(folder),
-        };
+        let mut estate = Self::in_folder(dir, Some(folder));
         let hierarchy = estate.provision().await;
         estate.service_keys = hierarchy.service_keys.clone();
         estate.initialise(&hierarchy).await;
@@ -113,10 +111,20 @@ impl Estate {
         estate
     }
 
+    fn in_folder(dir: PathBuf, folder: Option<TempDir>) -> Self {
+        Self {
+            dir,
+            service_keys: ServiceKeys::default(),
+            allowances: Allowances::default(),
+            settings: Settings::default(),
+            clock: Arc::new(SystemClock),
+            _folder: folder,
+        }
+    }
+
     /// The instance that another process has made in that folder and keeps.
     pub(crate) async fn existing(dir: PathBuf) -> Self {
-        let mut estate =
-            Self { dir, service_keys: ServiceKeys::default(), allowances: Allowances::default(), _folder: None };
+        let mut estate = Self::in_folder(dir, None);
         let instance = estate.store().await.instance().await.expect("reads").expect("an instance");
         estate.service_keys = instance.unchecked().service_keys.clone();
         estate
@@ -185,8 +193,8 @@ impl Estate {
             recovered,
             pool,
             issued: Arc::new(Issued::new("urn:strongroom:test")),
-            clock: Arc::new(SystemClock),
-            settings: Settings::default(),
+            clock: Arc::clone(&self.clock),
+            settings: self.settings,
         })
         .await
     }

@@ -9,6 +9,7 @@ mod imports;
 mod limits;
 mod roles;
 mod rows;
+mod tokens;
 
 use estate::{Estate, caller, key};
 use strongroom::service::{KeyRef, NewKey};
