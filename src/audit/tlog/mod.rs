@@ -6,10 +6,14 @@
 //! Pure: this folder knows no file, no clock and no record. Whoever reads or writes hands bytes in and takes bytes out.
 
 pub mod hash;
+pub mod nodes;
+pub mod proof;
 pub mod tile;
 
 #[cfg(test)]
 mod tests;
 
 pub use hash::{Frontier, Hash};
+pub use nodes::{NodesError, TileNodes};
+pub use proof::{Nodes, ProofError};
 pub use tile::Tile;

@@ -1,4 +1,6 @@
 mod hash;
+mod nodes;
+mod proof;
 mod tile;
 
 use super::hash::{Hash, leaf};
