@@ -326,6 +326,17 @@ async fn ten_thousand_wrong_tokens_leave_room_for_others_and_nothing_grows() {
     assert!(world.bearers.refused.len() <= REFUSED_MAX && world.bearers.believed.len() <= BELIEVED_MAX);
 }
 
+#[tokio::test]
+async fn more_tokens_than_are_remembered_are_all_believed_and_nothing_grows() {
+    let world = World::new().await;
+    let named = |n: usize| world.b.token(&but(B, "sub", n.to_string().into()));
+    for n in 0..BELIEVED_MAX + 1000 {
+        assert_eq!(world.look(&named(n)).await, Ok(format!("oidc:{B}#{n}")));
+    }
+    assert!(world.bearers.believed.len() <= BELIEVED_MAX && world.bearers.refused.len() == 0);
+    assert!(world.look(&named(0)).await.is_ok(), "one that was forgotten is looked at again");
+}
+
 fn issued_row(n: u8) -> TokenRow {
     TokenRow {
         id: TokenId::from_bytes([n; 16]),

@@ -179,6 +179,33 @@ async fn a_principal_that_has_used_up_its_quota_is_told_so_and_nobody_else_is() 
 }
 
 #[tokio::test]
+async fn ten_thousand_names_without_rights_fill_no_log_and_others_are_served() {
+    const NAMES: u64 = 10_000;
+    let estate = Estate::new().await;
+    let service = furnished(&estate).await;
+    let before = estate.log_text().len();
+    for n in 0..NAMES {
+        let nobody = called(&format!("oidc:https://issuer.test#{n}"));
+        assert_eq!(reason(sign(&service, &nobody, &named("release")).await), "PERMISSION_DENIED");
+        if n % 100 == 0 {
+            sign(&service, &called(QUIET), &named("release")).await.expect("others are served");
+        }
+    }
+    service.close().await.expect("closes");
+    let log = &estate.log_text()[before..];
+    // What is repeated, or of more names than are told apart, is counted.
+    let refusals: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+        .map(|line| line.get("record").cloned().unwrap_or(line))
+        .filter(|record| record["outcome"] == "refused")
+        .collect();
+    let counted: u64 = refusals.iter().map(|record| 1 + record["repeated"].as_u64().unwrap_or(0)).sum();
+    assert_eq!(counted, NAMES, "none is lost");
+    assert!(refusals.len() < NAMES as usize / 4, "{} lines", refusals.len());
+}
+
+#[tokio::test]
 async fn a_generation_counts_for_what_it_takes() {
     let mut estate = Estate::new().await;
     estate.allowances.principals = HashMap::from([(principal(NOISY), Some(LITTLE))]);
