@@ -25,19 +25,25 @@ pub const AUDIT_BEFORE_WRITE: &str = "audit.before_write";
 pub const AUDIT_AFTER_WRITE: &str = "audit.after_write";
 /// A record is on the disk, nobody has been told.
 pub const AUDIT_AFTER_SYNC: &str = "audit.after_sync";
+/// Tiles and bundles are written; no checkpoint covers them yet.
+pub const AUDIT_AFTER_TILES: &str = "audit.after_tiles";
+/// The checkpoint is kept; the journal still has what it covers.
+pub const AUDIT_AFTER_CHECKPOINT: &str = "audit.after_checkpoint";
 /// Everything of a change is written, nothing committed.
 pub const STORE_BEFORE_COMMIT: &str = "store.before_commit";
 /// A change is durable, nobody has been told.
 pub const STORE_AFTER_COMMIT: &str = "store.after_commit";
 
 /// Every fail-point, for tests that go through all of them.
-pub const ALL: [&str; 8] = [
+pub const ALL: [&str; 10] = [
     SERVICE_AFTER_INTENT,
     SERVICE_AFTER_GENERATE,
     SERVICE_BEFORE_OUTCOME,
     AUDIT_BEFORE_WRITE,
     AUDIT_AFTER_WRITE,
     AUDIT_AFTER_SYNC,
+    AUDIT_AFTER_TILES,
+    AUDIT_AFTER_CHECKPOINT,
     STORE_BEFORE_COMMIT,
     STORE_AFTER_COMMIT,
 ];

@@ -22,6 +22,9 @@ pub enum LogError {
         /// The limit.
         bytes_max: usize,
     },
+    /// Tiles of the tree, or its checkpoint, could not be written. The journal has the records; it may work later.
+    #[error("the tree of the audit log could not be written")]
+    Tree(#[source] Arc<Cause>),
     /// The log has failed and takes nothing any more until it is opened anew. Whether this record is in it is unknown.
     #[error("the audit log has failed and takes no more records")]
     Poisoned(#[source] Arc<Cause>),
@@ -59,6 +62,15 @@ pub enum Cause {
     /// A file has the name of the segment that comes next.
     #[error("the next segment is already there")]
     SegmentExists,
+    /// A tile, a bundle or a checkpoint could not be written.
+    #[error("a file of the tree could not be written")]
+    Tiles(#[source] io::Error),
+    /// The journal could not be read.
+    #[error("the journal could not be read")]
+    Follow(#[source] io::Error),
+    /// A record on the disk is not the one that was written.
+    #[error("a record in the journal was changed by somebody else")]
+    Altered,
     /// A thread panicked while it held the log.
     #[error("a thread panicked while it held the log")]
     Panicked,
@@ -138,9 +150,50 @@ pub enum Damage {
         /// The index that the line says.
         found: u64,
     },
-    /// The line does not carry the hash of the line before it: one of the two was changed.
-    #[error("the line does not carry the hash of the line before it")]
-    Chain,
+    /// The record is not the one whose leaf the line carries.
+    #[error("the record was changed: it has another hash than its line says")]
+    Leaf,
+    /// The root in a segment's header is not that of the records before it.
+    #[error("the records before the segment are not those that its header knows")]
+    Root,
+    /// The log ends before its own checkpoint.
+    #[error("the log ends at record {found}, before its checkpoint of {expected} records: its end was cut off")]
+    Cut {
+        /// The size that the checkpoint says.
+        expected: u64,
+        /// The records that are there.
+        found: u64,
+    },
+    /// The checkpoint's root is not that of the records.
+    #[error("the first {size} records are not those that the checkpoint was signed for")]
+    Checkpoint {
+        /// The size that the checkpoint says.
+        size: u64,
+    },
+    /// The file is not a checkpoint.
+    #[error("it is not a checkpoint of this log")]
+    NotACheckpoint,
+    /// Segments lie in the log's own folder, as versions before the Merkle log wrote them.
+    #[error("it is of a form that this version does not read: move it aside, with its store")]
+    Form,
+    /// No signature of a key that was given, or a wrong one.
+    #[error("the checkpoint is not signed as it should be: {0}")]
+    Signature(String),
+    /// The checkpoint is another log's.
+    #[error("it is a checkpoint of another log: {found}")]
+    Origin {
+        /// Whose it is.
+        found: String,
+    },
+    /// The checkpoint's digest of the store's heads is not that of the records.
+    #[error("the checkpoint does not know the store's heads as the records have them")]
+    Heads,
+    /// Tiles or a checkpoint, and no journal beside them.
+    #[error("there are tiles or a checkpoint, and no journal: it was taken away")]
+    NoJournal,
+    /// A tile or bundle is missing, cut, or not what the records make.
+    #[error("the tile or bundle is missing, or is not what the records make")]
+    Tile,
     /// The first line of a segment is not its header.
     #[error("the segment does not begin with its header")]
     Header,

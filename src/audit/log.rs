@@ -1,12 +1,16 @@
-//! The log on disk.
+//! The log on disk: a folder (0700) with the journal, the tiles of the Merkle tree, and the newest checkpoint.
 //!
-//! A folder (0700) of segments (0600), each named by the index of its first record. A segment begins
-//! with a header that says how things stand: the instance, the newest head of every scope, the intents
-//! without an outcome. So a start reads the last segment only, and [`Log::verify`] reads all.
+//! The journal is a folder of segments (0600), each named by the index of its first record. A segment begins
+//! with a header that says how things stand: the instance, the tree's root, the newest head of every scope, the
+//! intents without an outcome. It has what is not yet in tiles and checkpoint; so a start reads the journal only,
+//! and `verify` reads all.
 //!
-//! [`Log::append`] encodes first, then holds a short lock for the index, the chain and one write(2). The
+//! [`Log::append`] encodes and hashes first, then holds a short lock for the index, the tree and one write(2). The
 //! write is made where the caller runs: it costs less than handing it to another thread would. At the
 //! end of a segment that caller also waits for three syncs.
+//!
+//! [`Log::advance`] makes tiles of what is durable, and [`Log::publish`] keeps the signed checkpoint of it: a job
+//! calls both about once a second.
 //!
 //! The record is written at the first poll of the future, and waits afterwards; a future that is dropped
 //! while it waits leaves its record in the log.
@@ -14,7 +18,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::JoinHandle,
 };
 
@@ -22,13 +29,18 @@ use tokio::sync::oneshot::error::RecvError;
 
 use super::{
     Durability,
-    commit::Commit,
-    disk::{self, Disk, Folder},
     error::{Cause, LogError, OpenError},
-    line,
+    follow::{Follower, TreeHead},
+    journal::{
+        commit::Commit,
+        disk::{self, Disk, Folder},
+        line,
+        scan::Torn,
+        writer::{Room, Writer},
+    },
     record::{HeadMark, Kind, Record},
-    scan::{self, Chain, Place, Scanned, Torn, Verified},
-    writer::{End, Room, Writer},
+    recover::{self, Found},
+    tiles::Tiles,
 };
 use crate::{
     failpoint,
@@ -48,9 +60,9 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Segments of 64 MiB, 16 MiB in reserve, the machine's clock.
+    /// Segments of 32 MiB, 16 MiB in reserve, the machine's clock.
     fn default() -> Self {
-        Self { segment_bytes_max: 64 << 20, reserve_bytes: 16 << 20, clock: Arc::new(SystemClock) }
+        Self { segment_bytes_max: 32 << 20, reserve_bytes: 16 << 20, clock: Arc::new(SystemClock) }
     }
 }
 
@@ -76,6 +88,9 @@ pub struct Recovered {
     pub heads: BTreeMap<String, HeadMark>,
     /// What was cut off; the log says so too (`log.torn`).
     pub torn: Option<Torn>,
+    /// The newest checkpoint, a signed note whose root was found to be that of the records. Its signature is not
+    /// looked at: that needs the key, which the sealed store has.
+    pub checkpoint: Option<String>,
 }
 
 /// What a log knows of the store.
@@ -91,6 +106,14 @@ pub struct Known {
 pub struct Log {
     commit: Arc<Commit>,
     thread: Option<JoinHandle<()>>,
+    disk: Arc<dyn Disk>,
+    tiles: Tiles,
+    follower: Mutex<Follower>,
+    /// The size of the tree that tiles and bundles on the disk have.
+    readable: AtomicU64,
+    /// The size of the newest checkpoint.
+    signed: AtomicU64,
+    dir: PathBuf,
     options: Options,
     resource: String,
 }
@@ -102,7 +125,7 @@ impl std::fmt::Debug for Log {
 }
 
 impl Log {
-    /// Opens the log in `dir`, or begins one, and reads its last segment. Blocks.
+    /// Opens the log in `dir`, or begins one, and reads its journal. Blocks.
     ///
     /// `instance` is the instance's id in lower-case hexadecimal digits. What is found is durable when
     /// this returns.
@@ -122,29 +145,42 @@ impl Log {
         options: Options,
         instance: &str,
     ) -> Result<(Self, Recovered), OpenError> {
-        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if !(1..=64).contains(&instance.len()) || !instance.bytes().all(is_hex) {
-            return Err(OpenError::InstanceId);
-        }
-        let resource = scan::instance_resource(instance);
-        let (end, torn) = recover(&*disk, dir, &resource)?;
+        let origin = super::origin(instance).ok_or(OpenError::InstanceId)?;
+        let resource = super::journal::scan::instance_resource(instance);
+        let Found { end, torn, tree, checkpoint } = recover::recover(&*disk, dir, &resource, &origin)?;
         let created = end.is_none();
         let mut writer = match end {
-            Some(end) => Writer::resume(disk, end, options.clone(), resource.clone()),
-            None => Writer::create(disk, options.clone(), resource.clone()).map_err(OpenError::Start)?,
+            Some(end) => Writer::resume(Arc::clone(&disk), end, options.clone(), resource.clone()),
+            None => Writer::create(Arc::clone(&disk), options.clone(), resource.clone()).map_err(OpenError::Start)?,
         };
+        let tiles = Tiles::new(dir);
+        let heads = writer.standing.heads.clone();
+        let follower = Follower::new(&disk::journal(dir), tiles.clone(), tree, heads);
         if let Some(torn) = &torn {
             record_torn(&mut writer, torn).map_err(OpenError::Start)?;
         }
         let recovered = Recovered {
             created,
-            next_index: writer.next_index,
+            next_index: writer.next_index(),
             open_intents: writer.standing.open.clone().into_iter().collect(),
             heads: writer.standing.heads.clone(),
             torn,
+            checkpoint: checkpoint.as_ref().map(|(_, text)| text.clone()),
         };
-        let (commit, thread) = Commit::start(writer).map_err(io("start the sync thread of", dir))?;
-        Ok((Self { commit, thread: Some(thread), options, resource }, recovered))
+        let (commit, thread) = Commit::start(writer).map_err(recover::io("start the sync thread of", dir))?;
+        let log = Self {
+            commit,
+            thread: Some(thread),
+            disk,
+            tiles,
+            follower: Mutex::new(follower),
+            readable: AtomicU64::new(0),
+            signed: AtomicU64::new(checkpoint.map_or(0, |(size, _)| size)),
+            dir: dir.to_owned(),
+            options,
+            resource,
+        };
+        Ok((log, recovered))
     }
 
     /// Appends a record and returns its index when it is as durable as `durability` says.
@@ -171,9 +207,9 @@ impl Log {
     }
 
     async fn append_in(&self, record: Record, durability: Durability, room: Room) -> Result<u64, LogError> {
-        let body = line::encode_record(&record)?;
+        let entry = line::encode_record(&record)?;
         failpoint::hit("audit.before_write");
-        let (index, synced) = self.commit.append(&record, &body, durability, room)?;
+        let (index, synced) = self.commit.append(&record, &entry, durability, room)?;
         failpoint::hit("audit.after_write");
         match synced {
             Some(synced) => settled(synced.await).map(|()| index),
@@ -203,17 +239,90 @@ impl Log {
     /// As for [`Log::append`]; after [`LogError::NoSpace`] the log is still open.
     pub async fn close(&self) -> Result<(), LogError> {
         let record = line::event(self.options.clock.now().0, "log.closed", &self.resource, None);
-        let body = line::encode_record(&record)?;
-        let synced = self.commit.close(&record, &body)?;
+        let entry = line::encode_record(&record)?;
+        let synced = self.commit.close(&record, &entry)?;
         settled(synced.await)
     }
 
-    /// Reads the whole log in `dir`, which may be a copy, and checks every line. Blocks; takes no lock.
+    /// Puts what is durable into tiles and bundles, and says what tree a checkpoint is to be made of. Blocks for the
+    /// writing of files; nobody else waits for it.
     ///
     /// # Errors
-    /// [`OpenError::Damaged`] with the first line that is wrong; [`OpenError::Missing`] if there is no log.
-    pub fn verify(dir: &Path) -> Result<Verified, OpenError> {
-        scan::verify(dir)
+    /// [`LogError::Tree`] when the files cannot be written: the next call goes on. [`LogError::Poisoned`] when a
+    /// record in the journal is not the one that was written: the log has failed then.
+    pub fn advance(&self) -> Result<TreeHead, LogError> {
+        let durable = self.commit.durable();
+        let advanced = self.follower().advance(&durable, self.signed());
+        let head = advanced.map_err(|cause| match cause {
+            Cause::Altered => self.commit.fail(cause),
+            _ => LogError::Tree(Arc::new(cause)),
+        })?;
+        failpoint::hit("audit.after_tiles");
+        self.readable.store(head.size, Ordering::Release);
+        Ok(head)
+    }
+
+    /// Keeps a checkpoint, a signed note of a tree that [`Self::advance`] gave, and takes segments of the journal away
+    /// whose records it covers. Blocks for a few syncs.
+    ///
+    /// # Errors
+    /// [`LogError::Tree`].
+    pub fn publish(&self, size: u64, note: &str) -> Result<(), LogError> {
+        let follower = self.follower();
+        let tree = |error| LogError::Tree(Arc::new(Cause::Tiles(error)));
+        self.tiles.put_checkpoint(note).map_err(tree)?;
+        failpoint::hit("audit.after_checkpoint");
+        self.signed.store(size, Ordering::Release);
+        self.prune_journal(size).map_err(tree)?;
+        drop(follower);
+        Ok(())
+    }
+
+    /// Segments whose records are all in full tiles, durable and signed for, are not needed any more.
+    fn prune_journal(&self, signed: u64) -> std::io::Result<()> {
+        let covered = signed - signed % u64::from(super::tlog::tile::WIDTH);
+        let segments = disk::segments(&disk::journal(&self.dir)).map_err(std::io::Error::other)?;
+        let ended = |pair: &&[(u64, PathBuf)]| pair[1].0 <= covered;
+        let ended: Vec<u64> = segments.windows(2).take_while(ended).map(|pair| pair[0].0).collect();
+        if ended.is_empty() {
+            return Ok(());
+        }
+        self.tiles.sync()?;
+        for first in ended {
+            self.disk.remove(&disk::segment_name(first))?;
+        }
+        self.disk.sync()
+    }
+
+    /// The size of the newest checkpoint.
+    #[must_use]
+    pub fn signed(&self) -> u64 {
+        self.signed.load(Ordering::Acquire)
+    }
+
+    /// The newest checkpoint, a signed note. Blocks for the reading of a small file.
+    ///
+    /// # Errors
+    /// [`OpenError`] if it cannot be read.
+    pub fn checkpoint(&self) -> Result<Option<String>, OpenError> {
+        self.tiles.checkpoint()
+    }
+
+    /// How many records can be read from tiles and bundles.
+    #[must_use]
+    pub fn readable(&self) -> u64 {
+        self.readable.load(Ordering::Acquire)
+    }
+
+    /// The log's folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What a panic has left is made anew from the journal at the next start; until then its checks find it.
+    fn follower(&self) -> MutexGuard<'_, Follower> {
+        self.follower.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -233,56 +342,12 @@ fn settled(answer: Result<Result<(), LogError>, RecvError>) -> Result<(), LogErr
     answer.unwrap_or_else(|_| Err(LogError::Poisoned(Arc::new(Cause::Panicked))))
 }
 
-/// Finds the end of the log and cuts off what a crash left behind it. `None`: there is no whole record.
-fn recover(disk: &dyn Disk, dir: &Path, resource: &str) -> Result<(Option<End>, Option<Torn>), OpenError> {
-    let segments = disk::segments(dir)?;
-    let Some((last, before)) = segments.split_last() else { return Ok((None, None)) };
-    let (chain, scanned) = scan_end(last, Place::Last, resource)?;
-    let torn = scanned.torn.clone();
-    if scanned.header_bytes > 0 {
-        return Ok((Some(settle_end(disk, &last.1, &scanned, chain)?), torn));
-    }
-    // Not even the header is whole. It is synced before anything else is written to its segment, and
-    // what came before is synced before the segment is made: so nothing else can be torn.
-    let found = before.last().map(|segment| scan_end(segment, Place::Inner, resource)).transpose()?;
-    disk.remove(&disk::segment_name(last.0)).map_err(io("remove", &last.1))?;
-    disk.sync().map_err(io("sync", dir))?;
-    let Some(((chain, scanned), (_, path))) = found.zip(before.last()) else { return Ok((None, torn)) };
-    Ok((Some(settle_end(disk, path, &scanned, chain)?), torn))
-}
-
-fn scan_end(segment: &(u64, PathBuf), place: Place, resource: &str) -> Result<(Chain, Scanned), OpenError> {
-    let (first_index, path) = segment;
-    let mut chain = Chain { next_index: *first_index, resource: Some(resource.to_owned()), ..Chain::default() };
-    chain.is_whole = *first_index == 0;
-    let scanned = scan::scan(path, place, &mut chain)?;
-    Ok((chain, scanned))
-}
-
-/// Opens the last segment at the end of its last whole line. All of it is durable when this returns:
-/// what is left by a process that was killed may be in the kernel only.
-fn settle_end(disk: &dyn Disk, path: &Path, scanned: &Scanned, chain: Chain) -> Result<End, OpenError> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let segment = disk.open(name).map_err(io("open", path))?;
-    if scanned.torn.is_some() {
-        segment.truncate(scanned.size).map_err(io("cut", path))?;
-    }
-    segment.sync().and_then(|()| disk.sync()).map_err(io("sync", path))?;
-    let Chain { next_index, prev, standing, .. } = chain;
-    Ok(End { segment, next_index, prev, size: scanned.size, header_bytes: scanned.header_bytes, standing })
-}
-
 fn record_torn(writer: &mut Writer, torn: &Torn) -> Result<(), LogError> {
     let file = torn.file.file_name().unwrap_or_default().to_string_lossy();
     let reason = format!("{} bytes cut off at {} of {file}", torn.bytes, torn.offset);
     tracing::warn!(reason, "the audit log ended in the middle of a record");
     let record = line::event(writer.options.clock.now().0, "log.torn", &writer.resource, Some(reason));
-    let body = line::encode_record(&record)?;
-    writer.append(&record, &body, Room::Reserved, std::time::Instant::now())?;
+    let entry = line::encode_record(&record)?;
+    writer.append(&record, &entry, Room::Reserved, std::time::Instant::now())?;
     writer.segment.sync().map_err(|error| writer.fail(Cause::Sync(error)))
-}
-
-fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
-    let path: PathBuf = path.to_owned();
-    move |source| OpenError::Io { what, path, source }
 }

@@ -1,35 +1,47 @@
 //! The audit record: what was asked, by whom, and what became of it; written before the answer.
 //!
 //! A [`Log`] is append-only. [`Log::append`] returns when the record is as durable as was asked
-//! ([`Durability`]), or fails, and then there is no answer either. Each record carries the hash of the
-//! one before it, so a changed, missing or reordered record is found: on the next start in the last
-//! segment, by [`Log::verify`] anywhere. A failed write or sync ends the log: nothing is appended behind
+//! ([`Durability`]), or fails, and then there is no answer either. The records are the leaves of a Merkle tree, whose
+//! newest root the HSM signs about once a second (ADR 0009): so a changed, missing or reordered record is found, and
+//! a cut tail by whoever holds a later checkpoint. A failed write or sync ends the log: nothing is appended behind
 //! a hole.
 //!
-//! What the chain cannot show by itself: a tail cut at the end of a line, and a change of the very last
-//! line, of which no other line holds the hash. Both are found against what somebody else holds of the
-//! log: the heads in the sealed store, or a later checkpoint.
+//! ```text
+//! append -> journal/            durable -> advance -> tile/, tile/entries/ -> publish -> checkpoint
+//! ```
 
-mod commit;
-mod disk;
 mod error;
-mod line;
+mod follow;
+mod journal;
 pub mod log;
+mod read;
 pub mod record;
+mod recover;
 pub mod refusals;
-mod scan;
-mod standing;
+mod tiles;
 pub mod tlog;
-mod writer;
+mod verify;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::{Cause, Damage, LogError, OpenError};
+pub use follow::TreeHead;
+pub use journal::scan::Torn;
 pub use log::{Known, Log, Options, Recovered};
+pub use read::{Entries, ReadError, Reader};
 pub use record::{Batch, BatchGroup, BatchItem, HeadMark, Kind, Outcome, Record};
 pub use refusals::Refusals;
-pub use scan::{Torn, Verified};
+pub use verify::{Against, Verified, verify};
+
+/// The origin of an instance's checkpoints, which is also the name of the key that signs them: `strongroom/{id}`.
+/// `None` if that is not 1 to 64 lower-case hexadecimal digits.
+#[must_use]
+pub fn origin(instance: &str) -> Option<String> {
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_id = (1..=64).contains(&instance.len()) && instance.bytes().all(is_hex);
+    is_id.then(|| format!("strongroom/{instance}"))
+}
 
 /// What a record survives when [`Log::append`] has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -238,7 +238,7 @@ mod tests {
             outcome: Outcome::Refused,
             reason: Some("permission".to_owned()),
             request: Some("r".to_owned()),
-            ..crate::audit::line::event(7, "keys.sign", resource, None)
+            ..crate::audit::journal::line::event(7, "keys.sign", resource, None)
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     bearer::{Bearers, Issued},
     config::{self, Config},
     model::{Clock, InstanceRow, SystemClock},
-    service::{Parts, Service, ServiceError, Settings},
+    service::{Parts, Service, ServiceError, Settings, checkpoints::Checkpoints},
     store::{Store, StoreError, sqlite::SqliteStore},
 };
 
@@ -155,6 +155,18 @@ pub(super) async fn log(
         tracing::warn!(file = %torn.file.display(), bytes = torn.bytes, "the audit log ended in the middle of a record, which was cut off");
     }
     Ok((Arc::new(log), recovered))
+}
+
+/// Closes a log that no service has opened, and puts it under a checkpoint of the instance, if there is one.
+pub(super) async fn close_log(log: &Arc<Log>, pool: &Pool, instance: Option<&InstanceRow>) -> anyhow::Result<()> {
+    let closed = match instance {
+        Some(instance) => Checkpoints::new(log, pool, instance)
+            .map_err(|error| failure("the log has no key", &error))?
+            .close_log()
+            .await,
+        None => log.close().await.map_err(Into::into),
+    };
+    Ok(closed.map_err(|error| failure("the log could not be closed", &error))?)
 }
 
 /// Starts the workers.

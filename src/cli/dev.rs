@@ -168,7 +168,7 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
         metrics: config::Metrics { listen: args.metrics_listen },
         hsm: hsm(place)?,
         store: place.store(),
-        audit: config::Audit { dir: place.audit(), fsync_everything: false },
+        audit: config::Audit { dir: place.audit(), fsync_everything: false, checkpoint_every: config::CHECKPOINT_EVERY },
         oidc: Vec::new(),
         tokens: config::Tokens::default(),
         log: LogStyle { level: tracing::level_filters::LevelFilter::INFO, format: LogFormat::Text },
@@ -254,8 +254,9 @@ async fn initialise_all(place: &Place, config: &Config) -> anyhow::Result<Arc<dy
     let (log, _) = compose::log(&config.audit.dir, new.id, &clock).await?;
     let pool = compose::pool(profile, hierarchy.service_keys.clone()).await?;
     let made: Result<InstanceRow, _> = initialise(&store, &log, &pool, &hierarchy, new, &*clock).await;
+    let closed = compose::close_log(&log, &pool, made.as_ref().ok()).await;
     pool.shutdown(compose::POOL_GRACE).await;
-    log.close().await.map_err(|error| failure("the log could not be closed", &error))?;
+    closed?;
     made.map_err(|error| failure("the instance could not be made", &error))?;
     Ok(store)
 }

@@ -180,6 +180,7 @@ fn start_jobs(
     metrics: PrometheusHandle,
 ) {
     jobs.tidy(&house.service);
+    jobs.checkpoints(&house.service, config.audit.checkpoint_every);
     jobs.keys(&house.bearers);
     jobs.upkeep(metrics);
     let (canary_every, lanes) = (config.hsm.canary_every, config.hsm.lanes.clone());

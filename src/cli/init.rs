@@ -121,9 +121,10 @@ impl Site {
         compose::pool(self.profile.clone(), hierarchy.service_keys.clone()).await
     }
 
-    async fn close(self, pool: Pool) -> anyhow::Result<()> {
+    async fn close(self, pool: Pool, instance: Option<&InstanceRow>) -> anyhow::Result<()> {
+        let closed = compose::close_log(&self.log, &pool, instance).await;
         pool.shutdown(compose::POOL_GRACE).await;
-        self.log.close().await.map_err(|error| failure("the log could not be closed", &error))?;
+        closed?;
         self.store.close().await;
         Ok(())
     }
@@ -187,7 +188,7 @@ async fn initialise_all(
         administrator: administrator.clone(),
     };
     let made = initialise(&site.store, &site.log, &pool, &hierarchy, new, &*site.clock).await;
-    site.close(pool).await?;
+    site.close(pool, made.as_ref().ok()).await?;
     let instance = made.map_err(|error| {
         failure("the instance could not be made", &error).hint("repeat the same command: it goes on from here")
     })?;
@@ -230,7 +231,7 @@ async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Pa
     } else {
         recovered(&site.store, &site.log, &pool, &hierarchy, &*site.clock).await
     };
-    site.close(pool).await?;
+    site.close(pool, recorded.as_ref().ok()).await?;
     let instance =
         recorded.map_err(|error| compose::refused(&error).hint("repeat the same command: it goes on from here"))?;
     begun.forget(config, pending::RECOVER)?;

@@ -137,6 +137,8 @@ pub struct Audit {
     pub dir: PathBuf,
     /// Sync every record before its answer, not those of changes only.
     pub fsync_everything: bool,
+    /// How often what is durable is put under a signed checkpoint.
+    pub checkpoint_every: Duration,
 }
 
 /// How the program's own log is written.
@@ -290,9 +292,16 @@ fn lanes(mut section: Section) -> BTreeMap<Lane, LaneProfile> {
     lanes
 }
 
+/// How often a checkpoint is made, unless the configuration says otherwise.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
 fn audit(mut section: Section) -> Audit {
     let audit =
-        Audit { dir: section.required_path("dir"), fsync_everything: section.switch("fsync_everything", false) };
+        Audit {
+            dir: section.required_path("dir"),
+            fsync_everything: section.switch("fsync_everything", false),
+            checkpoint_every: section.milliseconds("checkpoint_every_ms", CHECKPOINT_EVERY, 100..=60_000),
+        };
     section.finish();
     audit
 }

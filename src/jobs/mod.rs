@@ -14,9 +14,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     bearer::Bearers,
     observe::{
-        metrics::{BREAK_GLASS, READY, UPKEEP_EVERY},
+        metrics::{AUDIT_CHECKPOINT, AUDIT_RECORDS, BREAK_GLASS, READY, UPKEEP_EVERY},
         readiness::{self, Board, Readiness},
     },
+    model::{Clock as _, SystemClock},
     service::Service,
 };
 
@@ -89,6 +90,24 @@ impl Jobs {
                 metrics::gauge!(BREAK_GLASS).set(service.broken_glass() as f64);
                 if let Err(error) = service.tidy().await {
                     tracing::error!(error = %error, "refusals or old request ids could not be tidied up");
+                }
+            }
+        });
+    }
+
+    /// Puts the audit log under a checkpoint, every so often.
+    pub fn checkpoints(&self, service: &Arc<Service>, period: Duration) {
+        let service = Arc::clone(service);
+        self.every(period, move || {
+            let service = Arc::clone(&service);
+            async move {
+                match service.checkpoint().await {
+                    // Far fewer than 2^52 of each.
+                    Ok(()) => {
+                        metrics::gauge!(AUDIT_RECORDS).set(service.log().signed() as f64);
+                        metrics::gauge!(AUDIT_CHECKPOINT).set(SystemClock.now().0 as f64);
+                    }
+                    Err(error) => tracing::error!(%error, cause = ?error.cause, "the audit log could not be put under a checkpoint"),
                 }
             }
         });

@@ -43,6 +43,10 @@ pub const CONNECTIONS: &str = "strongroom_connections";
 pub const READY: &str = "strongroom_ready";
 /// How many are administrator by break-glass.
 pub const BREAK_GLASS: &str = "strongroom_break_glass_assignments";
+/// Records of the audit log that are under a signed checkpoint.
+pub const AUDIT_RECORDS: &str = "strongroom_audit_signed_records";
+/// When all that was durable was last found under a signed checkpoint, in seconds since 1970.
+pub const AUDIT_CHECKPOINT: &str = "strongroom_audit_checkpoint_timestamp_seconds";
 /// 1, with the release as a label.
 pub const BUILD: &str = "strongroom_build_info";
 
@@ -94,6 +98,12 @@ fn describe() {
     metrics::describe_gauge!(TLS_CURRENT, "1 while the files that TLS stands on are what is in force");
     metrics::describe_gauge!(READY, "1 while the service is ready");
     metrics::describe_gauge!(BREAK_GLASS, "Administrators that were made at the console and still are");
+    metrics::describe_gauge!(AUDIT_RECORDS, "Records of the audit log that are under a signed checkpoint");
+    metrics::describe_gauge!(
+        AUDIT_CHECKPOINT,
+        Unit::Seconds,
+        "When all that was durable was last found under a signed checkpoint, since 1970"
+    );
     metrics::describe_gauge!(BUILD, "1, with the release as a label");
     metrics::describe_histogram!("strongroom_store_commit_seconds", Unit::Seconds, "A change of the store, by kind");
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);

@@ -211,7 +211,9 @@ impl Service {
         if parts.iter().any(|part| part.permitted.is_some()) {
             let durability =
                 if parts.iter().any(Part::releases_secret) { Durability::Fsync } else { self.durability() };
-            self.log.append(self.batch_record(caller, &parts), durability).await?;
+            for some in in_one_record(&parts) {
+                self.log.append(self.batch_record(caller, some), durability).await?;
+            }
         }
         for part in parts {
             for end in part.ends {
@@ -422,6 +424,31 @@ impl Service {
             ..Record::new(self.clock.now(), Kind::Operation, OPERATION, outcome)
         }
     }
+}
+
+/// What one record has room for, in bytes, beside what every record has (an entry of the log has at most 65,535).
+const RECORD_BYTES: usize = 56_000;
+/// The longest that an item is in a record.
+const ITEM_BYTES: usize = 112;
+/// The longest that a group is: the name of a version is at most 206 bytes.
+const GROUP_BYTES: usize = 448;
+/// The most groups that one part can have: its algorithms, each with the ways in which an operation ends.
+const GROUPS_MAX: usize = 48;
+
+/// Parts, as many as go into one record. Only a batch over more than some hundred keys takes a second.
+fn in_one_record(parts: &[Part]) -> impl Iterator<Item = &[Part]> {
+    let mut rest = parts;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |part: &&Part| {
+            bytes += part.ends.len() * ITEM_BYTES + part.ends.len().min(GROUPS_MAX) * GROUP_BYTES;
+            bytes <= RECORD_BYTES
+        };
+        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
+        let (some, others) = rest.split_at(count);
+        rest = others;
+        (!some.is_empty()).then_some(some)
+    })
 }
 
 /// What makes items of one part equal in a record.

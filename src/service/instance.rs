@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use super::{
     Service, Settings,
     catalog::Catalog,
+    checkpoints::Checkpoints,
     error::{Problem, ServiceError},
     hands::Hands,
     quota::{Allowances, Quotas},
@@ -83,6 +84,12 @@ impl Service {
         let instance = catalog.instance(deadline).await?;
         check_token(&instance, &pool)?;
         let policy = Policy::new(1, catalog.policy_rows(deadline).await?);
+        let checkpoints = Checkpoints::new(&log, &pool, &instance)?;
+        match &recovered.checkpoint {
+            Some(checkpoint) => checkpoints.check(checkpoint)?,
+            None if recovered.created => {}
+            None => tracing::warn!("the audit log has no checkpoint yet: one is made of what is there"),
+        }
         let issuer_key = super::tokens::load(&catalog, &issued, deadline).await?;
         let service = Arc::new(Self {
             policy: Arc::new(PolicyCell::new(policy)),
@@ -103,6 +110,7 @@ impl Service {
             clock,
             settings,
             instance,
+            checkpoints,
         });
         settle::settle(&service, recovered.open_intents, deadline).await?;
         service.say_broken_glass();
@@ -182,7 +190,7 @@ pub async fn initialise(
 /// When the store, log or HSM fails.
 pub async fn recovered(
     store: &Arc<dyn Store>,
-    log: &Log,
+    log: &Arc<Log>,
     pool: &Pool,
     hierarchy: &Hierarchy,
     clock: &dyn Clock,
@@ -199,6 +207,13 @@ pub async fn recovered(
         revision: old.revision + 1,
         ..old.clone()
     };
+    let (by_old, by_new) = (Checkpoints::new(log, pool, &old)?, Checkpoints::new(log, pool, &new)?);
+    if let Some(checkpoint) = log.checkpoint().map_err(|error| ServiceError::because(Problem::Internal, error))? {
+        // By the new key, if an earlier run got so far.
+        by_old.check(&checkpoint).or_else(|error| by_new.check(&checkpoint).map_err(|_| error))?;
+    }
+    // Before the row knows the new key: a start believes a checkpoint by the row's key only, and the old one is gone.
+    by_new.make_anew().await?;
     let mut intent = Record::new(clock.now(), Kind::Intent, "instance.recover", Outcome::Pending);
     intent.resource = Some(resource(&new));
     let index = log.append(intent, Durability::Fsync).await?;

@@ -9,6 +9,7 @@
 //! * [`hands`]: the only holder of the HSM's lanes; takes grants.
 //! * [`quota`], [`shares`], [`turns`]: how much each may ask for, and how all share what there is.
 //! * [`bounds`]: how many of each thing there can be.
+//! * [`checkpoints`]: the audit log's newest tree under a signature.
 //! * [`padding`]: the bounds of decryptions that tell right padding from wrong.
 
 use std::{
@@ -19,6 +20,7 @@ use std::{
 use strongroom_hsm::{Pool, SecretBytes, pool::LaneHealth, protocol::Moment};
 use tokio::sync::Semaphore;
 
+use self::checkpoints::Checkpoints;
 use crate::{
     access::PolicyCell,
     audit::{Log, Refusals},
@@ -37,6 +39,7 @@ pub mod batch;
 pub mod bounds;
 pub mod break_glass;
 pub mod catalog;
+pub mod checkpoints;
 pub mod crypto;
 pub mod definitions;
 pub mod door;
@@ -86,6 +89,7 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     settings: Settings,
     instance: InstanceRow,
+    checkpoints: Checkpoints,
 }
 
 impl Service {
@@ -112,9 +116,23 @@ impl Service {
     /// When the log cannot be synced.
     pub async fn close(&self) -> Result<(), ServiceError> {
         self.refusals.close(Instant::now()).await?;
-        self.log.close().await?;
+        self.checkpoints.close_log().await?;
         self.store.close().await;
         Ok(())
+    }
+
+    /// Puts what is durable of the audit log under a signed checkpoint. Called by a job.
+    ///
+    /// # Errors
+    /// When the log's files cannot be written, or the HSM does not sign: the next call goes on.
+    pub async fn checkpoint(&self) -> Result<(), ServiceError> {
+        self.checkpoints.make().await
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub const fn log(&self) -> &Arc<Log> {
+        &self.log
     }
 
     /// Whether the log and the store answer.

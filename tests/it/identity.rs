@@ -309,7 +309,7 @@ fn the_unix_socket_serves_whom_the_kernel_names() {
     ]);
     let signed = run(&signing);
     assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));
-    let records: String = fs::read_dir(site.path("audit"))
+    let records: String = fs::read_dir(site.path("audit/journal"))
         .expect("a folder")
         .filter_map(|entry| fs::read_to_string(entry.expect("an entry").path()).ok())
         .collect();
@@ -363,7 +363,7 @@ async fn a_record_shows_the_caller_behind_a_proxy_and_the_proxy() {
     let mut vaults = strongroom_proto::v1::vaults_client::VaultsClient::new(channel);
     let create = strongroom_proto::v1::CreateVaultRequest { vault_id: "main".to_owned(), ..Default::default() };
     vaults.create_vault(create).await.expect("made");
-    let records: String = fs::read_dir(site.path("audit"))
+    let records: String = fs::read_dir(site.path("audit/journal"))
         .expect("a folder")
         .filter_map(|entry| fs::read_to_string(entry.expect("an entry").path()).ok())
         .collect();

@@ -4,7 +4,10 @@
 use std::{fs, os::unix::process::ExitStatusExt as _, path::Path};
 
 use serde_json::Value;
-use strongroom::{audit::Log, failpoint};
+use strongroom::{
+    audit::{self, Against},
+    failpoint,
+};
 
 use crate::dev::{Dev, Start, signal, text};
 
@@ -32,7 +35,7 @@ fn token_objects(data: &Path) -> usize {
 fn create_until_it_dies(dev: &Dev, tag: &str, residency: &str) -> (Vec<String>, Vec<String>) {
     let mut asked = Vec::new();
     let mut acknowledged = Vec::new();
-    for n in 0..20 {
+    for n in 0..60 {
         let name = format!("{tag}-{n}");
         asked.push(name.clone());
         let output = dev.run(&["--timeout", "20", "key", "create", &name, "--type", "EC", "--residency", residency]);
@@ -69,7 +72,12 @@ fn kill_everywhere(residency: &str) {
     let mut all = Vec::new();
     for point in failpoint::ALL {
         // Past the hits of a start: `dev` itself records that it begins.
-        let hit = if point.starts_with("service.") { 2 } else { 7 };
+        let hit = match point {
+            // Once a second, and only while there is something to sign.
+            failpoint::AUDIT_AFTER_TILES | failpoint::AUDIT_AFTER_CHECKPOINT => 2,
+            _ if point.starts_with("service.") => 2,
+            _ => 7,
+        };
         let armed = format!("{point}=kill@{hit}");
         dev.start(Start { failpoints: &armed, ..Start::default() });
         let tag = point.replace(['.', '_'], "-");
@@ -83,7 +91,7 @@ fn kill_everywhere(residency: &str) {
         assert_eq!(token_objects(&dev.data()), of_service + on_token, "after {point}: no orphan on the token");
         dev.stop();
         let log = dev.data().join("audit");
-        let verified = Log::verify(&log).unwrap_or_else(|error| panic!("after {point}: {error}"));
+        let verified = audit::verify(&log, &Against::default()).unwrap_or_else(|error| panic!("after {point}: {error}"));
         assert!(verified.open.is_empty(), "after {point}: every intent has its outcome");
     }
 }
@@ -161,7 +169,7 @@ fn issue_until_it_dies(dev: &mut Dev, tag: &str) {
         }
     }
     dev.stop();
-    let verified = Log::verify(&dev.data().join("audit")).unwrap_or_else(|error| panic!("after {tag}: {error}"));
+    let verified = audit::verify(&dev.data().join("audit"), &Against::default()).unwrap_or_else(|error| panic!("after {tag}: {error}"));
     assert!(verified.open.is_empty(), "after {tag}: every intent has its outcome");
 }
 
@@ -170,7 +178,12 @@ fn tokens_survive_a_kill_at_every_point() {
     let mut dev = Dev::new();
     dev.stop();
     for point in failpoint::ALL.into_iter().filter(|point| *point != failpoint::SERVICE_AFTER_GENERATE) {
-        let hit = if point.starts_with("service.") { 2 } else { 7 };
+        let hit = match point {
+            // Once a second, and only while there is something to sign.
+            failpoint::AUDIT_AFTER_TILES | failpoint::AUDIT_AFTER_CHECKPOINT => 2,
+            _ if point.starts_with("service.") => 2,
+            _ => 7,
+        };
         dev.start(Start { failpoints: &format!("{point}=kill@{hit}"), ..Start::default() });
         issue_until_it_dies(&mut dev, &point.replace(['.', '_'], "-"));
     }

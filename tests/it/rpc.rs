@@ -387,7 +387,7 @@ async fn padded_decryption_is_refused_until_the_vault_allows_it() {
             }
         }
     }
-    let log: String = std::fs::read_dir(dev.data().join("audit"))
+    let log: String = std::fs::read_dir(dev.data().join("audit/journal"))
         .expect("a log")
         .map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).unwrap_or_default())
         .collect();

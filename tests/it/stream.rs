@@ -114,7 +114,7 @@ async fn each_operation_is_answered_once_under_its_id() {
 
 /// The records of the development server whose line has this word.
 fn records(dev: &Dev, word: &str) -> Vec<String> {
-    let folder = fs::read_dir(dev.data().join("audit")).expect("a folder");
+    let folder = fs::read_dir(dev.data().join("audit/journal")).expect("a folder");
     let logs = folder.map(|entry| entry.expect("an entry").path()).filter(|path| path.extension().is_some());
     let lines: String = logs.filter_map(|path| fs::read_to_string(path).ok()).collect();
     lines.lines().filter(|line| line.contains(word)).map(str::to_owned).collect()

@@ -9,7 +9,7 @@ use proptest::{
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use strongroom::{
-    audit::{Batch, Log},
+    audit::{self, Against, Batch},
     model::{Algorithm, KeySpec},
     service::{
         Caller, Ciphertext, Encrypted, KeyRef, NewAssignment, NewDataKey, Problem, Service, ServiceError, VaultPatch,
@@ -145,7 +145,7 @@ async fn a_batch_reserves_its_encryptions_at_once_and_the_log_stays_whole() {
     let reserved = records(&estate, "keys.reserve");
     assert_eq!(reserved.len(), 2, "one change of the counter for 200 encryptions, one for those to come");
     assert_eq!(reserved[0]["heads"].as_array().map(Vec::len), Some(1), "and it names the new head");
-    let verified = Log::verify(&estate.folder().join("log")).expect("whole");
+    let verified = audit::verify(&estate.folder().join("log"), &Against::default()).expect("whole");
     assert!(verified.open.is_empty());
     let mut ivs: Vec<_> = results
         .into_iter()

@@ -232,7 +232,7 @@ impl Estate {
 
     /// The whole log.
     pub(crate) fn log_text(&self) -> String {
-        let mut files: Vec<PathBuf> = fs::read_dir(self.dir.join("log"))
+        let mut files: Vec<PathBuf> = fs::read_dir(self.dir.join("log/journal"))
             .expect("a folder")
             .map(|entry| entry.expect("an entry").path())
             .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))

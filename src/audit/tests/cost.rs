@@ -30,7 +30,7 @@ async fn cpu_per_write_append() {
     }
     drop(log);
     let begun = std::time::Instant::now();
-    let verified = Log::verify(&path).unwrap();
+    let verified = verify(&path).unwrap();
     println!(
         "{} ns of CPU per append; {} records verified in {:?}",
         spent / i64::from(RECORDS),

@@ -12,7 +12,7 @@ use std::{
 use super::{
     super::{
         Log,
-        disk::{Disk, Folder, Segment},
+        journal::disk::{Disk, Folder, Segment},
     },
     INSTANCE, Options,
 };

@@ -6,6 +6,7 @@ mod faulty;
 mod recovery;
 mod rotation;
 mod tamper;
+mod tree;
 mod trouble;
 
 use std::{
@@ -15,7 +16,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Damage, Durability, HeadMark, Kind, Log, OpenError, Options, Outcome, Record, Recovered, disk};
+use super::{
+    Against, Damage, Durability, HeadMark, Kind, Log, OpenError, Options, Outcome, Record, Recovered, Verified,
+    journal::disk, tlog::hash,
+};
 use crate::model::time::{ManualClock, Timestamp};
 
 const INSTANCE: &str = "00112233445566778899aabbccddeeff";
@@ -78,13 +82,25 @@ fn head(scope: u8, revision: u64) -> HeadMark {
 
 /// The paths of the segments, in order.
 fn segments(dir: &Path) -> Vec<PathBuf> {
-    disk::segments(dir).unwrap().into_iter().map(|(_, path)| path).collect()
+    disk::segments(&disk::journal(dir)).unwrap().into_iter().map(|(_, path)| path).collect()
 }
 
 /// All lines, in order.
 fn lines(dir: &Path) -> Vec<serde_json::Value> {
     let texts = segments(dir).into_iter().map(|path| std::fs::read_to_string(path).unwrap());
     texts.flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>()).collect()
+}
+
+fn verify(dir: &Path) -> Result<Verified, OpenError> {
+    super::verify(dir, &Against::default())
+}
+
+/// A line that was edited, under the leaf of what it is now: as somebody would write it who knows how.
+fn under_its_leaf(line: &str) -> String {
+    let (index, rest) = line.split_once(r#","leaf":""#).unwrap();
+    let body = format!("{{{}", &rest[66..]);
+    let leaf = base16ct::lower::encode_string(&hash::leaf(body.as_bytes()));
+    format!(r#"{index},"leaf":"{leaf}",{}"#, &body[1..])
 }
 
 fn damage(result: Result<impl std::fmt::Debug, OpenError>) -> (u64, Damage) {

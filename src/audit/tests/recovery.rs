@@ -13,25 +13,25 @@ fn append_raw(path: &Path, bytes: &[u8]) {
 #[tokio::test]
 async fn a_torn_tail_is_cut_and_reported() {
     for tail in [
-        b"{\"index\":3,\"pr".as_slice(),
+        b"{\"index\":2,\"le".as_slice(),
         b"x",
         &[0; 500],
-        b"{\"index\":3,\"prev\":\"\0\0\0\0\0\0\0\0\0\0\"}\n",
-        format!("{{\"index\":3,\"prev\":\"{}\",\"time\":0}}", "0".repeat(64)).as_bytes(),
+        b"{\"index\":2,\"leaf\":\"\0\0\0\0\0\0\0\0\0\0\"}\n",
+        format!("{{\"index\":2,\"leaf\":\"{}\",\"time\":0}}", "0".repeat(64)).as_bytes(),
     ] {
         let (_dir, path) = temporary();
         filled(&path, 1 << 20, 2).await;
         let segment = segments(&path).remove(0);
         let size = std::fs::metadata(&segment).unwrap().len();
         append_raw(&segment, tail);
-        let verified = Log::verify(&path).unwrap();
-        assert_eq!((verified.records, verified.torn.map(|torn| torn.offset)), (3, Some(size)));
+        let verified = verify(&path).unwrap();
+        assert_eq!((verified.records, verified.torn.map(|torn| torn.offset)), (2, Some(size)));
         let (log, recovered) = open(&path, 1 << 20);
         let torn = recovered.torn.unwrap();
-        assert_eq!((torn.offset, torn.bytes, recovered.next_index), (size, tail.len() as u64, 4));
+        assert_eq!((torn.offset, torn.bytes, recovered.next_index), (size, tail.len() as u64, 3));
         assert_eq!(lines(&path)[3]["operation"], "log.torn");
         log.append(operation(3), Durability::Write).await.unwrap();
-        assert_eq!(Log::verify(&path).unwrap().records, 5);
+        assert_eq!(verify(&path).unwrap().records, 4);
     }
 }
 
@@ -51,20 +51,20 @@ async fn every_cut_of_the_last_line_leaves_a_log_that_opens() {
 
 #[tokio::test]
 async fn a_segment_without_a_whole_header_is_taken_away() {
-    for header in [b"".as_slice(), b"{\"index\":4,\"prev\":"] {
+    for header in [b"".as_slice(), b"{\"index\":2,\"leaf\":"] {
         let (_dir, path) = temporary();
         let (log, _) = open(&path, 1 << 20);
         let opened = log.append(intent(1), Durability::Write).await.unwrap();
         log.append(operation(2), Durability::Write).await.unwrap();
         drop(log);
-        let torn = path.join(disk::segment_name(3));
+        let torn = disk::journal(&path).join(disk::segment_name(2));
         std::fs::write(&torn, header).unwrap();
         let (log, recovered) = open(&path, 1 << 20);
         assert!(!torn.exists());
         assert_eq!(recovered.torn.unwrap().bytes, header.len() as u64);
         assert_eq!(recovered.open_intents, [(opened, intent(1))]);
         drop(log);
-        assert_eq!(Log::verify(&path).unwrap().records, 4);
+        assert_eq!(verify(&path).unwrap().records, 3);
     }
 }
 
@@ -73,10 +73,10 @@ async fn a_first_segment_without_a_whole_header_begins_anew() {
     let (_dir, path) = temporary();
     filled(&path, 1 << 20, 0).await;
     std::fs::write(&segments(&path)[0], b"{\"ind").unwrap();
-    assert!(matches!(Log::verify(&path), Err(OpenError::Missing(_))));
+    assert!(matches!(verify(&path), Err(OpenError::Missing(_))));
     let (_log, recovered) = open(&path, 1 << 20);
     assert!(recovered.created);
-    assert_eq!((recovered.torn.unwrap().bytes, recovered.next_index), (5, 2));
+    assert_eq!((recovered.torn.unwrap().bytes, recovered.next_index), (5, 1));
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn the_header_of_a_torn_segment_changes_nothing_if_the_one_before_is_damag
     let (_dir, path) = temporary();
     filled(&path, 1 << 20, 2).await;
     append_raw(&segments(&path)[0], b"half");
-    let torn = path.join(disk::segment_name(3));
+    let torn = disk::journal(&path).join(disk::segment_name(2));
     std::fs::write(&torn, b"").unwrap();
     assert_eq!(damage(Log::open(&path, options(1 << 20), INSTANCE)).1, Damage::Unterminated);
     assert!(torn.exists());
@@ -93,8 +93,8 @@ async fn the_header_of_a_torn_segment_changes_nothing_if_the_one_before_is_damag
 #[test]
 fn verify_of_nothing_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(Log::verify(dir.path()), Err(OpenError::Missing(_))));
-    assert!(matches!(Log::verify(&dir.path().join("no")), Err(OpenError::Io { .. })));
+    assert!(matches!(verify(dir.path()), Err(OpenError::Missing(_))));
+    assert!(matches!(verify(&dir.path().join("no")), Err(OpenError::Missing(_))));
     assert!(matches!(Log::open(&dir.path().join("log"), options(1), "../x"), Err(OpenError::InstanceId)));
 }
 
@@ -161,8 +161,8 @@ proptest! {
         let (_two, without) = temporary();
         let recovered = runtime.block_on(run(&with, &steps, true));
         prop_assert_eq!(&recovered, &runtime.block_on(run(&without, &steps, false)));
-        let verified = Log::verify(&with).unwrap();
-        prop_assert_eq!(&verified, &Log::verify(&without).unwrap());
+        let verified = verify(&with).unwrap();
+        prop_assert_eq!(&verified, &verify(&without).unwrap());
         prop_assert_eq!(verified.open, recovered.open_intents);
         prop_assert_eq!(verified.heads, recovered.heads);
         prop_assert_eq!(lines(&with), lines(&without));

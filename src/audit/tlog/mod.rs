@@ -5,6 +5,7 @@
 //!
 //! Pure: this folder knows no file, no clock and no record. Whoever reads or writes hands bytes in and takes bytes out.
 
+pub mod builder;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod hash;

@@ -4,7 +4,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{Checks, compose, failure};
 use crate::{
-    audit::{Log, OpenError},
+    audit::{self, Against, OpenError, Verified},
     cli::{
         credentials::{self, Loaded},
         failure::Failure,
@@ -12,6 +12,7 @@ use crate::{
     config::{Config, files},
     grpc::tls,
     model::{Clock as _, InstanceRow, SystemClock, Timestamp, time::DAY_S},
+    service::checkpoints,
 };
 
 /// A certificate with less than this left is worth a note.
@@ -81,7 +82,9 @@ pub(super) async fn store(checks: &mut Checks, config: &Config) -> Option<Instan
 /// Whether the log is what was written, from its first record to its last.
 pub(super) async fn log(checks: &mut Checks, config: &Config, instance: Option<&InstanceRow>) {
     let dir = config.audit.dir.clone();
-    let verified = match tokio::task::spawn_blocking(move || Log::verify(&dir)).await {
+    let keys = instance.and_then(|instance| checkpoints::key(instance).ok()).into_iter().collect();
+    let against = Against { keys, ..Against::default() };
+    let verified = match tokio::task::spawn_blocking(move || audit::verify(&dir, &against)).await {
         Ok(Ok(verified)) => verified,
         Ok(Err(OpenError::Missing(dir))) if instance.is_none() => {
             return checks.note("audit log", format!("none in {}: `strongroom init` begins it", dir.display()));
@@ -89,10 +92,9 @@ pub(super) async fn log(checks: &mut Checks, config: &Config, instance: Option<&
         Ok(Err(error)) => return checks.wrong("audit log", failure("it cannot be verified", &error).to_string()),
         Err(error) => return checks.wrong("audit log", error.to_string()),
     };
-    checks.ok(
-        "audit log",
-        format!("{} records, {} to {}, all in their chain", verified.records, verified.first, verified.last),
-    );
+    let Verified { records, first, signed, .. } = verified;
+    let pruned = if first > 0 { format!(", the first {first} pruned") } else { String::new() };
+    checks.ok("audit log", format!("{records} records, {signed} of them under a signed checkpoint{pruned}"));
     if instance.is_some_and(|instance| base16ct::lower::encode_string(&instance.id) != verified.instance) {
         checks.wrong("audit log", format!("it belongs to instance {}, the store to another", verified.instance));
     }

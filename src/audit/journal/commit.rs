@@ -13,10 +13,15 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    Durability,
+    super::{
+        Durability,
+        error::{Cause, LogError},
+        record::Record,
+        tlog::hash::Frontier,
+    },
     disk::Segment,
-    error::{Cause, LogError},
-    record::Record,
+    line::Entry,
+    standing::Standing,
     writer::{Room, Writer},
 };
 use crate::failpoint;
@@ -27,10 +32,10 @@ const SYNC_AFTER: Duration = Duration::from_millis(50);
 type Waiter = oneshot::Sender<Result<(), LogError>>;
 
 /// Tells when a record is durable.
-pub(super) type Synced = oneshot::Receiver<Result<(), LogError>>;
+pub(in crate::audit) type Synced = oneshot::Receiver<Result<(), LogError>>;
 
 /// The log's writer, and who waits for it to be synced.
-pub(super) struct Commit {
+pub(in crate::audit) struct Commit {
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -38,6 +43,8 @@ pub(super) struct Commit {
 struct State {
     writer: Writer,
     waiters: Vec<Waiter>,
+    /// The tree of all records that are durable.
+    durable: Frontier,
     /// When the oldest write was made that no sync covers.
     dirty_since: Option<Instant>,
     /// The thread sleeps, so that a wake-up is worth a system call.
@@ -49,12 +56,16 @@ struct State {
 struct Batch {
     segment: Arc<dyn Segment>,
     waiters: Vec<Waiter>,
+    /// The tree of all records that are written by now.
+    tree: Frontier,
 }
 
 impl Commit {
-    /// Takes the writer over and starts the thread.
-    pub(super) fn start(writer: Writer) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
-        let state = State { writer, waiters: Vec::new(), dirty_since: None, is_idle: false, is_stopping: false };
+    /// Takes the writer of a durable log over and starts the thread.
+    pub(in crate::audit) fn start(writer: Writer) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
+        let durable = writer.tree.clone();
+        let state =
+            State { writer, waiters: Vec::new(), durable, dirty_since: None, is_idle: false, is_stopping: false };
         let commit = Arc::new(Self { state: Mutex::new(state), wake: Condvar::new() });
         let thread = std::thread::Builder::new().name("audit-sync".to_owned()).spawn({
             let commit = Arc::clone(&commit);
@@ -64,41 +75,53 @@ impl Commit {
     }
 
     /// Writes a record. With [`Durability::Fsync`] the receiver tells when it is durable.
-    pub(super) fn append(
+    pub(in crate::audit) fn append(
         &self,
         record: &Record,
-        body: &[u8],
+        entry: &Entry,
         durability: Durability,
         room: Room,
     ) -> Result<(u64, Option<Synced>), LogError> {
         let now = Instant::now();
         let mut state = self.lock();
-        state.append(record, body, durability, room, now).inspect(|_| self.wake_if_needed(&mut state, durability))
+        state.append(record, entry, durability, room, now).inspect(|_| self.wake_if_needed(&mut state, durability))
     }
 
     /// Writes the last record. The receiver tells when everything is durable.
-    pub(super) fn close(&self, record: &Record, body: &[u8]) -> Result<Synced, LogError> {
+    pub(in crate::audit) fn close(&self, record: &Record, entry: &Entry) -> Result<Synced, LogError> {
         let now = Instant::now();
         let mut state = self.lock();
-        let (_, receiver) = state.append(record, body, Durability::Fsync, Room::Reserved, now)?;
+        let (_, receiver) = state.append(record, entry, Durability::Fsync, Room::Reserved, now)?;
         state.writer.close();
         self.wake_if_needed(&mut state, Durability::Fsync);
         receiver.ok_or(LogError::Closed)
     }
 
     /// Whether records can be written, as far as is known.
-    pub(super) fn health(&self) -> Result<(), LogError> {
+    pub(in crate::audit) fn health(&self) -> Result<(), LogError> {
         self.lock().writer.usable()
     }
 
     /// What the log says as a whole, and the index of its next record.
-    pub(super) fn standing(&self) -> (super::standing::Standing, u64) {
+    pub(in crate::audit) fn standing(&self) -> (Standing, u64) {
         let state = self.lock();
-        (state.writer.standing.clone(), state.writer.next_index)
+        (state.writer.standing.clone(), state.writer.next_index())
+    }
+
+    /// The tree of all records that are durable.
+    pub(in crate::audit) fn durable(&self) -> Frontier {
+        self.lock().durable.clone()
+    }
+
+    /// Ends the log for ever.
+    pub(in crate::audit) fn fail(&self, cause: Cause) -> LogError {
+        let mut state = self.lock();
+        state.fail(cause);
+        state.writer.failure().unwrap_or(LogError::Closed)
     }
 
     /// Lets the thread end when it has synced what is written.
-    pub(super) fn stop(&self) {
+    pub(in crate::audit) fn stop(&self) {
         let mut state = self.lock();
         state.writer.close();
         state.is_stopping = true;
@@ -145,7 +168,8 @@ impl Commit {
             if is_due && !failed {
                 state.dirty_since = None;
                 let waiters = std::mem::take(&mut state.waiters);
-                return Some(Batch { segment: Arc::clone(&state.writer.segment), waiters });
+                let tree = state.writer.tree.clone();
+                return Some(Batch { segment: Arc::clone(&state.writer.segment), waiters, tree });
             }
             if state.is_stopping {
                 return None;
@@ -166,8 +190,10 @@ impl Commit {
 
     fn settle(&self, batch: Batch, synced: Result<(), Cause>) {
         let mut state = self.lock();
-        if let Err(cause) = synced {
-            state.fail(cause);
+        match synced {
+            Err(cause) => state.fail(cause),
+            Ok(()) if state.writer.failure().is_none() => state.durable = batch.tree,
+            Ok(()) => {}
         }
         let failure = state.writer.failure();
         drop(state);
@@ -179,12 +205,12 @@ impl State {
     fn append(
         &mut self,
         record: &Record,
-        body: &[u8],
+        entry: &Entry,
         durability: Durability,
         room: Room,
         now: Instant,
     ) -> Result<(u64, Option<Synced>), LogError> {
-        let index = self.writer.append(record, body, room, now).inspect_err(|error| {
+        let index = self.writer.append(record, entry, room, now).inspect_err(|error| {
             if matches!(error, LogError::Poisoned(_)) {
                 answer(std::mem::take(&mut self.waiters), Some(error.clone()));
             }

@@ -1,4 +1,4 @@
-//! The end of the log: gives each record its index and its place in the chain, and writes it.
+//! The end of the log: gives each record its index and its place in the tree, and writes it.
 //!
 //! One thread at a time has the writer. It never leaves half a record behind: what cannot be written
 //! whole is cut off again, and if that fails too the log has failed. After a failure nothing is written.
@@ -6,11 +6,14 @@
 use std::{io, sync::Arc, time::Duration, time::Instant};
 
 use super::{
+    super::{
+        error::{Cause, LogError},
+        log::Options,
+        record::Record,
+        tlog::hash::{self, Frontier},
+    },
     disk::{self, Disk, Segment},
-    error::{Cause, LogError},
-    line::{self, Hash, Header},
-    log::Options,
-    record::Record,
+    line::{self, Entry, Header},
     standing::Standing,
 };
 
@@ -19,7 +22,7 @@ const INSPECT_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether a record may take the space that is kept back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
+pub(in crate::audit) enum Room {
     /// No.
     Plain,
     /// Yes: outcomes, events, administrators.
@@ -27,20 +30,19 @@ pub(super) enum Room {
 }
 
 /// The end of the log.
-pub(super) struct Writer {
-    pub(super) disk: Arc<dyn Disk>,
-    pub(super) segment: Arc<dyn Segment>,
-    pub(super) options: Options,
+pub(in crate::audit) struct Writer {
+    pub(in crate::audit) disk: Arc<dyn Disk>,
+    pub(in crate::audit) segment: Arc<dyn Segment>,
+    pub(in crate::audit) options: Options,
     /// `instances/{hex}`.
-    pub(super) resource: String,
-    pub(super) next_index: u64,
-    /// The hash of the last line.
-    pub(super) prev: Hash,
+    pub(in crate::audit) resource: String,
+    /// The tree of all records.
+    pub(in crate::audit) tree: Frontier,
     /// The length of the segment, in bytes.
-    pub(super) size: u64,
+    pub(in crate::audit) size: u64,
     /// The length of the segment's header, in bytes.
-    pub(super) header_bytes: u64,
-    pub(super) standing: Standing,
+    pub(in crate::audit) header_bytes: u64,
+    pub(in crate::audit) standing: Standing,
     state: State,
     inspected: Option<Instant>,
     /// What the file system had left at the last look, less what was written since.
@@ -59,25 +61,23 @@ enum State {
 }
 
 /// Where a writer goes on.
-pub(super) struct End {
-    pub(super) segment: Arc<dyn Segment>,
-    pub(super) next_index: u64,
-    pub(super) prev: Hash,
-    pub(super) size: u64,
-    pub(super) header_bytes: u64,
-    pub(super) standing: Standing,
+pub(in crate::audit) struct End {
+    pub(in crate::audit) segment: Arc<dyn Segment>,
+    pub(in crate::audit) tree: Frontier,
+    pub(in crate::audit) size: u64,
+    pub(in crate::audit) header_bytes: u64,
+    pub(in crate::audit) standing: Standing,
 }
 
 impl Writer {
     /// A writer that goes on from `end`.
-    pub(super) fn resume(disk: Arc<dyn Disk>, end: End, options: Options, resource: String) -> Self {
+    pub(in crate::audit) fn resume(disk: Arc<dyn Disk>, end: End, options: Options, resource: String) -> Self {
         Self {
             disk,
             segment: end.segment,
             options,
             resource,
-            next_index: end.next_index,
-            prev: end.prev,
+            tree: end.tree,
             size: end.size,
             header_bytes: end.header_bytes,
             standing: end.standing,
@@ -90,12 +90,11 @@ impl Writer {
     }
 
     /// A writer of a new log: its first segment, with its header, is durable when this returns.
-    pub(super) fn create(disk: Arc<dyn Disk>, options: Options, resource: String) -> Result<Self, LogError> {
+    pub(in crate::audit) fn create(disk: Arc<dyn Disk>, options: Options, resource: String) -> Result<Self, LogError> {
         let segment = open_segment(&*disk, 0)?;
         let end = End {
             segment,
-            next_index: 0,
-            prev: line::NO_HASH,
+            tree: Frontier::new(),
             size: 0,
             header_bytes: 0,
             standing: Standing::default(),
@@ -109,31 +108,38 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Writes a record of which `body` is the JSON. It is in the kernel when this returns its index.
-    pub(super) fn append(&mut self, record: &Record, body: &[u8], room: Room, now: Instant) -> Result<u64, LogError> {
+    /// Writes a record, which `entry` is of. It is in the kernel when this returns its index.
+    pub(in crate::audit) fn append(&mut self, record: &Record, entry: &Entry, room: Room, now: Instant) -> Result<u64, LogError> {
         self.usable()?;
         self.inspect(now)?;
         if room == Room::Plain && self.free_bytes < self.options.reserve_bytes {
             return Err(LogError::NoSpace);
         }
-        if self.is_full(body) {
+        if self.is_full(&entry.body) {
             self.rotate()?;
         }
-        let index = self.next_index;
-        self.write(body)?;
+        let index = self.next_index();
+        line::frame(&mut self.line, index, &entry.leaf, &entry.body);
+        self.write()?;
+        self.tree.push(entry.leaf);
         self.standing.note(index, record);
         Ok(index)
     }
 
+    /// The index that the next record gets: the size of the tree.
+    pub(in crate::audit) fn next_index(&self) -> u64 {
+        self.tree.size()
+    }
+
     /// Nothing is written from now on.
-    pub(super) fn close(&mut self) {
+    pub(in crate::audit) fn close(&mut self) {
         if matches!(self.state, State::Open) {
             self.state = State::Closed;
         }
     }
 
     /// Whether records can be written, as far as is known.
-    pub(super) fn usable(&self) -> Result<(), LogError> {
+    pub(in crate::audit) fn usable(&self) -> Result<(), LogError> {
         match &self.state {
             State::Open => Ok(()),
             State::Closed => Err(LogError::Closed),
@@ -142,7 +148,7 @@ impl Writer {
     }
 
     /// The first cause, if the log has failed.
-    pub(super) fn failure(&self) -> Option<LogError> {
+    pub(in crate::audit) fn failure(&self) -> Option<LogError> {
         match &self.state {
             State::Failed(cause) => Some(LogError::Poisoned(Arc::clone(cause))),
             State::Open | State::Closed => None,
@@ -150,11 +156,11 @@ impl Writer {
     }
 
     /// Ends the log for ever. The first cause is kept.
-    pub(super) fn fail(&mut self, cause: Cause) -> LogError {
+    pub(in crate::audit) fn fail(&mut self, cause: Cause) -> LogError {
         if let State::Failed(first) = &self.state {
             return LogError::Poisoned(Arc::clone(first));
         }
-        tracing::error!(cause = &cause as &dyn std::error::Error, index = self.next_index, "the audit log has failed");
+        tracing::error!(cause = &cause as &dyn std::error::Error, index = self.next_index(), "the audit log has failed");
         let cause = Arc::new(cause);
         self.state = State::Failed(Arc::clone(&cause));
         LogError::Poisoned(cause)
@@ -203,14 +209,14 @@ impl Writer {
     /// this returns: whatever is synced later needs only the newest segment.
     fn rotate(&mut self) -> Result<(), LogError> {
         self.segment.sync().map_err(|error| self.fail(Cause::Sync(error)))?;
-        let segment = match open_segment(&*self.disk, self.next_index) {
+        let segment = match open_segment(&*self.disk, self.next_index()) {
             Ok(segment) => segment,
             Err(LogError::Segment(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(self.fail(Cause::SegmentExists));
             }
             Err(error) => return Err(error),
         };
-        let name = disk::segment_name(self.next_index);
+        let name = disk::segment_name(self.next_index());
         let old = (std::mem::replace(&mut self.segment, segment), self.size, self.header_bytes);
         match self.begin_segment() {
             Err(error @ LogError::NoSpace) => {
@@ -227,16 +233,17 @@ impl Writer {
     /// Writes the header of the empty segment, and makes it and its name durable.
     fn begin_segment(&mut self) -> Result<(), LogError> {
         let time = self.options.clock.now().0;
-        let body = line::encode(&Header::new(time, self.resource.clone(), &self.standing));
+        let body = line::encode(&Header::new(time, self.resource.clone(), &self.tree.root(), &self.standing));
+        let index = self.next_index();
+        line::frame(&mut self.line, index, &hash::leaf(&body), &body);
         self.size = 0;
-        self.write(&body)?;
+        self.write()?;
         self.header_bytes = self.size;
         self.segment.sync().and_then(|()| self.disk.sync()).map_err(|error| self.fail(Cause::Sync(error)))
     }
 
-    /// Writes one line, whole or not at all.
-    fn write(&mut self, body: &[u8]) -> Result<(), LogError> {
-        let hash = line::frame(&mut self.line, self.next_index, &self.prev, body);
+    /// Writes the line in the making, whole or not at all.
+    fn write(&mut self) -> Result<(), LogError> {
         if let Err((written, error)) = write_whole(&*self.segment, &self.line) {
             if written > 0 {
                 self.segment.truncate(self.size).map_err(|error| self.fail(Cause::Cut(error)))?;
@@ -245,8 +252,6 @@ impl Writer {
             return Err(if no_space { LogError::NoSpace } else { self.fail(Cause::Write(error)) });
         }
         let bytes = self.line.len() as u64;
-        self.prev = hash;
-        self.next_index += 1;
         self.size += bytes;
         self.free_bytes = self.free_bytes.saturating_sub(bytes);
         Ok(())

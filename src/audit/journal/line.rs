@@ -1,54 +1,53 @@
-//! One line of a segment: a JSON object of the record's index, the hash of the line before, and the record.
+//! One line of a segment: a JSON object of the record's index, its leaf in the Merkle tree, and the record.
 //!
 //! ```text
-//! {"index":N,"prev":"<SHA-256 of the line before, without its newline>",<fields of the record>}
+//! {"index":N,"leaf":"<hash of the record's JSON, RFC 6962, section 2.1>",<fields of the record>}
 //! ```
 //!
-//! The frame is fixed text, so that it is read and compared as bytes. All of a line is printable ASCII:
-//! whatever a caller puts into a name can neither end a line nor reach a terminal as a control character.
-//! The first line of a segment is its [`Header`].
+//! The frame is fixed text, so that it is read and compared as bytes; what is behind it, with a brace before it, is
+//! the entry of the tree, byte for byte. All of a line is printable ASCII: whatever a caller puts into a name can
+//! neither end a line nor reach a terminal as a control character. The first line of a segment is its [`Header`],
+//! which carries the index of the record that follows it and is no entry of the tree.
 
 use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::ser::Formatter;
-use sha2::{Digest, Sha256};
 
 use super::{
-    error::{Damage, LogError},
-    record::{HeadMark, Kind, Outcome, Record},
+    super::{
+        error::{Damage, LogError},
+        record::{HeadMark, Kind, Outcome, Record},
+        tlog::{
+            hash::{self, Hash},
+            tile::ENTRY_BYTES_MAX,
+        },
+    },
     standing::Standing,
 };
-
-/// SHA-256 of a line without its newline.
-pub(super) type Hash = [u8; 32];
-
-/// What the first line of a log carries for a hash.
-pub(super) const NO_HASH: Hash = [0; 32];
-
-/// The longest record; it bounds what one request can take of the disk.
-pub(super) const RECORD_BYTES_MAX: usize = 256 * 1024;
 
 /// The longest frame: the index has at most 20 digits.
 const FRAME_BYTES_MAX: usize = 128;
 
 const BEFORE_INDEX: &[u8] = br#"{"index":"#;
-const BEFORE_PREV: &[u8] = br#","prev":""#;
-const AFTER_PREV: &[u8] = br#"","#;
+const BEFORE_LEAF: &[u8] = br#","leaf":""#;
+const AFTER_LEAF: &[u8] = br#"","#;
 
 /// The operation of a segment's header.
-pub(super) const SEGMENT: &str = "log.segment";
+pub(in crate::audit) const SEGMENT: &str = "log.segment";
 
 /// The first line of a segment: an event record that also says how things stand.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Header {
+pub(in crate::audit) struct Header {
     time: i64,
     kind: Kind,
     operation: String,
     /// `instances/{hex}`.
-    pub(super) resource: String,
+    pub(in crate::audit) resource: String,
     outcome: Outcome,
+    /// The root of the tree of all records before: 64 hexadecimal digits.
+    pub(in crate::audit) root: String,
     /// The newest head of every scope.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     heads: Vec<HeadMark>,
@@ -66,7 +65,7 @@ struct OpenIntent {
 
 impl Header {
     /// The header of a segment that begins when things stand so.
-    pub(super) fn new(time: i64, resource: String, standing: &Standing) -> Self {
+    pub(in crate::audit) fn new(time: i64, resource: String, root: &Hash, standing: &Standing) -> Self {
         let open = standing.open.iter().map(|(index, record)| OpenIntent { index: *index, record: record.clone() });
         Self {
             time,
@@ -74,18 +73,19 @@ impl Header {
             operation: SEGMENT.to_owned(),
             resource,
             outcome: Outcome::Done,
+            root: base16ct::lower::encode_string(root),
             heads: standing.heads.values().cloned().collect(),
             open: open.collect(),
         }
     }
 
     /// Whether it is one: the fields alone do not say so.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(in crate::audit) fn is_sound(&self) -> bool {
         self.kind == Kind::Event && self.operation == SEGMENT && self.outcome == Outcome::Done
     }
 
     /// How things stand.
-    pub(super) fn into_standing(self) -> Standing {
+    pub(in crate::audit) fn into_standing(self) -> Standing {
         Standing {
             heads: self.heads.into_iter().map(|mark| (mark.scope.clone(), mark)).collect(),
             open: self.open.into_iter().map(|intent| (intent.index, intent.record)).collect(),
@@ -94,40 +94,32 @@ impl Header {
 }
 
 /// An event that the log records about itself.
-pub(super) fn event(time: i64, operation: &str, resource: &str, reason: Option<String>) -> Record {
-    Record {
-        time,
-        kind: Kind::Event,
-        operation: operation.to_owned(),
-        principal: None,
-        source: None,
-        resource: Some(resource.to_owned()),
-        residency: None,
-        algorithm: None,
-        ran: None,
-        outcome: Outcome::Done,
-        reason,
-        request: None,
-        intent: None,
-        version: None,
-        repeated: 0,
-        detail: None,
-        heads: Vec::new(),
-        batch: None,
-    }
+pub(in crate::audit) fn event(time: i64, operation: &str, resource: &str, reason: Option<String>) -> Record {
+    let record = Record::new(crate::model::Timestamp(time), Kind::Event, operation, Outcome::Done);
+    Record { resource: Some(resource.to_owned()), reason, ..record }
 }
 
-/// The JSON of a record, of at most [`RECORD_BYTES_MAX`].
-pub(super) fn encode_record(record: &Record) -> Result<Vec<u8>, LogError> {
+/// A record as it is written: an entry of the tree.
+#[derive(Debug)]
+pub(in crate::audit) struct Entry {
+    /// Its JSON.
+    pub(in crate::audit) body: Vec<u8>,
+    /// Its leaf in the tree.
+    pub(in crate::audit) leaf: Hash,
+}
+
+/// A record as an entry, of at most [`ENTRY_BYTES_MAX`]: the bound of a bundle, and of what one request can take of
+/// the disk.
+pub(in crate::audit) fn encode_record(record: &Record) -> Result<Entry, LogError> {
     let body = encode(record);
-    if body.len() > RECORD_BYTES_MAX {
-        return Err(LogError::TooLong { bytes: body.len(), bytes_max: RECORD_BYTES_MAX });
+    if body.len() > ENTRY_BYTES_MAX {
+        return Err(LogError::TooLong { bytes: body.len(), bytes_max: ENTRY_BYTES_MAX });
     }
-    Ok(body)
+    Ok(Entry { leaf: hash::leaf(&body), body })
 }
 
 /// The JSON of a record or header: one object, all printable ASCII.
-pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
+pub(in crate::audit) fn encode(value: &impl Serialize) -> Vec<u8> {
     let mut body = Vec::with_capacity(1024);
     let mut serializer = serde_json::Serializer::with_formatter(&mut body, Ascii);
     value.serialize(&mut serializer).expect("plain structs of strings and numbers are written to memory");
@@ -135,56 +127,50 @@ pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
 }
 
 /// The longest line that `body` makes.
-pub(super) const fn framed_bytes_max(body: &[u8]) -> u64 {
+pub(in crate::audit) const fn framed_bytes_max(body: &[u8]) -> u64 {
     (FRAME_BYTES_MAX + body.len()) as u64
 }
 
-/// Replaces `line` by the whole line, newline included, and returns its hash.
-pub(super) fn frame(line: &mut Vec<u8>, index: u64, prev: &Hash, body: &[u8]) -> Hash {
+/// Replaces `line` by the whole line, newline included.
+pub(in crate::audit) fn frame(line: &mut Vec<u8>, index: u64, leaf: &Hash, body: &[u8]) {
     line.clear();
     line.reserve(FRAME_BYTES_MAX + body.len());
     line.extend_from_slice(BEFORE_INDEX);
     push_decimal(line, index);
-    line.extend_from_slice(BEFORE_PREV);
-    push_hex(line, prev);
-    line.extend_from_slice(AFTER_PREV);
+    line.extend_from_slice(BEFORE_LEAF);
+    push_hex(line, leaf);
+    line.extend_from_slice(AFTER_LEAF);
     line.extend_from_slice(&body[1..]);
-    let hash = hash(line);
     line.push(b'\n');
-    hash
 }
 
-/// The hash of a line without its newline.
-pub(super) fn hash(line: &[u8]) -> Hash {
-    Sha256::digest(line).into()
-}
-
-/// The frame of a line that was read.
+/// A line that was read, taken apart.
 #[derive(Debug)]
-pub(super) struct Frame<'a> {
+pub(in crate::audit) struct Framed<'a> {
     /// The index that it says.
-    pub(super) index: u64,
-    prev: &'a [u8],
-    /// Begins with the comma before the record's first field, which [`parse_body`] makes a brace.
-    body_at: usize,
+    pub(in crate::audit) index: u64,
+    /// The JSON of the record or header.
+    pub(in crate::audit) body: &'a [u8],
+    /// The leaf of that body, which is the one that the line says.
+    pub(in crate::audit) leaf: Hash,
 }
 
-impl Frame<'_> {
-    /// Whether the line carries that hash of the line before.
-    pub(super) fn follows(&self, prev: &Hash) -> bool {
-        let mut hex = Vec::with_capacity(64);
-        push_hex(&mut hex, prev);
-        self.prev == hex
+/// Takes a line without its newline apart, and holds it against its leaf. The line is spoilt by it.
+pub(in crate::audit) fn take_apart(line: &mut [u8]) -> Result<Framed<'_>, Damage> {
+    let (index, said, body_at) = parse_frame(line)?;
+    let body = &mut line[body_at..];
+    body[0] = b'{';
+    let leaf = hash::leaf(body);
+    let mut hex = Vec::with_capacity(64);
+    push_hex(&mut hex, &leaf);
+    if said != hex.as_slice() {
+        return Err(Damage::Leaf);
     }
-
-    /// Where the body begins: for [`parse_body`].
-    pub(super) const fn body_at(&self) -> usize {
-        self.body_at
-    }
+    Ok(Framed { index, body, leaf })
 }
 
-/// Reads the frame of a line without its newline.
-pub(super) fn parse_frame(line: &[u8]) -> Result<Frame<'_>, Damage> {
+/// The index, the leaf in hexadecimal digits, and where the body begins: at the comma before its first field.
+fn parse_frame(line: &[u8]) -> Result<(u64, [u8; 64], usize), Damage> {
     let rest = line.strip_prefix(BEFORE_INDEX).ok_or(Damage::Malformed)?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let index =
@@ -192,18 +178,16 @@ pub(super) fn parse_frame(line: &[u8]) -> Result<Frame<'_>, Damage> {
     if digits > 1 && rest[0] == b'0' {
         return Err(Damage::Malformed);
     }
-    let rest = rest[digits..].strip_prefix(BEFORE_PREV).ok_or(Damage::Malformed)?;
-    let (prev, rest) = rest.split_at_checked(64).ok_or(Damage::Malformed)?;
-    if !rest.starts_with(AFTER_PREV) {
+    let rest = rest[digits..].strip_prefix(BEFORE_LEAF).ok_or(Damage::Malformed)?;
+    let (leaf, rest) = rest.split_first_chunk::<64>().ok_or(Damage::Malformed)?;
+    if !rest.starts_with(AFTER_LEAF) {
         return Err(Damage::Malformed);
     }
-    Ok(Frame { index, prev, body_at: line.len() - rest.len() + 1 })
+    Ok((index, *leaf, line.len() - rest.len() + 1))
 }
 
-/// Reads the record or header of a line of which the frame was read. The line is spoilt by it.
-pub(super) fn parse_body<T: DeserializeOwned>(line: &mut [u8], body_at: usize) -> Result<T, Damage> {
-    let body = line.get_mut(body_at..).ok_or(Damage::Malformed)?;
-    *body.first_mut().ok_or(Damage::Malformed)? = b'{';
+/// Reads a record or header.
+pub(in crate::audit) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Damage> {
     serde_json::from_slice(body).map_err(|_| Damage::Malformed)
 }
 
@@ -260,30 +244,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_makes_one_line_of_printable_ascii_and_reads_back(text in any::<String>(), index in any::<u64>(), prev in any::<Hash>()) {
+        fn any_text_makes_one_line_of_printable_ascii_and_reads_back(text in any::<String>(), index in any::<u64>()) {
             let mut record = event(-1, "a.b", &text, Some(text.clone()));
             record.principal = Some(text);
             let mut line = Vec::new();
-            let framed = frame(&mut line, index, &prev, &encode(&record));
+            let body = encode(&record);
+            let leaf = hash::leaf(&body);
+            frame(&mut line, index, &leaf, &body);
             prop_assert_eq!(line.pop(), Some(b'\n'));
             prop_assert!(line.iter().all(|byte| (b' '..=b'~').contains(byte)));
             prop_assert!(serde_json::from_slice::<serde_json::Value>(&line).is_ok());
-            prop_assert_eq!(framed, hash(&line));
-            let read = parse_frame(&line).unwrap();
-            prop_assert_eq!(read.index, index);
-            prop_assert!(read.follows(&prev));
-            let body_at = read.body_at();
-            prop_assert_eq!(parse_body::<Record>(&mut line, body_at).unwrap(), record);
+            let read = take_apart(&mut line).unwrap();
+            prop_assert_eq!((read.index, read.leaf, read.body), (index, leaf, body.as_slice()));
+            prop_assert_eq!(parse::<Record>(read.body).unwrap(), record);
         }
 
         #[test]
-        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut line = [b"{\"index\":7,\"prev\":\"".as_slice(), &bytes].concat();
-            if let Ok(frame) = parse_frame(&line) {
-                let body_at = frame.body_at();
-                let _ = parse_body::<Record>(&mut line, body_at);
-            }
-            let _ = parse_frame(&bytes);
+        fn no_bytes_make_the_reader_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut line = [b"{\"index\":7,\"leaf\":\"".as_slice(), &bytes].concat();
+            let _ = take_apart(&mut line);
+            let _ = take_apart(&mut bytes);
         }
     }
 
@@ -296,7 +276,7 @@ mod tests {
 
     #[test]
     fn an_index_with_a_leading_zero_is_malformed() {
-        let line = format!(r#"{{"index":01,"prev":"{}","time":0}}"#, "0".repeat(64));
-        assert_eq!(parse_frame(line.as_bytes()).unwrap_err(), Damage::Malformed);
+        let mut line = format!(r#"{{"index":01,"leaf":"{}","time":0}}"#, "0".repeat(64)).into_bytes();
+        assert_eq!(take_apart(&mut line).unwrap_err(), Damage::Malformed);
     }
 }

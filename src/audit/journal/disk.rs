@@ -15,7 +15,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::error::{Damage, OpenError};
+use super::super::error::{Damage, OpenError};
 
 /// The name of a segment ends so.
 const EXTENSION: &str = ".jsonl";
@@ -24,12 +24,12 @@ const EXTENSION: &str = ".jsonl";
 const INDEX_DIGITS: usize = 20;
 
 /// The folder of a log.
-pub(super) trait Disk: Send + Sync {
+pub(in crate::audit) trait Disk: Send + Sync {
     /// Makes an empty segment. Its name is not yet durable.
     fn create(&self, name: &str) -> io::Result<Arc<dyn Segment>>;
     /// Opens a segment to append to it.
     fn open(&self, name: &str) -> io::Result<Arc<dyn Segment>>;
-    /// Takes a segment away.
+    /// Takes a segment away: its name is gone when [`Self::sync`] has returned.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes the names durable.
     fn sync(&self) -> io::Result<()>;
@@ -40,7 +40,7 @@ pub(super) trait Disk: Send + Sync {
 }
 
 /// A segment that is open for appending.
-pub(super) trait Segment: Send + Sync {
+pub(in crate::audit) trait Segment: Send + Sync {
     /// One write(2) at the end. Returns how many bytes were taken.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
     /// Cuts it to that length.
@@ -54,12 +54,12 @@ pub(super) trait Segment: Send + Sync {
 }
 
 /// The name of the segment whose first record has that index.
-pub(super) fn segment_name(first_index: u64) -> String {
+pub(in crate::audit) fn segment_name(first_index: u64) -> String {
     format!("{first_index:0INDEX_DIGITS$}{EXTENSION}")
 }
 
 /// The segments of a folder: first index and path, in order. Files of other names are not ours to judge.
-pub(super) fn segments(dir: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> {
+pub(in crate::audit) fn segments(dir: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> {
     let io = |source| OpenError::Io { what: "list", path: dir.to_owned(), source };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(io)? {
@@ -76,40 +76,54 @@ pub(super) fn segments(dir: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> {
     Ok(found)
 }
 
+/// The folder of the journal in that of the log.
+pub(in crate::audit) fn journal(dir: &Path) -> PathBuf {
+    dir.join("journal")
+}
+
 /// Whether the file system was full, or a quota used up.
-pub(super) fn is_no_space(error: &io::Error) -> bool {
+pub(in crate::audit) fn is_no_space(error: &io::Error) -> bool {
     let errno = error.raw_os_error();
     errno == Some(Errno::NOSPC.raw_os_error()) || errno == Some(Errno::DQUOT.raw_os_error())
 }
 
 /// A real folder, locked for as long as this lives.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(in crate::audit) struct Folder {
+    /// The journal's.
     dir: PathBuf,
     handle: File,
     lock: File,
+    lock_path: PathBuf,
 }
 
 impl Folder {
-    /// Makes the folder if there is none, and takes its lock.
-    pub(super) fn open(dir: &Path) -> Result<Self, OpenError> {
+    /// Makes the log's folder if there is none, takes its lock, and makes the journal's folder in it.
+    pub(in crate::audit) fn open(dir: &Path) -> Result<Self, OpenError> {
         let io = |what| move |source| OpenError::Io { what, path: dir.to_owned(), source };
         make_durably(dir).map_err(io("make"))?;
-        let handle = OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::DIRECTORY.bits().cast_signed())
-            .open(dir)
-            .map_err(io("open"))?;
-        let mode = handle.metadata().map_err(io("inspect"))?.mode() & 0o777;
+        let mode = std::fs::metadata(dir).map_err(io("inspect"))?.mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(OpenError::Exposed { path: dir.to_owned(), mode });
         }
-        let lock = ours().create(true).truncate(false).open(dir.join("lock")).map_err(io("open the lock of"))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), handle, lock }),
-            Err(Errno::WOULDBLOCK) => Err(OpenError::Locked(dir.to_owned())),
-            Err(errno) => Err(io("lock")(errno.into())),
+        if segments(dir)?.first().is_some() {
+            return Err(OpenError::Damaged { file: dir.to_owned(), line: 0, what: Damage::Form });
         }
+        let lock_path = dir.join("lock");
+        let lock = ours().create(true).truncate(false).open(&lock_path).map_err(io("open the lock of"))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(OpenError::Locked(dir.to_owned())),
+            Err(errno) => return Err(io("lock")(errno.into())),
+        }
+        let dir = journal(dir);
+        make_durably(&dir).map_err(io("make the journal in"))?;
+        let handle = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::DIRECTORY.bits().cast_signed())
+            .open(&dir)
+            .map_err(io("open the journal in"))?;
+        Ok(Self { dir, handle, lock, lock_path })
     }
 }
 
@@ -140,7 +154,7 @@ impl Disk for Folder {
     }
 
     fn is_locked(&self) -> io::Result<bool> {
-        is_at(&self.lock, &self.dir.join("lock"))
+        is_at(&self.lock, &self.lock_path)
     }
 }
 
