@@ -25,7 +25,7 @@ use super::{
 const WRITE_AT: usize = 4 << 20;
 
 /// A tree that a checkpoint can be made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TreeHead {
     /// How many records it has.
     pub size: u64,

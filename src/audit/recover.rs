@@ -70,20 +70,13 @@ struct Reading {
 }
 
 impl Reading {
-    fn begin(
-        dir: &Path,
-        tiles: &Tiles,
-        resource: &str,
-        origin: &str,
-        first: Option<u64>,
-    ) -> Result<Self, OpenError> {
+    fn begin(dir: &Path, tiles: &Tiles, resource: &str, origin: &str, first: Option<u64>) -> Result<Self, OpenError> {
         let path = dir.join(CHECKPOINT);
         if first.is_none() && !tiles.is_empty() {
             return Err(OpenError::Damaged { file: dir.to_owned(), line: 0, what: Damage::NoJournal });
         }
         let checkpoint = tiles.checkpoint()?.map(|text| signed(text, origin)).transpose();
-        let checkpoint =
-            checkpoint.map_err(|what| OpenError::Damaged { file: path.clone(), line: 0, what })?;
+        let checkpoint = checkpoint.map_err(|what| OpenError::Damaged { file: path.clone(), line: 0, what })?;
         let first = first.unwrap_or(0);
         let chain = Chain {
             tree: tiles.builder(first)?,

@@ -165,7 +165,7 @@ impl<'a> Check<'a> {
             (Some(index), _) => Ok(index),
             (None, 0) => Ok(0),
             // Everything before the journal was pruned, as far as whole bundles go.
-            (None, _) if until % u64::from(WIDTH) == 0 => Ok(bundles),
+            (None, _) if until.is_multiple_of(u64::from(WIDTH)) => Ok(bundles),
             (None, _) => self.damaged_tile(tile::entries_path(bundles - 1, WIDTH)),
         }
     }
@@ -299,7 +299,9 @@ fn compare(marks: &mut Vec<Mark>, chain: &Chain) -> Result<(), OpenError> {
         if *mark.checkpoint.root() != chain.tree.root() {
             return Err(wrong(Damage::Checkpoint { size }));
         }
-        if mark.is_own && let Some(own) = mark.path.parent() {
+        if mark.is_own
+            && let Some(own) = mark.path.parent()
+        {
             same_partials(own, chain)?;
         }
         let knows_heads = mark.is_own && chain.is_whole;

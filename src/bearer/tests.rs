@@ -333,7 +333,7 @@ async fn more_tokens_than_are_remembered_are_all_believed_and_nothing_grows() {
     for n in 0..BELIEVED_MAX + 1000 {
         assert_eq!(world.look(&named(n)).await, Ok(format!("oidc:{B}#{n}")));
     }
-    assert!(world.bearers.believed.len() <= BELIEVED_MAX && world.bearers.refused.len() == 0);
+    assert!(world.bearers.believed.len() <= BELIEVED_MAX && world.bearers.refused.is_empty());
     assert!(world.look(&named(0)).await.is_ok(), "one that was forgotten is looked at again");
 }
 

@@ -131,11 +131,12 @@ pub(super) async fn instance(store: &Arc<dyn Store>) -> anyhow::Result<Option<In
 
 /// Opens the audit log of an instance. Blocks a thread of its own: a long segment takes its time.
 pub(super) async fn log(
-    dir: &Path,
+    audit: &config::Audit,
     instance: [u8; 16],
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<(Arc<Log>, Recovered)> {
-    let (dir, options) = (dir.to_owned(), Options { clock: Arc::clone(clock), ..Options::default() });
+    let options = Options { clock: Arc::clone(clock), discard: audit.discard, ..Options::default() };
+    let dir = audit.dir.clone();
     let opening =
         tokio::task::spawn_blocking(move || Log::open(&dir, options, &base16ct::lower::encode_string(&instance)));
     let (log, recovered) = opening.await?.map_err(|error| {
@@ -160,10 +161,12 @@ pub(super) async fn log(
 /// Closes a log that no service has opened, and puts it under a checkpoint of the instance, if there is one.
 pub(super) async fn close_log(log: &Arc<Log>, pool: &Pool, instance: Option<&InstanceRow>) -> anyhow::Result<()> {
     let closed = match instance {
-        Some(instance) => Checkpoints::new(log, pool, instance)
-            .map_err(|error| failure("the log has no key", &error))?
-            .close_log()
-            .await,
+        Some(instance) => {
+            Checkpoints::new(log, pool, instance)
+                .map_err(|error| failure("the log has no key", &error))?
+                .close_log()
+                .await
+        }
         None => log.close().await.map_err(Into::into),
     };
     Ok(closed.map_err(|error| failure("the log could not be closed", &error))?)
@@ -202,7 +205,7 @@ impl Held {
     /// Locks the log of an instance and opens it.
     pub(super) async fn take(config: &Config, instance: &InstanceRow, store: Arc<dyn Store>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (log, recovered) = log(&config.audit.dir, instance.id, &clock).await?;
+        let (log, recovered) = log(&config.audit, instance.id, &clock).await?;
         Ok(Self { log, clock, recovered, store, instance: instance.id })
     }
 

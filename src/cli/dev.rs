@@ -18,7 +18,7 @@ use super::{
     credentials,
     face::{Addresses, Face},
     failure::Failure,
-    operate::DevArgs,
+    operate::{AuditMode, DevArgs},
     output::{self, Format},
     serve::DEVELOPMENT_LABEL,
 };
@@ -168,7 +168,12 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
         metrics: config::Metrics { listen: args.metrics_listen },
         hsm: hsm(place)?,
         store: place.store(),
-        audit: config::Audit { dir: place.audit(), fsync_everything: false, checkpoint_every: config::CHECKPOINT_EVERY },
+        audit: config::Audit {
+            dir: place.audit(),
+            fsync_everything: args.audit == AuditMode::Fsync,
+            checkpoint_every: config::CHECKPOINT_EVERY,
+            discard: args.audit == AuditMode::Discard,
+        },
         oidc: Vec::new(),
         tokens: config::Tokens::default(),
         log: LogStyle { level: tracing::level_filters::LevelFilter::INFO, format: LogFormat::Text },
@@ -251,7 +256,8 @@ async fn initialise_all(place: &Place, config: &Config) -> anyhow::Result<Arc<dy
         recovery_keys: Vec::new(),
         administrator: DEVELOPER.parse()?,
     };
-    let (log, _) = compose::log(&config.audit.dir, new.id, &clock).await?;
+    let kept = config::Audit { discard: false, ..config.audit.clone() };
+    let (log, _) = compose::log(&kept, new.id, &clock).await?;
     let pool = compose::pool(profile, hierarchy.service_keys.clone()).await?;
     let made: Result<InstanceRow, _> = initialise(&store, &log, &pool, &hierarchy, new, &*clock).await;
     let closed = compose::close_log(&log, &pool, made.as_ref().ok()).await;

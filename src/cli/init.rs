@@ -103,7 +103,7 @@ impl Site {
     async fn open(config: &Config, store: Arc<dyn Store>, instance: [u8; 16]) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         // It locks: neither a server nor another such command is at work beside us.
-        let (log, _) = compose::log(&config.audit.dir, instance, &clock).await?;
+        let (log, _) = compose::log(&config.audit, instance, &clock).await?;
         Ok(Self { store, log, profile: config.hsm.profile(compose::program()?), clock })
     }
 

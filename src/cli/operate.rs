@@ -29,6 +29,9 @@ pub struct DevArgs {
     /// Also listen on addresses that other machines can reach. The development token's PIN is no secret
     #[arg(long)]
     pub allow_non_loopback: bool,
+    /// For `bench --audit`: how records are kept
+    #[arg(long, value_enum, default_value_t = AuditMode::Write, hide = true)]
+    pub audit: AuditMode,
     /// For tests: scripted faults of the HSM, for each lane (see hsm/src/worker/faults.rs)
     #[cfg(feature = "failpoints")]
     #[arg(long, value_name = "LANE=SCRIPT", hide = true)]
@@ -40,6 +43,17 @@ pub struct DevArgs {
     pub hsm_set: Vec<String>,
     #[command(flatten)]
     pub(super) format: FormatArgs,
+}
+
+/// How a development server keeps its audit records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AuditMode {
+    /// Not at all.
+    Discard,
+    /// As it comes: changes synced, other operations in the kernel.
+    Write,
+    /// All synced.
+    Fsync,
 }
 
 /// What `init` takes.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use strongroom_proto::v1;
 
 use super::{
+    bench::audit::{AuditCostView, AuditModeView},
     bench::isolation::{IsolationView, PacedView},
     bench::report::{CaseView, LaneFigure, Machine, Report, RowView, SettingsView},
     break_glass::BrokenGlassView,
@@ -342,6 +343,24 @@ fn isolation() -> IsolationView {
     }
 }
 
+fn audit_cost() -> AuditCostView {
+    let mode = |audit: &str, ops_per_second, server_cpu_us, of_discard| AuditModeView {
+        audit: audit.into(),
+        ops_per_second,
+        server_cpu_us,
+        of_discard,
+    };
+    AuditCostView {
+        version: "0.1.0".into(),
+        cores: 2,
+        clients: 256,
+        rounds: 10,
+        fdatasync_us: 131.0,
+        modes: vec![mode("discard", 10_000.0, 61.0, 1.0), mode("write", 9_700.0, 63.0, 0.97)],
+        checks: vec![Check { what: "write".into(), verdict: Verdict::Ok, found: "0.97".into() }],
+    }
+}
+
 fn samples() -> Vec<Sample> {
     let development = DevView {
         endpoint: "https://127.0.0.1:8443".into(),
@@ -414,6 +433,8 @@ fn samples() -> Vec<Sample> {
         sample("BenchRow", &report().cases[0].rows[0]),
         sample("BenchLane", &report().lanes[0]),
         sample("Isolation", &isolation()),
+        sample("AuditCost", &audit_cost()),
+        sample("AuditMode", &audit_cost().modes[1]),
         sample("PacedCalls", &isolation().beside),
         sample("Error", &failure()),
     ]

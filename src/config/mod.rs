@@ -139,6 +139,9 @@ pub struct Audit {
     pub fsync_everything: bool,
     /// How often what is durable is put under a signed checkpoint.
     pub checkpoint_every: Duration,
+    /// Keep no record from the start on. No configuration can say so: it is for `strongroom bench --audit`, which
+    /// measures a development server with it.
+    pub discard: bool,
 }
 
 /// How the program's own log is written.
@@ -296,12 +299,12 @@ fn lanes(mut section: Section) -> BTreeMap<Lane, LaneProfile> {
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
 fn audit(mut section: Section) -> Audit {
-    let audit =
-        Audit {
-            dir: section.required_path("dir"),
-            fsync_everything: section.switch("fsync_everything", false),
-            checkpoint_every: section.milliseconds("checkpoint_every_ms", CHECKPOINT_EVERY, 100..=60_000),
-        };
+    let audit = Audit {
+        dir: section.required_path("dir"),
+        fsync_everything: section.switch("fsync_everything", false),
+        checkpoint_every: section.milliseconds("checkpoint_every_ms", CHECKPOINT_EVERY, 100..=60_000),
+        discard: false,
+    };
     section.finish();
     audit
 }

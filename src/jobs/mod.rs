@@ -1,7 +1,14 @@
 //! Loops on a schedule. They decide nothing: each calls something else, again and again, until told to
 //! stop. A failure is logged and the loop goes on; a job that is late skips what it missed.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use strongroom_hsm::algorithms::Lane;
 use tokio::{
@@ -13,11 +20,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     bearer::Bearers,
+    model::{Clock as _, SystemClock},
     observe::{
-        metrics::{AUDIT_CHECKPOINT, AUDIT_RECORDS, BREAK_GLASS, READY, UPKEEP_EVERY},
+        metrics::{AUDIT_CHECKPOINT, AUDIT_FREE_BYTES, AUDIT_RECORDS, AUDIT_USABLE, BREAK_GLASS, READY, UPKEEP_EVERY},
         readiness::{self, Board, Readiness},
     },
-    model::{Clock as _, SystemClock},
     service::Service,
 };
 
@@ -97,17 +104,28 @@ impl Jobs {
 
     /// Puts the audit log under a checkpoint, every so often.
     pub fn checkpoints(&self, service: &Arc<Service>, period: Duration) {
-        let service = Arc::clone(service);
+        let (service, failing) = (Arc::clone(service), Arc::new(AtomicBool::new(false)));
         self.every(period, move || {
-            let service = Arc::clone(&service);
+            let (service, failing) = (Arc::clone(&service), Arc::clone(&failing));
             async move {
+                metrics::gauge!(AUDIT_USABLE).set(if service.log().health().is_ok() { 1.0 } else { 0.0 });
+                if let Ok(bytes) = service.log().free_bytes() {
+                    metrics::gauge!(AUDIT_FREE_BYTES).set(bytes as f64);
+                }
                 match service.checkpoint().await {
-                    // Far fewer than 2^52 of each.
                     Ok(()) => {
+                        // Far fewer than 2^52 of each.
                         metrics::gauge!(AUDIT_RECORDS).set(service.log().signed() as f64);
                         metrics::gauge!(AUDIT_CHECKPOINT).set(SystemClock.now().0 as f64);
+                        if failing.swap(false, Ordering::Relaxed) {
+                            tracing::info!("the audit log is under a checkpoint again");
+                        }
                     }
-                    Err(error) => tracing::error!(%error, cause = ?error.cause, "the audit log could not be put under a checkpoint"),
+                    // Once, not every second; the metric goes on telling.
+                    Err(error) if !failing.swap(true, Ordering::Relaxed) => {
+                        tracing::error!(%error, cause = ?error.cause, "the audit log could not be put under a checkpoint");
+                    }
+                    Err(_) => {}
                 }
             }
         });

@@ -43,6 +43,10 @@ pub const CONNECTIONS: &str = "strongroom_connections";
 pub const READY: &str = "strongroom_ready";
 /// How many are administrator by break-glass.
 pub const BREAK_GLASS: &str = "strongroom_break_glass_assignments";
+/// 1 while records can be written, as far as is known, else 0.
+pub const AUDIT_USABLE: &str = "strongroom_audit_log_usable";
+/// What the disk of the audit log has left, in bytes.
+pub const AUDIT_FREE_BYTES: &str = "strongroom_audit_disk_free_bytes";
 /// Records of the audit log that are under a signed checkpoint.
 pub const AUDIT_RECORDS: &str = "strongroom_audit_signed_records";
 /// When all that was durable was last found under a signed checkpoint, in seconds since 1970.
@@ -98,6 +102,8 @@ fn describe() {
     metrics::describe_gauge!(TLS_CURRENT, "1 while the files that TLS stands on are what is in force");
     metrics::describe_gauge!(READY, "1 while the service is ready");
     metrics::describe_gauge!(BREAK_GLASS, "Administrators that were made at the console and still are");
+    metrics::describe_gauge!(AUDIT_USABLE, "1 while audit records can be written");
+    metrics::describe_gauge!(AUDIT_FREE_BYTES, Unit::Bytes, "What the disk of the audit log has left");
     metrics::describe_gauge!(AUDIT_RECORDS, "Records of the audit log that are under a signed checkpoint");
     metrics::describe_gauge!(
         AUDIT_CHECKPOINT,

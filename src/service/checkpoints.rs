@@ -57,7 +57,10 @@ impl Checkpoints {
     /// [`Problem::Tampered`].
     pub fn check(&self, checkpoint: &str) -> Result<(), ServiceError> {
         let tampered = |error: NoteError| {
-            ServiceError::because(Problem::Tampered { name: "the signature of the audit log's checkpoint".to_owned() }, error)
+            ServiceError::because(
+                Problem::Tampered { name: "the signature of the audit log's checkpoint".to_owned() },
+                error,
+            )
         };
         let note = SignedNote::parse(checkpoint.as_bytes()).map_err(tampered)?;
         note.verify(std::slice::from_ref(&self.key)).map(drop).map_err(tampered)

@@ -205,7 +205,8 @@ fn a_token_of_our_own_is_worth_its_roles_until_it_is_revoked() {
     let refused = String::from_utf8(with_token(&dev, &sign).stderr).expect("text");
     assert!(refused.contains("TOKEN_REVOKED"), "after a restart too: {refused}");
     assert!(!dev.said().contains("eyJ"), "no token is in the log");
-    let records = fs::read_dir(dev.data().join("audit/journal")).expect("a folder").map(|entry| entry.expect("one").path());
+    let records =
+        fs::read_dir(dev.data().join("audit/journal")).expect("a folder").map(|entry| entry.expect("one").path());
     let records: String = records.filter_map(|path| fs::read_to_string(path).ok()).collect();
     for operation in ["tokens.create", "tokens.revoke", "tokens.makeKey", "token:ci"] {
         assert!(records.contains(operation), "{operation}");
@@ -265,7 +266,8 @@ async fn what_others_verify_our_tokens_with_is_there_for_everybody() {
 fn wrong_tokens_say_why_and_leave_no_record() {
     let dev = Dev::new();
     let records = || {
-        let files = fs::read_dir(dev.data().join("audit/journal")).expect("a folder").map(|entry| entry.expect("one").path());
+        let files =
+            fs::read_dir(dev.data().join("audit/journal")).expect("a folder").map(|entry| entry.expect("one").path());
         files.map(|path| fs::metadata(path).map_or(0, |about| about.len())).sum::<u64>()
     };
     let before = records();

@@ -92,13 +92,7 @@ impl Writer {
     /// A writer of a new log: its first segment, with its header, is durable when this returns.
     pub(in crate::audit) fn create(disk: Arc<dyn Disk>, options: Options, resource: String) -> Result<Self, LogError> {
         let segment = open_segment(&*disk, 0)?;
-        let end = End {
-            segment,
-            tree: Frontier::new(),
-            size: 0,
-            header_bytes: 0,
-            standing: Standing::default(),
-        };
+        let end = End { segment, tree: Frontier::new(), size: 0, header_bytes: 0, standing: Standing::default() };
         let mut writer = Self::resume(disk, end, options, resource);
         if let Err(error) = writer.begin_segment() {
             // Best effort: what is left of it is a torn header, which the next start cuts off.
@@ -109,7 +103,13 @@ impl Writer {
     }
 
     /// Writes a record, which `entry` is of. It is in the kernel when this returns its index.
-    pub(in crate::audit) fn append(&mut self, record: &Record, entry: &Entry, room: Room, now: Instant) -> Result<u64, LogError> {
+    pub(in crate::audit) fn append(
+        &mut self,
+        record: &Record,
+        entry: &Entry,
+        room: Room,
+        now: Instant,
+    ) -> Result<u64, LogError> {
         self.usable()?;
         self.inspect(now)?;
         if room == Room::Plain && self.free_bytes < self.options.reserve_bytes {
@@ -124,6 +124,13 @@ impl Writer {
         self.tree.push(entry.leaf);
         self.standing.note(index, record);
         Ok(index)
+    }
+
+    /// What comes from now on is kept nowhere.
+    pub(in crate::audit) fn write_nowhere(&mut self) {
+        self.disk = Arc::new(disk::Nowhere);
+        self.segment = Arc::new(disk::NowhereSegment::default());
+        (self.size, self.header_bytes) = (0, 0);
     }
 
     /// The index that the next record gets: the size of the tree.
@@ -160,7 +167,11 @@ impl Writer {
         if let State::Failed(first) = &self.state {
             return LogError::Poisoned(Arc::clone(first));
         }
-        tracing::error!(cause = &cause as &dyn std::error::Error, index = self.next_index(), "the audit log has failed");
+        tracing::error!(
+            cause = &cause as &dyn std::error::Error,
+            index = self.next_index(),
+            "the audit log has failed"
+        );
         let cause = Arc::new(cause);
         self.state = State::Failed(Arc::clone(&cause));
         LogError::Poisoned(cause)

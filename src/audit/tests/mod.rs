@@ -26,7 +26,12 @@ const INSTANCE: &str = "00112233445566778899aabbccddeeff";
 
 /// Segments of that size, nothing in reserve, a clock that stands.
 fn options(segment_bytes_max: u64) -> Options {
-    Options { segment_bytes_max, reserve_bytes: 0, clock: Arc::new(ManualClock::at(Timestamp(1_700_000_000))) }
+    Options {
+        segment_bytes_max,
+        reserve_bytes: 0,
+        clock: Arc::new(ManualClock::at(Timestamp(1_700_000_000))),
+        discard: false,
+    }
 }
 
 fn open(dir: &Path, segment_bytes_max: u64) -> (Log, Recovered) {

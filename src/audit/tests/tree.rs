@@ -193,7 +193,10 @@ async fn the_valid_log_of_another_instance_is_found() {
     log.append(operation(1), Durability::Write).await.unwrap();
     drop(log);
     std::fs::copy(path.join("checkpoint"), other.join("checkpoint")).unwrap();
-    assert_eq!(damage(Log::open(&other, options(1 << 20), "ff")).1, Damage::Origin { found: origin(INSTANCE).unwrap() });
+    assert_eq!(
+        damage(Log::open(&other, options(1 << 20), "ff")).1,
+        Damage::Origin { found: origin(INSTANCE).unwrap() }
+    );
     assert!(matches!(damage(Log::open(&path, options(1 << 20), "ff")).1, Damage::Origin { .. }));
     // Not signed by its own log, if signatures are looked at; another log's in any case.
     let foreign = self::note("strongroom/ff", 1, [0; 32], &[0; 32]);

@@ -106,7 +106,7 @@ async fn signature(profile: &strongroom_hsm::Profile, warm: Duration, time: Dura
 }
 
 /// A key of its own, and what is asked of it.
-async fn target(channels: &[Channel], case: &Case, id: &str) -> anyhow::Result<(Target, Request)> {
+pub(super) async fn target(channels: &[Channel], case: &Case, id: &str) -> anyhow::Result<(Target, Request)> {
     let refused = |status: tonic::Status| failure(format!("{case} cannot be measured"), &status);
     let target = call::create(channels[0].clone(), VAULT, id, case).await.map_err(refused)?;
     let mut client = CryptoClient::new(channels[0].clone());
