@@ -118,6 +118,21 @@ impl Tiles {
 
     /// The tree of the first `size` records. Reads only full tiles, and of those only what lies before `size`.
     pub(super) fn builder(&self, size: u64) -> Result<Builder, OpenError> {
+        self.resume(self.edge(size)?, self.bundle_prefix(size)?)
+    }
+
+    /// The root of the tree of the first `size` records, of which no more than full tiles may be left.
+    pub(super) fn root(&self, size: u64) -> Result<Hash, OpenError> {
+        self.resume(self.edge(size)?, Vec::new()).map(|tree| tree.root())
+    }
+
+    fn resume(&self, edge: Vec<Vec<Hash>>, bundle: Vec<u8>) -> Result<Builder, OpenError> {
+        let damaged = |_| OpenError::Damaged { file: self.dir.clone(), line: 0, what: Damage::Tile };
+        Builder::resume(edge, bundle).map_err(damaged)
+    }
+
+    /// The right edge of the tree of the first `size` records, level by level.
+    fn edge(&self, size: u64) -> Result<Vec<Vec<Hash>>, OpenError> {
         let mut edge = Vec::new();
         let mut level = 0;
         while size >> (8 * level) > 0 {
@@ -126,8 +141,7 @@ impl Tiles {
             edge.push((first..first + count).map(|index| self.subtree(level, index)).collect::<Result<_, _>>()?);
             level += 1;
         }
-        let damaged = |_| OpenError::Damaged { file: self.dir.clone(), line: 0, what: Damage::Tile };
-        Builder::resume(edge, self.bundle_prefix(size)?).map_err(damaged)
+        Ok(edge)
     }
 
     /// The hash at that place of a level, from the full tile that it is the root of; or, at level 0, is in.

@@ -127,6 +127,7 @@ impl<'a> Check<'a> {
         self.first = self.first_bundle(until)? * width;
         self.chain.tree = self.pruned(self.first)?;
         self.chain.is_whole = self.first == 0;
+        self.compare_pruned()?;
         self.compare()?;
         while self.chain.tree.size() < until {
             let (index, wanted) = (self.chain.tree.size() / width, (until - self.chain.tree.size()).min(width));
@@ -141,6 +142,17 @@ impl<'a> Check<'a> {
             }
             if taken < wanted {
                 return Err(damaged(usize::try_from(taken).unwrap_or_default(), Damage::Tile));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the checkpoints whose records were pruned: their tiles are there.
+    fn compare_pruned(&mut self) -> Result<(), OpenError> {
+        while let Some(mark) = self.marks.pop_if(|mark| mark.checkpoint.size() < self.first) {
+            let size = mark.checkpoint.size();
+            if self.tiles.root(size)? != *mark.checkpoint.root() {
+                return Err(OpenError::Damaged { file: mark.path, line: 0, what: Damage::Checkpoint { size } });
             }
         }
         Ok(())

@@ -275,7 +275,13 @@ async fn tiles_that_cannot_be_written_are_written_later() {
 #[tokio::test]
 async fn pruned_bundles_leave_the_tree_provable() {
     let (_dir, path) = temporary();
-    let note = signed(&path, 16 << 10, 2000).await;
+    let early = signed(&path, 16 << 10, 700).await;
+    let (log, _) = open(&path, 16 << 10);
+    for n in 701..2000 {
+        log.append(operation(n), Durability::Write).await.unwrap();
+    }
+    let note = checkpoint(&log).await;
+    drop(log);
     for bundle in 0..4 {
         std::fs::remove_file(path.join(format!("tile/entries/{bundle:03}"))).unwrap();
     }
@@ -283,7 +289,14 @@ async fn pruned_bundles_leave_the_tree_provable() {
     assert_eq!((verified.records, verified.first), (2001, 1024));
     let (log, _) = open(&path, 16 << 10);
     let later = checkpoint(&log).await;
-    check(&path, &[&note, &later]).unwrap();
+    drop(log);
+    check(&path, &[&early, &note, &later]).unwrap();
+    let other = self::note(&origin(INSTANCE).unwrap(), 701, [7; 32], &[0; 32]);
+    assert_eq!(damage(check(&path, &[&other])).1, Damage::Checkpoint { size: 701 });
+    // The journal begins behind the old checkpoint, which vouches for less than it gave up.
+    std::fs::write(path.join("checkpoint"), &early).unwrap();
+    assert_eq!(damage(Log::open(&path, options(16 << 10), INSTANCE)).1, Damage::Checkpoint { size: 701 });
+    std::fs::write(path.join("checkpoint"), &later).unwrap();
     std::fs::remove_file(path.join("tile/0/001")).unwrap();
     assert_eq!(damage(check(&path, &[&note])).1, Damage::Tile);
 }
