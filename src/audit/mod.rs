@@ -14,6 +14,7 @@ mod error;
 mod follow;
 mod journal;
 pub mod log;
+pub mod prune;
 mod read;
 pub mod record;
 mod recover;
@@ -32,7 +33,7 @@ pub use log::{Known, Log, Options, Recovered};
 pub use read::{Entries, ReadError, Reader};
 pub use record::{Batch, BatchGroup, BatchItem, HeadMark, Kind, Outcome, Record};
 pub use refusals::Refusals;
-pub use verify::{Against, Verified, verify};
+pub use verify::{Against, Progress, Verified, verify, verify_watched};
 
 /// The origin of an instance's checkpoints, which is also the name of the key that signs them: `strongroom/{id}`.
 /// `None` if that is not 1 to 64 lower-case hexadecimal digits.

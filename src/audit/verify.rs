@@ -59,12 +59,29 @@ pub struct Verified {
     pub torn: Option<Torn>,
 }
 
+/// How far a check is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The records that were read, those that were pruned among them.
+    pub records: u64,
+    /// The size of the log's checkpoint: there are about so many.
+    pub signed: u64,
+}
+
 /// Reads all of the log in `dir` and checks it. Blocks; takes no lock.
 ///
 /// # Errors
 /// [`OpenError::Damaged`] with the first thing that is wrong; [`OpenError::Missing`] if there is no log.
 pub fn verify(dir: &Path, against: &Against) -> Result<Verified, OpenError> {
-    let mut check = Check::begin(dir, against)?;
+    verify_watched(dir, against, &|_| {})
+}
+
+/// As [`verify`]; `seen` is told now and then how far it is.
+///
+/// # Errors
+/// As for [`verify`].
+pub fn verify_watched(dir: &Path, against: &Against, seen: &dyn Fn(Progress)) -> Result<Verified, OpenError> {
+    let mut check = Check::begin(dir, against, seen)?;
     let journal = disk::journal(dir);
     let segments = if journal.is_dir() { disk::segments(&journal)? } else { Vec::new() };
     let bundles_until = segments.first().map_or(check.signed_size(), |(first, _)| *first);
@@ -88,10 +105,11 @@ struct Check<'a> {
     marks: Vec<Mark>,
     own: Option<(Checkpoint, Vec<String>)>,
     first: u64,
+    seen: &'a dyn Fn(Progress),
 }
 
 impl<'a> Check<'a> {
-    fn begin(dir: &'a Path, against: &Against) -> Result<Self, OpenError> {
+    fn begin(dir: &'a Path, against: &Against, seen: &'a dyn Fn(Progress)) -> Result<Self, OpenError> {
         let tiles = Tiles::new(dir);
         let mut marks = Vec::new();
         let path = dir.join(CHECKPOINT);
@@ -114,7 +132,7 @@ impl<'a> Check<'a> {
             marks.push(Mark { path: name.into(), checkpoint, is_own: false });
         }
         marks.sort_by_key(|mark| std::cmp::Reverse(mark.checkpoint.size()));
-        Ok(Self { dir, tiles, chain: Chain::default(), marks, own, first: 0 })
+        Ok(Self { dir, tiles, chain: Chain::default(), marks, own, first: 0, seen })
     }
 
     fn signed_size(&self) -> u64 {
@@ -143,6 +161,7 @@ impl<'a> Check<'a> {
             if taken < wanted {
                 return Err(damaged(usize::try_from(taken).unwrap_or_default(), Damage::Tile));
             }
+            (self.seen)(Progress { records: self.chain.tree.size(), signed: self.signed_size() });
         }
         Ok(())
     }

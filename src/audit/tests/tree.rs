@@ -11,9 +11,9 @@ use super::{
 };
 
 /// A log key, in memory.
-struct Key(Ed25519KeyPair, VerifierKey);
+pub(super) struct Key(Ed25519KeyPair, pub(super) VerifierKey);
 
-fn key() -> Key {
+pub(super) fn key() -> Key {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let verifier = VerifierKey::new(&origin(INSTANCE).unwrap(), KeyKind::Ed25519, pair.public_key().as_ref()).unwrap();
     Key(pair, verifier)
@@ -36,7 +36,7 @@ fn note(origin: &str, size: u64, root: Hash, heads: &Hash) -> String {
 }
 
 /// A closed log of so many records and one more, all under a checkpoint, which is returned.
-async fn signed(dir: &Path, segment_bytes_max: u64, records: u64) -> String {
+pub(super) async fn signed(dir: &Path, segment_bytes_max: u64, records: u64) -> String {
     let (log, _) = open(dir, segment_bytes_max);
     for n in 0..records {
         log.append(operation(n), Durability::Write).await.unwrap();
@@ -49,11 +49,11 @@ fn against(checkpoints: &[&str]) -> Against {
     Against { keys: vec![key().1], checkpoints: checkpoints.iter().enumerate().map(named).collect() }
 }
 
-fn check(dir: &Path, checkpoints: &[&str]) -> Result<Verified, OpenError> {
+pub(super) fn check(dir: &Path, checkpoints: &[&str]) -> Result<Verified, OpenError> {
     super::super::verify(dir, &against(checkpoints))
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
