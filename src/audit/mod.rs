@@ -22,6 +22,7 @@ pub mod refusals;
 mod tiles;
 pub mod tlog;
 mod verify;
+pub mod witness;
 
 #[cfg(test)]
 mod tests;
