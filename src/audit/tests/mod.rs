@@ -3,6 +3,7 @@
 mod cost;
 mod durability;
 mod faulty;
+mod independent;
 mod prune;
 mod recovery;
 mod rotation;
