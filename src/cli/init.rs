@@ -154,7 +154,7 @@ async fn initialise_all(
         return match begun {
             Some(begun) if begun.instance == instance.id => {
                 begun.forget(config, pending::INIT)?;
-                Ok(InitialisedView::of(config, &instance, None))
+                InitialisedView::of(config, &instance, None)
             }
             _ => Err(Failure::new(format!("the store {} has an instance already", config.store.display()))
                 .hint("`strongroom serve` runs it; another instance needs another store, log and token")
@@ -193,7 +193,7 @@ async fn initialise_all(
         failure("the instance could not be made", &error).hint("repeat the same command: it goes on from here")
     })?;
     begun.forget(config, pending::INIT)?;
-    Ok(InitialisedView::of(config, &instance, Some(&administrator)))
+    InitialisedView::of(config, &instance, Some(&administrator))
 }
 
 fn shown_escrow(escrow: &[Escrow]) -> String {

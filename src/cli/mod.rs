@@ -4,7 +4,8 @@
 //!   calls, `view` shows what came back, `failure` says what went wrong.
 //! * Operator commands (`serve`, `dev`, `init`, …) are in a file each; their arguments are in `operate`.
 //!
-//! Exit codes: 0 done; 1 a signature is wrong (`key verify`); 2 an error, whatever the command.
+//! Exit codes: 0 done; 1 what was to be checked is wrong (`key verify`, `audit verify`, `doctor`); 2 an error, whatever the
+//! command.
 //! This folder is the only place that prints, and prints through [`output`] and [`failure`] only.
 
 use std::{ffi::OsString, process::ExitCode};
@@ -12,6 +13,7 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 
 mod access;
+mod audit;
 mod bench;
 mod break_glass;
 mod cause;
@@ -67,7 +69,7 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 wrong signature (key verify), 2 error.
+Exit codes: 0 done, 1 what was to be checked is wrong (key verify, audit verify, doctor), 2 error.
 JSON (-o json) is the message of strongroom.v1 in the protobuf JSON form: field names in lowerCamelCase, \
 bytes in base64, times in RFC 3339, enums by name, 64-bit numbers as strings; lists are arrays. What commands \
 without a message show, and errors on standard error, is of the same form: docs/json.md has every field.";
@@ -90,6 +92,9 @@ enum ClientCommand {
     /// Bearer tokens that the service issues: short-lived, signed in the HSM
     #[command(subcommand, after_help = token::AFTER_HELP)]
     Token(token::TokenCommand),
+    /// The audit log: prove what is in it, watch it, archive what is old
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 /// Every command.
@@ -192,6 +197,7 @@ async fn client_command(connection: &ConnectionArgs, command: ClientCommand) -> 
         ClientCommand::File(command) => file::run(connection, command).await,
         ClientCommand::Access(command) => access::run(connection, command).await,
         ClientCommand::Token(command) => token::run(connection, command).await,
+        ClientCommand::Audit(command) => audit::run(command).await,
     }
 }
 

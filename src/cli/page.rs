@@ -12,6 +12,7 @@ use serde_json::Value;
 use strongroom_proto::v1;
 
 use super::{
+    audit::{CosignedView, HeldView, LogKeyView, LogView, PrunedView, ReceiptView, SignerView, TornView},
     bench::audit::{AuditCostView, AuditModeView},
     bench::isolation::{IsolationView, PacedView},
     bench::report::{CaseView, LaneFigure, Machine, Report, RowView, SettingsView},
@@ -223,6 +224,70 @@ fn configuration() -> ConfigView {
     }
 }
 
+const LOG_KEY: &str =
+    "strongroom/0123456789abcdef0123456789abcdef+a8b1c2d3+Aea0FoBk3Cn0dtoLKWE8KPCsMEXbVnM6pdS6OIqyJgJv";
+
+const WITNESS_KEY: &str = "witness.example.org/one+5d41402a+BH0ydZBnbxzW3uZzJUBTrBNLuPMjRs7mzUuLvMdRKhxX";
+
+fn signer() -> SignerView {
+    SignerView {
+        name: "witness.example.org/one".into(),
+        key: WITNESS_KEY.into(),
+        time: Some("2027-01-01T00:00:00Z".into()),
+    }
+}
+
+fn log() -> LogView {
+    LogView {
+        log: "/copies/audit".into(),
+        instance: "0123456789abcdef0123456789abcdef".into(),
+        records: "1000003".into(),
+        first_available: "512".into(),
+        signed: "1000001".into(),
+        signed_by: vec!["strongroom/0123456789abcdef0123456789abcdef".into()],
+        keys_from: "given",
+        keys: vec![LOG_KEY.into()],
+        held: vec![HeldView { file: "last-year.checkpoint".into(), size: "400000".into(), signers: vec![signer()] }],
+        open_intents: vec!["1000002".into()],
+        torn: Some(TornView {
+            file: "/copies/audit/journal/00000000000000999936.jsonl".into(),
+            offset: "28672".into(),
+            bytes: "117".into(),
+        }),
+    }
+}
+
+fn proof_samples() -> Vec<Sample> {
+    let receipt = ReceiptView {
+        origin: "strongroom/0123456789abcdef0123456789abcdef".into(),
+        index: "815".into(),
+        size: "1000001".into(),
+        signers: vec![signer()],
+        entry: "{\"time\":1798761600,\"kind\":\"operation\"}".into(),
+    };
+    let cosigned = CosignedView {
+        origin: "strongroom/0123456789abcdef0123456789abcdef".into(),
+        size: "1000001".into(),
+        time: "2027-01-01T00:00:00Z".into(),
+        file: "witness/strongroom%2f0123456789abcdef0123456789abcdef.checkpoint".into(),
+        key: WITNESS_KEY.into(),
+        first: false,
+    };
+    let pruned =
+        PrunedView { from: "0".into(), until: "512".into(), done: true, archive: Some("/archive/audit".into()) };
+    let key = LogKeyView { origin: "strongroom/0123456789abcdef0123456789abcdef".into(), key: LOG_KEY.into() };
+    vec![
+        sample("VerifiedLog", &log()),
+        sample("HeldCheckpoint", &log().held[0]),
+        part("TornRecord", &log(), "torn"),
+        sample("Signer", &signer()),
+        sample("VerifiedReceipt", &receipt),
+        sample("LogKey", &key),
+        sample("Cosigned", &cosigned),
+        sample("PrunedRecords", &pruned),
+    ]
+}
+
 fn initialised() -> InitialisedView {
     InitialisedView {
         instance: "0123456789abcdef0123456789abcdef".into(),
@@ -233,6 +298,7 @@ fn initialised() -> InitialisedView {
         recovery_keys: vec!["sha256:9f86d081".into()],
         store: "/var/lib/strongroom/strongroom.db".into(),
         audit_dir: "/var/lib/strongroom/audit".into(),
+        log_key: LOG_KEY.into(),
         escrow: String::new(),
     }
 }
@@ -474,7 +540,7 @@ fn is_of(kind: &str, value: &Value) -> bool {
 fn every_object_is_explained_field_by_field_with_an_example() {
     let sections = sections();
     let mut titles = BTreeSet::new();
-    for Sample { title, json } in samples() {
+    for Sample { title, json } in samples().into_iter().chain(proof_samples()) {
         titles.insert(title);
         let text = sections.get(title).unwrap_or_else(|| panic!("docs/json.md has no section {title}"));
         let example = text.split_once("```json\n").and_then(|(_, rest)| rest.split_once("\n```"));

@@ -18,6 +18,7 @@ mod matrix;
 mod modules;
 mod oidc;
 mod production;
+mod proof;
 mod python;
 mod review;
 mod rpc;

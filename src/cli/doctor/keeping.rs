@@ -4,7 +4,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{Checks, compose, failure};
 use crate::{
-    audit::{self, Against, OpenError, Verified},
+    audit::{self, Against, OpenError, Verified, tlog::VerifierKey},
     cli::{
         credentials::{self, Loaded},
         failure::Failure,
@@ -79,11 +79,15 @@ pub(super) async fn store(checks: &mut Checks, config: &Config) -> Option<Instan
     }
 }
 
+fn log_key(instance: &InstanceRow) -> Result<VerifierKey, Failure> {
+    checkpoints::key(instance).map_err(|error| failure("the store does not have it", &error))
+}
+
 /// Whether the log is what was written, from its first record to its last.
 pub(super) async fn log(checks: &mut Checks, config: &Config, instance: Option<&InstanceRow>) {
     let dir = config.audit.dir.clone();
-    let keys = instance.and_then(|instance| checkpoints::key(instance).ok()).into_iter().collect();
-    let against = Against { keys, ..Against::default() };
+    let key = instance.and_then(|instance| checks.of("audit log key", log_key(instance), ToString::to_string));
+    let against = Against { keys: key.into_iter().collect(), ..Against::default() };
     let verified = match tokio::task::spawn_blocking(move || audit::verify(&dir, &against)).await {
         Ok(Ok(verified)) => verified,
         Ok(Err(OpenError::Missing(dir))) if instance.is_none() => {

@@ -4,8 +4,10 @@ use serde::Serialize;
 
 use super::shown_escrow;
 use crate::{
+    cli::compose::failure,
     config::Config,
     model::{Escrow, InstanceRow, Principal},
+    service::checkpoints,
 };
 
 /// A new instance.
@@ -22,14 +24,21 @@ pub(in crate::cli) struct InitialisedView {
     pub(in crate::cli) recovery_keys: Vec<String>,
     pub(in crate::cli) store: String,
     pub(in crate::cli) audit_dir: String,
+    /// The verifier key of the log's checkpoints.
+    pub(in crate::cli) log_key: String,
     #[serde(skip)]
     pub(in crate::cli) escrow: String,
 }
 
 impl InitialisedView {
     /// What was made.
-    pub(super) fn of(config: &Config, instance: &InstanceRow, administrator: Option<&Principal>) -> Self {
-        Self {
+    pub(super) fn of(
+        config: &Config,
+        instance: &InstanceRow,
+        administrator: Option<&Principal>,
+    ) -> anyhow::Result<Self> {
+        let log_key = checkpoints::key(instance).map_err(|error| failure("the log has no key", &error))?;
+        Ok(Self {
             instance: base16ct::lower::encode_string(&instance.id),
             token_label: instance.token_label.clone(),
             token_serial: instance.token_serial.clone(),
@@ -38,13 +47,14 @@ impl InitialisedView {
             recovery_keys: fingerprints(&instance.escrow),
             store: config.store.display().to_string(),
             audit_dir: config.audit.dir.display().to_string(),
+            log_key: log_key.to_string(),
             escrow: shown_escrow(&instance.escrow),
-        }
+        })
     }
 
     /// For people.
     pub(super) fn text(&self) -> String {
-        let Self { instance, token_label, token_serial, store, audit_dir, escrow, .. } = self;
+        let Self { instance, token_label, token_serial, store, audit_dir, log_key, escrow, .. } = self;
         let administrator = self.administrator.as_deref().unwrap_or("made before");
         let template = if self.unwrap_template {
             "yes"
@@ -60,8 +70,10 @@ impl InitialisedView {
              \x20 recovery keys    {escrow}\n\
              \x20 store            {store}\n\
              \x20 audit log        {audit_dir}\n\
+             \x20 log key          {log_key}\n\
              Keep: store and audit log in one backup, of one moment; the private halves of the recovery keys away from\n\
              this machine; the token and its PINs. Without token and without recovery key every key is lost.\n\
+             Give the log key to whoever is to verify the audit log: it is no secret, and only a copy proves anything.\n\
              Next: strongroom serve --config FILE"
         )
     }

@@ -1,0 +1,75 @@
+//! `strongroom audit …`: reading the audit log, and proving what is in it.
+//!
+//! What proves does so offline, on the log's own files or a copy, with nothing but the keys of whoever asks: `verify`,
+//! `verify-receipt`, `key`, `prune`. `witness` keeps the checkpoints of a log that runs somewhere else.
+//!
+//! Exit codes: 1 if the log or the receipt is not what it claims to be, 2 if that could not be found out.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::{
+    failure::{self, Failure},
+    output::Format,
+};
+
+mod key;
+mod place;
+mod prune;
+mod receipt;
+mod signers;
+mod verify;
+mod vkey;
+mod witness;
+
+#[cfg(test)]
+pub(super) use key::LogKeyView;
+#[cfg(test)]
+pub(super) use prune::PrunedView;
+#[cfg(test)]
+pub(super) use receipt::ReceiptView;
+#[cfg(test)]
+pub(super) use signers::SignerView;
+#[cfg(test)]
+pub(super) use verify::{HeldView, LogView, TornView};
+#[cfg(test)]
+pub(super) use witness::CosignedView;
+
+/// What is wrong with a log or a receipt was found.
+const EXIT_WRONG: u8 = 1;
+
+/// `audit …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Prove offline that a log is complete and unaltered
+    #[command(after_help = verify::AFTER_HELP)]
+    Verify(verify::VerifyArgs),
+    /// Prove offline that a record is in a log, by its receipt
+    VerifyReceipt(receipt::VerifyReceiptArgs),
+    /// Show the key that a log is verified with, for auditors and witnesses to keep
+    Key(key::KeyArgs),
+    /// Watch a log from elsewhere: keep and cosign its newest checkpoint, if it continues the one before
+    #[command(after_help = witness::AFTER_HELP)]
+    Witness(witness::WitnessArgs),
+    /// Archive or delete old records; the tree stays, and with it every proof
+    #[command(after_help = prune::AFTER_HELP)]
+    Prune(prune::PruneArgs),
+}
+
+/// Does what the command says.
+pub(super) async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        AuditCommand::Verify(args) => verify::run(&args).await,
+        AuditCommand::VerifyReceipt(args) => receipt::run(&args),
+        AuditCommand::Key(args) => key::run(&args).await,
+        AuditCommand::Witness(args) => witness::run(&args).await,
+        AuditCommand::Prune(args) => prune::run(&args).await,
+    }
+}
+
+/// Says what is wrong with a log or a receipt. It is a finding, not an error: the exit code tells them apart.
+fn wrong(failure: Failure, format: Format) -> ExitCode {
+    failure::print(&failure.into(), format);
+    ExitCode::from(EXIT_WRONG)
+}

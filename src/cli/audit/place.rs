@@ -1,0 +1,102 @@
+//! Where a log is, and the store that knows its key.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::{
+    audit::tlog::VerifierKey,
+    cli::{
+        compose::{self, failure},
+        failure::Failure,
+    },
+    service::checkpoints,
+};
+
+/// The store in the folder of `strongroom dev`, and in that of the sample configuration.
+const STORES: [&str; 2] = ["store.sqlite", "strongroom.db"];
+
+/// The log in the same folders.
+const LOG: &str = "audit";
+
+/// A log with its store, by the configuration or the folder of both.
+#[derive(Debug, Args)]
+pub(super) struct InstanceArgs {
+    /// The configuration (TOML) of the server
+    #[arg(long, value_name = "FILE", required_unless_present = "data_dir", conflicts_with = "data_dir")]
+    config: Option<PathBuf>,
+    /// The folder of store and log: that of `strongroom dev`, or a copy of both (store.sqlite or strongroom.db, audit/)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// A log, with or without its store.
+#[derive(Debug, Args)]
+#[group(id = "place", required = true, multiple = false)]
+pub(super) struct PlaceArgs {
+    /// The configuration (TOML) of the server
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of store and log: that of `strongroom dev`, or a copy of both (store.sqlite or strongroom.db, audit/)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The log's folder alone, or a copy of it
+    #[arg(long, value_name = "DIR")]
+    log: Option<PathBuf>,
+}
+
+/// Where things are.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The log's folder.
+    pub(super) log: PathBuf,
+    /// The database, if the log was not named alone.
+    pub(super) store: Option<PathBuf>,
+}
+
+impl InstanceArgs {
+    /// Where they are.
+    pub(super) fn place(&self) -> anyhow::Result<Place> {
+        of(self.config.as_deref(), self.data_dir.as_deref())
+    }
+}
+
+impl PlaceArgs {
+    /// Where they are.
+    pub(super) fn place(&self) -> anyhow::Result<Place> {
+        match &self.log {
+            Some(log) => Ok(Place { log: log.clone(), store: None }),
+            None => of(self.config.as_deref(), self.data_dir.as_deref()),
+        }
+    }
+}
+
+fn of(config: Option<&Path>, data_dir: Option<&Path>) -> anyhow::Result<Place> {
+    if let Some(dir) = data_dir {
+        let stores = STORES.map(|name| dir.join(name));
+        let store = stores.iter().find(|path| path.exists()).ok_or_else(|| {
+            Failure::new(format!("{} has neither {} nor {}", dir.display(), STORES[0], STORES[1]))
+                .hint("--log DIR names the folder of a log alone; then --key says which key signs it")
+        })?;
+        return Ok(Place { log: dir.join(LOG), store: Some(store.clone()) });
+    }
+    let config = config.ok_or_else(|| Failure::new("no log is named").hint("--config FILE, or --data-dir DIR"))?;
+    let config = compose::read(config)?;
+    Ok(Place { log: config.audit.dir, store: Some(config.store) })
+}
+
+/// The log's key as the store has it. Whoever could write the store could have put another one there.
+pub(super) async fn key(store: &Path) -> anyhow::Result<VerifierKey> {
+    if !store.exists() {
+        return Err(Failure::new(format!("there is no store {}", store.display()))
+            .hint("`strongroom init` makes it; for a log alone: --log DIR --key VKEY")
+            .into());
+    }
+    let opened = compose::store(store).await?;
+    let found = compose::instance(&opened).await;
+    opened.close().await;
+    let instance = found?.ok_or_else(|| {
+        Failure::new(format!("the store {} has no instance", store.display())).hint("`strongroom init` makes one")
+    })?;
+    Ok(checkpoints::key(&instance).map_err(|error| failure("the store does not have the log's key", &error))?)
+}
