@@ -2,10 +2,11 @@
 //! replaced with every change of one.
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
-    hash::{BuildHasher as _, Hash},
+    hash::{BuildHasher as _, Hash, RandomState},
     sync::Arc,
 };
+
+use hashbrown::HashTable;
 
 /// How many maps it is made of: a change copies one of them.
 const SHARDS: usize = 256;
@@ -14,7 +15,8 @@ const SHARDS: usize = 256;
 #[derive(Clone, Debug)]
 pub(super) struct Shards<K, V> {
     hasher: RandomState,
-    maps: Box<[Arc<HashMap<K, V>>]>,
+    /// A key is hashed once: its hash says in which of them, and where.
+    maps: Box<[Arc<HashTable<(K, V)>>]>,
     len: usize,
 }
 
@@ -26,27 +28,39 @@ impl<K, V> Default for Shards<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
-    fn place(&self, key: &K) -> usize {
-        usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).expect("is below 256")
+    /// The hash of a key, and the map that it is in. A table looks at the upper bits of a hash and at the lowest, as
+    /// many as it has places; so the map is chosen by others.
+    fn place(&self, key: &K) -> (u64, usize) {
+        let hash = self.hasher.hash_one(key);
+        (hash, usize::from(hash.to_le_bytes()[4]))
     }
 
     /// The value of a key.
     pub(super) fn get(&self, key: &K) -> Option<&V> {
-        self.maps[self.place(key)].get(key)
+        let (hash, place) = self.place(key);
+        self.maps[place].find(hash, |(known, _)| known == key).map(|(_, value)| value)
     }
 
     /// Sets the value of a key; what else holds the old map keeps it.
     pub(super) fn set(&mut self, key: K, value: V) {
-        let place = self.place(&key);
-        let fresh = Arc::make_mut(&mut self.maps[place]).insert(key, value).is_none();
-        self.len += usize::from(fresh);
+        let (hash, place) = self.place(&key);
+        let (hasher, map) = (&self.hasher, Arc::make_mut(&mut self.maps[place]));
+        match map.find_mut(hash, |(known, _)| *known == key) {
+            Some((_, old)) => *old = value,
+            None => {
+                map.insert_unique(hash, (key, value), |(key, _)| hasher.hash_one(key));
+                self.len += 1;
+            }
+        }
     }
 
     /// Takes a key out.
     pub(super) fn remove(&mut self, key: &K) {
-        let place = self.place(key);
-        let found = Arc::make_mut(&mut self.maps[place]).remove(key).is_some();
-        self.len -= usize::from(found);
+        let (hash, place) = self.place(key);
+        if let Ok(found) = Arc::make_mut(&mut self.maps[place]).find_entry(hash, |(known, _)| known == key) {
+            found.remove();
+            self.len -= 1;
+        }
     }
 
     /// How many keys there are.
@@ -56,7 +70,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
 
     /// Every key with its value.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.maps.iter().flat_map(|map| map.iter())
+        self.maps.iter().flat_map(|map| map.iter()).map(|(key, value)| (key, value))
     }
 }
 

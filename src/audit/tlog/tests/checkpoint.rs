@@ -1,3 +1,5 @@
+//! Checkpoints: what is written is read again, and nothing else is one.
+
 use proptest::prelude::*;
 
 use super::{Log, text_of};

@@ -1,3 +1,5 @@
+//! The tree and its texts, held against specifications, other programs, and a library (`ct-merkle`).
+
 mod checkpoint;
 mod hash;
 mod nodes;

@@ -1,3 +1,5 @@
+//! Hashes of a tree from its tiles, also where partial ones are gone.
+
 use std::{cell::Cell, collections::BTreeMap, convert::Infallible};
 
 use super::leaves;

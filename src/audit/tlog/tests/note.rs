@@ -1,3 +1,5 @@
+//! Signed notes: those of others verify, and hostile ones are refused.
+
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},

@@ -1,3 +1,5 @@
+//! Receipts: an entry that is shown offline, and what is none.
+
 use proptest::prelude::*;
 
 use super::{Log, text_of};

@@ -1,3 +1,5 @@
+//! Tiles and bundles: names, widths, and entries that do not end.
+
 use proptest::{collection::vec, prelude::*};
 
 use super::leaves;
