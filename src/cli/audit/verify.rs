@@ -232,7 +232,7 @@ fn held(file: &str, note: &SignedNote, keys: &[VerifierKey]) -> anyhow::Result<H
 fn refused(error: &OpenError, format: Format) -> anyhow::Result<ExitCode> {
     let shown = failure("the log cannot be verified", error);
     match error {
-        OpenError::Damaged { what, .. } => Ok(wrong(damaged(error, what), format)),
+        OpenError::Damaged { file, line, what } => Ok(wrong(damaged(file, *line, what), format)),
         OpenError::Missing(_) => {
             Err(shown.hint("--log DIR names the folder with `checkpoint`, `tile` and `journal`").into())
         }
@@ -240,8 +240,11 @@ fn refused(error: &OpenError, format: Format) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn damaged(error: &OpenError, what: &Damage) -> Failure {
-    let shown = Failure::new(format!("the log is not what was written: {error}")).detail(meaning(what));
+fn damaged(file: &Path, line: u64, what: &Damage) -> Failure {
+    // Line 0 is the file as a whole.
+    let line = if line == 0 { String::new() } else { format!(", line {line}") };
+    let shown = Failure::new(format!("the log is not what was written: {}{line}: {what}", file.display()));
+    let shown = shown.detail(meaning(what));
     let shown = match what {
         Damage::Signature(_) => shown.hint(
             "is --key the key of this log, from somebody you trust? `strongroom recover` makes a new one: then pass both",
