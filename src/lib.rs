@@ -50,5 +50,6 @@ pub mod grpc;
 pub mod jobs;
 pub mod model;
 pub mod observe;
+pub mod outbound;
 pub mod service;
 pub mod store;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     claims::Rules,
     error::BearerError,
-    fetch::{Channel, FetchError},
+    fetch::{self, FetchError},
     json,
     keys::{Key, KeySet},
 };
@@ -29,6 +29,7 @@ use crate::{
     config::files,
     model::Algorithm,
     observe::metrics::{OIDC_FETCHES, OIDC_KEYS_AGE_SECONDS},
+    outbound::Channel,
 };
 
 /// How often an issuer is asked because of a key that is not known, at most.
@@ -72,7 +73,7 @@ impl Trust {
     /// # Errors
     /// When it cannot be read, or holds no certificate.
     pub fn check_ca(&self) -> Result<(), FetchError> {
-        self.channel.ca.as_ref().map_or(Ok(()), |_| self.channel.roots().map(drop))
+        Ok(self.channel.check_ca()?)
     }
 
     /// Reads the file of its keys, if they are in one.
@@ -175,8 +176,8 @@ impl Issuer {
         let before = self.keys.load();
         let document = match &self.trust.keys {
             KeySource::File(path) => return read_keys(path, before.as_deref()),
-            KeySource::Url(url) => self.trust.channel.get(url).await?,
-            KeySource::Discovered => self.trust.channel.get(&self.discover().await?).await?,
+            KeySource::Url(url) => fetch::get(&self.trust.channel, url).await?,
+            KeySource::Discovered => fetch::get(&self.trust.channel, &self.discover().await?).await?,
         };
         Ok(KeySet::read(&document, before.as_deref())?)
     }
@@ -186,7 +187,7 @@ impl Issuer {
         let issuer = &self.trust.rules.issuer;
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let url: Uri = url.parse().map_err(|_| FetchError::Url(issuer.clone()))?;
-        let document = json::object(&self.trust.channel.get(&url).await?).ok_or(FetchError::Document)?;
+        let document = json::object(&fetch::get(&self.trust.channel, &url).await?).ok_or(FetchError::Document)?;
         let text = |name| document.get(name).and_then(Value::as_str).ok_or(FetchError::Document);
         if text("issuer")? != issuer {
             return Err(FetchError::OtherIssuer(text("issuer")?.chars().take(200).collect()));

@@ -50,8 +50,8 @@ mod minted;
 mod tests;
 
 pub use claims::{ClaimPath, LEEWAY_MAX, Requirement, Rules};
+pub use crate::outbound::Channel;
 pub use error::BearerError;
-pub use fetch::Channel;
 pub use issued::Issued;
 pub use issuer::{KeySource, Trust};
 pub use jws::ALGORITHMS;
