@@ -45,6 +45,7 @@ pub mod bearer;
 pub mod bench;
 pub mod cli;
 pub mod config;
+pub mod export;
 pub mod failpoint;
 pub mod grpc;
 pub mod jobs;

@@ -49,8 +49,8 @@ mod minted;
 #[cfg(test)]
 mod tests;
 
-pub use claims::{ClaimPath, LEEWAY_MAX, Requirement, Rules};
 pub use crate::outbound::Channel;
+pub use claims::{ClaimPath, LEEWAY_MAX, Requirement, Rules};
 pub use error::BearerError;
 pub use issued::Issued;
 pub use issuer::{KeySource, Trust};

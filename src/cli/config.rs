@@ -12,6 +12,7 @@ use super::{
 use crate::{
     bearer::{KeySource, Rules, Trust},
     config::{Authority, Config},
+    export::{Exporter, Start},
     model::naming::{NameSource, Naming},
 };
 
@@ -30,6 +31,7 @@ pub(super) struct ConfigView {
     pub(super) token: String,
     pub(super) store: String,
     pub(super) audit_dir: String,
+    pub(super) exporters: Vec<String>,
     pub(super) state_dir: String,
     pub(super) lanes: Vec<LaneView>,
 }
@@ -63,6 +65,7 @@ impl From<&Config> for ConfigView {
             token: config.hsm.token.label.clone(),
             store: config.store.display().to_string(),
             audit_dir: config.audit.dir.display().to_string(),
+            exporters: config.audit.exporters.iter().map(exporter).collect(),
             state_dir: config.hsm.state_dir.display().to_string(),
             lanes: lanes.collect(),
         }
@@ -109,6 +112,17 @@ fn issuer(trust: &Trust) -> String {
     format!("{issuer}: {}", words.join("; "))
 }
 
+/// Where the audit log is sent, in words.
+fn exporter(exporter: &Exporter) -> String {
+    let Exporter { name, start, records_max, within, .. } = exporter;
+    let start = match start {
+        Start::Now => "what is new",
+        Start::Beginning => "all that is there",
+    };
+    let within_s = within.as_secs_f64();
+    format!("{name}: {}; first {start}; {records_max} records at once, within {within_s} s", exporter.describe())
+}
+
 impl Rows for ConfigView {
     fn head(&self) -> Vec<&'static str> {
         Vec::new()
@@ -130,6 +144,7 @@ impl Rows for ConfigView {
         let identity = identity.chain(self.unix_socket.iter().map(|path| row("Unix socket", path)));
         let identity = identity.chain(self.trusted_proxies.iter().map(|range| row("trusted proxy", range)));
         let identity = identity.chain(self.issuers.iter().map(|issuer| row("token issuer", issuer)));
+        let exporters = self.exporters.iter().map(|exporter| row("audit exporter", exporter));
         let lanes = self.lanes.iter().map(|lane| {
             let LaneView { lane, workers, queue_max, hang_ms } = lane;
             vec![
@@ -137,7 +152,7 @@ impl Rows for ConfigView {
                 format!("{workers} worker(s), queue of {queue_max}, hangs after {} s", *hang_ms as f64 / 1000.0),
             ]
         });
-        fields.into_iter().chain(identity).chain(lanes).collect()
+        fields.into_iter().chain(identity).chain(exporters).chain(lanes).collect()
     }
 }
 

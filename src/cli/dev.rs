@@ -172,6 +172,7 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
             dir: place.audit(),
             fsync_everything: args.audit == AuditMode::Fsync,
             checkpoint_every: config::CHECKPOINT_EVERY,
+            exporters: Vec::new(),
             discard: args.audit == AuditMode::Discard,
         },
         oidc: Vec::new(),

@@ -66,5 +66,6 @@ async fn examine(checks: &mut Checks, path: &Path) -> anyhow::Result<()> {
     keeping::tls(checks, &config);
     let instance = keeping::store(checks, &config).await;
     keeping::log(checks, &config, instance.as_ref()).await;
+    keeping::exporters(checks, &config);
     hsm::examine(checks, &config, instance).await
 }

@@ -219,6 +219,10 @@ fn configuration() -> ConfigView {
         token: "strongroom".into(),
         store: "/var/lib/strongroom/strongroom.db".into(),
         audit_dir: "/var/lib/strongroom/audit".into(),
+        exporters: vec![
+            "siem: strongroom to https://siem.example.org/audit; first what is new; 100 records at once, within 10 s"
+                .into(),
+        ],
         state_dir: "/var/lib/strongroom/state".into(),
         lanes: vec![lane()],
     }

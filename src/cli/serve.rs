@@ -27,8 +27,11 @@ pub(super) const DEVELOPMENT_CA: &str = "Strongroom development CA, not for prod
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = compose::load(&args.config)?;
-    compose::runtime()?.block_on(serve(&config))?;
-    Ok(ExitCode::SUCCESS)
+    let runtime = compose::runtime()?;
+    let served = runtime.block_on(serve(&config));
+    // All is closed. What a thread still waits for (a name that nobody resolves) holds nothing up.
+    runtime.shutdown_background();
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {

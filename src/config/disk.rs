@@ -3,7 +3,10 @@
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use super::{Config, Fault};
-use crate::bearer::{KeySource, Trust, fetch::FetchError};
+use crate::{
+    bearer::{KeySource, Trust, fetch::FetchError},
+    export::Target,
+};
 
 /// What is wrong with the files and folders that a configuration names. Nothing is changed, and only what issuers of
 /// tokens are believed by is opened: it is read in the background later, where a fault would be seen by nobody.
@@ -34,6 +37,9 @@ pub fn faults_on_disk(config: &Config) -> Vec<Fault> {
     }
     faults.made_by_init("store.sqlite", config.store.parent());
     faults.made_by_init("audit.dir", config.audit.dir.parent());
+    for (at, exporter) in config.audit.exporters.iter().enumerate() {
+        faults.exporter(&format!("audit.exporters[{at}]"), &exporter.target);
+    }
     faults.0
 }
 
@@ -66,6 +72,29 @@ impl Faults {
         }
         if let Some(path) = &trust.channel.token_file {
             self.file(&format!("{section}.fetch_token_file"), path, 0);
+        }
+    }
+
+    fn exporter(&mut self, section: &str, target: &Target) {
+        let channel = match target {
+            Target::File { path, .. } => {
+                return self.folder(&format!("{section}.path"), path.parent().unwrap_or(Path::new("/")));
+            }
+            Target::Syslog { .. } => return,
+            Target::Webhook { channel, signature_key_file, .. } => {
+                if let Some(path) = signature_key_file {
+                    // Who reads it can sign what the receiver believes.
+                    self.file(&format!("{section}.signature_key_file"), path, 0o007);
+                }
+                channel
+            }
+            Target::Otlp { channel, .. } => channel,
+        };
+        if let Some(path) = &channel.ca {
+            self.believed_by(&format!("{section}.ca"), path, || Ok(channel.check_ca()?));
+        }
+        if let Some(path) = &channel.token_file {
+            self.file(&format!("{section}.token_file"), path, 0o007);
         }
     }
 

@@ -23,9 +23,10 @@ use strongroom_hsm::{
     profile::{LaneProfile, Sandbox, TokenName},
 };
 
-use crate::bearer::Trust;
+use crate::{bearer::Trust, export::Exporter};
 
 mod disk;
+mod exporters;
 pub mod files;
 mod reader;
 mod server;
@@ -139,6 +140,8 @@ pub struct Audit {
     pub fsync_everything: bool,
     /// How often what is durable is put under a signed checkpoint.
     pub checkpoint_every: Duration,
+    /// Where it is sent.
+    pub exporters: Vec<Exporter>,
     /// Keep no record from the start on. No configuration can say so: it is for `strongroom bench --audit`, which
     /// measures a development server with it.
     pub discard: bool,
@@ -303,6 +306,7 @@ fn audit(mut section: Section) -> Audit {
         dir: section.required_path("dir"),
         fsync_everything: section.switch("fsync_everything", false),
         checkpoint_every: section.milliseconds("checkpoint_every_ms", CHECKPOINT_EVERY, 100..=60_000),
+        exporters: exporters::exporters(&mut section),
         discard: false,
     };
     section.finish();

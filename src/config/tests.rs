@@ -3,6 +3,7 @@
 use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::*;
+use crate::export::{Start, Target};
 
 const SAMPLE: &str = include_str!("../../softhsm-config/strongroom.sample.toml");
 
@@ -377,4 +378,57 @@ per_second = 7
     for key in ["quota.principals: ", "quota.vault.burst: ", "quota.vaults: ", "quota.other: "] {
         assert!(found.iter().any(|fault| fault.starts_with(key)), "{key} in {found:?}");
     }
+}
+
+fn exporters(text: &str) -> String {
+    format!("{SMALL}\n{text}")
+}
+
+#[test]
+fn exporters_are_read_with_their_defaults() {
+    let text = exporters(
+        "[[audit.exporters]]\nname = \"here\"\nkind = \"file\"\npath = \"out/audit.jsonl\"\n\
+         [[audit.exporters]]\nname = \"sys\"\nkind = \"syslog\"\n\
+         [[audit.exporters]]\nname = \"siem\"\nkind = \"webhook\"\nurl = \"https://siem.example/in\"\nformat = \"azure\"\n\
+         ca = \"ca.pem\"\nstart = \"beginning\"\nrecords_max = 7\nwithin_ms = 500\n\
+         [[audit.exporters]]\nname = \"otel\"\nkind = \"otlp\"\nurl = \"http://[::1]:4318/v1/logs\"\nallow_http_loopback = true",
+    );
+    let config = parse(&text, Path::new("/srv")).expect("is right");
+    let described: Vec<String> = config.audit.exporters.iter().map(Exporter::describe).collect();
+    assert_eq!(
+        described,
+        [
+            "strongroom to the file /srv/out/audit.jsonl",
+            "strongroom to syslog unix:/dev/log as authpriv",
+            "azure to https://siem.example/in",
+            "OpenTelemetry logs to http://[::1]:4318/v1/logs",
+        ]
+    );
+    let [here, _, siem, _] = &config.audit.exporters[..] else { panic!("four") };
+    assert_eq!((here.start, here.records_max, here.within), (Start::Now, 100, Duration::from_secs(10)));
+    assert_eq!((siem.start, siem.records_max, siem.within), (Start::Beginning, 7, Duration::from_millis(500)));
+    let Target::Webhook { channel, .. } = &siem.target else { panic!("a webhook") };
+    assert_eq!(channel.ca.as_deref(), Some(Path::new("/srv/ca.pem")));
+}
+
+#[test]
+fn faults_of_exporters_are_named() {
+    let found = faults(&exporters(
+        "[[audit.exporters]]\nname = \"A b\"\nkind = \"pigeon\"\n\
+         [[audit.exporters]]\nname = \"x\"\nkind = \"syslog\"\nto = \"tcp:nowhere\"\nfacility = \"mine\"\n\
+         [[audit.exporters]]\nname = \"x\"\nkind = \"webhook\"\nurl = \"http://siem.example/\"\n\
+         [[audit.exporters]]\nname = \"y\"\nkind = \"otlp\"\nurl = \"https://a/\"\nformat = \"azure\"",
+    ));
+    assert_eq!(
+        found,
+        [
+            "audit.exporters[0].name: \"A b\" is not 1 to 64 of a-z, 0-9 and -",
+            "audit.exporters[0].kind: \"pigeon\" is none of file, syslog, webhook, otlp",
+            "audit.exporters[1].to: \"tcp:nowhere\" is none of unix:/PATH, udp:HOST:PORT, tcp:HOST:PORT",
+            "audit.exporters[1].facility: \"mine\" is none of user, daemon, auth, authpriv, local0, local1, local2, local3, local4, local5, local6, local7",
+            "audit.exporters[2].name: \"x\" is there twice: a cursor belongs to one exporter",
+            "audit.exporters[2].url: is not an https:// URL (http:// on loopback: allow_http_loopback = true)",
+            "audit.exporters[3].format: is not a key that this release knows",
+        ]
+    );
 }

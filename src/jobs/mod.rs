@@ -20,6 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     bearer::Bearers,
+    export::{self, Exporter},
     model::{Clock as _, SystemClock},
     observe::{
         metrics::{AUDIT_CHECKPOINT, AUDIT_FREE_BYTES, AUDIT_RECORDS, AUDIT_USABLE, BREAK_GLASS, READY, UPKEEP_EVERY},
@@ -150,6 +151,14 @@ impl Jobs {
                 board.put(readiness);
             }
         });
+    }
+
+    /// Sends the audit log where it is to be sent.
+    pub fn export(&self, exporters: &[Exporter], service: &Arc<Service>) {
+        for exporter in exporters {
+            let source = export::Source::new(service.log(), service.instance().id);
+            self.tasks.spawn(export::run(exporter.clone(), source, self.stop.clone()));
+        }
     }
 
     /// Folds what histograms have collected.

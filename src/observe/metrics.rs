@@ -53,6 +53,10 @@ pub const AUDIT_RECORDS: &str = "strongroom_audit_signed_records";
 pub const AUDIT_CHECKPOINT: &str = "strongroom_audit_checkpoint_timestamp_seconds";
 /// 1, with the release as a label.
 pub const BUILD: &str = "strongroom_build_info";
+/// Deliveries of the audit log, by exporter and outcome.
+pub const EXPORTS: &str = "strongroom_audit_exports_total";
+/// Records that are readable and that an exporter has not delivered, by exporter.
+pub const EXPORT_LAG: &str = "strongroom_audit_export_lag_records";
 
 /// Upper bounds in seconds: from 20 microseconds (an HMAC in the module) to 30 seconds.
 const BUCKETS_S: [f64; 20] = [
@@ -110,6 +114,8 @@ fn describe() {
         Unit::Seconds,
         "When all that was durable was last found under a signed checkpoint, since 1970"
     );
+    metrics::describe_counter!(EXPORTS, "Deliveries of the audit log, by exporter and outcome");
+    metrics::describe_gauge!(EXPORT_LAG, "Records of the audit log that an exporter has not delivered");
     metrics::describe_gauge!(BUILD, "1, with the release as a label");
     metrics::describe_histogram!("strongroom_store_commit_seconds", Unit::Seconds, "A change of the store, by kind");
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);

@@ -30,7 +30,7 @@ use crate::{
 pub const ITEMS_MAX: usize = 256;
 
 /// The operation of a batch's record.
-const OPERATION: &str = "keys.batch";
+pub(crate) const OPERATION: &str = "keys.batch";
 /// What a batch is refused under.
 const RESOURCE: &str = "batch";
 /// What random bytes are recorded under.

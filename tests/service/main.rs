@@ -5,6 +5,7 @@ mod access;
 mod batch;
 #[allow(dead_code, reason = "shared with benches and tests/memory")]
 mod estate;
+mod exports;
 mod imports;
 mod limits;
 mod roles;

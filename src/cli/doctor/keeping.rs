@@ -10,6 +10,7 @@ use crate::{
         failure::Failure,
     },
     config::{Config, files},
+    export::Cursor,
     grpc::tls,
     model::{Clock as _, InstanceRow, SystemClock, Timestamp, time::DAY_S},
     service::checkpoints,
@@ -111,5 +112,17 @@ pub(super) async fn log(checks: &mut Checks, config: &Config, instance: Option<&
             "audit log end",
             "a record is not whole: it is being written, or a crash that the next start cuts off",
         );
+    }
+}
+
+/// Where the log is sent, and how far that has got. Receivers are not asked: what they are sent is recorded by them.
+pub(super) fn exporters(checks: &mut Checks, config: &Config) {
+    for exporter in &config.audit.exporters {
+        let (what, where_to) = (format!("audit exporter {}", exporter.name), exporter.describe());
+        match Cursor::look(&config.audit.dir, &exporter.name) {
+            Ok(Some(next)) => checks.ok(&what, format!("{where_to}: {next} records are delivered or passed over")),
+            Ok(None) => checks.ok(&what, format!("{where_to}: not begun")),
+            Err(error) => checks.wrong(&what, failure("it cannot go on", &error).to_string()),
+        }
     }
 }

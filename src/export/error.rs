@@ -1,0 +1,62 @@
+//! Why a delivery failed. All of them are tried again.
+
+use std::{io, time::Duration};
+
+use crate::{config::files::ReadError, outbound::ChannelError};
+
+/// A delivery that failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DeliveryError {
+    /// The file or socket said no.
+    #[error("cannot {what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It took too long.
+    #[error("the receiver took longer than {} s", .0.as_secs_f64())]
+    Late(Duration),
+    /// No answer.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// An answer that is no success.
+    #[error("the receiver answered with status {status}")]
+    Status {
+        /// The status.
+        status: u16,
+        /// When the receiver wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The secret that bodies are signed with.
+    #[error(transparent)]
+    KeyFile(#[from] ReadError),
+    /// It is none.
+    #[error("the file with the signing secret holds no secret of at least 24 bytes, or one that is not base64")]
+    Key,
+    /// A record that cannot be put into the form that is wanted.
+    #[error("a record cannot be put into JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl DeliveryError {
+    /// Of file and socket calls.
+    pub(super) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+
+    /// When the receiver wants to be asked again.
+    pub(super) const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether less at once may be taken.
+    pub(super) const fn is_too_long(&self) -> bool {
+        matches!(self, Self::Status { status: 413, .. })
+    }
+}
