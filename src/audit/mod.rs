@@ -12,6 +12,7 @@
 
 mod error;
 mod follow;
+pub mod index;
 mod journal;
 pub mod log;
 pub mod prune;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use error::{Cause, Damage, LogError, OpenError};
 pub use follow::TreeHead;
+pub use index::Index;
 pub use journal::scan::Torn;
 pub use log::{Known, Log, Options, Recovered};
 pub use read::{Entries, ReadError, Reader};
