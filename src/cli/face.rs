@@ -182,6 +182,7 @@ fn start_jobs(
     jobs.tidy(&house.service);
     jobs.checkpoints(&house.service, config.audit.checkpoint_every);
     jobs.export(&config.audit.exporters, &house.service);
+    jobs.index(&house.service);
     jobs.keys(&house.bearers);
     jobs.upkeep(metrics);
     let (canary_every, lanes) = (config.hsm.canary_every, config.hsm.lanes.clone());

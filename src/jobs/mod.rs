@@ -23,7 +23,10 @@ use crate::{
     export::{self, Exporter},
     model::{Clock as _, SystemClock},
     observe::{
-        metrics::{AUDIT_CHECKPOINT, AUDIT_FREE_BYTES, AUDIT_RECORDS, AUDIT_USABLE, BREAK_GLASS, READY, UPKEEP_EVERY},
+        metrics::{
+            AUDIT_CHECKPOINT, AUDIT_FREE_BYTES, AUDIT_INDEXED, AUDIT_RECORDS, AUDIT_USABLE, BREAK_GLASS, READY,
+            UPKEEP_EVERY,
+        },
         readiness::{self, Board, Readiness},
     },
     service::Service,
@@ -31,6 +34,8 @@ use crate::{
 
 /// How often refusals are written out and old request ids forgotten.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
+/// How often new records are taken into the index of the audit log.
+const INDEX_EVERY: Duration = Duration::from_secs(1);
 /// How often readiness is judged.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
@@ -127,6 +132,24 @@ impl Jobs {
                         tracing::error!(%error, cause = ?error.cause, "the audit log could not be put under a checkpoint");
                     }
                     Err(_) => {}
+                }
+            }
+        });
+    }
+
+    /// Takes new records of the audit log into its index. Nothing waits for it.
+    pub fn index(&self, service: &Arc<Service>) {
+        let service = Arc::clone(service);
+        self.every(INDEX_EVERY, move || {
+            let service = Arc::clone(&service);
+            async move {
+                match service.index().feed(service.log().readable()).await {
+                    // Far fewer than 2^52.
+                    Ok(indexed) => metrics::gauge!(AUDIT_INDEXED).set(indexed as f64),
+                    Err(error) => {
+                        let cause = std::error::Error::source(&error);
+                        tracing::error!(%error, ?cause, "the audit log's index stays behind: searches take longer");
+                    }
                 }
             }
         });

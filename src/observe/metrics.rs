@@ -51,6 +51,8 @@ pub const AUDIT_FREE_BYTES: &str = "strongroom_audit_disk_free_bytes";
 pub const AUDIT_RECORDS: &str = "strongroom_audit_signed_records";
 /// When all that was durable was last found under a signed checkpoint, in seconds since 1970.
 pub const AUDIT_CHECKPOINT: &str = "strongroom_audit_checkpoint_timestamp_seconds";
+/// Records of the audit log that are in its index.
+pub const AUDIT_INDEXED: &str = "strongroom_audit_indexed_records";
 /// 1, with the release as a label.
 pub const BUILD: &str = "strongroom_build_info";
 /// Deliveries of the audit log, by exporter and outcome.
@@ -116,6 +118,7 @@ fn describe() {
     );
     metrics::describe_counter!(EXPORTS, "Deliveries of the audit log, by exporter and outcome");
     metrics::describe_gauge!(EXPORT_LAG, "Records of the audit log that an exporter has not delivered");
+    metrics::describe_gauge!(AUDIT_INDEXED, "Records of the audit log that are in its index");
     metrics::describe_gauge!(BUILD, "1, with the release as a label");
     metrics::describe_histogram!("strongroom_store_commit_seconds", Unit::Seconds, "A change of the store, by kind");
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     access::{Policy, PolicyCell},
-    audit::{Durability, Kind, Log, Outcome, Record, Recovered, Refusals},
+    audit::{Durability, Index, Kind, Log, Outcome, Record, Recovered, Refusals},
     bearer::Issued,
     model::{ADMINISTRATOR, AssignmentRow, Clock, Escrow, InstanceRow, Principal, Row as _, Scope, VersionId},
     store::{HeadScope, Store},
@@ -104,6 +104,7 @@ impl Service {
             catalog,
             pool,
             store,
+            index: Index::new(log.dir(), checkpoints.key().name()),
             log,
             issued,
             issuer_key,

@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use self::checkpoints::Checkpoints;
 use crate::{
     access::PolicyCell,
-    audit::{Log, Refusals},
+    audit::{Index, Log, Refusals},
     bearer::Issued,
     model::{
         Algorithm, Clock, Identity, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, NetworkPatch, NetworkRules,
@@ -79,6 +79,8 @@ pub struct Service {
     pool: Pool,
     store: Arc<dyn Store>,
     log: Arc<Log>,
+    /// What finds records of the log.
+    index: Index,
     refusals: Refusals,
     /// Decryptions that told of a wrong padding.
     padding_failures: padding::PaddingFailures,
@@ -116,6 +118,7 @@ impl Service {
     /// When the log cannot be synced.
     pub async fn close(&self) -> Result<(), ServiceError> {
         self.refusals.close(Instant::now()).await?;
+        self.index.close().await;
         self.checkpoints.close_log().await?;
         self.store.close().await;
         Ok(())
@@ -133,6 +136,12 @@ impl Service {
     #[must_use]
     pub const fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    /// The index of the audit log.
+    #[must_use]
+    pub const fn index(&self) -> &Index {
+        &self.index
     }
 
     /// Whether the log and the store answer.
