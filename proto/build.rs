@@ -3,8 +3,9 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "strongroom/v1/access.proto",
+    "strongroom/v1/audit.proto",
     "strongroom/v1/common.proto",
     "strongroom/v1/crypto.proto",
     "strongroom/v1/keys.proto",
