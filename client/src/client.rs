@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use strongroom_proto::v1::{
-    access_client::AccessClient, access_policies_client::AccessPoliciesClient, crypto_client::CryptoClient,
-    keys_client::KeysClient, role_assignments_client::RoleAssignmentsClient,
+    access_client::AccessClient, access_policies_client::AccessPoliciesClient, audit_log_client::AuditLogClient,
+    crypto_client::CryptoClient, keys_client::KeysClient, role_assignments_client::RoleAssignmentsClient,
     role_definitions_client::RoleDefinitionsClient, tokens_client::TokensClient, vaults_client::VaultsClient,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -90,6 +90,10 @@ impl Client {
 
     pub(crate) fn access(&self) -> AccessClient<Channel> {
         AccessClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn audit_log(&self) -> AuditLogClient<Channel> {
+        AuditLogClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     pub(crate) fn role_definitions(&self) -> RoleDefinitionsClient<Channel> {

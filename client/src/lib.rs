@@ -38,6 +38,7 @@ pub mod file;
 
 mod access;
 mod algorithm;
+mod audit;
 mod batch;
 mod bearer;
 mod cause;
@@ -56,6 +57,7 @@ mod vaults;
 pub mod envelope;
 
 pub use algorithm::Algorithm;
+pub use audit::AuditRecordStream;
 pub use cause::Cause;
 pub use client::Client;
 pub use crypto::{

@@ -127,6 +127,9 @@ actions! {
     TokensCreate "tokens.create" Control [] [] [];
     TokensRead "tokens.read" Control [] [] [];
     TokensRevoke "tokens.revoke" Control [] [] [];
+
+    // Azure's logs are Azure Monitor's: whoever reads keys or roles there reads nothing of them.
+    AuditRecordsRead "auditRecords.read" Control [] [] [];
 }
 
 /// How data actions of Managed HSM begin.
@@ -188,6 +191,7 @@ impl Action {
                 | Self::RoleAssignmentsRead
                 | Self::AccessPoliciesRead
                 | Self::TokensRead
+                | Self::AuditRecordsRead
         )
     }
 }

@@ -178,6 +178,20 @@ const TABLE: &[BuiltIn] = &[
         ..BuiltIn::NONE
     },
     BuiltIn {
+        id: 0x5d6f2c19_40b8_4e7e_9a53_c17e08b4d26a,
+        name: "auditor",
+        description: "Reads the audit log and proves what is in it; sees vaults, keys and roles, and uses nothing",
+        actions: &[
+            "auditRecords.read",
+            "vaults.read",
+            "roleDefinitions.read",
+            "roleAssignments.read",
+            "accessPolicies.read",
+        ],
+        data_actions: &["keys.read", "keys.list"],
+        ..BuiltIn::NONE
+    },
+    BuiltIn {
         id: 0x00482a5a_887f_4fb3_b363_3b7fe8e74483,
         name: "Key Vault Administrator",
         description: "Everything with the keys, secrets and certificates of a vault; not the vault itself, nor roles",
@@ -547,6 +561,20 @@ mod tests {
         let gives = [Action::AccessPoliciesUpdate, Action::AccessPoliciesDelete, Action::RoleAssignmentsCreate];
         assert!(gives.into_iter().all(|action| !contributor.has(action)));
         assert!(contributor.without(Rights::CONTROL).is_empty());
+    }
+
+    #[test]
+    fn an_auditor_reads_what_was_done_and_changes_nothing() {
+        assert_eq!(
+            names(of("auditor")),
+            "vaults.read, keys.read, keys.list, roleDefinitions.read, roleAssignments.read, accessPolicies.read, \
+             auditRecords.read"
+        );
+        assert!(of("auditor").intersection(Rights::ADMINISTRATIVE).is_empty());
+        let azure = built_in().iter().filter(|role| role.name.contains("Key Vault") || role.name.contains("HSM"));
+        let readers: Vec<&str> =
+            azure.filter(|role| role.rights().has(Action::AuditRecordsRead)).map(|role| role.name.as_str()).collect();
+        assert!(readers.is_empty(), "roles of Azure do not read our log: {readers:?}");
     }
 
     #[test]

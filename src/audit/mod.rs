@@ -15,6 +15,7 @@ mod follow;
 pub mod index;
 mod journal;
 pub mod log;
+pub mod prove;
 pub mod prune;
 mod read;
 pub mod record;

@@ -17,7 +17,7 @@ pub(super) fn crc32c_of(secret: &SecretBytes) -> u32 {
     crc32c::crc32c(secret.expose_secret())
 }
 
-fn time(time: Timestamp) -> prost_types::Timestamp {
+pub(super) fn time(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.0, nanos: 0 }
 }
 

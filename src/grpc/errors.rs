@@ -32,7 +32,9 @@ const RETRY_UNAVAILABLE: Duration = Duration::from_secs(1);
 pub const fn code(problem: &Problem) -> Code {
     match problem {
         Problem::Denied(_) | Problem::BareCipher { .. } | Problem::BeyondOwnRights { .. } => Code::PermissionDenied,
-        Problem::NotFound { .. } | Problem::SoftDeleted { .. } => Code::NotFound,
+        Problem::NotFound { .. } | Problem::SoftDeleted { .. } | Problem::Pruned { .. } | Problem::BeyondEnd { .. } => {
+            Code::NotFound
+        }
         Problem::Exists { .. } | Problem::Deleted { .. } => Code::AlreadyExists,
         Problem::Changed { .. } => Code::Aborted,
         Problem::Invalid { .. }
@@ -179,6 +181,8 @@ fn resource(problem: &Problem) -> Option<&str> {
         | Problem::BareCipher { name, .. }
         | Problem::PaddingFailures { name, .. }
         | Problem::Tampered { name }
+        | Problem::Pruned { name }
+        | Problem::BeyondEnd { name, .. }
         | Problem::KeyAbsent { name } => Some(name),
         Problem::Denied(_)
         | Problem::BeyondOwnRights { .. }
@@ -207,6 +211,7 @@ fn kind(name: &str) -> &'static str {
         ["vaults", _, "keys", _, "versions", _] => "strongroom.v1/KeyVersion",
         ["roleAssignments", _] => "strongroom.v1/RoleAssignment",
         ["roleDefinitions", _] => "strongroom.v1/RoleDefinition",
+        ["auditRecords", _] => "strongroom.v1/AuditRecord",
         ["vaults", _, "accessPolicies", ..] => "strongroom.v1/AccessPolicy",
         _ => "",
     }
@@ -300,6 +305,8 @@ mod tests {
                 C::PermissionDenied,
             ),
             (P::NotFound { name: name() }, "NOT_FOUND", C::NotFound),
+            (P::Pruned { name: name() }, "PRUNED", C::NotFound),
+            (P::BeyondEnd { name: name(), readable: 7 }, "BEYOND_END", C::NotFound),
             (P::Exists { name: name() }, "ALREADY_EXISTS", C::AlreadyExists),
             (P::Deleted { name: name() }, "NAME_RESERVED", C::AlreadyExists),
             (P::SoftDeleted { name: name() }, "DELETED", C::NotFound),

@@ -43,6 +43,8 @@ use crate::{
 pub(super) const BATCH: &str = "/strongroom.v1.Crypto/Batch";
 /// The method that does operations as they come.
 const STREAM: &str = "/strongroom.v1.Crypto/Stream";
+/// The method that gives records of the audit log as they come.
+const RECORDS: &str = "/strongroom.v1.AuditLog/StreamAuditRecords";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 /// What is answered to everybody: with nothing that says who asks, and to a certificate that says nobody.
 const PUBLIC: [&str; 3] = [HEALTH_CHECK, DISCOVERY_PATH, KEYS_PATH];
@@ -59,7 +61,7 @@ const RESERVE_MAX: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 51] = [
+const METHODS: [&str; 57] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -107,6 +109,12 @@ const METHODS: [&str; 51] = [
     "/strongroom.v1.AccessPolicies/SetAccessPolicy",
     "/strongroom.v1.AccessPolicies/ListAccessPolicies",
     "/strongroom.v1.AccessPolicies/DeleteAccessPolicy",
+    "/strongroom.v1.AuditLog/ListAuditRecords",
+    "/strongroom.v1.AuditLog/GetAuditRecord",
+    RECORDS,
+    "/strongroom.v1.AuditLog/ListAuditUses",
+    "/strongroom.v1.AuditLog/GetAuditCheckpoint",
+    "/strongroom.v1.AuditLog/GetAuditReceipt",
     HEALTH_CHECK,
     "/grpc.health.v1.Health/Watch",
     "/grpc.health.v1.Health/List",
@@ -303,7 +311,7 @@ impl Front {
                 return Err(stranger.status(id));
             }
         }
-        if request.uri().path() == STREAM {
+        if [STREAM, RECORDS].contains(&request.uri().path()) {
             request.extensions_mut().insert(self.terms(peer, asked));
         }
         let known = request.extensions().get::<Caller>().map(|caller| Arc::clone(&caller.identity));
@@ -378,7 +386,7 @@ impl Answers for Front {
         let id = uuid::Uuid::new_v4().to_string();
         let ticket = Ticket::new(method);
         let span = tracing::info_span!("grpc", request = id, method);
-        let keeps = [BATCH, STREAM].contains(&request.uri().path());
+        let keeps = [BATCH, STREAM, RECORDS].contains(&request.uri().path());
         let answered = self.admit(peer, &id, request).instrument(span).await;
         let (mut response, place) = answered.unwrap_or_else(|status| (status.into_http(), None));
         own(&mut response, method, &id);

@@ -26,6 +26,7 @@ use tonic_health::server::HealthReporter;
 
 mod access;
 mod assignments;
+mod audit;
 mod batch;
 mod call;
 mod crypto;
@@ -50,6 +51,7 @@ pub mod trust;
 pub mod unix;
 mod vaults;
 
+pub(crate) use audit::{query as audit_query, record as audit_record};
 pub(crate) use encode::{kind, operation};
 pub use front::{Front, Limits};
 pub use gate::Gate;
@@ -63,7 +65,7 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of `strongroom.v1`, for health reports.
-pub const SERVICES: [&str; 7] = [
+pub const SERVICES: [&str; 8] = [
     "strongroom.v1.Vaults",
     "strongroom.v1.Keys",
     "strongroom.v1.Crypto",
@@ -71,6 +73,7 @@ pub const SERVICES: [&str; 7] = [
     "strongroom.v1.Tokens",
     "strongroom.v1.RoleDefinitions",
     "strongroom.v1.AccessPolicies",
+    "strongroom.v1.AuditLog",
 ];
 
 /// The face itself: implements the services of the contract, one file for each.
@@ -105,6 +108,9 @@ pub fn routes(service: &Arc<Service>, health: HealthReporter) -> Result<Routes, 
         .add_service(
             v1::role_assignments_server::RoleAssignmentsServer::new(face.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
+        )
+        .add_service(
+            v1::audit_log_server::AuditLogServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
         .add_service(v1::tokens_server::TokensServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(

@@ -71,6 +71,12 @@ pub(super) fn token(field: &'static str, name: &str) -> Result<TokenId, Problem>
     id.parse().map_err(|error| invalid(field, &error))
 }
 
+/// `auditRecords/{index}`.
+pub(super) fn audit_record(field: &'static str, name: &str) -> Result<u64, Problem> {
+    let index = name.strip_prefix("auditRecords/").filter(|index| index.bytes().all(|byte| byte.is_ascii_digit()));
+    index.and_then(|index| index.parse().ok()).ok_or_else(|| wrong(field, name, "auditRecords/{index}"))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -16,12 +16,15 @@ use crate::service::{Page, Problem};
 
 const VERSION: u8 = 1;
 const BINDING_BYTES: usize = 16;
-/// The longest item is a principal of 2048 bytes.
-const TOKEN_BYTES_MAX: usize = 3072;
+/// The size of a page that is asked for without one.
+const PAGE_DEFAULT: u32 = 100;
+/// The longest item is that of a use: a principal of 2048 bytes, and one in the name of its access policy.
+const TOKEN_BYTES_MAX: usize = 6144;
 
 /// What a page is a page of.
 pub(super) struct List<'a> {
-    /// `vaults`, `keys`, `versions`, `publicKeys`, `assignments`, `permitted`, `roles` or `policies`.
+    /// `vaults`, `keys`, `versions`, `publicKeys`, `assignments`, `permitted`, `roles`, `policies`,
+    /// `auditRecords` or `auditUses`.
     pub(super) kind: &'static str,
     /// The parent's name; empty where there is none.
     pub(super) parent: &'a str,
@@ -49,10 +52,24 @@ impl List<'_> {
         token: &str,
         item: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Page<T>, Problem> {
+        self.page_of(PAGE_DEFAULT, size, token, item)
+    }
+
+    /// The same, where another size is meant by 0.
+    pub(super) fn page_of<T>(
+        &self,
+        default: u32,
+        size: i32,
+        token: &str,
+        item: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Page<T>, Problem> {
         let size = match size {
-            0 => 100,
+            0 => default,
             1..=1000 => size.unsigned_abs(),
-            _ => return Err(Problem::Invalid { field: "page_size", why: format!("{size}; 0 (100) or 1 to 1000") }),
+            _ => {
+                let why = format!("{size}; 0 ({default}) or 1 to 1000");
+                return Err(Problem::Invalid { field: "page_size", why });
+            }
         };
         let after = if token.is_empty() { None } else { Some(self.open(token, item).ok_or_else(refused)?) };
         Ok(Page { size, after, deleted: self.deleted })
@@ -83,7 +100,7 @@ impl List<'_> {
 }
 
 fn refused() -> Problem {
-    let why = "is not a next_page_token of this list with this parent and show_deleted; begin without one";
+    let why = "is not a next_page_token of this list with this parent, filter and show_deleted; begin without one";
     Problem::Invalid { field: "page_token", why: why.to_owned() }
 }
 

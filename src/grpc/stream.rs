@@ -74,9 +74,12 @@ pub(super) struct Conversation {
 }
 
 /// Why a stream ends before its caller ends it.
-enum End {
+pub(super) enum End {
+    /// The server ends.
     Server,
+    /// The connection has had its time.
     Connection,
+    /// The caller's deadline.
     Deadline,
 }
 
@@ -182,7 +185,7 @@ impl Conversation {
 }
 
 /// Comes when the server ends, or the stream's deadline.
-async fn end(terms: Terms) -> End {
+pub(super) async fn end(terms: Terms) -> End {
     let late = async {
         match terms.deadline {
             Some(deadline) => tokio::time::sleep(deadline.since(Moment::now())).await,

@@ -214,6 +214,22 @@ pub enum Problem {
         /// The version's name.
         name: String,
     },
+    /// The record was pruned or archived, for those who may know.
+    #[error("{name} was pruned: bring its bundle back from the archive (docs/audit.md), and ask again")]
+    Pruned {
+        /// Its resource name.
+        name: String,
+    },
+    /// The log has no such record, or not yet, for those who may know.
+    #[error(
+        "{name} is not in the log, of which {readable} records can be read; what is new is there in a second or so"
+    )]
+    BeyondEnd {
+        /// Its resource name.
+        name: String,
+        /// How many there are.
+        readable: u64,
+    },
     /// A fault of ours.
     #[error("an internal error; the server's log has the details under the request id")]
     Internal,
@@ -254,6 +270,8 @@ impl Problem {
             Self::RecordPending => "RECORD_PENDING",
             Self::Tampered { .. } => "TAMPERED",
             Self::KeyAbsent { .. } => "KEY_NOT_ON_TOKEN",
+            Self::Pruned { .. } => "PRUNED",
+            Self::BeyondEnd { .. } => "BEYOND_END",
             Self::Internal => "INTERNAL",
         }
     }

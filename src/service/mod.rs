@@ -9,6 +9,7 @@
 //! * [`hands`]: the only holder of the HSM's lanes; takes grants.
 //! * [`quota`], [`shares`], [`turns`]: how much each may ask for, and how all share what there is.
 //! * [`bounds`]: how many of each thing there can be.
+//! * [`audit`]: reading the audit log.
 //! * [`checkpoints`]: the audit log's newest tree under a signature.
 //! * [`padding`]: the bounds of decryptions that tell right padding from wrong.
 
@@ -35,6 +36,7 @@ use crate::{
 
 pub mod asked;
 pub mod assignments;
+pub mod audit;
 pub mod batch;
 pub mod bounds;
 pub mod break_glass;
