@@ -5,7 +5,8 @@ use strongroom_client::Error;
 
 use super::failure::{self, Action, Caller, Failure};
 
-/// A connection.
+/// A connection. Cheap to clone: clones share it.
+#[derive(Clone)]
 pub(super) struct Client {
     /// The calls.
     pub(super) api: strongroom_client::Client,

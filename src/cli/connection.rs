@@ -63,6 +63,11 @@ impl ConnectionArgs {
         Ok(vault.parse()?)
     }
 
+    /// The vault that the command line itself names, whatever the environment says.
+    pub(super) fn typed_vault(&self) -> anyhow::Result<Option<VaultName>> {
+        Ok(self.vault.as_deref().map(str::parse).transpose()?)
+    }
+
     /// Connects, for a command whose calls together may take `--timeout`. All that can be wrong with flags
     /// and files is said before anything is sent.
     pub(super) async fn connect(&self) -> anyhow::Result<Client> {

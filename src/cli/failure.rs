@@ -106,6 +106,8 @@ pub(super) enum Noun {
     Access,
     /// `token …`.
     Token,
+    /// `audit …`.
+    Audit,
 }
 
 /// What is being done, for errors: `sign with vaults/dev/keys/k`.
@@ -239,6 +241,7 @@ fn by_reason(reason: &str, action: &Action) -> Option<Option<String>> {
         "TOO_MANY_TOKENS" => "list them: strongroom token list; end one: strongroom token revoke ID".to_owned(),
         // The server says what it lacks, or what stands in the way, and what would do.
         "UNSUPPORTED_BY_HSM" | "PUBLIC_KEY_ONLY" | "PUBLIC_AND_PRIVATE" | "GENERATED_IN_HSM" => return Some(None),
+        "PRUNED" | "LOG_SHORTER" => return Some(None),
         "TOO_MANY_ASSIGNMENTS" | "TOO_MANY_ROLES" | "TOO_MANY_POLICIES" => return Some(None),
         "WRONG_ALGORITHM" | "KEY_USED_UP" | "RECORD_PENDING" | "INVALID_FIELD" | "INVALID_LENGTH" => return Some(None),
         _ => return None,
@@ -286,6 +289,7 @@ fn ask_for_role(action: &Action, caller: &Caller) -> String {
         (Noun::Vault, None) => "'Key Vault Reader'",
         (Noun::Vault, Some(_)) => "'Key Vault Contributor'",
         (Noun::Access | Noun::Token, _) => "administrator",
+        (Noun::Audit, _) => "auditor",
     };
     format!(
         "ask an administrator for a role: strongroom access grant --principal {principal} --role {role} --scope {}",
@@ -301,6 +305,7 @@ impl Noun {
             Self::Key => "key",
             Self::Access => "access",
             Self::Token => "token",
+            Self::Audit => "audit",
         }
     }
 
@@ -311,6 +316,7 @@ impl Noun {
             Self::Key => "strongroom key list",
             Self::Access => "strongroom access list, strongroom access roles list, strongroom vault list",
             Self::Token => "strongroom token list",
+            Self::Audit => "strongroom audit list",
         }
     }
 
@@ -321,6 +327,7 @@ impl Noun {
             Self::Key => "strongroom key show NAME",
             Self::Access => "strongroom access list, for a role strongroom access roles show NAME",
             Self::Token => "strongroom token list",
+            Self::Audit => "strongroom audit list",
         }
     }
 }
@@ -360,7 +367,7 @@ mod tests {
     #[test]
     fn what_a_hint_names_is_a_command() {
         let known: Vec<String> = crate::cli::manual::tests::commands().into_iter().map(|(words, _)| words).collect();
-        for noun in [Noun::Vault, Noun::Key, Noun::Access, Noun::Token] {
+        for noun in [Noun::Vault, Noun::Key, Noun::Access, Noun::Token, Noun::Audit] {
             for hint in [noun.listing(), noun.showing()] {
                 for command in hint.split("strongroom ").skip(1) {
                     let words = command.trim_end_matches(", for a role ").trim_end_matches(", ");

@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and which function does it.
 //!
-//! * Client commands (`vault`, `key`, `file`, `access`, `token`) speak `strongroom.v1` to a server; `client` connects and
+//! * Client commands (`vault`, `key`, `file`, `access`, `token`, `audit`) speak `strongroom.v1` to a server; `client` connects and
 //!   calls, `view` shows what came back, `failure` says what went wrong.
 //! * Operator commands (`serve`, `dev`, `init`, …) are in a file each; their arguments are in `operate`.
 //!
@@ -92,7 +92,7 @@ enum ClientCommand {
     /// Bearer tokens that the service issues: short-lived, signed in the HSM
     #[command(subcommand, after_help = token::AFTER_HELP)]
     Token(token::TokenCommand),
-    /// The audit log: prove what is in it, watch it, archive what is old
+    /// The audit log: find what was done and by whom, prove it, watch it, archive what is old
     #[command(subcommand)]
     Audit(audit::AuditCommand),
 }
@@ -197,7 +197,7 @@ async fn client_command(connection: &ConnectionArgs, command: ClientCommand) -> 
         ClientCommand::File(command) => file::run(connection, command).await,
         ClientCommand::Access(command) => access::run(connection, command).await,
         ClientCommand::Token(command) => token::run(connection, command).await,
-        ClientCommand::Audit(command) => audit::run(command).await,
+        ClientCommand::Audit(command) => audit::run(connection, command).await,
     }
 }
 

@@ -12,7 +12,9 @@ use serde_json::Value;
 use strongroom_proto::v1;
 
 use super::{
-    audit::{CosignedView, HeldView, LogKeyView, LogView, PrunedView, ReceiptView, SignerView, TornView},
+    audit::{
+        CosignedView, HeldView, LogKeyView, LogView, PrunedView, ReceiptView, RecordView, SignerView, TornView, UsedView,
+    },
     bench::audit::{AuditCostView, AuditModeView},
     bench::isolation::{IsolationView, PacedView},
     bench::report::{CaseView, LaneFigure, Machine, Report, RowView, SettingsView},
@@ -36,8 +38,9 @@ use super::{
 
 const PAGE: &str = include_str!("../../docs/json.md");
 
-/// Commands that print nothing, or what is no object: a script, files.
-const WITHOUT: [&str; 4] = ["serve", "completions", "man", "proto"];
+/// Commands that print nothing, or what is no object: a script, files, formats of others.
+const WITHOUT: [&str; 7] =
+    ["serve", "completions", "man", "proto", "audit export", "audit receipt", "audit checkpoint"];
 
 /// The title of an object and what the program writes of it.
 struct Sample {
@@ -431,6 +434,37 @@ fn audit_cost() -> AuditCostView {
     }
 }
 
+fn audit_record() -> RecordView {
+    RecordView::from(&v1::AuditRecord {
+        name: "auditRecords/815".into(),
+        index: 815,
+        time: at(1_798_761_600),
+        kind: "operation".into(),
+        operation: "keys.sign".into(),
+        principal: "spiffe://example.org/ci".into(),
+        source: "192.0.2.7:40312".into(),
+        resource: "vaults/payments/keys/release".into(),
+        outcome: v1::AuditOutcome::Refused.into(),
+        reason: "PERMISSION_DENIED".into(),
+        request_id: "01234567-89ab-4def-8123-456789abcdef".into(),
+        entry: br#"{"time":1798761600}"#.to_vec(),
+    })
+}
+
+fn audit_use() -> UsedView {
+    UsedView::from(&v1::AuditUse {
+        resource: "vaults/payments/keys/release".into(),
+        principal: "spiffe://example.org/ci".into(),
+        operation: "keys.sign".into(),
+        outcome: v1::AuditOutcome::Done.into(),
+        count: 4711,
+        first_time: at(1_798_761_600),
+        last_time: at(1_798_848_000),
+        first_index: 16,
+        last_index: 815,
+    })
+}
+
 fn samples() -> Vec<Sample> {
     let development = DevView {
         endpoint: "https://127.0.0.1:8443".into(),
@@ -482,6 +516,8 @@ fn samples() -> Vec<Sample> {
         sample("BrokenGlass", &broken_glass()),
         sample("Token", &token()),
         sample("IssuedToken", &IssuedView { token: token(), text: Some("eyJ0eXAi.eyJpc3Mi.MEUCIQ".to_owned().into()) }),
+        sample("AuditRecord", &audit_record()),
+        sample("AuditUse", &audit_use()),
         sample("RoleDefinition", &role()),
         sample("AccessPolicy", &access_policy()),
         sample("Use", &used()),

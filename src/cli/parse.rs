@@ -220,6 +220,49 @@ impl TimeArg {
     }
 }
 
+/// A time that is past: absolute, or until now.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PastArg {
+    /// At that time.
+    At(jiff::Timestamp),
+    /// So much earlier than now.
+    Ago(jiff::Span),
+}
+
+/// `--since`, `--until`: RFC 3339, a date (its beginning in UTC), or a duration before now.
+pub(super) fn past(text: &str) -> Result<PastArg, String> {
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return if at.subsec_nanosecond() == 0 {
+            Ok(PastArg::At(at))
+        } else {
+            Err("times are whole seconds".to_owned())
+        };
+    }
+    let is_date = text.len() == "2027-01-31".len();
+    if let Some(date) = text.parse::<jiff::civil::Date>().ok().filter(|_| is_date) {
+        let at = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| error.to_string())?;
+        return Ok(PastArg::At(at.timestamp()));
+    }
+    match text.trim_end_matches(" ago").parse::<jiff::Span>() {
+        Ok(span) if span.is_positive() => Ok(PastArg::Ago(span)),
+        _ => {
+            Err("a time looks like 2027-01-31T00:00:00Z (RFC 3339), 2027-01-31, or like 24h, 30d: so long ago"
+                .to_owned())
+        }
+    }
+}
+
+impl PastArg {
+    /// The time itself, in whole seconds. Years and months are those of the calendar in UTC.
+    pub(super) fn resolve(self, now: jiff::Timestamp) -> anyhow::Result<Timestamp> {
+        let at = match self {
+            Self::At(at) => at,
+            Self::Ago(span) => now.to_zoned(jiff::tz::TimeZone::UTC).checked_sub(span)?.timestamp(),
+        };
+        Ok(Timestamp { seconds: at.as_second(), nanos: 0 })
+    }
+}
+
 /// Now, by this machine's clock: durations on the command line are counted from it.
 #[expect(clippy::disallowed_methods, reason = "the command line is a program of its own; its clock is the machine's")]
 pub(super) fn now() -> jiff::Timestamp {
@@ -252,6 +295,24 @@ mod tests {
             assert!(time(bad).is_err(), "{bad}");
         }
         assert!(time("P9999Y").expect("a time").resolve(jiff::Timestamp::UNIX_EPOCH).is_err());
+    }
+
+    #[test]
+    fn times_that_are_past_are_absolute_dates_or_ago() {
+        let ago = |text: &str| {
+            let now = "2026-11-30T12:00:00.75Z".parse().expect("a time");
+            let time = past(text).expect(text).resolve(now).expect("in range");
+            jiff::Timestamp::from_second(time.seconds).expect("in range").to_string()
+        };
+        assert_eq!(ago("2026-10-31T01:00:00+01:00"), "2026-10-31T00:00:00Z");
+        assert_eq!(ago("2026-10-31"), "2026-10-31T00:00:00Z");
+        for text in ["24h", "1d", "24h ago", "PT24H", "1 day"] {
+            assert_eq!(ago(text), "2026-11-29T12:00:00Z", "{text}");
+        }
+        assert_eq!(ago("1mo"), "2026-10-30T12:00:00Z");
+        for bad in ["", "yesterday", "90", "-1d", "0s", "2026-13-01", "2026-10-31T00:00:00.5Z"] {
+            assert!(past(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{output::Rows, parse};
 /// An enum by its name in the proto; a number when this program does not know it.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum EnumName {
+pub(super) enum EnumName {
     Known(&'static str),
     Unknown(i32),
 }
@@ -27,6 +27,8 @@ macro_rules! enum_name {
     };
 }
 
+pub(super) use enum_name;
+
 /// In RFC 3339. Reckoned with civil times: `jiff::Timestamp` ends a day before the proto's does.
 fn time(time: &Timestamp) -> String {
     let since = jiff::SignedDuration::new(time.seconds, time.nanos);
@@ -36,7 +38,7 @@ fn time(time: &Timestamp) -> String {
     }
 }
 
-fn optional_time(value: Option<&Timestamp>) -> Option<String> {
+pub(super) fn optional_time(value: Option<&Timestamp>) -> Option<String> {
     value.map(time)
 }
 
@@ -96,14 +98,14 @@ fn created(change: Option<&ChangeView>) -> String {
 }
 
 /// `STATE_ACTIVE` is `active` to people.
-fn word(name: &EnumName, prefix: &str) -> String {
+pub(super) fn word(name: &EnumName, prefix: &str) -> String {
     match name {
         EnumName::Known(name) => name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase(),
         EnumName::Unknown(number) => format!("unknown ({number})"),
     }
 }
 
-fn pairs(fields: Vec<(&'static str, String)>) -> Vec<Vec<String>> {
+pub(super) fn pairs(fields: Vec<(&'static str, String)>) -> Vec<Vec<String>> {
     fields.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
 }
 

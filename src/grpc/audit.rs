@@ -55,7 +55,7 @@ async fn list_audit_records(
     let asked = list.page_of(PAGE_DEFAULT, message.page_size, &message.page_token, |last| last.parse().ok())?;
     let query = query(message.filter)?;
     let order = if message.oldest_first { Order::OldestFirst } else { Order::NewestFirst };
-    let page = Page { order, after: asked.after, limit: asked.size as usize };
+    let page = Page { order, after: asked.after, limit: usize::try_from(asked.size).unwrap_or(usize::MAX) };
     let listed = service.list_audit_records(caller, &query, &page).await?;
     let next = listed.found.next;
     Ok(ListAuditRecordsResponse {
@@ -83,7 +83,7 @@ async fn list_audit_uses(
     let parent = binding(message.filter.as_ref(), false);
     let list = List { kind: "auditUses", parent: &parent, deleted: false };
     let asked = list.page_of(PAGE_DEFAULT, message.page_size, &message.page_token, read_key)?;
-    let page = UsePage { after: asked.after, limit: asked.size as usize };
+    let page = UsePage { after: asked.after, limit: usize::try_from(asked.size).unwrap_or(usize::MAX) };
     let counted = service.list_audit_uses(caller, &query(message.filter)?, &page).await?;
     let next = counted.uses.next.as_ref().map(key_text);
     Ok(ListAuditUsesResponse {
@@ -211,7 +211,7 @@ const fn outcome(outcome: Outcome) -> AuditOutcome {
 
 /// The key of a row of counts as a page token holds it: no part of it has a zero byte.
 fn key_text(key: &UseKey) -> String {
-    let outcome = outcome(key.outcome) as i32;
+    let outcome = i32::from(outcome(key.outcome));
     format!("{}\0{}\0{}\0{outcome}", key.object, key.principal, key.operation)
 }
 
@@ -285,7 +285,7 @@ mod tests {
             };
             assert_eq!(read_key(&key_text(&key)), Some(key));
         }
-        for wrong in ["", "a\0b\0c", "a\0b\0c\00", "a\0b\0c\09", "a\0b\0c\01\0d"] {
+        for wrong in ["", "a\0b\0c", "a\0b\0c\x000", "a\0b\0c\x009", "a\0b\0c\x001\0d"] {
             assert_eq!(read_key(wrong), None, "{wrong:?}");
         }
     }

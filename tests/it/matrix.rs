@@ -70,6 +70,8 @@ struct World {
     assignment: String,
     token: String,
     role: String,
+    /// A record about a key of the vault.
+    record: String,
 }
 
 /// Who has an access policy.
@@ -269,6 +271,24 @@ fn rows() -> Vec<Row> {
             let name = world.token.clone();
             v1::RevokeTokenRequest { name, validate_only: true, ..Default::default() }.encode_to_vec()
         }),
+        row("AuditLog/ListAuditRecords", A::AuditRecordsRead, At::Vault, |_, _| {
+            v1::ListAuditRecordsRequest { filter: records(), ..Default::default() }.encode_to_vec()
+        }),
+        row("AuditLog/GetAuditRecord", A::AuditRecordsRead, At::Vault, |world, _| {
+            v1::GetAuditRecordRequest { name: world.record.clone() }.encode_to_vec()
+        }),
+        row("AuditLog/StreamAuditRecords", A::AuditRecordsRead, At::Vault, |_, _| {
+            v1::StreamAuditRecordsRequest { filter: records(), start_index: Some(0), follow: false }.encode_to_vec()
+        }),
+        row("AuditLog/ListAuditUses", A::AuditRecordsRead, At::Vault, |_, _| {
+            v1::ListAuditUsesRequest { filter: records(), ..Default::default() }.encode_to_vec()
+        }),
+        row("AuditLog/GetAuditCheckpoint", A::AuditRecordsRead, At::Anywhere, |_, _| {
+            v1::GetAuditCheckpointRequest { old_size: 0 }.encode_to_vec()
+        }),
+        row("AuditLog/GetAuditReceipt", A::AuditRecordsRead, At::Vault, |world, _| {
+            v1::GetAuditReceiptRequest { name: world.record.clone() }.encode_to_vec()
+        }),
     ]
 }
 
@@ -321,6 +341,11 @@ async fn ask(channel: &Channel, row: &Row, world: &World, key: &str) -> String {
             Ok(answers) => answers.into_inner().message().await.map(Option::unwrap_or_default),
             Err(status) => Err(status),
         }
+    } else if row.rpc == "AuditLog/StreamAuditRecords" {
+        match grpc.server_streaming(Request::new(message), path, Raw).await {
+            Ok(messages) => messages.into_inner().message().await.map(Option::unwrap_or_default),
+            Err(status) => Err(status),
+        }
     } else {
         grpc.unary(Request::new(message), path, Raw).await.map(tonic::Response::into_inner)
     };
@@ -353,6 +378,7 @@ async fn furnish(dev: &Dev, admin: &Channel) -> World {
         assignment: String::new(),
         token: String::new(),
         role: String::new(),
+        record: String::new(),
     };
     for state in &STATES[..5] {
         dev.ok(&["key", "create", state, "--type", "RSA", "--size", "2048"]);
@@ -388,7 +414,19 @@ async fn furnish(dev: &Dev, admin: &Channel) -> World {
     let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
     world.role = shown["name"].as_str().expect("a name").to_owned();
     dev.ok(&["vault", "policy", "set", "dev", "--principal", LISTED, "--keys", "get"]);
+    while world.record.is_empty() {
+        let mut log = v1::audit_log_client::AuditLogClient::new(admin.clone());
+        let request = v1::ListAuditRecordsRequest { filter: records(), ..Default::default() };
+        let found = log.list_audit_records(request).await.expect("lists").into_inner().records;
+        world.record = found.first().map(|record| record.name.clone()).unwrap_or_default();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
     world
+}
+
+/// Records about the vault's keys.
+fn records() -> Option<v1::AuditFilter> {
+    Some(v1::AuditFilter { resource: name("enabled"), ..Default::default() })
 }
 
 /// Somebody with a role at a scope.

@@ -1,5 +1,7 @@
 //! `strongroom audit …`: reading the audit log, and proving what is in it.
 //!
+//! What reads asks a server: `list`, `show`, `tail`, `export`, `uses`, `receipt`, `checkpoint`; some of it reads a copy too.
+//!
 //! What proves does so offline, on the log's own files or a copy, with nothing but the keys of whoever asks: `verify`,
 //! `verify-receipt`, `key`, `prune`. `witness` keeps the checkpoints of a log that runs somewhere else.
 //!
@@ -10,16 +12,25 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::{
+    connection::ConnectionArgs,
     failure::{self, Failure},
     output::Format,
 };
 
+mod export;
+mod fetch;
+mod filter;
 mod key;
+mod list;
 mod place;
 mod prune;
 mod receipt;
 mod signers;
+mod source;
+mod tail;
+mod uses;
 mod verify;
+mod view;
 mod vkey;
 mod witness;
 
@@ -34,6 +45,8 @@ pub(super) use signers::SignerView;
 #[cfg(test)]
 pub(super) use verify::{HeldView, LogView, TornView};
 #[cfg(test)]
+pub(super) use view::{RecordView, UsedView};
+#[cfg(test)]
 pub(super) use witness::CosignedView;
 
 /// What is wrong with a log or a receipt was found.
@@ -42,6 +55,21 @@ const EXIT_WRONG: u8 = 1;
 /// `audit …`.
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {
+    /// List records, newest first
+    List(list::ListArgs),
+    /// Show a record with all that it says
+    Show(list::ShowArgs),
+    /// Show the last records, and those that come as they come
+    Tail(tail::TailArgs),
+    /// Write records as lines of JSON, oldest first
+    #[command(after_help = export::AFTER_HELP)]
+    Export(export::ExportArgs),
+    /// Count who used what, over whole days (UTC)
+    Uses(uses::UsesArgs),
+    /// Fetch the proof that a record is in the log, with the record, in one file for `audit verify-receipt`
+    Receipt(fetch::ReceiptArgs),
+    /// Fetch the newest checkpoint, a signed note
+    Checkpoint(fetch::CheckpointArgs),
     /// Prove offline that a log is complete and unaltered
     #[command(after_help = verify::AFTER_HELP)]
     Verify(verify::VerifyArgs),
@@ -58,14 +86,25 @@ pub(super) enum AuditCommand {
 }
 
 /// Does what the command says.
-pub(super) async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(connection: &ConnectionArgs, command: AuditCommand) -> anyhow::Result<ExitCode> {
     match command {
+        AuditCommand::List(args) => done(list::list(connection, &args).await),
+        AuditCommand::Show(args) => done(list::show(connection, &args).await),
+        AuditCommand::Tail(args) => done(tail::run(connection, &args).await),
+        AuditCommand::Export(args) => done(export::run(connection, &args).await),
+        AuditCommand::Uses(args) => done(uses::run(connection, &args).await),
+        AuditCommand::Receipt(args) => done(fetch::receipt(connection, &args).await),
+        AuditCommand::Checkpoint(args) => done(fetch::checkpoint(connection, &args).await),
         AuditCommand::Verify(args) => verify::run(&args).await,
         AuditCommand::VerifyReceipt(args) => receipt::run(&args),
         AuditCommand::Key(args) => key::run(&args).await,
         AuditCommand::Witness(args) => witness::run(&args).await,
         AuditCommand::Prune(args) => prune::run(&args).await,
     }
+}
+
+fn done(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 /// Says what is wrong with a log or a receipt. It is a finding, not an error: the exit code tells them apart.
