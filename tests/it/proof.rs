@@ -176,6 +176,37 @@ fn a_witness_keeps_what_it_saw_and_finds_a_roll_back() {
 }
 
 #[test]
+fn a_witness_asks_a_server_and_finds_that_its_log_went_back() {
+    let mut dev = Dev::new();
+    let key = dev.ok(&["audit", "key", "--data-dir", text(&dev.data())]).trim().to_owned();
+    let (state, own) = (dev.path("witness"), dev.path("witness.key"));
+    let look = |dev: &Dev| {
+        let place = ["--state", text(&state), "--witness-key", text(&own), "--name", "witness.example.org/one"];
+        dev.run(&[&["audit", "witness", "--log-key", key.as_str(), "-o", "json"], &place[..]].concat())
+    };
+    assert_eq!(json(&look(&dev))["first"], true);
+    dev.stop();
+    let saved = dev.path("saved");
+    let copied = Command::new("cp").arg("-a").arg(dev.data()).arg(&saved).status().expect("runs");
+    assert!(copied.success());
+    dev.start(Start::default());
+    for _ in 0..20 {
+        dev.ok(&["key", "random", "--bytes", "16", "-o", "json"]);
+    }
+    // Closing the log signs all of it: what is seen after the next start is beyond what the saved copy will come to.
+    dev.stop();
+    dev.start(Start::default());
+    assert_eq!(json(&look(&dev))["first"], false);
+    dev.stop();
+    // Store and log of one moment, so that the server itself has nothing to find.
+    fs::remove_dir_all(dev.data()).expect("removed");
+    fs::rename(&saved, dev.data()).expect("moved");
+    dev.start(Start::default());
+    is_wrong(&look(&dev), "the log was rolled back");
+    is_wrong(&look(&dev), "evidence");
+}
+
+#[test]
 fn a_program_that_is_not_ours_verifies_what_the_hsm_has_signed() {
     let Audited { dev, key, .. } = audited();
     let reader = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c2sp_reader.py");

@@ -27,12 +27,9 @@ use super::tlog::{
 
 mod file;
 pub mod key;
-mod source;
 
 #[cfg(test)]
 mod tests;
-
-pub use source::{SourceError, shown};
 
 /// Why a witness does not cosign.
 #[derive(Debug, thiserror::Error)]

@@ -25,6 +25,7 @@ mod list;
 mod place;
 mod prune;
 mod receipt;
+mod shown;
 mod signers;
 mod source;
 mod tail;
@@ -98,7 +99,7 @@ pub(super) async fn run(connection: &ConnectionArgs, command: AuditCommand) -> a
         AuditCommand::Verify(args) => verify::run(&args).await,
         AuditCommand::VerifyReceipt(args) => receipt::run(&args),
         AuditCommand::Key(args) => key::run(&args).await,
-        AuditCommand::Witness(args) => witness::run(&args).await,
+        AuditCommand::Witness(args) => witness::run(connection, &args).await,
         AuditCommand::Prune(args) => prune::run(&args).await,
     }
 }

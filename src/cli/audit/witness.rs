@@ -1,15 +1,12 @@
 //! `strongroom audit witness`: keeps and cosigns the checkpoints of a log, from elsewhere.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
 
 use super::{
+    shown::{self, Shown},
     vkey::{self, KeysArg},
     wrong,
 };
@@ -20,6 +17,7 @@ use crate::{
     },
     cli::{
         compose::failure,
+        connection::ConnectionArgs,
         failure::Failure,
         output::{self, Format, FormatArgs},
     },
@@ -31,9 +29,6 @@ Run it where whoever runs the log cannot write: another machine, another adminis
 that it has cosigned; give it to `strongroom audit verify --against`, with the witness's key.
 A checkpoint that does not continue the one that is kept is never cosigned: both are left in DIR as evidence, and it \
 ends with exit code 1, now and at every later start, until somebody has moved the evidence away.";
-
-/// A log that is in use replaces tiles while they are read: so often it is looked at again.
-const LOOKS_MAX: u32 = 3;
 
 /// What `audit witness` takes.
 #[derive(Debug, Args)]
@@ -50,9 +45,9 @@ pub(in crate::cli) struct WitnessArgs {
     /// The log's key, or a file of some
     #[arg(long, value_name = "VKEY|FILE", required = true)]
     log_key: Vec<KeysArg>,
-    /// The log's folder, or a copy that is kept up to date
+    /// The log's folder, or a copy that is kept up to date [default: the server is asked]
     #[arg(long, value_name = "DIR")]
-    log: PathBuf,
+    log: Option<PathBuf>,
     /// Go on, and look again so often [default: look once]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     every: Option<u64>,
@@ -87,7 +82,7 @@ impl CosignedView {
 }
 
 /// Looks once, or until it is ended.
-pub(super) async fn run(args: &WitnessArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(connection: &ConnectionArgs, args: &WitnessArgs) -> anyhow::Result<ExitCode> {
     let cosigner = witness::key::take(&args.witness_key, args.name.as_deref()).map_err(|error| no_key(&error))?;
     let format = args.format.format;
     if format == Format::Table {
@@ -98,7 +93,7 @@ pub(super) async fn run(args: &WitnessArgs) -> anyhow::Result<ExitCode> {
         Err(error) => return refused(&error, format),
     };
     loop {
-        match look(&args.log, witness.size()) {
+        match look(connection, args, witness.size()).await {
             Ok((note, proof)) => match see(&mut witness, &note, &proof) {
                 Ok(view) if args.every.is_some() && format == Format::Json => output::json_line(&view)?,
                 Ok(view) if format == Format::Json => output::json(&view)?,
@@ -114,15 +109,10 @@ pub(super) async fn run(args: &WitnessArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The log's newest checkpoint, and the proof that it continues that of `old` records.
-fn look(log: &Path, old: u64) -> anyhow::Result<(SignedNote, Vec<Hash>)> {
-    let mut looks = 1;
-    loop {
-        match witness::shown(log, old) {
-            Ok(shown) => return Ok(shown),
-            Err(_) if looks < LOOKS_MAX => looks += 1,
-            Err(error) => return Err(failure("the log shows no checkpoint", &error).into()),
-        }
+async fn look(connection: &ConnectionArgs, args: &WitnessArgs, old: u64) -> anyhow::Result<Shown> {
+    match &args.log {
+        Some(log) => shown::local(log, old),
+        None => shown::remote(connection, old).await,
     }
 }
 
