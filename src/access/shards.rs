@@ -11,12 +11,14 @@ use hashbrown::HashTable;
 /// How many maps it is made of: a change copies one of them.
 const SHARDS: usize = 256;
 
+type Map<K, V> = Arc<HashTable<(K, V)>>;
+
 /// A map from keys to values.
 #[derive(Clone, Debug)]
 pub(super) struct Shards<K, V> {
     hasher: RandomState,
     /// A key is hashed once: its hash says in which of them, and where.
-    maps: Box<[Arc<HashTable<(K, V)>>]>,
+    maps: Box<[Map<K, V>]>,
     len: usize,
 }
 

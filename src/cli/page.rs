@@ -13,7 +13,8 @@ use strongroom_proto::v1;
 
 use super::{
     audit::{
-        CosignedView, HeldView, LogKeyView, LogView, PrunedView, ReceiptView, RecordView, SignerView, TornView, UsedView,
+        CosignedView, HeldView, LogKeyView, LogView, PrunedView, ReceiptView, RecordView, SignerView, TornView,
+        UsedView,
     },
     bench::audit::{AuditCostView, AuditModeView},
     bench::isolation::{IsolationView, PacedView},
