@@ -35,7 +35,7 @@ fn token_objects(data: &Path) -> usize {
 fn create_until_it_dies(dev: &Dev, tag: &str, residency: &str) -> (Vec<String>, Vec<String>) {
     let mut asked = Vec::new();
     let mut acknowledged = Vec::new();
-    for n in 0..60 {
+    for n in 0..200 {
         let name = format!("{tag}-{n}");
         asked.push(name.clone());
         let output = dev.run(&["--timeout", "20", "key", "create", &name, "--type", "EC", "--residency", residency]);
@@ -147,7 +147,7 @@ fn issue_until_it_dies(dev: &mut Dev, tag: &str) {
     let mut asked = Vec::new();
     loop {
         let n = asked.len();
-        assert!(n < 20, "{tag}: the fail-point was never reached");
+        assert!(n < 200, "{tag}: the fail-point was never reached");
         let (name, id) = (format!("{tag}-{n}"), uuid::Uuid::new_v4().to_string());
         let out = dev.path(&name);
         let acknowledged = issue(dev, &name, &id, &out);
