@@ -66,7 +66,11 @@ impl Follower {
     /// [`Cause::Altered`] if what lies in the journal is not what was written. On any other the next call goes on.
     pub(super) fn advance(&mut self, to: &Frontier, signed: u64) -> Result<TreeHead, Cause> {
         while self.tree.size() < to.size() {
-            self.take_one()?;
+            match self.take_one() {
+                // What was read ahead may have held half a record, which a full disk had cut off again: it is read anew.
+                Err(Cause::Altered) => self.take_one()?,
+                taken => taken?,
+            }
             if self.full_bytes() >= WRITE_AT {
                 self.write_full()?;
             }

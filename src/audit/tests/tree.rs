@@ -317,3 +317,19 @@ async fn only_partial_files_of_this_tree_and_the_signed_one_are_kept() {
     names.sort_unstable();
     assert_eq!(names, ["10", "9"]);
 }
+
+#[tokio::test]
+async fn half_a_record_that_was_read_ahead_and_cut_off_again_is_no_damage() {
+    let (_dir, path) = temporary();
+    let (log, _) = open(&path, 1 << 20);
+    log.append(operation(0), Durability::Fsync).await.unwrap();
+    let segment = segments(&path).remove(0);
+    let whole = std::fs::metadata(&segment).unwrap().len();
+    let half = [std::fs::read(&segment).unwrap(), b"{\"index\":1,\"leaf\":\"00".to_vec()].concat();
+    std::fs::write(&segment, half).unwrap();
+    assert_eq!(log.advance().unwrap().size, 1);
+    std::fs::OpenOptions::new().write(true).open(&segment).unwrap().set_len(whole).unwrap();
+    log.append(operation(1), Durability::Fsync).await.unwrap();
+    assert_eq!(log.advance().unwrap().size, 2);
+    log.append(operation(2), Durability::Write).await.unwrap();
+}
