@@ -364,6 +364,12 @@ impl Pool {
         self.inner.lanes.iter().map(|lane| lane.health()).collect()
     }
 
+    /// Calls that wait or are under way, in all lanes.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.inner.lanes.iter().map(|lane| lane.unfinished()).sum()
+    }
+
     /// What the first worker found: token serial, library, unwrap template.
     #[must_use]
     pub fn ready(&self) -> Ready {

@@ -189,6 +189,11 @@ impl Log {
         Ok((log, recovered))
     }
 
+    /// Asks, before a sync, how many operations are under way: with many, it waits a moment for more records.
+    pub fn gather_by(&self, crowd: impl Fn() -> usize + Send + Sync + 'static) {
+        self.commit.gather_by(crowd);
+    }
+
     /// Appends a record and returns its index when it is as durable as `durability` says.
     ///
     /// Intents and operations are refused when the file system is nearly full; outcomes and events may

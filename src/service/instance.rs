@@ -90,6 +90,8 @@ impl Service {
             None if recovered.created => {}
             None => tracing::warn!("the audit log has no checkpoint yet: one is made of what is there"),
         }
+        let lanes = pool.clone();
+        log.gather_by(move || lanes.unfinished());
         let issuer_key = super::tokens::load(&catalog, &issued, deadline).await?;
         let service = Arc::new(Self {
             policy: Arc::new(PolicyCell::new(policy)),

@@ -3,9 +3,13 @@
 //! Only that thread says that a record is durable, and only after it has looked again whether the log
 //! has failed: the kernel reports a failed write-back to one of two concurrent syncs, so the other's
 //! success means nothing.
+//!
+//! While many operations are under way a sync waits a moment for more of them: each sync costs CPU that they are
+//! waiting for, and an operation in a queue loses nothing by a record that is durable a millisecond later. (What
+//! PostgreSQL calls `commit_delay` and `commit_siblings`.)
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -29,6 +33,14 @@ use crate::failpoint;
 /// A sync begins so long after a write that nobody waits for. The promise is 100 ms, and a sync takes time.
 const SYNC_AFTER: Duration = Duration::from_millis(50);
 
+/// How long a sync waits for more records, while the service is crowded.
+const GATHER: Duration = Duration::from_millis(1);
+/// With so many operations under way the service is crowded.
+const CROWD: usize = 16;
+
+/// How many operations are under way in the HSM or wait for it.
+type Crowd = Box<dyn Fn() -> usize + Send + Sync>;
+
 type Waiter = oneshot::Sender<Result<(), LogError>>;
 
 /// Tells when a record is durable.
@@ -38,11 +50,14 @@ pub(in crate::audit) type Synced = oneshot::Receiver<Result<(), LogError>>;
 pub(in crate::audit) struct Commit {
     state: Mutex<State>,
     wake: Condvar,
+    crowd: OnceLock<Crowd>,
 }
 
 struct State {
     writer: Writer,
     waiters: Vec<Waiter>,
+    /// When the first of them began to wait.
+    waiting_since: Option<Instant>,
     /// The tree of all records that are durable.
     durable: Frontier,
     /// When the oldest write was made that no sync covers.
@@ -64,14 +79,31 @@ impl Commit {
     /// Takes the writer of a durable log over and starts the thread.
     pub(in crate::audit) fn start(writer: Writer) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
         let durable = writer.tree.clone();
-        let state =
-            State { writer, waiters: Vec::new(), durable, dirty_since: None, is_idle: false, is_stopping: false };
-        let commit = Arc::new(Self { state: Mutex::new(state), wake: Condvar::new() });
+        let state = State {
+            writer,
+            waiters: Vec::new(),
+            waiting_since: None,
+            durable,
+            dirty_since: None,
+            is_idle: false,
+            is_stopping: false,
+        };
+        let commit = Arc::new(Self { state: Mutex::new(state), wake: Condvar::new(), crowd: OnceLock::new() });
         let thread = std::thread::Builder::new().name("audit-sync".to_owned()).spawn({
             let commit = Arc::clone(&commit);
             move || commit.run()
         })?;
         Ok((commit, thread))
+    }
+
+    /// Asks, before a sync, how many operations are under way. The first who says it is heard.
+    pub(in crate::audit) fn gather_by(&self, crowd: impl Fn() -> usize + Send + Sync + 'static) {
+        // A second service on one log does not exist.
+        let _ = self.crowd.set(Box::new(crowd));
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.crowd.get().is_some_and(|crowd| crowd() >= CROWD)
     }
 
     /// Writes a record. With [`Durability::Fsync`] the receiver tells when it is durable.
@@ -163,10 +195,15 @@ impl Commit {
         let mut state = self.lock();
         loop {
             let failed = state.writer.failure().is_some();
+            if let Some(rest) = self.gathers_for(&state).filter(|_| !failed) {
+                state = self.sleep(state, Some(rest));
+                continue;
+            }
             let due = state.dirty_since.map(|since| SYNC_AFTER.saturating_sub(since.elapsed()));
             let is_due = !state.waiters.is_empty() || due.is_some_and(|rest| rest.is_zero() || state.is_stopping);
             if is_due && !failed {
                 state.dirty_since = None;
+                state.waiting_since = None;
                 let waiters = std::mem::take(&mut state.waiters);
                 let tree = state.writer.tree.clone();
                 return Some(Batch { segment: Arc::clone(&state.writer.segment), waiters, tree });
@@ -178,6 +215,12 @@ impl Commit {
             state = self.sleep(state, due.filter(|_| !failed));
             state.is_idle = false;
         }
+    }
+
+    /// How long the next sync is to wait for more records, if it is to.
+    fn gathers_for(&self, state: &State) -> Option<Duration> {
+        let rest = GATHER.checked_sub(state.waiting_since?.elapsed()).filter(|rest| !rest.is_zero())?;
+        (!state.is_stopping && self.is_crowded()).then_some(rest)
     }
 
     fn sleep<'a>(&'a self, state: MutexGuard<'a, State>, at_most: Option<Duration>) -> MutexGuard<'a, State> {
@@ -218,6 +261,7 @@ impl State {
         let receiver = (durability == Durability::Fsync).then(|| {
             let (sender, receiver) = oneshot::channel();
             self.waiters.push(sender);
+            self.waiting_since.get_or_insert(now);
             receiver
         });
         Ok((index, receiver))
@@ -225,6 +269,7 @@ impl State {
 
     fn fail(&mut self, cause: Cause) {
         let failure = self.writer.fail(cause);
+        self.waiting_since = None;
         answer(std::mem::take(&mut self.waiters), Some(failure));
     }
 }

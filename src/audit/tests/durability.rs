@@ -136,6 +136,20 @@ async fn close_is_the_last_record() {
 }
 
 #[tokio::test]
+async fn who_is_crowded_waits_for_company_and_is_answered() {
+    let (_dir, path) = temporary();
+    let (log, faults) = faulty::open(&path, options(1 << 20));
+    log.gather_by(|| 256);
+    for index in 0..5 {
+        assert_eq!(log.append(operation(index), Durability::Fsync).await.unwrap(), index);
+    }
+    let together = futures_util::future::join_all((5..105).map(|n| log.append(operation(n), Durability::Fsync)));
+    assert_eq!(together.await.into_iter().collect::<Result<Vec<_>, _>>().unwrap().len(), 100);
+    assert!(faults.syncs.load(SeqCst) >= 6, "who comes alone has a sync of his own");
+    log.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn refusals_are_recorded_once_and_summed_up() {
     let (_dir, path) = temporary();
     let (log, _) = open(&path, 1 << 20);
