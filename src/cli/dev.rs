@@ -26,7 +26,7 @@ use crate::{
     config::{self, Config, LogFormat, LogStyle},
     grpc::{tls, trust::AuthorityMaterial},
     model::{Clock, Identity, InstanceRow, Origin, SystemClock, VaultName},
-    observe::{logging, metrics},
+    observe::{logging, metrics, trace::Trace},
     service::{Caller, ChangeOptions, NewInstance, NewVault, Problem, Service, Traffic, initialise},
     store::Store,
 };
@@ -178,6 +178,7 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
         oidc: Vec::new(),
         tokens: config::Tokens::default(),
         log: LogStyle { level: tracing::level_filters::LevelFilter::INFO, format: LogFormat::Text },
+        tracing: None,
         quota: crate::service::quota::Allowances::default(),
     })
 }
@@ -288,6 +289,7 @@ async fn make_vault(service: &Arc<Service>) -> anyhow::Result<()> {
         request: uuid::Uuid::new_v4().to_string(),
         deadline: Moment::now().after(READY_WITHIN),
         traffic: Traffic::Single,
+        trace: Trace::default(),
     };
     let failed =
         |error: &crate::service::ServiceError| failure(format!("the vault {VAULT:?} could not be made"), error);

@@ -227,6 +227,7 @@ fn configuration() -> ConfigView {
             "siem: strongroom to https://siem.example.org/audit; first what is new; 100 records at once, within 10 s"
                 .into(),
         ],
+        traces: Some("to https://collector.example.org:4318/v1/traces: of all requests a part of 0.01".into()),
         state_dir: "/var/lib/strongroom/state".into(),
         lanes: vec![lane()],
     }

@@ -6,6 +6,7 @@ use super::{Config, Fault};
 use crate::{
     bearer::{KeySource, Trust, fetch::FetchError},
     export::Target,
+    outbound::Channel,
 };
 
 /// What is wrong with the files and folders that a configuration names. Nothing is changed, and only what issuers of
@@ -39,6 +40,9 @@ pub fn faults_on_disk(config: &Config) -> Vec<Fault> {
     faults.made_by_init("audit.dir", config.audit.dir.parent());
     for (at, exporter) in config.audit.exporters.iter().enumerate() {
         faults.exporter(&format!("audit.exporters[{at}]"), &exporter.target);
+    }
+    if let Some(tracing) = &config.tracing {
+        faults.channel("tracing", &tracing.channel);
     }
     faults.0
 }
@@ -90,6 +94,10 @@ impl Faults {
             }
             Target::Otlp { channel, .. } => channel,
         };
+        self.channel(section, channel);
+    }
+
+    fn channel(&mut self, section: &str, channel: &Channel) {
         if let Some(path) = &channel.ca {
             self.believed_by(&format!("{section}.ca"), path, || Ok(channel.check_ca()?));
         }

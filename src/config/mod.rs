@@ -23,7 +23,7 @@ use strongroom_hsm::{
     profile::{LaneProfile, Sandbox, TokenName},
 };
 
-use crate::{bearer::Trust, export::Exporter};
+use crate::{bearer::Trust, export::Exporter, observe::trace::Tracing};
 
 mod disk;
 mod exporters;
@@ -31,6 +31,7 @@ pub mod files;
 mod reader;
 mod server;
 mod tokens;
+mod tracing;
 
 pub use disk::faults_on_disk;
 pub use reader::Fault;
@@ -67,6 +68,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// The program's own log.
     pub log: LogStyle,
+    /// Traces of requests, if they are sent anywhere.
+    pub tracing: Option<Tracing>,
     /// How much may be asked for.
     pub quota: Allowances,
 }
@@ -151,7 +154,7 @@ pub struct Audit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogStyle {
     /// From which level on.
-    pub level: tracing::level_filters::LevelFilter,
+    pub level: ::tracing::level_filters::LevelFilter,
     /// One JSON object or one line of text for each event.
     pub format: LogFormat,
 }
@@ -216,11 +219,12 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     let tokens = tokens::tokens(root.section("tokens"));
     let oidc = tokens::oidc(&mut root, &tokens);
     let log = log(root.section("log"));
+    let tracing = tracing::tracing(root.section("tracing"));
     let quota = quota(root.section("quota"));
     root.finish();
     match (server, metrics, faults.take()) {
         (Some(server), Some(metrics), found) if found.is_empty() => {
-            Ok(Config { server, metrics, hsm, store: sqlite, audit, oidc, tokens, log, quota })
+            Ok(Config { server, metrics, hsm, store: sqlite, audit, oidc, tokens, log, tracing, quota })
         }
         (_, _, found) => Err(found),
     }
@@ -347,7 +351,7 @@ fn rate(mut section: Section) -> Option<Rate> {
 }
 
 fn log(mut section: Section) -> LogStyle {
-    use tracing::level_filters::LevelFilter;
+    use ::tracing::level_filters::LevelFilter;
     let levels = [
         ("error", LevelFilter::ERROR),
         ("warn", LevelFilter::WARN),

@@ -116,6 +116,34 @@ fn the_examples_of_issuers_are_right() {
 }
 
 #[test]
+fn traces_are_off_until_somebody_says_where_to() {
+    let config = |lines: &str| parse(&format!("{SMALL}\n[tracing]\n{lines}"), Path::new("/srv"));
+    assert!(config("").expect("is right").tracing.is_none());
+    assert!(parse(SAMPLE, Path::new("/etc/strongroom")).expect("the sample is right").tracing.is_none());
+    let endpoint = "otlp_endpoint = \"https://collector.example:4318/v1/traces\"";
+    let tracing = config(endpoint).expect("is right").tracing.expect("is on");
+    assert_eq!((tracing.sample_ratio, tracing.trust_parent), (0.01, false));
+    let more = format!("{endpoint}\nsample_ratio = 1\ntrust_parent = true\nca = \"ca.pem\"");
+    let tracing = config(&more).expect("is right").tracing.expect("is on");
+    assert_eq!((tracing.sample_ratio, tracing.trust_parent), (1.0, true));
+    assert_eq!(tracing.channel.ca.as_deref(), Some(Path::new("/srv/ca.pem")));
+    for (lines, key) in [
+        ("sample_ratio = 0.5", "tracing.otlp_endpoint: is missing"),
+        ("ca = \"ca.pem\"", "tracing.otlp_endpoint: is missing"),
+        ("otlp_endpoint = \"http://127.0.0.1:4318/v1/traces\"", "tracing.otlp_endpoint"),
+        (&format!("{endpoint}\nsample_ratio = 1.01"), "tracing.sample_ratio"),
+        (&format!("{endpoint}\nsample_ratio = -0.1"), "tracing.sample_ratio"),
+        (&format!("{endpoint}\nsample_ratio = 2"), "tracing.sample_ratio"),
+        (&format!("{endpoint}\nsample_ratio = nan"), "tracing.sample_ratio"),
+        (&format!("{endpoint}\nsample_ratio = \"1\""), "tracing.sample_ratio"),
+        (&format!("{endpoint}\nurl = \"x\""), "tracing.url"),
+    ] {
+        let found = faults(&format!("{SMALL}\n[tracing]\n{lines}"));
+        assert!(found.len() == 1 && found[0].starts_with(key), "{key}: {found:?}");
+    }
+}
+
+#[test]
 fn paths_are_relative_to_the_file() {
     let config = parse(SMALL, Path::new("/srv")).expect("is right");
     assert_eq!(config.server.key, Path::new("/srv/server.key"));

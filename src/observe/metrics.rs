@@ -59,6 +59,8 @@ pub const BUILD: &str = "strongroom_build_info";
 pub const EXPORTS: &str = "strongroom_audit_exports_total";
 /// Records that are readable and that an exporter has not delivered, by exporter.
 pub const EXPORT_LAG: &str = "strongroom_audit_export_lag_records";
+/// Spans of traces that have finished, by what became of them.
+pub const TRACE_SPANS: &str = "strongroom_trace_spans_total";
 
 /// Upper bounds in seconds: from 20 microseconds (an HMAC in the module) to 30 seconds.
 const BUCKETS_S: [f64; 20] = [
@@ -118,6 +120,7 @@ fn describe() {
     );
     metrics::describe_counter!(EXPORTS, "Deliveries of the audit log, by exporter and outcome");
     metrics::describe_gauge!(EXPORT_LAG, "Records of the audit log that an exporter has not delivered");
+    metrics::describe_counter!(TRACE_SPANS, "Spans of traces that have finished, by what became of them");
     metrics::describe_gauge!(AUDIT_INDEXED, "Records of the audit log that are in its index");
     metrics::describe_gauge!(BUILD, "1, with the release as a label");
     metrics::describe_histogram!("strongroom_store_commit_seconds", Unit::Seconds, "A change of the store, by kind");

@@ -187,6 +187,22 @@ impl Service {
         caller: &Caller,
         items: Vec<Result<Item, ServiceError>>,
     ) -> Result<Vec<Result<Done, ServiceError>>, ServiceError> {
+        let mut step = caller.trace.operation(OPERATION, &Where::Anywhere, &caller.request);
+        step.count(items.len());
+        // All calls of a batch are told together, not one by one.
+        let result = match caller.trace.gathering() {
+            None => self.batch_untraced(caller, items).await,
+            Some(trace) => self.batch_untraced(&Caller { trace, ..caller.clone() }, items).await,
+        };
+        step.conclude(ending(result.as_ref().err()));
+        result
+    }
+
+    async fn batch_untraced(
+        self: &Arc<Self>,
+        caller: &Caller,
+        items: Vec<Result<Item, ServiceError>>,
+    ) -> Result<Vec<Result<Done, ServiceError>>, ServiceError> {
         if !(1..=ITEMS_MAX).contains(&items.len()) {
             let why = format!("{} operations; 1 to {ITEMS_MAX} are allowed", items.len());
             return Err(Problem::Invalid { field: "operations", why }.into());
@@ -212,7 +228,7 @@ impl Service {
             let durability =
                 if parts.iter().any(Part::releases_secret) { Durability::Fsync } else { self.durability() };
             for some in in_one_record(&parts) {
-                self.log.append(self.batch_record(caller, some), durability).await?;
+                self.append(caller, self.batch_record(caller, some), durability).await?;
             }
         }
         for part in parts {
@@ -318,7 +334,7 @@ impl Service {
         note.charge(right.iter().map(|(_, asked)| asked.cost_us(entry.version.row.spec)).sum());
         let marks: Vec<Mark> = right.iter().map(|(place, asked)| Mark::of(*place, asked)).collect();
         let right = right.into_iter().map(|(_, asked)| asked).collect();
-        let outputs = self.hands.operate_all(grant, right, caller.deadline).await;
+        let outputs = self.hands.operate_all(grant, right, caller).await;
         for (mark, mut output) in marks.into_iter().zip(outputs) {
             if mark.unpads {
                 output = self.unpadded(entry, mark.algorithm, caller.deadline, output).await;
@@ -385,7 +401,7 @@ impl Service {
             }
         }
         let lengths = right.iter().map(|(_, length)| *length).collect();
-        let made = self.hands.random_all(&permit, lengths, caller.deadline).await;
+        let made = self.hands.random_all(&permit, lengths, caller).await;
         part.ends.extend(right.into_iter().zip(made).map(|((place, _), made)| {
             let result = made.map(Done::Random);
             End { place, algorithm: None, ran: true, digest: None, result }

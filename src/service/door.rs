@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     access::{Action, Denied, Op, Permit, Rights, Where},
-    audit::{Durability, HeadMark, Kind, Outcome, Record},
+    audit::{Durability, HeadMark, Kind, LogError, Outcome, Record},
     failpoint,
     model::{Algorithm, Identity, Scope, Timestamp, VersionId, VersionRow},
     service::version_name,
@@ -215,6 +215,25 @@ impl Service {
         O: Op,
         F: Future<Output = Result<T, ServiceError>> + Send,
     {
+        let place = place.into();
+        let step = caller.trace.operation(O::ACTION.name(), &place, &caller.request);
+        let result = self.plain_untraced(caller, resource, place, note, work).await;
+        step.conclude(ending(result.as_ref().err()));
+        result
+    }
+
+    async fn plain_untraced<O, T, F>(
+        &self,
+        caller: &Caller,
+        resource: String,
+        place: Where,
+        note: &Note,
+        work: impl FnOnce(Permit<O>) -> F + Send,
+    ) -> Result<T, ServiceError>
+    where
+        O: Op,
+        F: Future<Output = Result<T, ServiceError>> + Send,
+    {
         self.settle_policy(caller.deadline).await?;
         let bill = match self.quotas.open(caller, REQUEST_US) {
             Ok(bill) => bill,
@@ -237,8 +256,29 @@ impl Service {
             Ok(_) if O::ACTION.releases_secret() => Durability::Fsync,
             Ok(_) | Err(_) => self.durability(),
         };
-        self.log.append(record, durability).await?;
+        self.append(caller, record, durability).await?;
         result.map_err(|error| self.told(caller, untold, error))
+    }
+
+    /// Appends a record. Its request's trace says how long that took.
+    pub(super) async fn append(
+        &self,
+        caller: &Caller,
+        record: Record,
+        durability: Durability,
+    ) -> Result<u64, LogError> {
+        let step = caller.trace.append(record.kind, durability);
+        let appended = self.log.append(record, durability).await;
+        step.end(&appended);
+        appended
+    }
+
+    /// As [`Self::append`], into the room that is kept for administrators and outcomes.
+    async fn append_reserved(&self, caller: &Caller, record: Record) -> Result<u64, LogError> {
+        let step = caller.trace.append(record.kind, Durability::Fsync);
+        let appended = self.log.append_reserved(record, Durability::Fsync).await;
+        step.end(&appended);
+        appended
     }
 
     /// What the caller is told of an error. That something is not there, or is deleted, is for those who may know
@@ -276,6 +316,20 @@ impl Service {
     /// When it is refused or fails; [`Problem::RecordPending`] when it is done and its outcome could not
     /// be recorded.
     pub(super) async fn change<W: Work>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        resource: String,
+        scope: Scope,
+        options: ChangeOptions,
+        work: W,
+    ) -> Result<W::Out, ServiceError> {
+        let step = caller.trace.operation(W::Op::ACTION.name(), &Where::At(scope.clone()), &caller.request);
+        let result = self.change_untraced(caller, resource, scope, options, work).await;
+        step.conclude(ending(result.as_ref().err()));
+        result
+    }
+
+    async fn change_untraced<W: Work>(
         self: &Arc<Self>,
         caller: &Caller,
         resource: String,
@@ -324,7 +378,7 @@ impl Service {
                     let why = if context.options.validate_only { "VALIDATE_ONLY" } else { "REPEATED" };
                     record.reason = Some(why.to_owned());
                 }
-                self.log.append(record, self.durability()).await?;
+                self.append(caller, record, self.durability()).await?;
                 result
             }
             Before::GoOn => {
@@ -406,9 +460,9 @@ impl Service {
         intent.detail = work.detail();
         context.intent = if self.administers(&context.caller.identity) {
             // A full disk must not keep administrators from ending what fills it.
-            self.log.append_reserved(intent, Durability::Fsync).await?
+            self.append_reserved(&context.caller, intent).await?
         } else {
-            self.log.append(intent, Durability::Fsync).await?
+            self.append(&context.caller, intent, Durability::Fsync).await?
         };
         failpoint::hit("service.after_intent");
         let result = work.apply(self, permit, &context).await;
@@ -420,7 +474,7 @@ impl Service {
             Ok(applied) => {
                 record.heads = applied.heads;
                 conclude(&mut record, None);
-                match self.log.append_reserved(record, Durability::Fsync).await {
+                match self.append_reserved(&context.caller, record).await {
                     Ok(_) => Ok(applied.out),
                     Err(error) => Err(ServiceError::because(Problem::RecordPending, error)),
                 }
@@ -455,7 +509,7 @@ impl Service {
             return;
         }
         conclude(&mut record, Some(error));
-        if let Err(error) = self.log.append_reserved(record, Durability::Fsync).await {
+        if let Err(error) = self.append_reserved(&context.caller, record).await {
             tracing::error!(intent = context.intent, %error, "the outcome of a failed change could not be recorded");
         }
     }

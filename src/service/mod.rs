@@ -31,6 +31,7 @@ use crate::{
         Origin, Principal, RequestId, Residency, RoleId, Scope, Tags, Timestamp, VaultAuthorization, VaultName,
         VaultRow, VersionId, VersionRow,
     },
+    observe::trace::Trace,
     store::{HeadScope, Store},
 };
 
@@ -177,6 +178,8 @@ pub struct Caller {
     pub deadline: Moment,
     /// How its operations come.
     pub traffic: Traffic,
+    /// What follows it, if anything does.
+    pub trace: Trace,
 }
 
 impl Caller {

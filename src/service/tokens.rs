@@ -155,8 +155,9 @@ impl Service {
     async fn issuer_key(
         &self,
         permit: &Permit<ops::TokensCreate>,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Result<Arc<IssuerKey>, ServiceError> {
+        let deadline = caller.deadline;
         if let Some(key) = self.issuer_key.load_full() {
             return Ok(key);
         }
@@ -168,7 +169,7 @@ impl Service {
             return Ok(self.sign_with(&rows, &newest.row, newest.seal));
         }
         let id = VersionId::from_bytes(super::fresh_id());
-        let made = self.hands.generate_issuer_key(permit, id, deadline).await?;
+        let made = self.hands.generate_issuer_key(permit, id, caller).await?;
         let (public, blob) = (made.public.into_vec(), made.blob.into_vec());
         let row = IssuerKeyRow { id, created: self.clock.now(), public, blob, revision: 1 };
         let making = Making { name: "tokens.makeKey", right: permit, intent: 0, request: None, deadline };
@@ -195,12 +196,12 @@ impl Service {
         &self,
         permit: &Permit<ops::TokensCreate>,
         row: &TokenRow,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Result<SecretBytes, ServiceError> {
-        let key = self.issuer_key(permit, deadline).await?;
+        let key = self.issuer_key(permit, caller).await?;
         let unsigned = self.issued.unsigned(key.id, row);
         let digest = Sha256::digest(&unsigned).to_vec();
-        let signature = self.hands.sign_token(permit, &key.hsm, digest.into(), deadline).await?;
+        let signature = self.hands.sign_token(permit, &key.hsm, digest.into(), caller).await?;
         Ok(Issued::signed(&unsigned, &signature).as_bytes().to_vec().into())
     }
 
@@ -304,7 +305,7 @@ impl Work for Issue {
         let deadline = context.caller.deadline;
         let row = self.row(service, context)?;
         // Signed first: a token without a row is worth nothing, a row without a token would only be in the way.
-        let text = service.sign_token(&permit, &row, deadline).await?;
+        let text = service.sign_token(&permit, &row, &context.caller).await?;
         let locked = service.catalog.scopes.lock(HeadScope::Service, deadline).await?;
         bounds::check_tokens(locked.cell().count(RowKind::Token), service.settings.tokens_max)?;
         let request = context.request_record(resource(row.id));
@@ -327,7 +328,7 @@ impl Work for Issue {
         let found = rows.into_iter().find(|row| resource(row.id) == name);
         let row = found.ok_or_else(|| Problem::NotFound { name: name.to_owned() })?;
         // The same claims; another signature, which is as good.
-        let text = service.sign_token(permit, &row, deadline).await?;
+        let text = service.sign_token(permit, &row, &context.caller).await?;
         Ok(IssuedToken { row, text: Some(text) })
     }
 }

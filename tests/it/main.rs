@@ -24,5 +24,6 @@ mod python;
 mod review;
 mod rpc;
 mod stream;
+mod tracing;
 mod trouble;
 mod wycheproof;

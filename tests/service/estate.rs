@@ -9,6 +9,7 @@ use strongroom::{
         Clock, Identity, KeySpec, NetworkRules, Origin, Principal, Residency, RoleId, SystemClock, Tags,
         VaultAuthorization,
     },
+    observe::trace::Trace,
     service::{
         Caller, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, Traffic, initialise,
         quota::Allowances,
@@ -51,6 +52,7 @@ pub(crate) fn called(principal: &str) -> Caller {
         request: "r".to_owned(),
         deadline: Moment::now().after(Duration::from_secs(30)),
         traffic: Traffic::Single,
+        trace: Trace::default(),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     failpoint,
     model::{KeyObjectRow, KeyOps, Residency, Scope, State, VaultRow, VersionId, VersionRow},
     service::{
-        KeyRef, KeyView, NewKey, Service,
+        Caller, KeyRef, KeyView, NewKey, Service,
         catalog::{Checked, key_id, vault_id},
         door::{Applied, Context, Work},
         error::{Problem, ServiceError},
@@ -45,7 +45,7 @@ pub(super) trait Source: Send + Sync + 'static {
         permit: &Permit<Self::Op>,
         new: &NewKey,
         version: VersionId,
-        deadline: Moment,
+        caller: &Caller,
     ) -> impl Future<Output = Result<Generated, ServiceError>> + Send;
 
     /// The public half, where it is known before the key is made.
@@ -84,9 +84,9 @@ impl Source for Fresh {
         permit: &Permit<Self::Op>,
         new: &NewKey,
         version: VersionId,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Result<Generated, ServiceError> {
-        hands.generate(permit, new.spec, new.residency, version, deadline).await
+        hands.generate(permit, new.spec, new.residency, version, caller).await
     }
 
     fn origin(&self) -> &'static str {
@@ -129,11 +129,11 @@ impl Source for Imported {
         permit: &Permit<Self::Op>,
         new: &NewKey,
         version: VersionId,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Result<Generated, ServiceError> {
         let material = self.material.lock().unwrap_or_else(PoisonError::into_inner).take();
         let material = material.ok_or(Problem::Internal)?;
-        hands.import(permit, new.spec, new.residency, version, material, deadline).await
+        hands.import(permit, new.spec, new.residency, version, material, caller).await
     }
 
     fn public(&self) -> Vec<u8> {
@@ -317,7 +317,7 @@ impl<S: Source> Work for MakeKey<S> {
     ) -> Result<Applied<KeyView>, ServiceError> {
         let deadline = context.caller.deadline;
         let new = &self.new;
-        let made = self.source.make(&service.hands, &permit, new, self.version, deadline).await?;
+        let made = self.source.make(&service.hands, &permit, new, self.version, &context.caller).await?;
         failpoint::hit("service.after_generate");
         // The vault's id is decided by its name: the lock can be taken before the vault is looked at again.
         let locked = service.catalog.scopes.lock(HeadScope::Vault(vault_id(&new.vault)), deadline).await?;
