@@ -53,7 +53,8 @@ pub struct Options {
     /// The size at which a segment ends, in bytes. A segment holds at least one record beside its header,
     /// and may grow to twice the size of its header.
     pub segment_bytes_max: u64,
-    /// What is left for administrators, outcomes and events when the file system is nearly full, in bytes.
+    /// What is left for administrators, outcomes and events when the file system is nearly full, in bytes: beside what
+    /// tiles and bundles of the records so far will take.
     pub reserve_bytes: u64,
     /// The time of the records that the log makes itself.
     pub clock: Arc<dyn Clock>,
@@ -265,12 +266,13 @@ impl Log {
         if self.options.discard {
             return Ok(TreeHead { size: self.signed(), ..TreeHead::default() });
         }
-        let durable = self.commit.durable();
+        let (durable, owed) = self.commit.durable();
         let advanced = self.follower().advance(&durable, self.signed());
         let head = advanced.map_err(|cause| match cause {
             Cause::Altered => self.commit.fail(cause),
             _ => LogError::Tree(Arc::new(cause)),
         })?;
+        self.commit.pay(owed);
         failpoint::hit("audit.after_tiles");
         self.readable.store(head.size, Ordering::Release);
         Ok(head)
@@ -334,6 +336,13 @@ impl Log {
     #[must_use]
     pub fn readable(&self) -> u64 {
         self.readable.load(Ordering::Acquire)
+    }
+
+    /// Whether the disk was nearly full when it was last looked at: what is left is for administrators, outcomes and
+    /// events.
+    #[must_use]
+    pub fn is_low_on_room(&self) -> bool {
+        self.commit.is_low_on_room()
     }
 
     /// The log's folder.

@@ -98,6 +98,7 @@ fn the_commands_of_the_manual_are_taken() {
         "audit verify --config c",
         "audit verify --data-dir d --against a --against b -o json",
         "audit verify --log l --unsigned",
+        "audit key",
         "audit key --config c",
         "audit key --data-dir d -o json",
         "audit prune --config c --before 1000 --dry-run",

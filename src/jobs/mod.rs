@@ -137,12 +137,16 @@ impl Jobs {
         });
     }
 
-    /// Takes new records of the audit log into its index. Nothing waits for it.
+    /// Takes new records of the audit log into its index, while there is room for it. Nothing waits for it.
     pub fn index(&self, service: &Arc<Service>) {
         let service = Arc::clone(service);
         self.every(INDEX_EVERY, move || {
             let service = Arc::clone(&service);
             async move {
+                // The index is only quicker than the log itself: it leaves to administrators what is kept for them.
+                if service.log().is_low_on_room() {
+                    return;
+                }
                 match service.index().feed(service.log().readable()).await {
                     // Far fewer than 2^52.
                     Ok(indexed) => metrics::gauge!(AUDIT_INDEXED).set(indexed as f64),

@@ -2,6 +2,7 @@
 //! temporary folder; the command line and gRPC against it; OpenSSL and RustCrypto as second opinions.
 
 mod algorithms;
+mod archive;
 mod audit;
 mod batch;
 mod bearer;

@@ -30,6 +30,17 @@ pub(super) struct InstanceArgs {
     data_dir: Option<PathBuf>,
 }
 
+/// The same, or neither: then a server is asked.
+#[derive(Debug, Args)]
+pub(super) struct InstanceOrServerArgs {
+    /// The configuration (TOML) of the server, whose store is read [default: the server is asked]
+    #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
+    config: Option<PathBuf>,
+    /// The folder of store and log: that of `strongroom dev`, or a copy of both (store.sqlite or strongroom.db, audit/)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
 /// A log, with or without its store.
 #[derive(Debug, Args)]
 #[group(id = "place", required = true, multiple = false)]
@@ -58,6 +69,16 @@ impl InstanceArgs {
     /// Where they are.
     pub(super) fn place(&self) -> anyhow::Result<Place> {
         of(self.config.as_deref(), self.data_dir.as_deref())
+    }
+}
+
+impl InstanceOrServerArgs {
+    /// Where they are; nothing if a server is meant.
+    pub(super) fn place(&self) -> anyhow::Result<Option<Place>> {
+        match (&self.config, &self.data_dir) {
+            (None, None) => Ok(None),
+            (config, data_dir) => of(config.as_deref(), data_dir.as_deref()).map(Some),
+        }
     }
 }
 
