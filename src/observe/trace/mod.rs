@@ -71,17 +71,22 @@ impl Tracer {
 
     /// A request has come, and its caller is known: its trace, if it is followed.
     ///
-    /// A parent that is trusted decides, and the request is part of its trace. Any other is only linked to: who may call
-    /// is not for that one who decides what is traced here.
+    /// A parent that is trusted decides, and the request is part of its trace. Any other is only linked to: whoever may
+    /// call does not decide by that what is traced here.
     #[must_use]
     pub fn begin(self: &Arc<Self>, request: Uuid, headers: &HeaderMap) -> Trace {
-        let parent = Parent::of(headers);
-        match parent.filter(|_| self.trust_parent) {
-            Some(parent) if parent.sampled => self.follow(request, parent.trace, Some(parent.span), None),
-            Some(_) => Trace::default(),
-            None if self.draws(request) => self.follow(request, request.as_u128(), None, parent),
-            None => Trace::default(),
+        if self.trust_parent
+            && let Some(parent) = Parent::of(headers)
+        {
+            let follow = || self.follow(request, parent.trace, Some(parent.span), None);
+            return if parent.sampled { follow() } else { Trace::default() };
         }
+        if !self.draws(request) {
+            return Trace::default();
+        }
+        // Where parents are trusted there is none.
+        let link = Parent::of(headers).filter(|_| !self.trust_parent);
+        self.follow(request, request.as_u128(), None, link)
     }
 
     fn draws(&self, request: Uuid) -> bool {
