@@ -147,6 +147,7 @@ pub(super) fn of(error: &Error, action: &Action, caller: &Caller) -> Failure {
     match error {
         Error::Settings(error) => connection::explain(error),
         Error::Connection { endpoint, cause } => cause::explain(cause, endpoint),
+        Error::NoServer(failed) => cause::explain_all(failed),
         Error::TimedOut { .. } => timed_out(action, caller),
         Error::Damaged { .. } => Failure::new(format!("cannot {}: {error}", action.what)).hint(
             "repeat the command; if it happens again, look for a faulty proxy or memory between here and the server",

@@ -106,6 +106,7 @@ fn the_commands_of_the_manual_are_taken() {
         "audit prune --config c --before 1000 --delete",
         "--endpoint https://127.0.0.1:1 --ca a --cert b --key-file c --vault dev --timeout 5 key list",
         "key list --endpoint https://127.0.0.1:1 --vault dev",
+        "key list --endpoint https://127.0.0.1:1 --endpoint https://127.0.0.1:2,unix:/s --vault dev",
         "serve --config c",
         "dev --data-dir d --listen 127.0.0.1:1 --metrics-listen localhost:2 --allow-non-loopback",
         "init --config c --admin-certificate a --recovery-key r --recovery-key s",
@@ -389,6 +390,10 @@ mod end_to_end {
             (format!("--endpoint https://127.0.0.1:1 --ca {ca}"), "nothing listens there"),
             (format!("--endpoint {}", fake.endpoint().replace("127.0.0.1", "localhost")), "is for another host name"),
             ("--endpoint https://no-such-host.invalid:1".to_owned(), "there is no host of that name"),
+            (
+                format!("--endpoint https://127.0.0.1:1 --endpoint https://127.0.0.1:2 --ca {ca}"),
+                "https://127.0.0.1:2: nothing listens there",
+            ),
             (format!("--key-file {cert}"), "holds no private key in PEM"),
             (format!("--key-file {}", other.path("key.pem")), "belong together"),
             (

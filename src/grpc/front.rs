@@ -775,4 +775,13 @@ mod tests {
         }
         assert_eq!(label("/strongroom.v1.Keys/../x"), "other");
     }
+
+    #[test]
+    fn the_client_knows_of_every_method_whether_it_may_be_repeated() {
+        let ours = METHODS.iter().filter(|path| path.starts_with("/strongroom.v1."));
+        for path in ours.clone() {
+            assert!(strongroom_client::repetition(path).is_some(), "{path}");
+        }
+        assert_eq!(ours.count(), strongroom_client::METHODS.len());
+    }
 }
