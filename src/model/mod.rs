@@ -8,6 +8,7 @@ pub mod names;
 pub mod naming;
 pub mod network;
 pub mod principal;
+pub mod replica;
 pub mod roles;
 pub mod rows;
 pub mod scope;
@@ -22,6 +23,7 @@ pub use lease::{Ended, Lease};
 pub use names::{KeyName, NameError, ObjectName, RequestId, VaultName, VersionId};
 pub use network::{AddressRange, NetworkPatch, NetworkRules};
 pub use principal::Principal;
+pub use replica::{Ordinal, ReplicaName, ReplicaRow};
 pub use roles::{ADMINISTRATOR, ActionPattern, AssignmentId, BREAK_GLASS, RoleId, RolePatterns};
 pub use rows::{
     AssignmentRow, Escrow, InstanceRow, KeyObjectRow, Row, RowId, RowKind, State, UsageRow, VaultAuthorization,

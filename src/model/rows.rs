@@ -75,6 +75,8 @@ pub enum RowKind {
     RoleDefinition,
     /// [`super::AccessPolicyRow`].
     AccessPolicy,
+    /// [`super::ReplicaRow`]: in no head.
+    Replica,
 }
 
 impl RowKind {
@@ -92,6 +94,7 @@ impl RowKind {
             Self::IssuerKey => 21,
             Self::RoleDefinition => 7,
             Self::AccessPolicy => 8,
+            Self::Replica => 30,
         }
     }
 }

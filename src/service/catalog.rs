@@ -564,6 +564,7 @@ fn describe<R: Row>(row: &R) -> String {
         RowKind::IssuerKey => "the row of an issuer's key",
         RowKind::RoleDefinition => "a role definition's row",
         RowKind::AccessPolicy => "an access policy's row",
+        RowKind::Replica => "a replica's row",
     };
     format!("{what} (id {})", base16ct::lower::encode_string(&id.id))
 }
