@@ -33,11 +33,17 @@ impl FromStr for ReplicaName {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let right = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let is_label = (1..=63).contains(&text.len())
-            && text.bytes().all(right)
-            && !text.starts_with('-')
-            && !text.ends_with('-');
-        if is_label { Ok(Self(text.to_owned())) } else { Err(NameError { what: "replica", rule: "1 to 63 of [0-9a-z-], a letter or digit at both ends", found: text.chars().take(200).collect() }) }
+        let is_label =
+            (1..=63).contains(&text.len()) && text.bytes().all(right) && !text.starts_with('-') && !text.ends_with('-');
+        if is_label {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError {
+                what: "replica",
+                rule: "1 to 63 of [0-9a-z-], a letter or digit at both ends",
+                found: text.chars().take(200).collect(),
+            })
+        }
     }
 }
 

@@ -80,6 +80,27 @@ pub enum RowKind {
 }
 
 impl RowKind {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Vault,
+        Self::Key,
+        Self::Version,
+        Self::Usage,
+        Self::Assignment,
+        Self::Instance,
+        Self::Token,
+        Self::IssuerKey,
+        Self::RoleDefinition,
+        Self::AccessPolicy,
+        Self::Replica,
+    ];
+
+    /// The kind of that code.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
     /// A byte that stands for the kind in a head, for ever.
     #[must_use]
     pub const fn code(self) -> u8 {

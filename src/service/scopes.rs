@@ -25,7 +25,10 @@ use crate::{
         AccessPolicyRow, AssignmentRow, InstanceRow, IssuerKeyRow, KeyObjectRow, RoleDefinitionRow, Row, RowId,
         RowKind, TokenRow, UsageRow, VaultRow, VersionRow,
     },
-    store::{Change, CommitError, HeadRow, HeadScope, RequestRecord, ScopeRows, Sealed, Store, Write, head::SetDigest},
+    store::{
+        Change, CommitError, HeadChange, HeadRow, HeadScope, RequestRecord, ScopeRows, Sealed, Store, Write,
+        head::SetDigest,
+    },
 };
 
 /// Half a seal: enough to tell the newest row from any other (128 bits of an HMAC).
@@ -485,11 +488,13 @@ impl Scopes {
             digest: base16ct::lower::encode_string(&head.digest.short()),
         };
         let writes = puts.into_iter().zip(&seals).map(|(put, seal)| put.row.sealed(*seal)).collect();
-        let change = Change { name, writes, heads: vec![Sealed::new(head.clone(), head_seal)], request };
+        let sealed = Sealed::new(head.clone(), head_seal);
+        let heads = vec![HeadChange { head: sealed, steps: Vec::new() }];
+        let change = Change { name, writes, heads, request, lease: None, is_urgent: false };
         right.check()?;
         let under_way = UnderWay::begin(cell, (head.revision, head.digest.short()));
         match self.store.commit(change).await {
-            Ok(()) => under_way.done(head, newest),
+            Ok(_) => under_way.done(head, newest),
             Err(CommitError::Store(error)) => match self.fate(&head).await {
                 Some(true) => under_way.done(head, newest),
                 Some(false) => {

@@ -24,6 +24,7 @@ pub mod cluster;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod head;
+pub mod sql;
 pub mod sqlite;
 
 pub use cluster::{Beat, HeadChange, Heard, Position, Replica, Step, Way, WorkLease};

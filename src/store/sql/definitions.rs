@@ -2,12 +2,11 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
-
 use super::{
     columns::{Columns, integer},
     commit::write_one,
     error::{Failure, fault},
+    session::{Record, Session, query},
 };
 use crate::{
     model::{RoleDefinitionRow, RoleId, RolePatterns, access_rows::lines},
@@ -18,23 +17,20 @@ const TABLE: &str = "role_definitions";
 const ALL: &str = "SELECT * FROM role_definitions ORDER BY id";
 const INSERT: &str = "INSERT INTO role_definitions (id, revision, seal, folded_name, name, created_at, updated_at, \
     intent, description, actions, not_actions, data_actions, not_data_actions, assignable_scopes) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
-const UPDATE: &str = "UPDATE role_definitions SET revision = ?2, seal = ?3, folded_name = ?4, name = ?5, \
-    created_at = ?6, updated_at = ?7, intent = ?8, description = ?9, actions = ?10, not_actions = ?11, \
-    data_actions = ?12, not_data_actions = ?13, assignable_scopes = ?14 WHERE id = ?1 AND revision = ?2 - 1";
-const REMOVE: &str = "DELETE FROM role_definitions WHERE id = ?1";
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+const UPDATE: &str = "UPDATE role_definitions SET revision = $2, seal = $3, folded_name = $4, name = $5, \
+    created_at = $6, updated_at = $7, intent = $8, description = $9, actions = $10, not_actions = $11, \
+    data_actions = $12, not_data_actions = $13, assignable_scopes = $14 WHERE id = $1 AND revision = $2 - 1";
+const REMOVE: &str = "DELETE FROM role_definitions WHERE id = $1";
 
-pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<Sealed<RoleDefinitionRow>>, StoreError> {
-    sqlx::query(ALL).fetch_all(pool).await.map_err(fault)?.iter().map(decode).collect()
+pub(super) async fn all(session: &mut Session) -> Result<Vec<Sealed<RoleDefinitionRow>>, StoreError> {
+    query(ALL).fetch_all(session).await.map_err(fault)?.iter().map(decode).collect()
 }
 
-pub(super) async fn write(
-    connection: &mut SqliteConnection,
-    sealed: &Sealed<RoleDefinitionRow>,
-) -> Result<(), Failure> {
+pub(super) async fn write(session: &mut Session, sealed: &Sealed<RoleDefinitionRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
     let [actions, not_actions, data_actions, not_data_actions] = row.lists().map(|list| lines(list));
-    let query = sqlx::query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
         .bind(row.id.bytes().to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())
@@ -49,12 +45,12 @@ pub(super) async fn write(
         .bind(data_actions)
         .bind(not_data_actions)
         .bind(lines(&row.assignable_scopes));
-    write_one(connection, query).await
+    write_one(session, query).await
 }
 
 /// Takes a role away; a missing one was taken away by somebody else.
-pub(super) async fn remove(connection: &mut SqliteConnection, id: RoleId) -> Result<(), Failure> {
-    write_one(connection, sqlx::query(REMOVE).bind(id.bytes().to_vec())).await
+pub(super) async fn remove(session: &mut Session, id: RoleId) -> Result<(), Failure> {
+    write_one(session, query(REMOVE).bind(id.bytes().to_vec())).await
 }
 
 /// Items one to a line, each of which shows as it is stored.
@@ -67,7 +63,7 @@ fn items<T: FromStr + Display>(columns: &Columns<'_>, column: &'static str) -> R
     if text.is_empty() { Ok(Vec::new()) } else { text.split('\n').map(read).collect() }
 }
 
-fn decode(row: &SqliteRow) -> Result<Sealed<RoleDefinitionRow>, StoreError> {
+fn decode(row: &Record) -> Result<Sealed<RoleDefinitionRow>, StoreError> {
     let columns = Columns::of(TABLE, row);
     let decoded = RoleDefinitionRow {
         id: columns.version("id")?,

@@ -1,11 +1,10 @@
 //! Keys.
 
-use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
-
 use super::{
     columns::{Columns, integer, state_times},
     commit::write_one,
     error::{Failure, fault},
+    session::{Record, Session, query},
     vaults,
 };
 use crate::{
@@ -15,42 +14,42 @@ use crate::{
 
 const TABLE: &str = "keys";
 const BY_NAME: &str = "SELECT keys.*, vaults.name AS vault FROM vaults JOIN keys ON keys.vault_id = vaults.id \
-    WHERE vaults.name = ?1 AND keys.folded_name = ?2";
+    WHERE vaults.name = $1 AND keys.folded_name = $2";
 const PAGE: &str = "SELECT keys.*, vaults.name AS vault FROM vaults JOIN keys ON keys.vault_id = vaults.id \
-    WHERE vaults.name = ?1 AND keys.folded_name > ?2 AND (?3 OR keys.deleted_at IS NULL) \
-    ORDER BY keys.folded_name LIMIT ?4";
-const ID_BY_NAME: &str = "SELECT id, name FROM keys WHERE vault_id = ?1 AND folded_name = ?2";
+    WHERE vaults.name = $1 AND keys.folded_name > $2 AND ($3 OR keys.deleted_at IS NULL) \
+    ORDER BY keys.folded_name LIMIT $4";
+const ID_BY_NAME: &str = "SELECT id, name FROM keys WHERE vault_id = $1 AND folded_name = $2";
 const INSERT: &str = "INSERT INTO keys (id, revision, seal, vault_id, folded_name, name, current_version, deleted_at, \
-    purge_at, created_at, updated_at, intent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    purge_at, created_at, updated_at, intent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 // The primary key is left out where it stays the same, so that the row is changed in its place.
-const UPDATE: &str = "UPDATE keys SET revision = ?2, seal = ?3, name = ?6, current_version = ?7, deleted_at = ?8, \
-    purge_at = ?9, created_at = ?10, updated_at = ?11, intent = ?12 \
-    WHERE id = ?1 AND revision = ?2 - 1 AND vault_id = ?4 AND folded_name = ?5";
+const UPDATE: &str = "UPDATE keys SET revision = $2, seal = $3, name = $6, current_version = $7, deleted_at = $8, \
+    purge_at = $9, created_at = $10, updated_at = $11, intent = $12 \
+    WHERE id = $1 AND revision = $2 - 1 AND vault_id = $4 AND folded_name = $5";
 
 /// What must be answered from an index.
 #[cfg(test)]
 pub(super) const STATEMENTS: [&str; 4] = [BY_NAME, PAGE, ID_BY_NAME, UPDATE];
 
 pub(super) async fn by_name(
-    pool: &SqlitePool,
+    session: &mut Session,
     vault: &VaultName,
     name: &KeyName,
 ) -> Result<Option<Sealed<KeyObjectRow>>, StoreError> {
-    let query = sqlx::query(BY_NAME).bind(vault.as_str().to_owned()).bind(name.folded());
-    let row = query.fetch_optional(pool).await.map_err(fault)?;
+    let query = query(BY_NAME).bind(vault.as_str().to_owned()).bind(name.folded());
+    let row = query.fetch_optional(session).await.map_err(fault)?;
     row.as_ref().map(decode).transpose()
 }
 
 pub(super) async fn page(
-    pool: &SqlitePool,
+    session: &mut Session,
     vault: &VaultName,
     after: Option<&KeyName>,
     limit: u32,
     deleted: bool,
 ) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError> {
     let after = after.map_or_else(String::new, KeyName::folded);
-    let query = sqlx::query(PAGE).bind(vault.as_str().to_owned()).bind(after).bind(deleted).bind(i64::from(limit));
-    query.fetch_all(pool).await.map_err(fault)?.iter().map(decode).collect()
+    let query = query(PAGE).bind(vault.as_str().to_owned()).bind(after).bind(deleted).bind(i64::from(limit));
+    query.fetch_all(session).await.map_err(fault)?.iter().map(decode).collect()
 }
 
 /// Where a version belongs: the ids of its vault and key.
@@ -60,14 +59,10 @@ pub(super) struct Parents {
 }
 
 /// The parents of a version of that key, in the transaction that is going to write it.
-pub(super) async fn parents(
-    connection: &mut SqliteConnection,
-    vault: &VaultName,
-    key: &KeyName,
-) -> Result<Parents, Failure> {
-    let vault_id = vaults::id_of(connection, vault).await?;
-    let query = sqlx::query(ID_BY_NAME).bind(vault_id.to_vec()).bind(key.folded());
-    let row = query.fetch_optional(connection).await?.ok_or(Failure::CONFLICT)?;
+pub(super) async fn parents(session: &mut Session, vault: &VaultName, key: &KeyName) -> Result<Parents, Failure> {
+    let vault_id = vaults::id_of(session, vault).await?;
+    let query = query(ID_BY_NAME).bind(vault_id.to_vec()).bind(key.folded());
+    let row = query.fetch_optional(session).await?.ok_or(Failure::CONFLICT)?;
     let columns = Columns::of(TABLE, &row);
     // The version is sealed with this spelling and read back with the key's: another would never verify.
     if columns.text("name")? != key.as_str() {
@@ -76,11 +71,11 @@ pub(super) async fn parents(
     Ok(Parents { vault_id, key_id: columns.array("id")? })
 }
 
-pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<KeyObjectRow>) -> Result<(), Failure> {
+pub(super) async fn write(session: &mut Session, sealed: &Sealed<KeyObjectRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
-    let vault_id = vaults::id_of(connection, &row.vault).await?;
+    let vault_id = vaults::id_of(session, &row.vault).await?;
     let (deleted_at, purge_at) = state_times(row.state);
-    let query = sqlx::query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
         .bind(row.id.to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())
@@ -93,10 +88,10 @@ pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<Key
         .bind(row.created.0)
         .bind(row.updated.0)
         .bind(integer(row.intent, TABLE, "intent")?);
-    write_one(connection, query).await
+    write_one(session, query).await
 }
 
-fn decode(row: &SqliteRow) -> Result<Sealed<KeyObjectRow>, StoreError> {
+fn decode(row: &Record) -> Result<Sealed<KeyObjectRow>, StoreError> {
     let columns = Columns::of(TABLE, row);
     let name: KeyName = columns.parsed("name")?;
     if name.folded() != columns.text("folded_name")? {

@@ -1,11 +1,10 @@
 //! Role assignments.
 
-use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
-
 use super::{
     columns::{Columns, integer},
     commit::write_one,
     error::{Failure, fault},
+    session::{Record, Session, query},
 };
 use crate::{
     model::{
@@ -17,25 +16,28 @@ use crate::{
 
 const TABLE: &str = "role_assignments";
 const ALL: &str = "SELECT * FROM role_assignments ORDER BY id";
-const BY_ID: &str = "SELECT * FROM role_assignments WHERE id = ?1";
+const BY_ID: &str = "SELECT * FROM role_assignments WHERE id = $1";
 const INSERT: &str = "INSERT INTO role_assignments (id, revision, seal, principal, role, scope, created_at, \
-    intent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-const UPDATE: &str = "UPDATE role_assignments SET revision = ?2, seal = ?3, principal = ?4, role = ?5, scope = ?6, \
-    created_at = ?7, intent = ?8 WHERE id = ?1 AND revision = ?2 - 1";
-const REMOVE: &str = "DELETE FROM role_assignments WHERE id = ?1";
+    intent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+const UPDATE: &str = "UPDATE role_assignments SET revision = $2, seal = $3, principal = $4, role = $5, scope = $6, \
+    created_at = $7, intent = $8 WHERE id = $1 AND revision = $2 - 1";
+const REMOVE: &str = "DELETE FROM role_assignments WHERE id = $1";
 
-pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<Sealed<AssignmentRow>>, StoreError> {
-    sqlx::query(ALL).fetch_all(pool).await.map_err(fault)?.iter().map(decode).collect()
+pub(super) async fn all(session: &mut Session) -> Result<Vec<Sealed<AssignmentRow>>, StoreError> {
+    query(ALL).fetch_all(session).await.map_err(fault)?.iter().map(decode).collect()
 }
 
-pub(super) async fn by_id(pool: &SqlitePool, id: AssignmentId) -> Result<Option<Sealed<AssignmentRow>>, StoreError> {
-    let row = sqlx::query(BY_ID).bind(id.bytes().to_vec()).fetch_optional(pool).await.map_err(fault)?;
+pub(super) async fn by_id(
+    session: &mut Session,
+    id: AssignmentId,
+) -> Result<Option<Sealed<AssignmentRow>>, StoreError> {
+    let row = query(BY_ID).bind(id.bytes().to_vec()).fetch_optional(session).await.map_err(fault)?;
     row.as_ref().map(decode).transpose()
 }
 
-pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<AssignmentRow>) -> Result<(), Failure> {
+pub(super) async fn write(session: &mut Session, sealed: &Sealed<AssignmentRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
-    let query = sqlx::query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
         .bind(row.id.bytes().to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())
@@ -44,15 +46,15 @@ pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<Ass
         .bind(row.scope.to_string())
         .bind(row.created.0)
         .bind(integer(row.intent, TABLE, "intent")?);
-    write_one(connection, query).await
+    write_one(session, query).await
 }
 
 /// Takes an assignment away; a missing one was taken away by somebody else.
-pub(super) async fn remove(connection: &mut SqliteConnection, id: AssignmentId) -> Result<(), Failure> {
-    write_one(connection, sqlx::query(REMOVE).bind(id.bytes().to_vec())).await
+pub(super) async fn remove(session: &mut Session, id: AssignmentId) -> Result<(), Failure> {
+    write_one(session, query(REMOVE).bind(id.bytes().to_vec())).await
 }
 
-fn decode(row: &SqliteRow) -> Result<Sealed<AssignmentRow>, StoreError> {
+fn decode(row: &Record) -> Result<Sealed<AssignmentRow>, StoreError> {
     let columns = Columns::of(TABLE, row);
     columns.sealed(AssignmentRow {
         id: columns.version("id")?,

@@ -1,9 +1,13 @@
 //! Every row of a scope, as its head counts them.
 
-use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use strongroom_hsm::Seal;
 
-use super::{columns::Columns, error::fault, heads};
+use super::{
+    columns::Columns,
+    error::fault,
+    heads,
+    session::{Record, Session, query},
+};
 use crate::{
     model::{RowId, RowKind},
     store::{HeadScope, ScopeRows, StoreError},
@@ -39,16 +43,16 @@ const SERVICE: [Part; 7] = [
 ];
 
 const VAULT: [Part; 3] = [
-    Part { table: "keys", kind: RowKind::Key, read: "SELECT id, revision, seal FROM keys WHERE vault_id = ?1" },
+    Part { table: "keys", kind: RowKind::Key, read: "SELECT id, revision, seal FROM keys WHERE vault_id = $1" },
     Part {
         table: "versions",
         kind: RowKind::Version,
-        read: "SELECT id, revision, seal FROM versions WHERE vault_id = ?1",
+        read: "SELECT id, revision, seal FROM versions WHERE vault_id = $1",
     },
     Part {
         table: "usage",
         kind: RowKind::Usage,
-        read: "SELECT version AS id, revision, seal FROM usage WHERE vault_id = ?1",
+        read: "SELECT version AS id, revision, seal FROM usage WHERE vault_id = $1",
     },
 ];
 
@@ -56,36 +60,34 @@ const VAULT: [Part; 3] = [
 #[cfg(test)]
 pub(super) const STATEMENTS: [&str; 3] = [VAULT[0].read, VAULT[1].read, VAULT[2].read];
 
-/// Reads a scope and its head at one moment: one read transaction, which sees one state of the file.
-pub(super) async fn read(pool: &SqlitePool, scope: HeadScope) -> Result<ScopeRows, StoreError> {
-    let mut transaction = pool.begin().await.map_err(fault)?;
-    let head = heads::by_scope(&mut *transaction, scope).await?;
+/// Reads a scope and its head, in a session that reads all at one moment.
+pub(super) async fn read(session: &mut Session, scope: HeadScope) -> Result<ScopeRows, StoreError> {
+    let head = heads::by_scope(session, scope).await?;
     let mut rows = Vec::new();
     let parts = if scope == HeadScope::Service { SERVICE.as_slice() } else { VAULT.as_slice() };
     for part in parts {
-        read_part(&mut transaction, part, scope, &mut rows).await?;
+        read_part(session, part, scope, &mut rows).await?;
     }
-    transaction.rollback().await.map_err(fault)?;
     Ok(ScopeRows { head, rows })
 }
 
 async fn read_part(
-    connection: &mut SqliteConnection,
+    session: &mut Session,
     part: &Part,
     scope: HeadScope,
     rows: &mut Vec<(RowId, u64, Seal)>,
 ) -> Result<(), StoreError> {
-    let mut query = sqlx::query(part.read);
+    let mut query = query(part.read);
     if let HeadScope::Vault(id) = scope {
         query = query.bind(id.to_vec());
     }
-    for row in query.fetch_all(connection).await.map_err(fault)? {
+    for row in query.fetch_all(session).await.map_err(fault)? {
         rows.push(decode(part, &row)?);
     }
     Ok(())
 }
 
-fn decode(part: &Part, row: &SqliteRow) -> Result<(RowId, u64, Seal), StoreError> {
+fn decode(part: &Part, row: &Record) -> Result<(RowId, u64, Seal), StoreError> {
     let columns = Columns::of(part.table, row);
     Ok((RowId { kind: part.kind, id: columns.array("id")? }, columns.revision()?, columns.seal()?))
 }

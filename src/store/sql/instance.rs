@@ -1,12 +1,12 @@
 //! The service's own row.
 
-use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use strongroom_hsm::protocol::ServiceKeys;
 
 use super::{
     columns::{Columns, integer},
     commit::write_one,
     error::{Failure, fault},
+    session::{Record, Session, query},
 };
 use crate::{
     model::{Escrow, InstanceRow},
@@ -17,19 +17,19 @@ const TABLE: &str = "instance";
 const READ: &str = "SELECT * FROM instance";
 const INSERT: &str = "INSERT INTO instance (singleton, id, revision, seal, created_at, development, token_label, \
     token_serial, unwrap_template, sealing_key, data_key, canary, log_public, escrow) \
-    VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
-const UPDATE: &str = "UPDATE instance SET revision = ?2, seal = ?3, created_at = ?4, development = ?5, \
-    token_label = ?6, token_serial = ?7, unwrap_template = ?8, sealing_key = ?9, data_key = ?10, canary = ?11, \
-    log_public = ?12, escrow = ?13 WHERE id = ?1 AND revision = ?2 - 1";
+    VALUES (1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+const UPDATE: &str = "UPDATE instance SET revision = $2, seal = $3, created_at = $4, development = $5, \
+    token_label = $6, token_serial = $7, unwrap_template = $8, sealing_key = $9, data_key = $10, canary = $11, \
+    log_public = $12, escrow = $13 WHERE id = $1 AND revision = $2 - 1";
 
-pub(super) async fn read(pool: &SqlitePool) -> Result<Option<Sealed<InstanceRow>>, StoreError> {
-    let row = sqlx::query(READ).fetch_optional(pool).await.map_err(fault)?;
+pub(super) async fn read(session: &mut Session) -> Result<Option<Sealed<InstanceRow>>, StoreError> {
+    let row = query(READ).fetch_optional(session).await.map_err(fault)?;
     row.as_ref().map(decode).transpose()
 }
 
-pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<InstanceRow>) -> Result<(), Failure> {
+pub(super) async fn write(session: &mut Session, sealed: &Sealed<InstanceRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
-    let query = sqlx::query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
         .bind(row.id.to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())
@@ -43,10 +43,10 @@ pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<Ins
         .bind(row.service_keys.canary.to_vec())
         .bind(row.service_keys.log_public.to_vec())
         .bind(encode_escrow(&row.escrow)?);
-    write_one(connection, query).await
+    write_one(session, query).await
 }
 
-fn decode(row: &SqliteRow) -> Result<Sealed<InstanceRow>, StoreError> {
+fn decode(row: &Record) -> Result<Sealed<InstanceRow>, StoreError> {
     let columns = Columns::of(TABLE, row);
     columns.sealed(InstanceRow {
         id: columns.array("id")?,

@@ -1,11 +1,10 @@
 //! Access policies of vaults.
 
-use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
-
 use super::{
     columns::{Columns, integer},
     commit::write_one,
     error::{Failure, fault},
+    session::{Record, Session, query},
 };
 use crate::{
     model::{AccessPolicyRow, ObjectType, Permissions, Row as _},
@@ -14,27 +13,27 @@ use crate::{
 
 const TABLE: &str = "access_policies";
 const ALL: &str = "SELECT * FROM access_policies ORDER BY id";
-const BY_ID: &str = "SELECT * FROM access_policies WHERE id = ?1";
+const BY_ID: &str = "SELECT * FROM access_policies WHERE id = $1";
 const INSERT: &str = "INSERT INTO access_policies (id, revision, seal, vault, principal, created_at, updated_at, \
-    intent, keys, secrets, certificates) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-const UPDATE: &str = "UPDATE access_policies SET revision = ?2, seal = ?3, vault = ?4, principal = ?5, \
-    created_at = ?6, updated_at = ?7, intent = ?8, keys = ?9, secrets = ?10, certificates = ?11 \
-    WHERE id = ?1 AND revision = ?2 - 1";
-const REMOVE: &str = "DELETE FROM access_policies WHERE id = ?1";
+    intent, keys, secrets, certificates) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+const UPDATE: &str = "UPDATE access_policies SET revision = $2, seal = $3, vault = $4, principal = $5, \
+    created_at = $6, updated_at = $7, intent = $8, keys = $9, secrets = $10, certificates = $11 \
+    WHERE id = $1 AND revision = $2 - 1";
+const REMOVE: &str = "DELETE FROM access_policies WHERE id = $1";
 
-pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<Sealed<AccessPolicyRow>>, StoreError> {
-    sqlx::query(ALL).fetch_all(pool).await.map_err(fault)?.iter().map(decode).collect()
+pub(super) async fn all(session: &mut Session) -> Result<Vec<Sealed<AccessPolicyRow>>, StoreError> {
+    query(ALL).fetch_all(session).await.map_err(fault)?.iter().map(decode).collect()
 }
 
-pub(super) async fn by_id(pool: &SqlitePool, id: [u8; 16]) -> Result<Option<Sealed<AccessPolicyRow>>, StoreError> {
-    let row = sqlx::query(BY_ID).bind(id.to_vec()).fetch_optional(pool).await.map_err(fault)?;
+pub(super) async fn by_id(session: &mut Session, id: [u8; 16]) -> Result<Option<Sealed<AccessPolicyRow>>, StoreError> {
+    let row = query(BY_ID).bind(id.to_vec()).fetch_optional(session).await.map_err(fault)?;
     row.as_ref().map(decode).transpose()
 }
 
-pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<AccessPolicyRow>) -> Result<(), Failure> {
+pub(super) async fn write(session: &mut Session, sealed: &Sealed<AccessPolicyRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
     let [keys, secrets, certificates] = ObjectType::ALL.map(|kind| row.permissions.text(kind));
-    let query = sqlx::query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
         .bind(row.row_id().id.to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())
@@ -46,15 +45,15 @@ pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<Acc
         .bind(keys)
         .bind(secrets)
         .bind(certificates);
-    write_one(connection, query).await
+    write_one(session, query).await
 }
 
 /// Takes a policy away; a missing one was taken away by somebody else.
-pub(super) async fn remove(connection: &mut SqliteConnection, id: [u8; 16]) -> Result<(), Failure> {
-    write_one(connection, sqlx::query(REMOVE).bind(id.to_vec())).await
+pub(super) async fn remove(session: &mut Session, id: [u8; 16]) -> Result<(), Failure> {
+    write_one(session, query(REMOVE).bind(id.to_vec())).await
 }
 
-fn decode(row: &SqliteRow) -> Result<Sealed<AccessPolicyRow>, StoreError> {
+fn decode(row: &Record) -> Result<Sealed<AccessPolicyRow>, StoreError> {
     let columns = Columns::of(TABLE, row);
     let texts = [columns.text("keys")?, columns.text("secrets")?, columns.text("certificates")?];
     let decoded = AccessPolicyRow {

@@ -1,11 +1,10 @@
 //! Request ids that changes were asked for with.
 
-use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
-
 use super::{
     columns::Columns,
     commit::{exists_is_conflict, write_one},
     error::{Failure, fault},
+    session::{Record, Session, query},
 };
 use crate::{
     model::{RequestId, Timestamp},
@@ -13,38 +12,37 @@ use crate::{
 };
 
 const TABLE: &str = "requests";
-const READ: &str = "SELECT * FROM requests WHERE principal = ?1 AND id = ?2 AND expires_at > ?3";
-const INSERT: &str = "INSERT INTO requests (principal, id, digest, resource, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)";
-const FORGET: &str = "DELETE FROM requests WHERE expires_at <= ?1";
+const READ: &str = "SELECT * FROM requests WHERE principal = $1 AND id = $2 AND expires_at > $3";
+const INSERT: &str = "INSERT INTO requests (principal, id, digest, resource, expires_at) VALUES ($1, $2, $3, $4, $5)";
+const FORGET: &str = "DELETE FROM requests WHERE expires_at <= $1";
 
 pub(super) async fn read(
-    pool: &SqlitePool,
+    session: &mut Session,
     principal: &str,
     id: RequestId,
     now: Timestamp,
 ) -> Result<Option<RequestRecord>, StoreError> {
-    let query = sqlx::query(READ).bind(principal.to_owned()).bind(id.to_string()).bind(now.0);
-    let row = query.fetch_optional(pool).await.map_err(fault)?;
+    let query = query(READ).bind(principal.to_owned()).bind(id.to_string()).bind(now.0);
+    let row = query.fetch_optional(session).await.map_err(fault)?;
     row.as_ref().map(decode).transpose()
 }
 
 /// Remembers a request. One that is there already was made by the same caller at the same time.
-pub(super) async fn insert(connection: &mut SqliteConnection, request: &RequestRecord) -> Result<(), Failure> {
-    let query = sqlx::query(INSERT)
+pub(super) async fn insert(session: &mut Session, request: &RequestRecord) -> Result<(), Failure> {
+    let query = query(INSERT)
         .bind(request.principal.clone())
         .bind(request.id.to_string())
         .bind(request.digest.to_vec())
         .bind(request.resource.clone())
         .bind(request.expires.0);
-    write_one(connection, query).await.map_err(exists_is_conflict)
+    write_one(session, query).await.map_err(exists_is_conflict)
 }
 
-pub(super) async fn forget(writer: &SqlitePool, now: Timestamp) -> Result<u64, StoreError> {
-    let done = sqlx::query(FORGET).bind(now.0).execute(writer).await.map_err(fault)?;
-    Ok(done.rows_affected())
+pub(super) async fn forget(session: &mut Session, now: Timestamp) -> Result<u64, StoreError> {
+    query(FORGET).bind(now.0).execute(session).await.map_err(fault)
 }
 
-fn decode(row: &SqliteRow) -> Result<RequestRecord, StoreError> {
+fn decode(row: &Record) -> Result<RequestRecord, StoreError> {
     let columns = Columns::of(TABLE, row);
     Ok(RequestRecord {
         principal: columns.text("principal")?.to_owned(),

@@ -3,28 +3,23 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use sqlx::{
-    Decode, Row as _, Sqlite, Type,
-    sqlite::{SqliteArguments, SqliteRow},
-};
+use sqlx::Row as _;
 use strongroom_hsm::Seal;
 
+use super::session::Record;
 use crate::{
     model::{Row, State, Timestamp, VersionId},
     store::{Sealed, StoreError},
 };
 
-/// A prepared statement with its values.
-pub(super) type Query = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
-
 /// The columns of one row that was read.
 pub(super) struct Columns<'r> {
     table: &'static str,
-    row: &'r SqliteRow,
+    row: &'r Record,
 }
 
 impl<'r> Columns<'r> {
-    pub(super) const fn of(table: &'static str, row: &'r SqliteRow) -> Self {
+    pub(super) const fn of(table: &'static str, row: &'r Record) -> Self {
         Self { table, row }
     }
 
@@ -33,18 +28,30 @@ impl<'r> Columns<'r> {
         StoreError::Inconsistent { table: self.table, column }
     }
 
-    fn optional<T: Decode<'r, Sqlite> + Type<Sqlite>>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
-        self.row.try_get(column).map_err(|_| self.wrong(column))
+    // Asked for anything but an `Option`, the drivers read NULL as 0 or as empty, or panic.
+
+    fn optional_integer(&self, column: &'static str) -> Result<Option<i64>, StoreError> {
+        let value = match self.row {
+            Record::Sqlite(row) => row.try_get(column),
+        };
+        value.map_err(|_| self.wrong(column))
     }
 
-    /// Asked for anything but an `Option`, the driver reads NULL as 0 or as empty.
-    fn value<T: Decode<'r, Sqlite> + Type<Sqlite>>(&self, column: &'static str) -> Result<T, StoreError> {
-        self.optional(column)?.ok_or_else(|| self.wrong(column))
+    fn integer(&self, column: &'static str) -> Result<i64, StoreError> {
+        self.optional_integer(column)?.ok_or_else(|| self.wrong(column))
+    }
+
+    /// Bytes of any length, or NULL.
+    pub(super) fn optional_bytes(&self, column: &'static str) -> Result<Option<&'r [u8]>, StoreError> {
+        let value = match self.row {
+            Record::Sqlite(row) => row.try_get(column),
+        };
+        value.map_err(|_| self.wrong(column))
     }
 
     /// Bytes of any length.
     pub(super) fn bytes(&self, column: &'static str) -> Result<&'r [u8], StoreError> {
-        self.value(column)
+        self.optional_bytes(column)?.ok_or_else(|| self.wrong(column))
     }
 
     /// Exactly `N` bytes.
@@ -53,7 +60,10 @@ impl<'r> Columns<'r> {
     }
 
     pub(super) fn text(&self, column: &'static str) -> Result<&'r str, StoreError> {
-        self.value(column)
+        let value: Result<Option<_>, _> = match self.row {
+            Record::Sqlite(row) => row.try_get(column),
+        };
+        value.map_err(|_| self.wrong(column))?.ok_or_else(|| self.wrong(column))
     }
 
     /// A text that parses, and shows as it is stored: parsing may fold case, storing must not have to.
@@ -65,27 +75,29 @@ impl<'r> Columns<'r> {
 
     /// A number of our own: never negative.
     pub(super) fn number(&self, column: &'static str) -> Result<u64, StoreError> {
-        u64::try_from(self.value::<i64>(column)?).map_err(|_| self.wrong(column))
+        u64::try_from(self.integer(column)?).map_err(|_| self.wrong(column))
     }
 
     pub(super) fn small(&self, column: &'static str) -> Result<u16, StoreError> {
-        u16::try_from(self.value::<i64>(column)?).map_err(|_| self.wrong(column))
+        u16::try_from(self.integer(column)?).map_err(|_| self.wrong(column))
     }
 
     pub(super) fn flag(&self, column: &'static str) -> Result<bool, StoreError> {
-        match self.value::<i64>(column)? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(self.wrong(column)),
+        match self.row {
+            Record::Sqlite(_) => match self.integer(column)? {
+                0 => Ok(false),
+                1 => Ok(true),
+                _ => Err(self.wrong(column)),
+            },
         }
     }
 
     pub(super) fn time(&self, column: &'static str) -> Result<Timestamp, StoreError> {
-        self.value(column).map(Timestamp)
+        self.integer(column).map(Timestamp)
     }
 
     pub(super) fn optional_time(&self, column: &'static str) -> Result<Option<Timestamp>, StoreError> {
-        self.optional::<i64>(column).map(|time| time.map(Timestamp))
+        self.optional_integer(column).map(|time| time.map(Timestamp))
     }
 
     pub(super) fn version(&self, column: &'static str) -> Result<VersionId, StoreError> {
@@ -120,7 +132,7 @@ impl<'r> Columns<'r> {
     }
 }
 
-/// A number as SQLite keeps it.
+/// A number as databases keep it.
 ///
 /// # Errors
 /// When it is above `i64::MAX`: nothing counts that far, so a caller that says so is wrong.

@@ -1,11 +1,10 @@
 //! Tokens that are issued here, and the keys that sign them.
 
-use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
-
 use super::{
     columns::{Columns, integer},
     commit::write_one,
     error::{Failure, fault},
+    session::{Record, Session, query},
 };
 use crate::{
     model::{IssuerKeyRow, TokenId, TokenRow},
@@ -15,26 +14,26 @@ use crate::{
 const TABLE: &str = "tokens";
 const ALL: &str = "SELECT * FROM tokens ORDER BY id";
 const INSERT: &str = "INSERT INTO tokens (id, revision, seal, name, creator, created_at, expires_at, intent) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-const REMOVE: &str = "DELETE FROM tokens WHERE id = ?1";
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+const REMOVE: &str = "DELETE FROM tokens WHERE id = $1";
 
 const KEYS: &str = "issuer_keys";
 const ALL_KEYS: &str = "SELECT * FROM issuer_keys ORDER BY created_at, id";
 const INSERT_KEY: &str = "INSERT INTO issuer_keys (id, revision, seal, created_at, public_key, blob) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    VALUES ($1, $2, $3, $4, $5, $6)";
 
-pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<Sealed<TokenRow>>, StoreError> {
-    sqlx::query(ALL).fetch_all(pool).await.map_err(fault)?.iter().map(decode).collect()
+pub(super) async fn all(session: &mut Session) -> Result<Vec<Sealed<TokenRow>>, StoreError> {
+    query(ALL).fetch_all(session).await.map_err(fault)?.iter().map(decode).collect()
 }
 
 /// Oldest first.
-pub(super) async fn keys(pool: &SqlitePool) -> Result<Vec<Sealed<IssuerKeyRow>>, StoreError> {
-    sqlx::query(ALL_KEYS).fetch_all(pool).await.map_err(fault)?.iter().map(decode_key).collect()
+pub(super) async fn keys(session: &mut Session) -> Result<Vec<Sealed<IssuerKeyRow>>, StoreError> {
+    query(ALL_KEYS).fetch_all(session).await.map_err(fault)?.iter().map(decode_key).collect()
 }
 
-pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<TokenRow>) -> Result<(), Failure> {
+pub(super) async fn write(session: &mut Session, sealed: &Sealed<TokenRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
-    let query = sqlx::query(INSERT)
+    let query = query(INSERT)
         .bind(row.id.bytes().to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())
@@ -43,27 +42,27 @@ pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<Tok
         .bind(row.created.0)
         .bind(row.expires.0)
         .bind(integer(row.intent, TABLE, "intent")?);
-    write_one(connection, query).await
+    write_one(session, query).await
 }
 
 /// Takes a token away; a missing one was taken away by somebody else.
-pub(super) async fn remove(connection: &mut SqliteConnection, id: TokenId) -> Result<(), Failure> {
-    write_one(connection, sqlx::query(REMOVE).bind(id.bytes().to_vec())).await
+pub(super) async fn remove(session: &mut Session, id: TokenId) -> Result<(), Failure> {
+    write_one(session, query(REMOVE).bind(id.bytes().to_vec())).await
 }
 
-pub(super) async fn write_key(connection: &mut SqliteConnection, sealed: &Sealed<IssuerKeyRow>) -> Result<(), Failure> {
+pub(super) async fn write_key(session: &mut Session, sealed: &Sealed<IssuerKeyRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
-    let query = sqlx::query(INSERT_KEY)
+    let query = query(INSERT_KEY)
         .bind(row.id.bytes().to_vec())
         .bind(integer(row.revision, KEYS, "revision")?)
         .bind(sealed.seal().to_vec())
         .bind(row.created.0)
         .bind(row.public.clone())
         .bind(row.blob.clone());
-    write_one(connection, query).await
+    write_one(session, query).await
 }
 
-fn decode(row: &SqliteRow) -> Result<Sealed<TokenRow>, StoreError> {
+fn decode(row: &Record) -> Result<Sealed<TokenRow>, StoreError> {
     let columns = Columns::of(TABLE, row);
     columns.sealed(TokenRow {
         id: columns.version("id")?,
@@ -76,7 +75,7 @@ fn decode(row: &SqliteRow) -> Result<Sealed<TokenRow>, StoreError> {
     })
 }
 
-fn decode_key(row: &SqliteRow) -> Result<Sealed<IssuerKeyRow>, StoreError> {
+fn decode_key(row: &Record) -> Result<Sealed<IssuerKeyRow>, StoreError> {
     let columns = Columns::of(KEYS, row);
     columns.sealed(IssuerKeyRow {
         id: columns.version("id")?,

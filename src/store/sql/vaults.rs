@@ -1,11 +1,10 @@
 //! Vaults.
 
-use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
-
 use super::{
     columns::{Columns, integer, state_times},
     commit::write_one,
     error::{Failure, fault},
+    session::{Record, Session, query},
 };
 use crate::{
     model::{AddressRange, NetworkRules, Tags, VaultAuthorization, VaultName, VaultRow},
@@ -13,47 +12,47 @@ use crate::{
 };
 
 const TABLE: &str = "vaults";
-const BY_NAME: &str = "SELECT * FROM vaults WHERE name = ?1";
-const ID_BY_NAME: &str = "SELECT id FROM vaults WHERE name = ?1";
-const PAGE: &str = "SELECT * FROM vaults WHERE name > ?1 AND (?2 OR deleted_at IS NULL) ORDER BY name LIMIT ?3";
+const BY_NAME: &str = "SELECT * FROM vaults WHERE name = $1";
+const ID_BY_NAME: &str = "SELECT id FROM vaults WHERE name = $1";
+const PAGE: &str = "SELECT * FROM vaults WHERE name > $1 AND ($2 OR deleted_at IS NULL) ORDER BY name LIMIT $3";
 const INSERT: &str = "INSERT INTO vaults (id, revision, seal, name, retention_days, purge_protection, deleted_at, \
     purge_at, created_at, updated_at, intent, tags, padding_decryption_allowed, public_access, local_access, \
-    allowed_ranges, authorization) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
-const UPDATE: &str = "UPDATE vaults SET revision = ?2, seal = ?3, name = ?4, retention_days = ?5, \
-    purge_protection = ?6, deleted_at = ?7, purge_at = ?8, created_at = ?9, updated_at = ?10, intent = ?11, tags = ?12, \
-    padding_decryption_allowed = ?13, public_access = ?14, local_access = ?15, allowed_ranges = ?16, \
-    authorization = ?17 WHERE id = ?1 AND revision = ?2 - 1";
+    allowed_ranges, \"authorization\") \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+const UPDATE: &str = "UPDATE vaults SET revision = $2, seal = $3, name = $4, retention_days = $5, \
+    purge_protection = $6, deleted_at = $7, purge_at = $8, created_at = $9, updated_at = $10, intent = $11, tags = $12, \
+    padding_decryption_allowed = $13, public_access = $14, local_access = $15, allowed_ranges = $16, \
+    \"authorization\" = $17 WHERE id = $1 AND revision = $2 - 1";
 
-pub(super) async fn by_name(pool: &SqlitePool, name: &VaultName) -> Result<Option<Sealed<VaultRow>>, StoreError> {
-    let row = sqlx::query(BY_NAME).bind(name.as_str().to_owned()).fetch_optional(pool).await.map_err(fault)?;
+pub(super) async fn by_name(session: &mut Session, name: &VaultName) -> Result<Option<Sealed<VaultRow>>, StoreError> {
+    let row = query(BY_NAME).bind(name.as_str().to_owned()).fetch_optional(session).await.map_err(fault)?;
     row.as_ref().map(decode).transpose()
 }
 
 pub(super) async fn page(
-    pool: &SqlitePool,
+    session: &mut Session,
     after: Option<&VaultName>,
     limit: u32,
     deleted: bool,
 ) -> Result<Vec<Sealed<VaultRow>>, StoreError> {
     // No name is empty, so every name comes after the empty one.
     let after = after.map_or("", VaultName::as_str).to_owned();
-    let rows = sqlx::query(PAGE).bind(after).bind(deleted).bind(i64::from(limit)).fetch_all(pool).await;
+    let rows = query(PAGE).bind(after).bind(deleted).bind(i64::from(limit)).fetch_all(session).await;
     rows.map_err(fault)?.iter().map(decode).collect()
 }
 
 /// The id of the vault of that name, in the transaction that is going to write something into it.
-pub(super) async fn id_of(connection: &mut SqliteConnection, name: &VaultName) -> Result<[u8; 16], Failure> {
-    let row = sqlx::query(ID_BY_NAME).bind(name.as_str().to_owned()).fetch_optional(connection).await?;
+pub(super) async fn id_of(session: &mut Session, name: &VaultName) -> Result<[u8; 16], Failure> {
+    let row = query(ID_BY_NAME).bind(name.as_str().to_owned()).fetch_optional(session).await?;
     // Whoever writes into a vault has read it: one that is not there was purged meanwhile.
     let row = row.ok_or(Failure::CONFLICT)?;
     Ok(Columns::of(TABLE, &row).array("id")?)
 }
 
-pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<VaultRow>) -> Result<(), Failure> {
+pub(super) async fn write(session: &mut Session, sealed: &Sealed<VaultRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
     let (deleted_at, purge_at) = state_times(row.state);
-    let query = sqlx::query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
         .bind(row.id.to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())
@@ -71,10 +70,10 @@ pub(super) async fn write(connection: &mut SqliteConnection, sealed: &Sealed<Vau
         .bind(row.network.local_access())
         .bind(ranges_text(row.network.ranges()))
         .bind(row.authorization.name());
-    write_one(connection, query).await
+    write_one(session, query).await
 }
 
-fn decode(row: &SqliteRow) -> Result<Sealed<VaultRow>, StoreError> {
+fn decode(row: &Record) -> Result<Sealed<VaultRow>, StoreError> {
     let columns = Columns::of(TABLE, row);
     columns.sealed(VaultRow {
         id: columns.array("id")?,

@@ -1,0 +1,173 @@
+//! A connection that is lent for one read or one transaction, whatever database it leads to; statements, the values
+//! they carry and the records they bring.
+//!
+//! A session that is dropped before it was committed has changed nothing.
+
+use sqlx::{Sqlite, SqliteConnection, Transaction, pool::PoolConnection, sqlite::SqliteRow};
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// One statement that reads.
+    Read,
+    /// Several that read, all of them at one moment.
+    ReadAtOnce,
+    /// A transaction that writes.
+    Write,
+    /// One that writes what may be lost in a crash.
+    WriteLoosely,
+}
+
+/// A connection, lent.
+#[derive(Debug)]
+pub struct Session(Lent);
+
+#[derive(Debug)]
+enum Lent {
+    Sqlite(PoolConnection<Sqlite>),
+    SqliteTransaction(Transaction<'static, Sqlite>),
+}
+
+/// One value of a statement.
+#[derive(Clone, Debug)]
+pub(in crate::store) enum Value {
+    Bytes(Vec<u8>),
+    Text(String),
+    Integer(i64),
+    OptionalInteger(Option<i64>),
+    Flag(bool),
+}
+
+/// One row that was read, of which nothing is believed: [`super::columns`].
+pub(in crate::store) enum Record {
+    Sqlite(SqliteRow),
+}
+
+/// A statement with its values. The text is one for every database, or one for each.
+#[derive(Debug)]
+pub(super) struct Query {
+    text: Text,
+    values: Vec<Value>,
+}
+
+/// A statement that the databases do not understand alike.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text {
+    pub(super) sqlite: &'static str,
+    pub(super) postgres: &'static str,
+}
+
+impl From<&'static str> for Text {
+    fn from(text: &'static str) -> Self {
+        Self { sqlite: text, postgres: text }
+    }
+}
+
+/// A statement without its values.
+pub(super) fn query(text: impl Into<Text>) -> Query {
+    Query { text: text.into(), values: Vec::new() }
+}
+
+impl Query {
+    /// Adds the next value.
+    pub(super) fn bind(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    pub(super) async fn fetch_all(self, session: &mut Session) -> Result<Vec<Record>, sqlx::Error> {
+        let rows = self.of_sqlite().fetch_all(session.0.sqlite()).await?;
+        Ok(rows.into_iter().map(Record::Sqlite).collect())
+    }
+
+    /// The first record. Only for what reads: an error that comes after the record is not seen.
+    pub(super) async fn fetch_optional(self, session: &mut Session) -> Result<Option<Record>, sqlx::Error> {
+        Ok(self.of_sqlite().fetch_optional(session.0.sqlite()).await?.map(Record::Sqlite))
+    }
+
+    /// Says how many rows were written.
+    pub(super) async fn execute(self, session: &mut Session) -> Result<u64, sqlx::Error> {
+        Ok(self.of_sqlite().execute(session.0.sqlite()).await?.rows_affected())
+    }
+
+    fn of_sqlite(self) -> sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments> {
+        self.values.into_iter().fold(sqlx::query(self.text.sqlite), |query, value| match value {
+            Value::Bytes(bytes) => query.bind(bytes),
+            Value::Text(text) => query.bind(text),
+            Value::Integer(number) => query.bind(number),
+            Value::OptionalInteger(number) => query.bind(number),
+            Value::Flag(flag) => query.bind(flag),
+        })
+    }
+}
+
+impl Session {
+    pub(in crate::store) const fn sqlite(connection: PoolConnection<Sqlite>) -> Self {
+        Self(Lent::Sqlite(connection))
+    }
+
+    pub(in crate::store) const fn sqlite_transaction(transaction: Transaction<'static, Sqlite>) -> Self {
+        Self(Lent::SqliteTransaction(transaction))
+    }
+
+    /// Makes what was written durable. After an error nobody knows whether it is.
+    pub(in crate::store) async fn commit(self) -> Result<(), sqlx::Error> {
+        match self.0 {
+            Lent::Sqlite(_) => Ok(()),
+            Lent::SqliteTransaction(transaction) => transaction.commit().await,
+        }
+    }
+
+    /// Ends a transaction that has only read.
+    pub(in crate::store) async fn finish(self) -> Result<(), sqlx::Error> {
+        match self.0 {
+            Lent::Sqlite(_) => Ok(()),
+            Lent::SqliteTransaction(transaction) => transaction.rollback().await,
+        }
+    }
+}
+
+impl Lent {
+    fn sqlite(&mut self) -> &mut SqliteConnection {
+        match self {
+            Self::Sqlite(connection) => connection,
+            Self::SqliteTransaction(transaction) => transaction,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(number: Option<i64>) -> Self {
+        Self::OptionalInteger(number)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(flag: bool) -> Self {
+        Self::Flag(flag)
+    }
+}
