@@ -24,6 +24,7 @@ pub mod cluster;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod head;
+pub mod postgres;
 pub mod sql;
 pub mod sqlite;
 

@@ -67,6 +67,14 @@ pub struct SqlStore<D> {
     database: Arc<D>,
 }
 
+/// Writes a head in a transaction that goes on; says where it will stand.
+#[cfg(test)]
+pub(super) async fn write_head(session: &mut Session, change: &super::HeadChange) -> Result<Position, Failure> {
+    let moment = clock::next(session).await?;
+    heads::write(session, change, moment).await?;
+    Ok(moment.position)
+}
+
 /// What must be answered from an index.
 #[cfg(test)]
 pub(super) fn looked_up() -> Vec<&'static str> {
@@ -90,7 +98,7 @@ impl<D: Database> SqlStore<D> {
         &self.database
     }
 
-    async fn session(&self, purpose: Purpose) -> Result<Session, StoreError> {
+    pub(super) async fn session(&self, purpose: Purpose) -> Result<Session, StoreError> {
         self.database.session(purpose).await.map_err(fault)
     }
 }

@@ -33,6 +33,7 @@ impl<'r> Columns<'r> {
     fn optional_integer(&self, column: &'static str) -> Result<Option<i64>, StoreError> {
         let value = match self.row {
             Record::Sqlite(row) => row.try_get(column),
+            Record::Postgres(row) => row.try_get(column),
         };
         value.map_err(|_| self.wrong(column))
     }
@@ -45,6 +46,7 @@ impl<'r> Columns<'r> {
     pub(super) fn optional_bytes(&self, column: &'static str) -> Result<Option<&'r [u8]>, StoreError> {
         let value = match self.row {
             Record::Sqlite(row) => row.try_get(column),
+            Record::Postgres(row) => row.try_get(column),
         };
         value.map_err(|_| self.wrong(column))
     }
@@ -62,6 +64,7 @@ impl<'r> Columns<'r> {
     pub(super) fn text(&self, column: &'static str) -> Result<&'r str, StoreError> {
         let value: Result<Option<_>, _> = match self.row {
             Record::Sqlite(row) => row.try_get(column),
+            Record::Postgres(row) => row.try_get(column),
         };
         value.map_err(|_| self.wrong(column))?.ok_or_else(|| self.wrong(column))
     }
@@ -89,6 +92,10 @@ impl<'r> Columns<'r> {
                 1 => Ok(true),
                 _ => Err(self.wrong(column)),
             },
+            Record::Postgres(row) => {
+                let value: Result<Option<_>, _> = row.try_get(column);
+                value.map_err(|_| self.wrong(column))?.ok_or_else(|| self.wrong(column))
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use sqlx::error::{DatabaseError, ErrorKind};
 
-use crate::store::{CommitError, StoreError, sqlite};
+use crate::store::{CommitError, StoreError, postgres, sqlite};
 
 /// Why a transaction was given up.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl From<StoreError> for Failure {
 /// What a failed statement means for whoever reads. Databases that are full, slow, locked, read-only or not there are
 /// [`StoreError::Unavailable`].
 pub(in crate::store) fn fault(error: sqlx::Error) -> StoreError {
-    sqlite::fault(error)
+    if postgres::is_told(&error) { postgres::fault(error) } else { sqlite::fault(error) }
 }
 
 /// Whether a row of the same key exists.

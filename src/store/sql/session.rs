@@ -3,7 +3,14 @@
 //!
 //! A session that is dropped before it was committed has changed nothing.
 
-use sqlx::{Sqlite, SqliteConnection, Transaction, pool::PoolConnection, sqlite::SqliteRow};
+use sqlx::{
+    Postgres, Sqlite, Transaction,
+    pool::PoolConnection,
+    postgres::{PgArguments, PgRow},
+    sqlite::{SqliteArguments, SqliteRow},
+};
+
+use crate::store::postgres;
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +33,7 @@ pub struct Session(Lent);
 enum Lent {
     Sqlite(PoolConnection<Sqlite>),
     SqliteTransaction(Transaction<'static, Sqlite>),
+    Postgres(postgres::Lent),
 }
 
 /// One value of a statement.
@@ -41,6 +49,7 @@ pub(in crate::store) enum Value {
 /// One row that was read, of which nothing is believed: [`super::columns`].
 pub(in crate::store) enum Record {
     Sqlite(SqliteRow),
+    Postgres(PgRow),
 }
 
 /// A statement with its values. The text is one for every database, or one for each.
@@ -76,22 +85,51 @@ impl Query {
     }
 
     pub(super) async fn fetch_all(self, session: &mut Session) -> Result<Vec<Record>, sqlx::Error> {
-        let rows = self.of_sqlite().fetch_all(session.0.sqlite()).await?;
-        Ok(rows.into_iter().map(Record::Sqlite).collect())
+        let found = match &mut session.0 {
+            Lent::Sqlite(connection) => self.of_sqlite().fetch_all(&mut **connection).await?,
+            Lent::SqliteTransaction(transaction) => self.of_sqlite().fetch_all(&mut **transaction).await?,
+            Lent::Postgres(lent) => {
+                let rows = lent.fetch_all(self.of_postgres()).await?;
+                return Ok(rows.into_iter().map(Record::Postgres).collect());
+            }
+        };
+        Ok(found.into_iter().map(Record::Sqlite).collect())
     }
 
     /// The first record. Only for what reads: an error that comes after the record is not seen.
     pub(super) async fn fetch_optional(self, session: &mut Session) -> Result<Option<Record>, sqlx::Error> {
-        Ok(self.of_sqlite().fetch_optional(session.0.sqlite()).await?.map(Record::Sqlite))
+        let found = match &mut session.0 {
+            Lent::Sqlite(connection) => self.of_sqlite().fetch_optional(&mut **connection).await?,
+            Lent::SqliteTransaction(transaction) => self.of_sqlite().fetch_optional(&mut **transaction).await?,
+            Lent::Postgres(lent) => {
+                return Ok(lent.fetch_all(self.of_postgres()).await?.into_iter().next().map(Record::Postgres));
+            }
+        };
+        Ok(found.map(Record::Sqlite))
     }
 
     /// Says how many rows were written.
     pub(super) async fn execute(self, session: &mut Session) -> Result<u64, sqlx::Error> {
-        Ok(self.of_sqlite().execute(session.0.sqlite()).await?.rows_affected())
+        let done = match &mut session.0 {
+            Lent::Sqlite(connection) => self.of_sqlite().execute(&mut **connection).await?,
+            Lent::SqliteTransaction(transaction) => self.of_sqlite().execute(&mut **transaction).await?,
+            Lent::Postgres(lent) => return lent.execute(self.of_postgres()).await,
+        };
+        Ok(done.rows_affected())
     }
 
-    fn of_sqlite(self) -> sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments> {
+    fn of_sqlite(self) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
         self.values.into_iter().fold(sqlx::query(self.text.sqlite), |query, value| match value {
+            Value::Bytes(bytes) => query.bind(bytes),
+            Value::Text(text) => query.bind(text),
+            Value::Integer(number) => query.bind(number),
+            Value::OptionalInteger(number) => query.bind(number),
+            Value::Flag(flag) => query.bind(flag),
+        })
+    }
+
+    fn of_postgres(self) -> sqlx::query::Query<'static, Postgres, PgArguments> {
+        self.values.into_iter().fold(sqlx::query(self.text.postgres), |query, value| match value {
             Value::Bytes(bytes) => query.bind(bytes),
             Value::Text(text) => query.bind(text),
             Value::Integer(number) => query.bind(number),
@@ -110,11 +148,16 @@ impl Session {
         Self(Lent::SqliteTransaction(transaction))
     }
 
+    pub(in crate::store) const fn postgres(lent: postgres::Lent) -> Self {
+        Self(Lent::Postgres(lent))
+    }
+
     /// Makes what was written durable. After an error nobody knows whether it is.
     pub(in crate::store) async fn commit(self) -> Result<(), sqlx::Error> {
         match self.0 {
             Lent::Sqlite(_) => Ok(()),
             Lent::SqliteTransaction(transaction) => transaction.commit().await,
+            Lent::Postgres(lent) => lent.commit().await,
         }
     }
 
@@ -123,15 +166,7 @@ impl Session {
         match self.0 {
             Lent::Sqlite(_) => Ok(()),
             Lent::SqliteTransaction(transaction) => transaction.rollback().await,
-        }
-    }
-}
-
-impl Lent {
-    fn sqlite(&mut self) -> &mut SqliteConnection {
-        match self {
-            Self::Sqlite(connection) => connection,
-            Self::SqliteTransaction(transaction) => transaction,
+            Lent::Postgres(lent) => lent.commit().await,
         }
     }
 }

@@ -16,7 +16,11 @@ use crate::{
     },
 };
 
-contract_tests!(SqliteStore::temporary);
+contract_tests!(fresh);
+
+async fn fresh() -> Option<(tempfile::TempDir, SqliteStore)> {
+    Some(SqliteStore::temporary().await)
+}
 
 fn file(folder: &tempfile::TempDir) -> std::path::PathBuf {
     folder.path().join("store.db")
