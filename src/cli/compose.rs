@@ -15,10 +15,10 @@ use super::failure::Failure;
 use crate::{
     audit::{Log, OpenError, Options, Recovered},
     bearer::{Bearers, Issued},
-    config::{self, Config},
+    config::{self, Config, StoreChoice},
     model::{Clock, InstanceRow, SystemClock},
     service::{Parts, Service, ServiceError, Settings, checkpoints::Checkpoints},
-    store::{Store, StoreError, sqlite::SqliteStore},
+    store::{Store, StoreError, postgres::PostgresStore, sqlite::SqliteStore},
 };
 
 /// How long the workers may take to finish what is under way, once nobody asks any more.
@@ -52,7 +52,8 @@ pub(super) fn load(path: &Path) -> anyhow::Result<Config> {
 pub(super) fn prepare(path: &Path) -> anyhow::Result<Config> {
     let config = read(path)?;
     make_folder(&config.hsm.state_dir)?;
-    for made_in in [config.store.parent(), config.audit.dir.parent()].into_iter().flatten() {
+    let file = config.store.file();
+    for made_in in [file.and_then(Path::parent), config.audit.dir.parent()].into_iter().flatten() {
         make_folder(made_in)?;
     }
     load(path)
@@ -113,14 +114,24 @@ pub(super) fn close_memory() {
     }
 }
 
-/// Opens the store in that file.
-pub(super) async fn store(path: &Path) -> anyhow::Result<Arc<dyn Store>> {
-    let opened = SqliteStore::open(path).await.map_err(|error| match error {
-        StoreError::Schema { .. } => failure(format!("the store {} cannot be used", path.display()), &error)
-            .hint("run the release that wrote it, or a newer one; there is no way back"),
-        error => failure("the server cannot start", &error).hint("check store.sqlite, its folder and its owner"),
-    })?;
-    Ok(Arc::new(opened))
+/// Opens the store.
+pub(super) async fn store(choice: &StoreChoice) -> anyhow::Result<Arc<dyn Store>> {
+    let (opened, hint): (Result<Arc<dyn Store>, _>, _) = match choice {
+        StoreChoice::Sqlite(path) => (
+            SqliteStore::open(path).await.map(|store| Arc::new(store) as _),
+            "check store.sqlite, its folder and its owner",
+        ),
+        StoreChoice::Postgres(settings) => (
+            PostgresStore::open(settings.clone()).await.map(|store| Arc::new(store) as _),
+            "check store.postgres, its servers, and what its user may do",
+        ),
+    };
+    opened.map_err(|error| match error {
+        StoreError::Schema { .. } => failure(format!("the store {choice} cannot be used"), &error)
+            .hint("run the release that wrote it, or a newer one; there is no way back")
+            .into(),
+        error => failure("the server cannot start", &error).hint(hint).into(),
+    })
 }
 
 /// The row that says whose store it is, unchecked: its seal is checked once the HSM is there.

@@ -63,7 +63,7 @@ impl From<&Config> for ConfigView {
             metrics_listen: config.metrics.listen.to_string(),
             module: config.hsm.module.display().to_string(),
             token: config.hsm.token.label.clone(),
-            store: config.store.display().to_string(),
+            store: config.store.to_string(),
             audit_dir: config.audit.dir.display().to_string(),
             exporters: config.audit.exporters.iter().map(exporter).collect(),
             state_dir: config.hsm.state_dir.display().to_string(),

@@ -167,7 +167,7 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
         },
         metrics: config::Metrics { listen: args.metrics_listen },
         hsm: hsm(place)?,
-        store: place.store(),
+        store: config::StoreChoice::Sqlite(place.store()),
         audit: config::Audit {
             dir: place.audit(),
             fsync_everything: args.audit == AuditMode::Fsync,

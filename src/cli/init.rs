@@ -156,7 +156,7 @@ async fn initialise_all(
                 begun.forget(config, pending::INIT)?;
                 InitialisedView::of(config, &instance, None)
             }
-            _ => Err(Failure::new(format!("the store {} has an instance already", config.store.display()))
+            _ => Err(Failure::new(format!("the store {} has an instance already", config.store))
                 .hint("`strongroom serve` runs it; another instance needs another store, log and token")
                 .into()),
         };
@@ -206,7 +206,7 @@ fn shown_escrow(escrow: &[Escrow]) -> String {
 async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Path>) -> anyhow::Result<RecoveredView> {
     let store = compose::store(&config.store).await?;
     let instance = compose::instance(&store).await?.ok_or_else(|| {
-        Failure::new(format!("the store {} has no instance to recover", config.store.display()))
+        Failure::new(format!("the store {} has no instance to recover", config.store))
             .hint("put the saved store and its audit log in place first")
     })?;
     let escrow = escrow_of(&instance, &private)?;

@@ -30,12 +30,14 @@ mod exporters;
 pub mod files;
 mod reader;
 mod server;
+mod store;
 mod tokens;
 
 pub use disk::faults_on_disk;
 pub use reader::Fault;
 use reader::Section;
 pub use server::{Authority, Server};
+pub use store::StoreChoice;
 pub use tokens::Tokens;
 
 use crate::{
@@ -57,8 +59,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// The HSM and its lanes.
     pub hsm: Hsm,
-    /// The SQLite file.
-    pub store: PathBuf,
+    /// The database.
+    pub store: StoreChoice,
     /// The audit log.
     pub audit: Audit,
     /// Issuers whose tokens are believed.
@@ -209,9 +211,7 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     let server = server::server(root.section("server"));
     let metrics = metrics(root.section("metrics"));
     let hsm = hsm(root.section("hsm"));
-    let mut store = root.section("store");
-    let sqlite = store.required_path("sqlite");
-    store.finish();
+    let store = store::store(root.section("store"));
     let audit = audit(root.section("audit"));
     let tokens = tokens::tokens(root.section("tokens"));
     let oidc = tokens::oidc(&mut root, &tokens);
@@ -220,7 +220,7 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     root.finish();
     match (server, metrics, faults.take()) {
         (Some(server), Some(metrics), found) if found.is_empty() => {
-            Ok(Config { server, metrics, hsm, store: sqlite, audit, oidc, tokens, log, quota })
+            Ok(Config { server, metrics, hsm, store, audit, oidc, tokens, log, quota })
         }
         (_, _, found) => Err(found),
     }

@@ -10,6 +10,7 @@ use crate::{
         compose::{self, failure},
         failure::Failure,
     },
+    config::StoreChoice,
     service::checkpoints,
 };
 
@@ -51,7 +52,7 @@ pub(super) struct Place {
     /// The log's folder.
     pub(super) log: PathBuf,
     /// The database, if the log was not named alone.
-    pub(super) store: Option<PathBuf>,
+    pub(super) store: Option<StoreChoice>,
 }
 
 impl InstanceArgs {
@@ -78,7 +79,7 @@ fn of(config: Option<&Path>, data_dir: Option<&Path>) -> anyhow::Result<Place> {
             Failure::new(format!("{} has neither {} nor {}", dir.display(), STORES[0], STORES[1]))
                 .hint("--log DIR names the folder of a log alone; then --key says which key signs it")
         })?;
-        return Ok(Place { log: dir.join(LOG), store: Some(store.clone()) });
+        return Ok(Place { log: dir.join(LOG), store: Some(StoreChoice::Sqlite(store.clone())) });
     }
     let config = config.ok_or_else(|| Failure::new("no log is named").hint("--config FILE, or --data-dir DIR"))?;
     let config = compose::read(config)?;
@@ -86,9 +87,9 @@ fn of(config: Option<&Path>, data_dir: Option<&Path>) -> anyhow::Result<Place> {
 }
 
 /// The log's key as the store has it. Whoever could write the store could have put another one there.
-pub(super) async fn key(store: &Path) -> anyhow::Result<VerifierKey> {
-    if !store.exists() {
-        return Err(Failure::new(format!("there is no store {}", store.display()))
+pub(super) async fn key(store: &StoreChoice) -> anyhow::Result<VerifierKey> {
+    if store.file().is_some_and(|path| !path.exists()) {
+        return Err(Failure::new(format!("there is no store {store}"))
             .hint("`strongroom init` makes it; for a log alone: --log DIR --key VKEY")
             .into());
     }
@@ -96,7 +97,7 @@ pub(super) async fn key(store: &Path) -> anyhow::Result<VerifierKey> {
     let found = compose::instance(&opened).await;
     opened.close().await;
     let instance = found?.ok_or_else(|| {
-        Failure::new(format!("the store {} has no instance", store.display())).hint("`strongroom init` makes one")
+        Failure::new(format!("the store {store} has no instance")).hint("`strongroom init` makes one")
     })?;
     Ok(checkpoints::key(&instance).map_err(|error| failure("the store does not have the log's key", &error))?)
 }

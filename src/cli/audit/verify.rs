@@ -27,6 +27,7 @@ use crate::{
         files::{self, Limit},
         output::{self, Format, FormatArgs, Rows},
     },
+    config::StoreChoice,
 };
 
 pub(super) const AFTER_HELP: &str = "\
@@ -119,7 +120,7 @@ struct Keys {
 /// Verifies a log.
 pub(super) async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let place = args.place.place()?;
-    let keys = keys(args, place.store.as_deref()).await?;
+    let keys = keys(args, place.store.as_ref()).await?;
     let checkpoints = args.against.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let against = Against { keys: keys.keys.clone(), checkpoints };
     let format = args.format.format;
@@ -141,7 +142,7 @@ pub(super) async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The keys that were given; without one of a log among them, the store's.
-async fn keys(args: &VerifyArgs, store: Option<&Path>) -> anyhow::Result<Keys> {
+async fn keys(args: &VerifyArgs, store: Option<&StoreChoice>) -> anyhow::Result<Keys> {
     let mut keys = vkey::all(&args.key);
     if args.unsigned {
         return Ok(Keys { keys, from: "none" });

@@ -48,12 +48,12 @@ pub(super) fn tls(checks: &mut Checks, config: &Config) {
 
 /// Whether the store opens, and whose it is. A store that is not there is not made.
 pub(super) async fn store(checks: &mut Checks, config: &Config) -> Option<InstanceRow> {
-    if !config.store.exists() {
-        checks.wrong("store", format!("{} is not there: `strongroom init` makes it", config.store.display()));
+    if config.store.file().is_some_and(|path| !path.exists()) {
+        checks.wrong("store", format!("{} is not there: `strongroom init` makes it", config.store));
         return None;
     }
     let opened = compose::store(&config.store).await.map_err(|error| Failure::new(error.to_string()));
-    let store = checks.of("store", opened, |_| format!("{} opens, its schema is known", config.store.display()))?;
+    let store = checks.of("store", opened, |_| format!("{} opens, its schema is known", config.store))?;
     let found = compose::instance(&store).await;
     store.close().await;
     match found {

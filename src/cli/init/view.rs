@@ -45,7 +45,7 @@ impl InitialisedView {
             unwrap_template: instance.unwrap_template,
             administrator: administrator.map(Principal::to_string),
             recovery_keys: fingerprints(&instance.escrow),
-            store: config.store.display().to_string(),
+            store: config.store.to_string(),
             audit_dir: config.audit.dir.display().to_string(),
             log_key: log_key.to_string(),
             escrow: shown_escrow(&instance.escrow),
