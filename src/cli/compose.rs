@@ -130,6 +130,9 @@ pub(super) async fn store(choice: &StoreChoice) -> anyhow::Result<Arc<dyn Store>
         StoreError::Schema { .. } => failure(format!("the store {choice} cannot be used"), &error)
             .hint("run the release that wrote it, or a newer one; there is no way back")
             .into(),
+        StoreError::Unfinished => failure(format!("the store {choice} cannot be used"), &error)
+            .hint("`strongroom store migrate --anew` copies the other store once more")
+            .into(),
         error => failure("the server cannot start", &error).hint(hint).into(),
     })
 }

@@ -46,6 +46,7 @@ pub mod plugin;
 mod proto;
 mod review;
 mod serve;
+mod store;
 mod token;
 mod typed_pin;
 mod vault;
@@ -116,6 +117,9 @@ enum Command {
     /// The latch that a refused PIN sets
     #[command(subcommand)]
     Pin(operate::PinCommand),
+    /// The database as a whole
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Check a module, a token and a configuration, and say what works
     Doctor(operate::DoctorArgs),
     /// Measure how fast this HSM is here: raw, over gRPC, and what is between
@@ -179,6 +183,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Recover(args) => init::recover(args),
         Command::Config(operate::ConfigCommand::Check(args)) => config::check(&args),
         Command::Pin(operate::PinCommand::ClearLatch(args)) => pin::clear_latch(&args),
+        Command::Store(command) => block_on(store::run(command)),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchRaw => bench::raw(),

@@ -57,6 +57,7 @@ fn the_commands_of_the_manual_are_taken() {
         "key wrap k --algorithm A256KWP --in a --out b",
         "key unwrap k --in b --out a",
         "key random --bytes 32 --out r",
+        "store migrate --config a --to-config b --anew -o json",
         "audit list --key k --since 30d --until 2027-01-01 --principal spiffe://a/b --outcome refused --limit 7 -o json",
         "audit list --vault dev --operation keys.sign --log /copy",
         "audit list --resource roleAssignments",

@@ -13,6 +13,7 @@ use crate::model::{
     State, Timestamp, TokenRow, UsageRow, VaultAuthorization,
 };
 
+pub(crate) mod everything;
 pub(crate) mod fixtures;
 
 use fixtures::{

@@ -20,6 +20,7 @@ use crate::model::{
 };
 
 pub mod cluster;
+pub mod copy;
 
 #[cfg(test)]
 pub(crate) mod contract;
@@ -152,6 +153,9 @@ pub enum StoreError {
         /// What can be read.
         reads: &'static str,
     },
+    /// It was being filled from another store, and that did not come to its end.
+    #[error("the store is half a copy of another")]
+    Unfinished,
     /// The file cannot be opened.
     #[error("the store {path} cannot be opened")]
     Open {
@@ -176,6 +180,38 @@ pub enum CommitError {
     #[error("another replica has taken this work over")]
     Fenced,
     /// The database failed. Whether the change was applied is **not known** unless `applied` says so.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Rows that are put into a store as they are, whatever their revisions: a piece of a copy.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Rows under heads; none is to be removed.
+    pub writes: Vec<Write>,
+    /// Heads, without the steps to them.
+    pub heads: Vec<Sealed<HeadRow>>,
+    /// Request records.
+    pub requests: Vec<RequestRecord>,
+    /// Replicas, without signs of life.
+    pub replicas: Vec<Sealed<ReplicaRow>>,
+    /// Leases with who had them last.
+    pub leases: Vec<(WorkLease, ReplicaName)>,
+}
+
+/// Why a store cannot be filled.
+#[derive(Debug, thiserror::Error)]
+pub enum FillingError {
+    /// It holds something.
+    #[error("the store is not empty: its table {table} has rows")]
+    NotEmpty {
+        /// Which table.
+        table: &'static str,
+    },
+    /// Somebody has begun to fill it, and not finished.
+    #[error("the store is half a copy of another")]
+    Unfinished,
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -288,6 +324,17 @@ pub trait Store: Send + Sync {
     async fn give_lease(&self, lease: &WorkLease) -> Result<(), StoreError>;
     /// Every lease, with its holder and the time it has left by the store's clock, zero when it has lapsed.
     async fn leases(&self) -> Result<Vec<(WorkLease, ReplicaName, Duration)>, StoreError>;
+    /// At most `limit` request records, expired ones too, in the order of principals and ids.
+    async fn requests(&self, after: Option<(&str, RequestId)>, limit: u32) -> Result<Vec<RequestRecord>, StoreError>;
+    /// How many rows each table has, steps left out.
+    async fn counts(&self) -> Result<Vec<(&'static str, u64)>, StoreError>;
+    /// Begins to fill an empty store, which cannot be opened otherwise until [`Self::finish_filling`]; `anew` takes away
+    /// what an unfinished one holds.
+    async fn begin_filling(&self, anew: bool) -> Result<(), FillingError>;
+    /// Puts rows into a store that is being filled.
+    async fn fill(&self, batch: Batch) -> Result<(), CommitError>;
+    /// The store is whole.
+    async fn finish_filling(&self) -> Result<(), StoreError>;
     /// Closes the store; what follows fails.
     async fn close(&self);
 }

@@ -32,7 +32,7 @@ mod hints;
 mod schema;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use connections::Connections;
 pub(super) use connections::Lent;
@@ -55,8 +55,16 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError::Schema`] when the schema is of a newer release that this one cannot share it with, or not ours;
-    /// [`StoreError::Unavailable`] when no server takes changes.
+    /// [`StoreError::Unavailable`] when no server takes changes, [`StoreError::Unfinished`] when it is half a copy.
     pub async fn open(settings: Settings) -> Result<Self, StoreError> {
+        Self::open_unfinished(settings).await?.finished().await
+    }
+
+    /// As [`Self::open`], also a store that is to be filled, or was not filled to the end.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_unfinished(settings: Settings) -> Result<Self, StoreError> {
         let (_, connection) = connect::primary(&settings, 0).await.map_err(fault)?;
         schema::bring_up(connection, &settings.schema).await?;
         let connections = Connections::new(settings);

@@ -11,8 +11,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Beat, Change, CommitError, HeadRow, HeadScope, Heard, Position, Replica, RequestRecord, ScopeRows, Sealed, Store,
-    StoreError, Way, WorkLease,
+    Batch, Beat, Change, CommitError, FillingError, HeadRow, HeadScope, Heard, Position, Replica, RequestRecord,
+    ScopeRows, Sealed, Store, StoreError, Way, WorkLease,
 };
 use crate::model::{
     AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, ReplicaName,
@@ -26,6 +26,7 @@ mod columns;
 mod commit;
 mod definitions;
 mod error;
+mod filling;
 mod heads;
 mod instance;
 mod keys;
@@ -91,6 +92,17 @@ impl<D> Clone for SqlStore<D> {
 impl<D: Database> SqlStore<D> {
     pub(super) fn of(database: D) -> Self {
         Self { database: Arc::new(database) }
+    }
+
+    /// Refuses a store that was not filled to the end.
+    pub(super) async fn finished(self) -> Result<Self, StoreError> {
+        let mut session = self.session(Purpose::Read).await?;
+        if filling::is_unfinished(&mut session).await? {
+            drop(session);
+            self.database.close().await;
+            return Err(StoreError::Unfinished);
+        }
+        Ok(self)
     }
 
     #[cfg(test)]
@@ -288,6 +300,35 @@ impl<D: Database> Store for SqlStore<D> {
     async fn leases(&self) -> Result<Vec<(WorkLease, ReplicaName, Duration)>, StoreError> {
         let mut session = self.session(Purpose::Read).await?;
         leases::all(&mut session).await.map_err(Failure::into_store_error)
+    }
+
+    async fn requests(&self, after: Option<(&str, RequestId)>, limit: u32) -> Result<Vec<RequestRecord>, StoreError> {
+        requests::page(&mut self.session(Purpose::Read).await?, after, limit).await
+    }
+
+    async fn counts(&self) -> Result<Vec<(&'static str, u64)>, StoreError> {
+        let mut session = self.session(Purpose::ReadAtOnce).await?;
+        let counts = filling::counts(&mut session).await?;
+        session.finish().await.map_err(fault)?;
+        Ok(counts)
+    }
+
+    async fn begin_filling(&self, anew: bool) -> Result<(), FillingError> {
+        let mut session = self.session(Purpose::Write).await?;
+        filling::begin(&mut session, anew).await?;
+        Ok(session.commit().await.map_err(fault)?)
+    }
+
+    async fn fill(&self, batch: Batch) -> Result<(), CommitError> {
+        let mut session = self.session(Purpose::Write).await?;
+        filling::fill(&mut session, batch).await.map_err(Failure::into_commit_error)?;
+        Ok(session.commit().await.map_err(fault)?)
+    }
+
+    async fn finish_filling(&self) -> Result<(), StoreError> {
+        let mut session = self.session(Purpose::Write).await?;
+        filling::finish(&mut session).await?;
+        session.commit().await.map_err(fault)
     }
 
     async fn close(&self) {

@@ -48,8 +48,16 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::Schema`] when the file is of a newer release or of another program,
-    /// [`StoreError::Open`] when it cannot be opened or made.
+    /// [`StoreError::Open`] when it cannot be opened or made, [`StoreError::Unfinished`] when it is half a copy.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_unfinished(path).await?.finished().await
+    }
+
+    /// As [`Self::open`], also a store that is to be filled, or was not filled to the end.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_unfinished(path: &Path) -> Result<Self, StoreError> {
         Ok(Self::of(open::open(path, open::Access::Write).await?))
     }
 

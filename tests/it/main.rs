@@ -23,6 +23,7 @@ mod proof;
 mod python;
 mod review;
 mod rpc;
+mod store;
 mod stream;
 mod trouble;
 mod wycheproof;

@@ -3,6 +3,8 @@
 //! It does not sync: nothing here outlives the machine. Over its socket everybody is trusted; over TCP, on loopback,
 //! the role `postgres` has [`PASSWORD`].
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::{
     fs,
     io::Write as _,
@@ -192,6 +194,30 @@ impl Server {
         let output = output.expect("psql runs");
         assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    }
+
+    /// What pg_dump says of a schema, without what depends on its release.
+    pub(crate) fn dump(&self, database: &str, schema: &str) -> String {
+        let mut command = self.command("pg_dump");
+        command.args(["--column-inserts", "--no-owner", "--no-privileges", "-U", "postgres", "-n", schema, "-h"]);
+        let output = command.arg(&self.folder).args(["-p", &self.port.to_string(), database]).output().expect("runs");
+        assert!(output.status.success(), "pg_dump: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("text");
+        let is_plain = |line: &&str| {
+            !["--", "\\", "SET ", "SELECT pg_catalog.set_config"].iter().any(|start| line.starts_with(start))
+        };
+        text.lines().filter(is_plain).filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Says what is in a file to one of its databases.
+    pub(crate) fn load(&self, database: &str, file: &Path) {
+        let words = fs::read_to_string(file).expect("reads");
+        let mut command = self.command("psql");
+        command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"]).arg(&self.folder);
+        command.args(["-p", &self.port.to_string()]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.spawn().expect("psql runs");
+        child.stdin.take().expect("its input").write_all(words.as_bytes()).expect("told");
+        assert!(child.wait().expect("ended").success(), "{}", file.display());
     }
 
     /// A running standby of it, which follows it under that name.

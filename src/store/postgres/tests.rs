@@ -12,7 +12,11 @@ use crate::{
     model::Scope,
     store::{
         Change, CommitError, HeadScope, Store as _, Write,
-        contract::{contract_tests, fixtures::*},
+        contract::{
+            contract_tests,
+            everything::{FOUND, fill, read_all},
+            fixtures::*,
+        },
     },
 };
 
@@ -45,10 +49,14 @@ fn schema() -> String {
     format!("s{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Where a new store can be opened, on the server that all tests share.
+pub(in crate::store) async fn temporary_settings() -> Option<Settings> {
+    Some(over_socket(shared().await?, &schema()))
+}
+
 /// A new store on the server that all tests share.
 async fn temporary() -> Option<((), PostgresStore)> {
-    let settings = over_socket(shared().await?, &schema());
-    Some(((), PostgresStore::open(settings).await.expect("a new store opens")))
+    Some(((), PostgresStore::open(temporary_settings().await?).await.expect("a new store opens")))
 }
 
 async fn shared() -> Option<&'static Server> {

@@ -37,7 +37,8 @@ pub(super) async fn by_id(
 
 pub(super) async fn write(session: &mut Session, sealed: &Sealed<AssignmentRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
-    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = session
+        .put(row.revision, INSERT, UPDATE)
         .bind(row.id.bytes().to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())

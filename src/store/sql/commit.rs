@@ -56,7 +56,7 @@ pub(super) async fn commit(database: &impl Database, mut change: Change) -> Resu
 }
 
 /// Parents before children.
-const fn rank(write: &Write) -> u8 {
+pub(super) const fn rank(write: &Write) -> u8 {
     match write {
         Write::Instance(_) => 0,
         Write::Vault(_) => 1,
@@ -97,25 +97,30 @@ async fn apply(session: &mut Session, change: &Change) -> Result<Position, Failu
     if let Some(request) = &change.request {
         requests::insert(session, request).await?;
     }
-    for write in &change.writes {
-        match write {
-            Write::Instance(row) => instance::write(session, row).await?,
-            Write::Vault(row) => vaults::write(session, row).await?,
-            Write::Key(row) => keys::write(session, row).await?,
-            Write::Version(row) => versions::write(session, row).await?,
-            Write::Usage(row) => usage::write(session, row).await?,
-            Write::Assignment(row) => assignments::write(session, row).await?,
-            Write::RemoveAssignment(id) => assignments::remove(session, *id).await?,
-            Write::Token(row) => tokens::write(session, row).await?,
-            Write::RemoveToken(id) => tokens::remove(session, *id).await?,
-            Write::IssuerKey(row) => tokens::write_key(session, row).await?,
-            Write::RoleDefinition(row) => definitions::write(session, row).await?,
-            Write::RemoveRoleDefinition(id) => definitions::remove(session, *id).await?,
-            Write::AccessPolicy(row) => policies::write(session, row).await?,
-            Write::RemoveAccessPolicy(id) => policies::remove(session, *id).await?,
-        }
+    for row in &change.writes {
+        write(session, row).await?;
     }
     Ok(moment.position)
+}
+
+/// Writes or removes one row.
+pub(super) async fn write(session: &mut Session, write: &Write) -> Result<(), Failure> {
+    match write {
+        Write::Instance(row) => instance::write(session, row).await,
+        Write::Vault(row) => vaults::write(session, row).await,
+        Write::Key(row) => keys::write(session, row).await,
+        Write::Version(row) => versions::write(session, row).await,
+        Write::Usage(row) => usage::write(session, row).await,
+        Write::Assignment(row) => assignments::write(session, row).await,
+        Write::RemoveAssignment(id) => assignments::remove(session, *id).await,
+        Write::Token(row) => tokens::write(session, row).await,
+        Write::RemoveToken(id) => tokens::remove(session, *id).await,
+        Write::IssuerKey(row) => tokens::write_key(session, row).await,
+        Write::RoleDefinition(row) => definitions::write(session, row).await,
+        Write::RemoveRoleDefinition(id) => definitions::remove(session, *id).await,
+        Write::AccessPolicy(row) => policies::write(session, row).await,
+        Write::RemoveAccessPolicy(id) => policies::remove(session, *id).await,
+    }
 }
 
 /// Runs the statement that writes one row. Nothing written means that the row has not the revision

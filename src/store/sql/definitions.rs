@@ -30,7 +30,8 @@ pub(super) async fn all(session: &mut Session) -> Result<Vec<Sealed<RoleDefiniti
 pub(super) async fn write(session: &mut Session, sealed: &Sealed<RoleDefinitionRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
     let [actions, not_actions, data_actions, not_data_actions] = row.lists().map(|list| lines(list));
-    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = session
+        .put(row.revision, INSERT, UPDATE)
         .bind(row.id.bytes().to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())

@@ -37,8 +37,15 @@ pub(super) async fn all(session: &mut Session) -> Result<Vec<Sealed<HeadRow>>, S
 
 /// Writes a head and the steps to it. A scope that already has its first one was written by somebody else.
 pub(super) async fn write(session: &mut Session, change: &HeadChange, moment: Moment) -> Result<(), Failure> {
-    let (row, seal) = (change.head.unchecked(), change.head.seal());
-    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
+    put(session, &change.head, moment).await?;
+    steps::insert(session, change.head.unchecked(), &change.steps, moment.now).await
+}
+
+/// Writes a head alone.
+pub(super) async fn put(session: &mut Session, sealed: &Sealed<HeadRow>, moment: Moment) -> Result<(), Failure> {
+    let (row, seal) = (sealed.unchecked(), sealed.seal());
+    let query = session
+        .put(row.revision, INSERT, UPDATE)
         .bind(row.scope.id().to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(seal.to_vec())
@@ -46,8 +53,7 @@ pub(super) async fn write(session: &mut Session, change: &HeadChange, moment: Mo
         .bind(integer(row.intent, TABLE, "intent")?)
         .bind(row.digest.to_bytes())
         .bind(integer(moment.position.0, TABLE, "position")?);
-    write_one(session, query).await.map_err(exists_is_conflict)?;
-    steps::insert(session, row, &change.steps, moment.now).await
+    write_one(session, query).await.map_err(exists_is_conflict)
 }
 
 /// The heads at and after a position, and how far that is.

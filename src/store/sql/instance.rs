@@ -29,7 +29,8 @@ pub(super) async fn read(session: &mut Session) -> Result<Option<Sealed<Instance
 
 pub(super) async fn write(session: &mut Session, sealed: &Sealed<InstanceRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
-    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = session
+        .put(row.revision, INSERT, UPDATE)
         .bind(row.id.to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())

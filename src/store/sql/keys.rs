@@ -75,7 +75,8 @@ pub(super) async fn write(session: &mut Session, sealed: &Sealed<KeyObjectRow>) 
     let row = sealed.unchecked();
     let vault_id = vaults::id_of(session, &row.vault).await?;
     let (deleted_at, purge_at) = state_times(row.state);
-    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = session
+        .put(row.revision, INSERT, UPDATE)
         .bind(row.id.to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())

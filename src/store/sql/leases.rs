@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{
     clock,
     columns::{Columns, integer},
+    commit::write_one,
     error::{Failure, fault},
     session::{Record, Session, query},
 };
@@ -24,6 +25,7 @@ const TAKE: &str = "INSERT INTO leases (work, token, holder, expires_at) VALUES 
     token = CASE WHEN leases.holder = $2 AND leases.expires_at > $4 THEN leases.token ELSE leases.token + 1 END, \
     holder = $2, expires_at = $3 WHERE leases.holder = $2 OR leases.expires_at <= $4 \
     RETURNING work, token, holder, expires_at";
+const PUT: &str = "INSERT INTO leases (work, token, holder, expires_at) VALUES ($1, $2, $3, 0)";
 const GIVE: &str = "UPDATE leases SET expires_at = 0 WHERE work = $1 AND token = $2";
 // Nothing changes, but the row is locked until the change is committed: nobody takes the lease in between.
 const HOLD: &str = "UPDATE leases SET token = token WHERE work = $1 AND token = $2";
@@ -56,6 +58,12 @@ pub(super) async fn hold(session: &mut Session, lease: &WorkLease) -> Result<(),
         1 => Ok(()),
         _ => Err(Failure::Refused(CommitError::Fenced)),
     }
+}
+
+/// Writes a lease as it was, so that its token goes on growing; nobody has it.
+pub(super) async fn put(session: &mut Session, lease: &WorkLease, holder: &ReplicaName) -> Result<(), Failure> {
+    let token = integer(lease.token, TABLE, "token")?;
+    write_one(session, query(PUT).bind(lease.name.as_str()).bind(token).bind(holder.as_str())).await
 }
 
 /// Every lease with its holder and what it has left.

@@ -33,7 +33,8 @@ pub(super) async fn by_id(session: &mut Session, id: [u8; 16]) -> Result<Option<
 pub(super) async fn write(session: &mut Session, sealed: &Sealed<AccessPolicyRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
     let [keys, secrets, certificates] = ObjectType::ALL.map(|kind| row.permissions.text(kind));
-    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = session
+        .put(row.revision, INSERT, UPDATE)
         .bind(row.row_id().id.to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())

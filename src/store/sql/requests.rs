@@ -13,6 +13,8 @@ use crate::{
 
 const TABLE: &str = "requests";
 const READ: &str = "SELECT * FROM requests WHERE principal = $1 AND id = $2 AND expires_at > $3";
+const PAGE: &str = "SELECT * FROM requests WHERE principal > $1 OR (principal = $1 AND id > $2) \
+    ORDER BY principal, id LIMIT $3";
 const INSERT: &str = "INSERT INTO requests (principal, id, digest, resource, expires_at) VALUES ($1, $2, $3, $4, $5)";
 const FORGET: &str = "DELETE FROM requests WHERE expires_at <= $1";
 
@@ -25,6 +27,18 @@ pub(super) async fn read(
     let query = query(READ).bind(principal.to_owned()).bind(id.to_string()).bind(now.0);
     let row = query.fetch_optional(session).await.map_err(fault)?;
     row.as_ref().map(decode).transpose()
+}
+
+/// All of them, also those that have expired.
+pub(super) async fn page(
+    session: &mut Session,
+    after: Option<(&str, RequestId)>,
+    limit: u32,
+) -> Result<Vec<RequestRecord>, StoreError> {
+    // No principal is empty.
+    let (principal, id) = after.map_or(("", String::new()), |(principal, id)| (principal, id.to_string()));
+    let query = query(PAGE).bind(principal).bind(id).bind(i64::from(limit));
+    query.fetch_all(session).await.map_err(fault)?.iter().map(decode).collect()
 }
 
 /// Remembers a request. One that is there already was made by the same caller at the same time.

@@ -27,7 +27,10 @@ pub enum Purpose {
 
 /// A connection, lent.
 #[derive(Debug)]
-pub struct Session(Lent);
+pub struct Session {
+    lent: Lent,
+    is_filling: bool,
+}
 
 #[derive(Debug)]
 enum Lent {
@@ -85,7 +88,7 @@ impl Query {
     }
 
     pub(super) async fn fetch_all(self, session: &mut Session) -> Result<Vec<Record>, sqlx::Error> {
-        let found = match &mut session.0 {
+        let found = match &mut session.lent {
             Lent::Sqlite(connection) => self.of_sqlite().fetch_all(&mut **connection).await?,
             Lent::SqliteTransaction(transaction) => self.of_sqlite().fetch_all(&mut **transaction).await?,
             Lent::Postgres(lent) => {
@@ -98,7 +101,7 @@ impl Query {
 
     /// The first record. Only for what reads: an error that comes after the record is not seen.
     pub(super) async fn fetch_optional(self, session: &mut Session) -> Result<Option<Record>, sqlx::Error> {
-        let found = match &mut session.0 {
+        let found = match &mut session.lent {
             Lent::Sqlite(connection) => self.of_sqlite().fetch_optional(&mut **connection).await?,
             Lent::SqliteTransaction(transaction) => self.of_sqlite().fetch_optional(&mut **transaction).await?,
             Lent::Postgres(lent) => {
@@ -110,7 +113,7 @@ impl Query {
 
     /// Says how many rows were written.
     pub(super) async fn execute(self, session: &mut Session) -> Result<u64, sqlx::Error> {
-        let done = match &mut session.0 {
+        let done = match &mut session.lent {
             Lent::Sqlite(connection) => self.of_sqlite().execute(&mut **connection).await?,
             Lent::SqliteTransaction(transaction) => self.of_sqlite().execute(&mut **transaction).await?,
             Lent::Postgres(lent) => return lent.execute(self.of_postgres()).await,
@@ -140,21 +143,35 @@ impl Query {
 }
 
 impl Session {
+    const fn of(lent: Lent) -> Self {
+        Self { lent, is_filling: false }
+    }
+
+    /// From now on every row is a new one, whatever its revision.
+    pub(super) const fn fill(&mut self) {
+        self.is_filling = true;
+    }
+
+    /// The statement that writes a row: of revision 1 it is inserted, any other replaces the one before.
+    pub(super) fn put(&self, revision: u64, insert: &'static str, update: &'static str) -> Query {
+        query(if revision == 1 || self.is_filling { insert } else { update })
+    }
+
     pub(in crate::store) const fn sqlite(connection: PoolConnection<Sqlite>) -> Self {
-        Self(Lent::Sqlite(connection))
+        Self::of(Lent::Sqlite(connection))
     }
 
     pub(in crate::store) const fn sqlite_transaction(transaction: Transaction<'static, Sqlite>) -> Self {
-        Self(Lent::SqliteTransaction(transaction))
+        Self::of(Lent::SqliteTransaction(transaction))
     }
 
     pub(in crate::store) const fn postgres(lent: postgres::Lent) -> Self {
-        Self(Lent::Postgres(lent))
+        Self::of(Lent::Postgres(lent))
     }
 
     /// Makes what was written durable. After an error nobody knows whether it is.
     pub(in crate::store) async fn commit(self) -> Result<(), sqlx::Error> {
-        match self.0 {
+        match self.lent {
             Lent::Sqlite(_) => Ok(()),
             Lent::SqliteTransaction(transaction) => transaction.commit().await,
             Lent::Postgres(lent) => lent.commit().await,
@@ -163,7 +180,7 @@ impl Session {
 
     /// Ends a transaction that has only read.
     pub(in crate::store) async fn finish(self) -> Result<(), sqlx::Error> {
-        match self.0 {
+        match self.lent {
             Lent::Sqlite(_) => Ok(()),
             Lent::SqliteTransaction(transaction) => transaction.rollback().await,
             Lent::Postgres(lent) => lent.commit().await,

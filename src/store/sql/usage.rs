@@ -34,7 +34,8 @@ pub(super) async fn by_version(
 
 pub(super) async fn write(session: &mut Session, sealed: &Sealed<UsageRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
-    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = session
+        .put(row.revision, INSERT, UPDATE)
         .bind(row.version.bytes().to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())

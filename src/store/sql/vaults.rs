@@ -52,7 +52,8 @@ pub(super) async fn id_of(session: &mut Session, name: &VaultName) -> Result<[u8
 pub(super) async fn write(session: &mut Session, sealed: &Sealed<VaultRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
     let (deleted_at, purge_at) = state_times(row.state);
-    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = session
+        .put(row.revision, INSERT, UPDATE)
         .bind(row.id.to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())

@@ -77,7 +77,8 @@ pub(super) async fn exists(session: &mut Session, version: VersionId) -> Result<
 pub(super) async fn write(session: &mut Session, sealed: &Sealed<VersionRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
     let parents = keys::parents(session, &row.vault, &row.key).await?;
-    let query = query(if row.revision == 1 { INSERT } else { UPDATE })
+    let query = session
+        .put(row.revision, INSERT, UPDATE)
         .bind(row.version.bytes().to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())

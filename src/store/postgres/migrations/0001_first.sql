@@ -205,6 +205,10 @@ CREATE TABLE steps (
 );
 CREATE INDEX steps_due ON steps (at);
 
+CREATE TABLE unfinished (
+    singleton bigint PRIMARY KEY CHECK (singleton = 1)
+);
+
 CREATE TABLE replicas (
     id         bytea   NOT NULL PRIMARY KEY CHECK (length(id) = 16),
     revision   bigint  NOT NULL CHECK (revision > 0),

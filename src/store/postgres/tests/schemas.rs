@@ -69,3 +69,37 @@ async fn a_role_needs_no_more_than_its_schema() {
     let Err(StoreError::Unavailable(error)) = result else { panic!("{result:?}") };
     assert!(error.to_string().contains("42501"), "{error}");
 }
+
+/// Schemas of every version there was, kept as SQL: see `sqlite/tests/schemas.rs`.
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/schema");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_schema_there_was_is_opened_and_read() {
+    let Some(server) = shared().await else { return };
+    for version in 1..=schema::SCHEMA_VERSION {
+        let path = PathBuf::from(format!("{FOLDER}/postgres-{version}.sql"));
+        if !path.exists() && std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(&path, of_schema(server, version).await).expect("written");
+        }
+        let database = format!("fixture_{version}");
+        say(server, format!("CREATE DATABASE {database}")).await;
+        assert!(path.exists(), "{path:?}: make it with UPDATE_EXPECT=1");
+        beside(|| server.load(&database, &path)).await;
+        let settings = Settings { database, ..over_socket(server, "fixture") };
+        let store = PostgresStore::open(settings).await.expect("opens");
+        assert_eq!(read_all(&store).await.expect("read"), FOUND, "schema {version}");
+        store.commit(change([Write::Vault(sealed(vault(9, "prod")))])).await.expect("committed");
+    }
+}
+
+/// The newest schema with one row of each kind, as pg_dump says it.
+async fn of_schema(server: &'static Server, version: i64) -> String {
+    assert_eq!(version, schema::SCHEMA_VERSION, "only the newest can be made");
+    let database = "fixture_new";
+    say(server, format!("CREATE DATABASE {database}")).await;
+    let settings = Settings { database: database.to_owned(), ..over_socket(server, "fixture") };
+    let store = PostgresStore::open(settings).await.expect("opens");
+    fill(&store).await;
+    store.close().await;
+    beside(|| server.dump(database, "fixture")).await
+}

@@ -25,6 +25,11 @@ CREATE TABLE steps (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX steps_due ON steps (at);
 
+-- There is a row while the store is being filled from another, and when that was not finished.
+CREATE TABLE unfinished (
+    singleton INTEGER PRIMARY KEY CHECK (singleton = 1)
+) STRICT;
+
 -- Replicas: a sealed row of each, and its last sign of life, which is not sealed.
 CREATE TABLE replicas (
     id         BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
