@@ -114,6 +114,16 @@ pub(super) fn close_memory() {
     }
 }
 
+/// Whether there is a store; nothing is made.
+pub(super) async fn is_made(choice: &StoreChoice) -> anyhow::Result<bool> {
+    match choice {
+        StoreChoice::Sqlite(path) => Ok(path.exists()),
+        StoreChoice::Postgres(settings) => Ok(PostgresStore::is_made(settings).await.map_err(|error| {
+            failure(format!("the store {choice} does not answer"), &error).hint("check store.postgres and its servers")
+        })?),
+    }
+}
+
 /// Opens the store.
 pub(super) async fn store(choice: &StoreChoice) -> anyhow::Result<Arc<dyn Store>> {
     let (opened, hint): (Result<Arc<dyn Store>, _>, _) = match choice {

@@ -33,6 +33,7 @@ use super::{
     manual::tests::commands,
     pin::LatchView,
     review::{DifferenceView, ExplanationView, PermittedView},
+    store::{MigratedView, TableView},
     token::IssuedView,
     view::{AssignmentView, KeyView, PolicyView, RoleView, TokenView, UseView, VaultView},
 };
@@ -531,6 +532,8 @@ fn samples() -> Vec<Sample> {
         sample("Configuration", &configuration()),
         sample("Lane", &lane()),
         sample("Latch", &LatchView { cleared: true, latch: "/var/lib/strongroom/state/pin-refused".into() }),
+        sample("StoreCopy", &store_copy()),
+        sample("TableRows", &table_rows()),
         sample("Check", &check),
         sample("Development", &development),
         sample("Bench", &short_report()),
@@ -566,6 +569,18 @@ fn fields(json: &str) -> Vec<&str> {
 }
 
 /// Whether the page's word for a type is right for that value.
+fn table_rows() -> TableView {
+    TableView { table: "versions", rows: 4 }
+}
+
+fn store_copy() -> MigratedView {
+    MigratedView {
+        from: "/var/lib/strongroom/strongroom.db".to_owned(),
+        to: "postgres strongroom/strongroom on db1.example:5432".to_owned(),
+        rows: vec![table_rows()],
+    }
+}
+
 fn is_of(kind: &str, value: &Value) -> bool {
     match value {
         Value::String(_) => kind == "string",

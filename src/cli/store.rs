@@ -60,20 +60,20 @@ pub(super) struct MigrateArgs {
 #[serde(rename_all = "camelCase")]
 pub(super) struct MigratedView {
     /// The old store.
-    from: String,
+    pub(super) from: String,
     /// The new one.
-    to: String,
+    pub(super) to: String,
     /// How many rows of each kind.
-    rows: Vec<TableView>,
+    pub(super) rows: Vec<TableView>,
 }
 
 /// How many rows of a kind were copied.
 #[derive(Debug, Serialize)]
 pub(super) struct TableView {
     /// Its table.
-    table: &'static str,
+    pub(super) table: &'static str,
     /// How many.
-    rows: u64,
+    pub(super) rows: u64,
 }
 
 impl Rows for MigratedView {
@@ -98,6 +98,11 @@ async fn migrate(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     logging::start(crate::config::LogStyle { level: warnings, format: crate::config::LogFormat::Text });
     let (config, to) = (compose::read(&args.config)?, compose::read(&args.to_config)?);
     fit(&config, &to)?;
+    if !compose::is_made(&config.store).await? {
+        return Err(Failure::new(format!("there is no store {}", config.store))
+            .hint("--config FILE is the configuration that the server was started with")
+            .into());
+    }
     let source = compose::store(&config.store).await?;
     let instance = compose::instance(&source).await?.ok_or_else(serve::uninitialised)?;
     // Whoever serves has locked it.
@@ -122,11 +127,6 @@ fn fit(from: &Config, to: &Config) -> anyhow::Result<()> {
         return Err(Failure::new("the configurations name different audit logs")
             .detail(format!("{} and {}", from.audit.dir.display(), to.audit.dir.display()))
             .hint("a store and its log belong together, and the log does not move: name the same audit.dir")
-            .into());
-    }
-    if let Some(path) = from.store.file().filter(|path| !path.exists()) {
-        return Err(Failure::new(format!("there is no store {}", path.display()))
-            .hint("--config FILE is the configuration that the server was started with")
             .into());
     }
     Ok(())

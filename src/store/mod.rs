@@ -295,8 +295,8 @@ pub trait Store: Send + Sync {
     async fn forget_requests(&self, now: Timestamp) -> Result<u64, StoreError>;
     /// What has become visible since a position that was heard up to; everything without one.
     async fn heard(&self, since: Option<Position>) -> Result<Heard, StoreError>;
-    /// How a scope came from the head of revision `after` to its newest; `None` when some of the way was forgotten,
-    /// or there is none: then read the whole [`Self::scope`].
+    /// How a scope came from the head of revision `after` to its newest; `None` when some of the way was forgotten, is
+    /// more than a thousand changes long, or there is none: then read the whole [`Self::scope`].
     async fn way(&self, scope: &HeadScope, after: u64) -> Result<Option<Way>, StoreError>;
     /// Forgets the steps of changes that are older than so long by the store's clock; says of how many changes.
     async fn forget_steps(&self, older_than: Duration) -> Result<u64, StoreError>;
@@ -310,7 +310,7 @@ pub trait Store: Send + Sync {
     /// Writes a replica's row: of revision 1 it is inserted, and [`CommitError::Exists`] says that its name or number
     /// is taken; any other replaces the one before.
     async fn put_replica(&self, row: Sealed<ReplicaRow>) -> Result<(), CommitError>;
-    /// Keeps a sign of life; it need not survive a crash of the database.
+    /// Keeps a sign of life of a replica that has a row; it need not survive a crash of the database.
     async fn beat(&self, beat: Beat) -> Result<(), StoreError>;
     /// Takes or keeps the lease of a piece of work for `life`, by the store's clock: `None` while another has it.
     /// Whoever holds it already keeps its token.

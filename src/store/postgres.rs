@@ -60,6 +60,15 @@ impl PostgresStore {
         Self::open_unfinished(settings).await?.finished().await
     }
 
+    /// Whether the schema is there; nothing is made.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when no server takes changes.
+    pub async fn is_made(settings: &Settings) -> Result<bool, StoreError> {
+        let (_, mut connection) = connect::primary(settings, 0).await.map_err(fault)?;
+        schema::is_made(&mut connection, &settings.schema).await
+    }
+
     /// As [`Self::open`], also a store that is to be filled, or was not filled to the end.
     ///
     /// # Errors
@@ -77,7 +86,10 @@ impl Database for Primary {
     async fn session(&self, purpose: Purpose) -> Result<Session, sqlx::Error> {
         let begin = match purpose {
             Purpose::Read => None,
-            Purpose::ReadAtOnce => Some("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+            Purpose::ReadAtOnce => Some(
+                // Scopes can be large; rows that come are progress enough.
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '60s'",
+            ),
             Purpose::Write => Some("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
             Purpose::WriteLoosely => {
                 Some("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = off")

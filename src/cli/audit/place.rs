@@ -88,7 +88,7 @@ fn of(config: Option<&Path>, data_dir: Option<&Path>) -> anyhow::Result<Place> {
 
 /// The log's key as the store has it. Whoever could write the store could have put another one there.
 pub(super) async fn key(store: &StoreChoice) -> anyhow::Result<VerifierKey> {
-    if store.file().is_some_and(|path| !path.exists()) {
+    if !compose::is_made(store).await? {
         return Err(Failure::new(format!("there is no store {store}"))
             .hint("`strongroom init` makes it; for a log alone: --log DIR --key VKEY")
             .into());

@@ -48,9 +48,16 @@ pub(super) fn tls(checks: &mut Checks, config: &Config) {
 
 /// Whether the store opens, and whose it is. A store that is not there is not made.
 pub(super) async fn store(checks: &mut Checks, config: &Config) -> Option<InstanceRow> {
-    if config.store.file().is_some_and(|path| !path.exists()) {
-        checks.wrong("store", format!("{} is not there: `strongroom init` makes it", config.store));
-        return None;
+    match compose::is_made(&config.store).await {
+        Ok(true) => {}
+        Ok(false) => {
+            checks.wrong("store", format!("{} is not there: `strongroom init` makes it", config.store));
+            return None;
+        }
+        Err(error) => {
+            checks.wrong("store", format!("{error:#}").replace('\n', "; "));
+            return None;
+        }
     }
     let opened = compose::store(&config.store).await.map_err(|error| Failure::new(error.to_string()));
     let store = checks.of("store", opened, |_| format!("{} opens, its schema is known", config.store))?;

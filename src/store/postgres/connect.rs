@@ -73,6 +73,11 @@ pub(super) async fn primary(settings: &Settings, from: usize) -> Result<(usize, 
     Err(std::io::Error::other(NoPrimary(refusals.join("; "))).into())
 }
 
+/// Whether no server takes changes.
+pub(super) fn is_no_primary(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<NoPrimary>()))
+}
+
 async fn connect(settings: &Settings, host: &Host) -> Result<PgConnection, Useless> {
     let mut connection = options(settings, host)?.connect().await.map_err(failed)?;
     let query = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', \

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::TryStreamExt as _;
 use sqlx::{
     Connection as _, PgConnection, Postgres,
     postgres::{PgArguments, PgRow},
@@ -188,12 +189,35 @@ impl Lent {
         self.leave(before, result.map(drop))
     }
 
+    /// Reads everything that a statement brings. One whose table a newer release has changed meanwhile is prepared anew.
     pub(in crate::store) async fn fetch_all(
         &mut self,
-        query: Query<'static, Postgres, PgArguments>,
+        query: impl Fn() -> Query<'static, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
+        match self.fetch_once(query()).await {
+            Err(error) if self.state == State::Idle && error::is_stale(&error) => {
+                let (before, connection) = self.enter()?;
+                let result = within(connection.clear_cached_statements()).await;
+                self.leave(before, result)?;
+                self.fetch_once(query()).await
+            }
+            result => result,
+        }
+    }
+
+    async fn fetch_once(&mut self, query: Query<'static, Postgres, PgArguments>) -> Result<Vec<PgRow>, sqlx::Error> {
         let (before, connection) = self.enter()?;
-        let result = within(query.fetch_all(connection)).await;
+        let mut rows = query.fetch(connection);
+        let mut found = Vec::new();
+        // The deadline is for each row: a vault with many keys takes its time, and as long as rows come all is well.
+        let result = loop {
+            match within(rows.try_next()).await {
+                Ok(Some(row)) => found.push(row),
+                Ok(None) => break Ok(found),
+                Err(error) => break Err(error),
+            }
+        };
+        drop(rows);
         self.leave(before, result)
     }
 
@@ -240,6 +264,7 @@ impl Lent {
     fn leave<T>(&mut self, before: State, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         match &result {
             Ok(_) => self.state = before,
+            Err(error) if before == State::Idle && error::is_stale(error) => self.state = State::Idle,
             Err(error) if error::is_lost(error) => self.from.lose(self.generation),
             Err(_) if before == State::Idle => self.state = State::Idle,
             Err(_) => self.state = State::Failed,

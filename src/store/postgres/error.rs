@@ -5,6 +5,7 @@
 
 use sqlx::{error::DatabaseError, postgres::PgDatabaseError};
 
+use super::connect;
 use crate::store::StoreError;
 
 /// What PostgreSQL said, without values.
@@ -32,22 +33,29 @@ fn code(error: &sqlx::Error) -> Option<&str> {
 pub(super) fn is_lost(error: &sqlx::Error) -> bool {
     match code(error) {
         // The connection is gone or is about to be; the server is no primary any more (read_only_sql_transaction).
-        Some(code) => code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03" | "25006") || is_stale(code),
+        Some(code) => {
+            code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03" | "25006") || STALE.contains(&code)
+        }
         // Nothing that PostgreSQL said: sockets, TLS, deadlines, and answers that make no sense.
         None => true,
     }
 }
 
-/// A newer release changed a table behind the back of a prepared statement (feature_not_supported,
-/// invalid_sql_statement_name): a new connection prepares it anew.
-fn is_stale(code: &str) -> bool {
-    matches!(code, "0A000" | "26000")
+/// feature_not_supported, invalid_sql_statement_name.
+const STALE: [&str; 2] = ["0A000", "26000"];
+
+/// A newer release changed a table behind the back of a prepared statement.
+pub(super) fn is_stale(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| STALE.contains(&code))
 }
 
 /// Whether a transaction that failed so may be repeated as it is: nothing of it was applied.
 pub(super) fn is_passing(error: &sqlx::Error) -> bool {
+    // Whoever waited in vain for a server or for a connection has waited long enough.
+    let is_waited_for =
+        connect::is_no_primary(error) || matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed);
     // serialization_failure, deadlock_detected
-    is_lost(error) || matches!(code(error), Some("40001" | "40P01"))
+    (is_lost(error) && !is_waited_for) || matches!(code(error), Some("40001" | "40P01"))
 }
 
 /// What a failed statement means for whoever reads. What is not there, full, slow, locked or forbidden is

@@ -61,7 +61,7 @@ impl Signal {
 impl Hints {
     pub(super) fn start(connections: &Connections) -> Self {
         let (inbound, outbound) = (Arc::new(Signal::default()), Arc::new(Signal::default()));
-        let channel = format!("strongroom_{}", connections.settings().schema.as_str());
+        let channel = format!("strongroom:{}", connections.settings().schema.as_str());
         // What this process announces itself is no news to it.
         let me = Uuid::new_v4().simple().to_string();
         let listening = listen(connections.clone(), Arc::clone(&inbound), channel.clone(), me.clone());
@@ -105,7 +105,7 @@ async fn announce(connections: Connections, signal: Arc<Signal>, channel: String
 async fn listen(connections: Connections, signal: Arc<Signal>, channel: String, me: String) {
     loop {
         if let Err(error) = listen_once(&connections, &signal, &channel, &me).await {
-            tracing::debug!(error = error::said(&error), "does not hear of changes for now");
+            tracing::debug!(error = error::said(&error), "does not hear of changes");
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -102,6 +102,13 @@ async fn check(connection: &mut PgConnection, schema: &SchemaName) -> Result<Fou
     }
 }
 
+/// Whether a release has made the schema.
+pub(super) async fn is_made(connection: &mut PgConnection, schema: &SchemaName) -> Result<bool, StoreError> {
+    let found = sqlx::query("SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'strongroom_schema'");
+    let row = found.bind(schema.as_str().to_owned()).fetch_optional(connection).await.map_err(fault)?;
+    Ok(row.is_some())
+}
+
 async fn run(connection: &mut PgConnection, words: String) -> Result<(), StoreError> {
     // Names of schemas need no quotes ([`SchemaName`]); the rest is ours.
     sqlx::raw_sql(AssertSqlSafe(words)).execute(connection).await.map(drop).map_err(fault)

@@ -101,7 +101,7 @@ async fn sessions_are_set_up_to_be_durable_whatever_the_server_says() {
         ("default_transaction_isolation", "read committed"),
         ("search_path", "main,pg_temp"),
     ] {
-        let query = sqlx::query("SELECT current_setting($1)").bind(setting);
+        let query = || sqlx::query("SELECT current_setting($1)").bind(setting);
         let rows = lent.fetch_all(query).await.expect("read");
         let found: String = sqlx::Row::get(&rows[0], 0);
         assert_eq!(found, wanted, "{setting}");

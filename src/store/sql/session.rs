@@ -92,7 +92,7 @@ impl Query {
             Lent::Sqlite(connection) => self.of_sqlite().fetch_all(&mut **connection).await?,
             Lent::SqliteTransaction(transaction) => self.of_sqlite().fetch_all(&mut **transaction).await?,
             Lent::Postgres(lent) => {
-                let rows = lent.fetch_all(self.of_postgres()).await?;
+                let rows = lent.fetch_all(|| self.of_postgres()).await?;
                 return Ok(rows.into_iter().map(Record::Postgres).collect());
             }
         };
@@ -105,7 +105,7 @@ impl Query {
             Lent::Sqlite(connection) => self.of_sqlite().fetch_optional(&mut **connection).await?,
             Lent::SqliteTransaction(transaction) => self.of_sqlite().fetch_optional(&mut **transaction).await?,
             Lent::Postgres(lent) => {
-                return Ok(lent.fetch_all(self.of_postgres()).await?.into_iter().next().map(Record::Postgres));
+                return Ok(lent.fetch_all(|| self.of_postgres()).await?.into_iter().next().map(Record::Postgres));
             }
         };
         Ok(found.map(Record::Sqlite))
@@ -131,8 +131,8 @@ impl Query {
         })
     }
 
-    fn of_postgres(self) -> sqlx::query::Query<'static, Postgres, PgArguments> {
-        self.values.into_iter().fold(sqlx::query(self.text.postgres), |query, value| match value {
+    fn of_postgres(&self) -> sqlx::query::Query<'static, Postgres, PgArguments> {
+        self.values.iter().fold(sqlx::query(self.text.postgres), |query, value| match value.clone() {
             Value::Bytes(bytes) => query.bind(bytes),
             Value::Text(text) => query.bind(text),
             Value::Integer(number) => query.bind(number),
