@@ -3,12 +3,13 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "strongroom/v1/access.proto",
     "strongroom/v1/audit.proto",
     "strongroom/v1/common.proto",
     "strongroom/v1/crypto.proto",
     "strongroom/v1/keys.proto",
+    "strongroom/v1/replicas.proto",
     "strongroom/v1/roles.proto",
     "strongroom/v1/tokens.proto",
     "strongroom/v1/vaults.proto",

@@ -29,13 +29,15 @@ pub const AUDIT_AFTER_SYNC: &str = "audit.after_sync";
 pub const AUDIT_AFTER_TILES: &str = "audit.after_tiles";
 /// The checkpoint is kept; the journal still has what it covers.
 pub const AUDIT_AFTER_CHECKPOINT: &str = "audit.after_checkpoint";
+/// Records are about to be taken into the index.
+pub const AUDIT_BEFORE_INDEX: &str = "audit.before_index";
 /// Everything of a change is written, nothing committed.
 pub const STORE_BEFORE_COMMIT: &str = "store.before_commit";
 /// A change is durable, nobody has been told.
 pub const STORE_AFTER_COMMIT: &str = "store.after_commit";
 
 /// Every fail-point, for tests that go through all of them.
-pub const ALL: [&str; 10] = [
+pub const ALL: [&str; 11] = [
     SERVICE_AFTER_INTENT,
     SERVICE_AFTER_GENERATE,
     SERVICE_BEFORE_OUTCOME,
@@ -44,6 +46,7 @@ pub const ALL: [&str; 10] = [
     AUDIT_AFTER_SYNC,
     AUDIT_AFTER_TILES,
     AUDIT_AFTER_CHECKPOINT,
+    AUDIT_BEFORE_INDEX,
     STORE_BEFORE_COMMIT,
     STORE_AFTER_COMMIT,
 ];

@@ -54,8 +54,9 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];
 /// How many places may look at a secret: one screen of `grep expose_secret`.
 const EXPOSURES_MAX: usize = 50;
 
-/// Names of crates that look like names of metrics.
-const CRATES: [&str; 4] = ["strongroom_client", "strongroom_hsm", "strongroom_proto", "strongroom_dev"];
+/// Names of crates, and of a table, that look like names of metrics.
+const CRATES: [&str; 5] =
+    ["strongroom_client", "strongroom_hsm", "strongroom_proto", "strongroom_dev", "strongroom_schema"];
 
 /// Folders that a path in the documents may begin with.
 const FOLDERS: [&str; 10] =

@@ -4,29 +4,32 @@ use std::{sync::Arc, time::Duration};
 
 use strongroom_proto::v1::{
     access_client::AccessClient, access_policies_client::AccessPoliciesClient, audit_log_client::AuditLogClient,
-    crypto_client::CryptoClient, keys_client::KeysClient, role_assignments_client::RoleAssignmentsClient,
-    role_definitions_client::RoleDefinitionsClient, tokens_client::TokensClient, vaults_client::VaultsClient,
+    crypto_client::CryptoClient, keys_client::KeysClient, replicas_client::ReplicasClient,
+    role_assignments_client::RoleAssignmentsClient, role_definitions_client::RoleDefinitionsClient,
+    tokens_client::TokensClient, vaults_client::VaultsClient,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Request, Response, Status, transport::Channel};
-use tonic_types::StatusExt as _;
 
-use crate::{Cause, Error, bearer::TokenFile};
+use crate::{
+    Cause, Error,
+    attempts::{Attempts, Next, is_late},
+    bearer::TokenFile,
+    endpoints::{
+        Endpoints,
+        wire::{Way, Wire},
+    },
+};
 
 /// The longest answer: that of a batch of 4 MiB, which may be a little longer than its request.
 const ANSWER_BYTES_MAX: usize = 5 * 1024 * 1024;
-/// The most attempts at one call.
-const ATTEMPTS_MAX: u32 = 6;
-/// The wait before the first repetition; doubled each time.
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// We give up this much later than the server does, so that its own answer is heard.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// A connection. Cheap to clone: clones share it.
+/// A connection, to one server or to several that do the same. Cheap to clone: clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
-    channel: Channel,
-    endpoint: Arc<str>,
+    endpoints: Arc<Endpoints>,
     patience: Patience,
     /// Who calls, where it is not the connection's certificate that says it.
     token: Option<TokenFile>,
@@ -45,11 +48,11 @@ impl Client {
     /// A client on a channel of the caller's own making; each call, with its repetitions, gets this much time.
     #[must_use]
     pub fn on_channel(channel: Channel, timeout: Duration) -> Self {
-        Self { channel, endpoint: "the server".into(), patience: Patience::Each(timeout), token: None }
+        Self::on(Endpoints::one(channel, "the server"), timeout)
     }
 
-    pub(crate) fn at(self, endpoint: &str) -> Self {
-        Self { endpoint: endpoint.into(), ..self }
+    pub(crate) const fn on(endpoints: Arc<Endpoints>, timeout: Duration) -> Self {
+        Self { endpoints, patience: Patience::Each(timeout), token: None }
     }
 
     /// Sends the token in that file with every call. For connections of [`crate::Settings`] only, which are
@@ -70,46 +73,55 @@ impl Client {
         Self { patience: Patience::Each(timeout), ..self.clone() }
     }
 
-    /// The channel, for stubs of one's own: no deadline, no repetition, no checksums, no bearer token.
+    /// A channel to one of the servers, for stubs of one's own: no other server, no deadline, no repetition, no
+    /// checksums, no bearer token.
     #[must_use]
     pub fn channel(&self) -> Channel {
-        self.channel.clone()
+        self.endpoints.any_channel()
     }
 
-    pub(crate) fn vaults(&self) -> VaultsClient<Channel> {
-        VaultsClient::new(self.channel.clone())
+    fn wire(&self) -> Wire {
+        Wire(Arc::clone(&self.endpoints))
     }
 
-    pub(crate) fn keys(&self) -> KeysClient<Channel> {
-        KeysClient::new(self.channel.clone())
+    pub(crate) fn vaults(&self) -> VaultsClient<Wire> {
+        VaultsClient::new(self.wire())
     }
 
-    pub(crate) fn crypto(&self) -> CryptoClient<Channel> {
-        CryptoClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    pub(crate) fn keys(&self) -> KeysClient<Wire> {
+        KeysClient::new(self.wire())
     }
 
-    pub(crate) fn access(&self) -> AccessClient<Channel> {
-        AccessClient::new(self.channel.clone())
+    pub(crate) fn crypto(&self) -> CryptoClient<Wire> {
+        CryptoClient::new(self.wire()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    pub(crate) fn audit_log(&self) -> AuditLogClient<Channel> {
-        AuditLogClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    pub(crate) fn access(&self) -> AccessClient<Wire> {
+        AccessClient::new(self.wire())
     }
 
-    pub(crate) fn role_definitions(&self) -> RoleDefinitionsClient<Channel> {
-        RoleDefinitionsClient::new(self.channel.clone())
+    pub(crate) fn audit_log(&self) -> AuditLogClient<Wire> {
+        AuditLogClient::new(self.wire()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    pub(crate) fn access_policies(&self) -> AccessPoliciesClient<Channel> {
-        AccessPoliciesClient::new(self.channel.clone())
+    pub(crate) fn role_definitions(&self) -> RoleDefinitionsClient<Wire> {
+        RoleDefinitionsClient::new(self.wire())
     }
 
-    pub(crate) fn roles(&self) -> RoleAssignmentsClient<Channel> {
-        RoleAssignmentsClient::new(self.channel.clone())
+    pub(crate) fn access_policies(&self) -> AccessPoliciesClient<Wire> {
+        AccessPoliciesClient::new(self.wire())
     }
 
-    pub(crate) fn tokens(&self) -> TokensClient<Channel> {
-        TokensClient::new(self.channel.clone())
+    pub(crate) fn replicas(&self) -> ReplicasClient<Wire> {
+        ReplicasClient::new(self.wire())
+    }
+
+    pub(crate) fn roles(&self) -> RoleAssignmentsClient<Wire> {
+        RoleAssignmentsClient::new(self.wire())
+    }
+
+    pub(crate) fn tokens(&self) -> TokensClient<Wire> {
+        TokensClient::new(self.wire())
     }
 
     /// When what begins now ends.
@@ -136,17 +148,22 @@ impl Client {
 
     /// The error when the deadline has passed.
     pub(crate) fn late(&self) -> Error {
-        Error::TimedOut { endpoint: self.endpoint.to_string(), repeat_with: None }
+        Error::TimedOut { endpoint: self.endpoints.names(), repeat_with: None }
     }
 
-    /// The error when the connection ended under what was under way.
-    pub(crate) fn broken(&self, cause: Cause) -> Error {
-        Error::Connection { endpoint: self.endpoint.to_string(), cause }
+    /// The error when the connection to that server ended under what was under way.
+    pub(crate) fn broken(&self, at: usize, cause: Cause) -> Error {
+        Error::Connection { endpoint: self.endpoints.name(at).to_owned(), cause }
+    }
+
+    /// The connection to that server ended: the next calls go elsewhere, if there is another.
+    pub(crate) fn lost(&self, at: usize, cause: Cause) {
+        self.endpoints.lost(at, cause);
     }
 
     /// The error of one operation among others.
     pub(crate) fn refused(&self, status: &Status) -> Error {
-        Error::of(status, &self.endpoint)
+        Error::of(status, &self.endpoints.names())
     }
 
     /// Makes a call: sends what `request` makes until there is an answer, an error that repetition does not
@@ -159,28 +176,49 @@ impl Client {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
+        self.call_somewhere(request, send).await.map(|(answer, _)| answer)
+    }
+
+    /// The same; says which server has answered.
+    pub(crate) async fn call_somewhere<Q, A, F>(
+        &self,
+        request: impl Fn() -> Q,
+        send: impl Fn(Request<Q>) -> F,
+    ) -> Result<(A, usize), Error>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
         let deadline = self.deadline();
-        let mut attempt = 0;
+        let mut attempts = Attempts::default();
         loop {
-            attempt += 1;
+            let target = self.endpoints.pick(&attempts.tried);
+            let way = Way::to(target.at);
             let mut request = Request::new(request());
             if let Some(token) = &self.token {
                 token.authorize(request.metadata_mut())?;
             }
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+            request.extensions_mut().insert(way.clone());
             let Ok(answer) = timeout_at(deadline + GRACE, send(request)).await else {
                 return Err(self.late());
             };
             let status = match answer {
-                Ok(answer) => return Ok(answer.into_inner()),
+                Ok(answer) => {
+                    self.endpoints.answered(way.at);
+                    return Ok((answer.into_inner(), way.at));
+                }
                 Err(status) => status,
             };
-            let next = wait_before_next(&status, attempt).map(|wait| Instant::now() + wait);
-            match next.filter(|next| *next < deadline) {
-                Some(next) => sleep_until(next).await,
-                // tonic's own timer says `CANCELLED` when the deadline has passed.
-                None if status.code() == Code::Cancelled && Instant::now() >= deadline => return Err(self.late()),
-                None => return Err(Error::of(&status, &self.endpoint)),
+            drop(target);
+            // The server, which knows the deadline too, may have ended it in this moment.
+            if is_late(&status) || (status.code() == Code::Cancelled && Instant::now() >= deadline) {
+                return Err(self.late());
+            }
+            match attempts.failed(&self.endpoints, &way, &status) {
+                Next::Now if Instant::now() < deadline => {}
+                Next::At(then) if then < deadline => sleep_until(then).await,
+                Next::End(error) => return Err(error),
+                Next::Now | Next::At(_) => return Err(self.endpoints.refused(&way, &status)),
             }
         }
     }
@@ -209,63 +247,17 @@ pub(crate) fn intact(field: &'static str, bytes: &[u8], crc32c: u32) -> Result<(
     if crc32c::crc32c(bytes) == crc32c { Ok(()) } else { Err(Error::Damaged { field }) }
 }
 
-/// How long to wait before a repetition; `None` when it would not help.
-fn wait_before_next(status: &Status, attempt: u32) -> Option<Duration> {
-    if attempt >= ATTEMPTS_MAX || Cause::of(status).is_some_and(|cause| cause.is_lasting()) {
-        return None;
-    }
-    let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    let backoff = spread(BACKOFF_FIRST * 2_u32.pow(attempt - 1));
-    match (passing_code(status), asked) {
-        (Code::Unavailable | Code::ResourceExhausted, Some(asked)) => Some(asked.max(backoff)),
-        (Code::Unavailable, None) => Some(backoff),
-        _ => None,
-    }
-}
-
 /// Between this wait and twice as long, so that clients that failed together do not come back together.
-fn spread(wait: Duration) -> Duration {
+pub(crate) fn spread(wait: Duration) -> Duration {
     let mut byte = [0];
     // Without random bytes nothing is spread, and nothing else is wrong.
     let _ = aws_lc_rs::rand::fill(&mut byte);
     wait + wait * u32::from(byte[0]) / 255
 }
 
-/// A connection that broke is `UNKNOWN` to tonic; to us the server was unavailable.
-fn passing_code(status: &Status) -> Code {
-    let broke = std::error::Error::source(status).is_some_and(|source| source.is::<tonic::transport::Error>());
-    if broke { Code::Unavailable } else { status.code() }
-}
-
 #[cfg(test)]
 mod tests {
-    use tonic_types::ErrorDetails;
-
     use super::*;
-
-    fn waits(status: &Status, attempt: u32, first_ms: u64) {
-        let wait = wait_before_next(status, attempt).expect("repeated");
-        let first = Duration::from_millis(first_ms);
-        assert!(wait >= first && wait <= 2 * first, "{wait:?}");
-    }
-
-    #[test]
-    fn only_what_may_pass_is_repeated() {
-        waits(&Status::unavailable(""), 1, 100);
-        waits(&Status::unavailable(""), 3, 400);
-        assert_eq!(wait_before_next(&Status::unavailable(""), ATTEMPTS_MAX), None);
-        assert_eq!(wait_before_next(&Status::resource_exhausted(""), 1), None, "a quota without a time to come back");
-        for code in [Code::Internal, Code::InvalidArgument, Code::DeadlineExceeded, Code::PermissionDenied] {
-            assert_eq!(wait_before_next(&Status::new(code, ""), 1), None);
-        }
-    }
-
-    #[test]
-    fn the_server_says_how_long_to_wait() {
-        let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(2)));
-        let status = Status::with_error_details(Code::ResourceExhausted, "full", details);
-        assert_eq!(wait_before_next(&status, 1), Some(Duration::from_secs(2)));
-    }
 
     #[test]
     fn damage_is_found() {

@@ -22,10 +22,13 @@ pub enum Error {
         /// Why not.
         cause: Cause,
     },
+    /// None of several servers can be reached: each with why not.
+    #[error("cannot connect to any server: {}", .0.iter().map(|(endpoint, cause)| format!("{endpoint}: {cause}")).collect::<Vec<_>>().join("; "))]
+    NoServer(Vec<(String, Cause)>),
     /// The deadline passed. An operation can be repeated; a change may have been made.
     #[error("no answer from {endpoint} in time")]
     TimedOut {
-        /// Where the server is.
+        /// Where the server is; several are all named.
         endpoint: String,
         /// A change only: repeat it with this request id, and nothing is changed twice.
         repeat_with: Option<String>,
@@ -127,6 +130,7 @@ impl Error {
             | Self::Server(refusal) => Some(refusal),
             Self::Settings(_)
             | Self::Connection { .. }
+            | Self::NoServer(_)
             | Self::TimedOut { .. }
             | Self::Damaged { .. }
             | Self::Closed

@@ -19,10 +19,15 @@
 //! What it promises:
 //!
 //! * Every call ends: with an answer, an error that repetition does not mend, or at its deadline.
-//! * What may pass (`UNAVAILABLE`, or `RESOURCE_EXHAUSTED` with a time to come back) is repeated before the
-//!   deadline, no earlier than the server asks for. Repeating is safe: a change carries a request id by which
-//!   the server knows it again, an operation with a key changes nothing (a repeated AES-GCM encryption uses
-//!   one more of the key's 2^32). Operations of a batch or stream are not repeated one by one.
+//! * What may pass (`UNAVAILABLE`, a connection that broke, or `RESOURCE_EXHAUSTED` with a time to come back) is repeated
+//!   before the deadline, no earlier than the server asks for. Repeating is safe: [`METHODS`] says why, method by method.
+//!   Operations of a batch or stream are not repeated one by one.
+//! * Of several servers (`https://a:8443,https://b:8443`) each call has the least busy that is well. What one cannot do
+//!   now goes to another at once; one that fails is left alone for a while that grows, and is connected to again without
+//!   a call that would have to wait for it.
+//! * Repetition makes nothing worse: when many calls fail (about one in ten, over time), failures are not repeated any
+//!   more, until calls succeed again. All clones of a client share this budget. Only what was under way when a connection
+//!   broke goes to another server in any case, once.
 //! * Bytes carry their CRC32C both ways, and an answer whose bytes do not match theirs is an error.
 //! * An [`Error`]'s variant says what its receiver can do.
 //! * Secrets that are received are wiped when they are dropped, and never printed. The copies that gRPC and
@@ -38,16 +43,21 @@ pub mod file;
 
 mod access;
 mod algorithm;
+mod attempts;
 mod audit;
 mod batch;
 mod bearer;
+mod budget;
 mod cause;
 mod client;
 mod crypto;
+mod endpoints;
 mod error;
 mod keys;
+mod methods;
 mod names;
 mod operation;
+mod replicas;
 mod roles;
 mod settings;
 mod stream;
@@ -66,6 +76,7 @@ pub use crypto::{
 };
 pub use error::{Error, Refusal, Violation};
 pub use keys::Material;
+pub use methods::{METHODS, Repetition, repetition};
 pub use operation::{Operation, Outcome};
 pub use settings::{Credentials, Setting, Settings, SettingsError, Sources};
 pub use stream::OperationStream;

@@ -12,10 +12,10 @@ use std::{
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use secrecy::{ExposeSecret as _, SecretSlice};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
 
-use crate::{Cause, Client, Error, bearer::TokenFile, cause};
+use crate::{Client, Error, bearer::TokenFile, cause, endpoints::Endpoints};
 
 /// How long a connection may take before the host counts as not answering.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,13 +25,16 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How the endpoint begins that is a socket on this machine.
 const UNIX: &str = "unix:";
+/// More servers would only be one mistake.
+const SERVERS_MAX: usize = 64;
 /// A PEM file is never longer.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
-    /// Where the server is: `https://HOST:PORT`, or `unix:PATH` for a socket on this machine.
+    /// Where the server is: `https://HOST:PORT`, or `unix:PATH` for a socket on this machine. Several, with commas
+    /// between them, do the same: [`Client`] says how calls are spread.
     Endpoint,
     /// The CA that the server's certificate must come from.
     Ca,
@@ -126,7 +129,7 @@ pub enum SettingsError {
 /// Where settings are: what is absent here is looked for in the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// `https://HOST:PORT`, or `unix:PATH`: then nothing else is looked for.
+    /// `https://HOST:PORT`, or `unix:PATH`: then nothing else is looked for. Several have commas between them.
     pub endpoint: Option<String>,
     /// The CA's file (PEM).
     pub ca: Option<PathBuf>,
@@ -152,7 +155,10 @@ impl Sources {
             // What is wrong with it is said now, not with the first call.
             token.authorize(&mut tonic::metadata::MetadataMap::new())?;
         }
-        if let Some(endpoint) = endpoint.as_deref().filter(|endpoint| endpoint.starts_with(UNIX)) {
+        let servers = endpoint.as_deref().map(parse_servers).transpose()?;
+        if let (Some(endpoint), Some(servers)) = (&endpoint, &servers)
+            && servers.iter().all(Server::is_local)
+        {
             return Ok(Settings { token, ..Settings::unix(endpoint)? });
         }
         let ca = file(self.ca, Setting::Ca);
@@ -168,10 +174,9 @@ impl Sources {
         .into_iter()
         .filter_map(|(setting, missing)| missing.then_some(setting))
         .collect();
-        let (Some(endpoint), Some(ca), true) = (&endpoint, &ca, missing.is_empty()) else {
+        let (Some(endpoint), Some(servers), Some(ca), true) = (&endpoint, servers, &ca, missing.is_empty()) else {
             return Err(SettingsError::Missing(missing));
         };
-        let uri = parse_endpoint(endpoint)?;
         let own = |setting, path: &Option<PathBuf>| path.as_ref().map_or(Ok(Vec::new()), |path| pem(setting, path));
         let credentials = Credentials {
             ca: pem(Setting::Ca, ca)?,
@@ -180,7 +185,7 @@ impl Sources {
         };
         let [certificate, private_key] = [certificate, private_key].map(Option::unwrap_or_default);
         credentials.check([ca, &certificate, &private_key], token.is_some())?;
-        Ok(Settings { token, ..Settings::of(endpoint, Way::Tls { uri, credentials }) })
+        Ok(Settings { token, ..Settings::of(endpoint, servers, Some(credentials)) })
     }
 }
 
@@ -228,30 +233,45 @@ impl Credentials {
 #[derive(Debug)]
 pub struct Settings {
     endpoint: String,
-    way: Way,
+    servers: Vec<Server>,
+    /// There are none where every server is on this machine.
+    credentials: Option<Credentials>,
     token: Option<TokenFile>,
     timeout: Duration,
     user_agent: String,
 }
 
-/// How the server is reached.
-#[derive(Debug)]
-enum Way {
+/// How a server is reached.
+#[derive(Debug, PartialEq, Eq)]
+enum Server {
     /// Over the network.
-    Tls { uri: Uri, credentials: Credentials },
+    Tls { name: String, uri: Uri },
     /// By its socket on this machine. The kernel tells it who we are.
-    Unix(String),
+    Unix { name: String, path: String },
+}
+
+impl Server {
+    const fn is_local(&self) -> bool {
+        matches!(self, Self::Unix { .. })
+    }
+
+    /// As it was given.
+    fn name(&self) -> &str {
+        match self {
+            Self::Tls { name, .. } | Self::Unix { name, .. } => name,
+        }
+    }
 }
 
 impl Settings {
-    /// Settings given by code.
+    /// Settings given by code. Several endpoints have commas between them: see [`Setting::Endpoint`].
     ///
     /// # Errors
     /// [`SettingsError`], about the first thing that is wrong.
     pub fn new(endpoint: &str, credentials: Credentials) -> Result<Self, SettingsError> {
-        let uri = parse_endpoint(endpoint)?;
+        let servers = parse_servers(endpoint)?;
         credentials.check([Path::new("what was given"); 3], false)?;
-        Ok(Self::of(endpoint, Way::Tls { uri, credentials }))
+        Ok(Self::of(endpoint, servers, Some(credentials)))
     }
 
     /// Settings for the socket of a server on this machine, `unix:PATH`. There is no TLS and no certificate: the kernel
@@ -260,14 +280,13 @@ impl Settings {
     /// # Errors
     /// [`SettingsError::Endpoint`].
     pub fn unix(endpoint: &str) -> Result<Self, SettingsError> {
-        let wrong = |why| SettingsError::Endpoint { text: endpoint.to_owned(), why };
-        let path = endpoint.strip_prefix(UNIX).ok_or_else(|| wrong("it does not begin with unix:"))?;
-        // As gRPC writes it (its naming document): with two slashes before an absolute path, or without.
-        let path = path.strip_prefix("//").unwrap_or(path);
-        if !path.starts_with('/') {
-            return Err(wrong("the path of a socket is an absolute one: unix:/run/strongroom/strongroom.sock"));
+        let servers = parse_servers(endpoint)?;
+        match servers.iter().find(|server| !server.is_local()) {
+            Some(other) => {
+                Err(SettingsError::Endpoint { text: other.name().to_owned(), why: "it does not begin with unix:" })
+            }
+            None => Ok(Self::of(endpoint, servers, None)),
         }
-        Ok(Self::of(endpoint, Way::Unix(path.to_owned())))
     }
 
     /// Settings given by code, for a caller that is known by the bearer token in that file: the server's CA is all
@@ -276,12 +295,12 @@ impl Settings {
     /// # Errors
     /// [`SettingsError`], about the first thing that is wrong.
     pub fn with_token(endpoint: &str, ca: Vec<u8>, token: impl Into<PathBuf>) -> Result<Self, SettingsError> {
-        let uri = parse_endpoint(endpoint)?;
+        let servers = parse_servers(endpoint)?;
         let credentials = Credentials { ca, certificate: Vec::new(), private_key: Vec::new().into() };
         credentials.check([Path::new("what was given"); 3], true)?;
         let token = TokenFile::new(token.into());
         token.authorize(&mut tonic::metadata::MetadataMap::new())?;
-        Ok(Self { token: Some(token), ..Self::of(endpoint, Way::Tls { uri, credentials }) })
+        Ok(Self { token: Some(token), ..Self::of(endpoint, servers, Some(credentials)) })
     }
 
     /// Settings of the environment: `STRONGROOM_ENDPOINT`, and, unless that is a socket, the files that
@@ -293,9 +312,9 @@ impl Settings {
         Sources::default().read()
     }
 
-    fn of(endpoint: &str, way: Way) -> Self {
+    fn of(endpoint: &str, servers: Vec<Server>, credentials: Option<Credentials>) -> Self {
         let user_agent = concat!("strongroom-client/", env!("CARGO_PKG_VERSION")).to_owned();
-        Self { endpoint: endpoint.to_owned(), way, token: None, timeout: TIMEOUT, user_agent }
+        Self { endpoint: endpoint.to_owned(), servers, credentials, token: None, timeout: TIMEOUT, user_agent }
     }
 
     /// Gives each call, with its repetitions, this much time; 30 s when nothing is said.
@@ -312,7 +331,7 @@ impl Settings {
         self
     }
 
-    /// Where the server is.
+    /// Where the server is, or the servers, as it was given.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
@@ -327,46 +346,39 @@ impl Settings {
     /// Our certificate, in PEM: empty beside a bearer token; a socket needs none.
     #[must_use]
     pub fn certificate(&self) -> Option<&[u8]> {
-        match &self.way {
-            Way::Tls { credentials, .. } => Some(&credentials.certificate),
-            Way::Unix(_) => None,
-        }
+        self.credentials.as_ref().map(|credentials| &credentials.certificate[..])
     }
 
-    /// Connects. A connection that breaks later is made again by the next call.
+    /// Connects: to the first server that is there, and to the others meanwhile. A connection that breaks later is made
+    /// again, by the next call where there is one server, else by itself.
     ///
     /// # Errors
-    /// [`Error::Connection`], or [`Error::Settings`] when TLS does not take the credentials.
+    /// [`Error::Connection`], of several [`Error::NoServer`], or [`Error::Settings`] when TLS does not take the
+    /// credentials.
     pub async fn connect(&self) -> Result<Client, Error> {
-        let failed = |cause| Error::Connection { endpoint: self.endpoint.clone(), cause };
-        let endpoint = self.prepare().map_err(|error| SettingsError::Identity(cause::innermost(&error)))?;
-        if let Way::Tls { uri, .. } = &self.way
-            && tokio::net::lookup_host((host(uri), uri.port_u16().unwrap_or(443))).await.is_err()
-        {
-            return Err(failed(Cause::NoHost));
-        }
-        match timeout_at(Instant::now() + self.timeout, endpoint.connect()).await {
-            Ok(Ok(channel)) => {
-                let client = Client::on_channel(channel, self.timeout).at(&self.endpoint);
-                Ok(client.bearing(self.token.clone()))
-            }
-            Ok(Err(error)) => Err(failed(Cause::of(&error).unwrap_or_else(|| Cause::Other(cause::innermost(&error))))),
-            Err(_) => Err(failed(Cause::Unreachable)),
-        }
+        let prepared = self.servers.iter().map(|server| Ok((server.name().to_owned(), self.prepare(server)?)));
+        let endpoints = Endpoints::lazy(prepared.collect::<Result<_, SettingsError>>()?);
+        endpoints.connect(Instant::now() + self.timeout).await?;
+        Ok(Client::on(endpoints, self.timeout).bearing(self.token.clone()))
     }
 
-    /// A channel that connects with its first call. A bearer token is not part of it.
+    /// A channel that connects with its first call, to the first of the servers. A bearer token is not part of it.
     ///
     /// # Errors
     /// When TLS does not take the credentials.
     pub fn channel(&self) -> Result<Channel, SettingsError> {
-        let endpoint = self.prepare().map_err(|error| SettingsError::Identity(cause::innermost(&error)))?;
-        Ok(endpoint.connect_lazy())
+        // There is always one: an endpoint that is empty is none.
+        let first = self.servers.first().ok_or_else(|| SettingsError::Missing(vec![Setting::Endpoint]))?;
+        Ok(self.prepare(first)?.connect_lazy())
     }
 
-    fn prepare(&self) -> Result<Endpoint, tonic::transport::Error> {
-        let endpoint = match &self.way {
-            Way::Tls { uri, credentials } => {
+    fn prepare(&self, server: &Server) -> Result<Endpoint, SettingsError> {
+        self.endpoint_of(server).map_err(|error| SettingsError::Identity(cause::innermost(&error)))
+    }
+
+    fn endpoint_of(&self, server: &Server) -> Result<Endpoint, tonic::transport::Error> {
+        let endpoint = match (server, &self.credentials) {
+            (Server::Tls { uri, .. }, Some(credentials)) => {
                 let Credentials { ca, certificate, private_key } = credentials;
                 let mut tls = ClientTlsConfig::new().domain_name(host(uri)).ca_certificate(Certificate::from_pem(ca));
                 if credentials.has_identity() {
@@ -374,7 +386,9 @@ impl Settings {
                 }
                 Endpoint::from(uri.clone()).tls_config(tls)?
             }
-            Way::Unix(path) => Endpoint::from_shared(format!("{UNIX}{path}"))?,
+            // Cannot be, and would find no trust.
+            (Server::Tls { uri, .. }, None) => Endpoint::from(uri.clone()).tls_config(ClientTlsConfig::new())?,
+            (Server::Unix { path, .. }, _) => Endpoint::from_shared(format!("{UNIX}{path}"))?,
         };
         let endpoint = endpoint.user_agent(self.user_agent.clone())?;
         Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).http2_keep_alive_interval(KEEP_ALIVE))
@@ -384,6 +398,35 @@ impl Settings {
 /// An IPv6 host stands in brackets in a URI; a certificate's name does not.
 fn host(uri: &Uri) -> &str {
     uri.host().unwrap_or_default().trim_matches(['[', ']'])
+}
+
+/// One server, or several with commas between them.
+fn parse_servers(text: &str) -> Result<Vec<Server>, SettingsError> {
+    let wrong = |text: &str, why| SettingsError::Endpoint { text: text.to_owned(), why };
+    let mut servers = Vec::new();
+    for one in text.split(',').map(str::trim) {
+        let server = parse_server(one)?;
+        if servers.contains(&server) {
+            return Err(wrong(one, "it is there twice"));
+        }
+        servers.push(server);
+    }
+    if servers.len() > SERVERS_MAX {
+        return Err(wrong(text, "there are more than 64"));
+    }
+    Ok(servers)
+}
+
+fn parse_server(text: &str) -> Result<Server, SettingsError> {
+    let name = text.to_owned();
+    let Some(path) = text.strip_prefix(UNIX) else { return Ok(Server::Tls { uri: parse_endpoint(text)?, name }) };
+    // As gRPC writes it (its naming document): with two slashes before an absolute path, or without.
+    let path = path.strip_prefix("//").unwrap_or(path).to_owned();
+    if !path.starts_with('/') {
+        let why = "the path of a socket is an absolute one: unix:/run/strongroom/strongroom.sock";
+        return Err(SettingsError::Endpoint { text: name, why });
+    }
+    Ok(Server::Unix { name, path })
 }
 
 fn parse_endpoint(text: &str) -> Result<Uri, SettingsError> {
@@ -437,12 +480,32 @@ mod tests {
         for good in ["unix:/run/s", "unix:///run/s"] {
             let sources = Sources { endpoint: Some(good.to_owned()), ..Sources::default() };
             let settings = sources.read().expect("is right");
-            assert!(matches!(&settings.way, Way::Unix(path) if path == "/run/s"), "{settings:?}");
+            assert!(matches!(&settings.servers[..], [Server::Unix { path, .. }] if path == "/run/s"), "{settings:?}");
             assert_eq!((settings.endpoint(), settings.certificate()), (good, None));
         }
         for bad in ["unix:", "unix:s", "unix://host/s", "unix:./s"] {
             assert!(matches!(Settings::unix(bad), Err(SettingsError::Endpoint { .. })), "{bad}");
         }
+    }
+
+    #[test]
+    fn several_have_commas_between_them() {
+        let names = |text: &str| {
+            let servers = parse_servers(text).expect(text);
+            servers.iter().map(|server| server.name().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("https://a:1,https://b:1"), ["https://a:1", "https://b:1"]);
+        assert_eq!(names(" https://a:1 , unix:/run/s "), ["https://a:1", "unix:/run/s"]);
+        let many = |count: usize| (0..count).map(|n| format!("https://a:{}", n + 1)).collect::<Vec<_>>().join(",");
+        assert_eq!(names(&many(64)).len(), 64);
+        for bad in ["https://a,", ",https://a", "https://a,,https://b", "https://a,https://a", "https://a,x", &many(65)]
+        {
+            assert!(matches!(parse_servers(bad), Err(SettingsError::Endpoint { .. })), "{bad}");
+        }
+        assert!(Settings::unix("unix:/a,unix:/b").is_ok() && Settings::unix("unix:/a,https://b").is_err());
+        // One that is not on this machine needs all that TLS needs.
+        let mixed = Sources { endpoint: Some("unix:/a,https://b".to_owned()), ..Sources::default() };
+        assert!(matches!(mixed.read(), Err(SettingsError::Missing(_))));
     }
 
     #[test]

@@ -54,7 +54,9 @@ const MESSAGES_MAX: usize = 16;
 /// * At most 256 operations are under way; the next call waits until one is answered. A call that waits holds no
 ///   copy of its input.
 /// * A call ends: by its answer, by an error of its own, by its deadline, or when the stream ends, with the cause.
-///   Nothing is repeated; repeating is safe.
+///   Nothing is repeated; repeating is safe. So whose call has ended with an error has no answer, and every other has.
+///   A stream is one server's: where there are several, the error names it ([`Error::Connection`]), and another stream
+///   goes to another.
 /// * A call that is dropped before it was sent is not sent. One that was sent is done, its answer is dropped, and
 ///   until then it keeps its place among the 256. No other call notices.
 /// * The server ends streams when it ends itself ([`Error::Unavailable`], reason `ENDING`): open another.
@@ -74,6 +76,8 @@ struct Line {
     outgoing: mpsc::Sender<Option<StreamRequest>>,
     waiting: Arc<Waiting>,
     end: watch::Receiver<Option<End>>,
+    /// Which server it is of.
+    at: usize,
 }
 
 /// Calls that were sent and not answered, by id.
@@ -123,18 +127,18 @@ impl Client {
             let answers = self.crypto().stream(request.map(|()| messages)).await;
             answers.map(|answers| answers.map(|answers| (outgoing, answers)))
         };
-        let (outgoing, answers) = self.call(|| (), open).await?;
+        let ((outgoing, answers), at) = self.call_somewhere(|| (), open).await?;
         let waiting = Arc::new(Waiting::default());
         let (ending, end) = watch::channel(None);
-        tokio::spawn(listen(self.clone(), answers, Arc::clone(&waiting), ending));
-        let line = Line { room: Arc::new(Semaphore::new(OPERATIONS_MAX)), outgoing, waiting, end };
+        tokio::spawn(listen((self.clone(), at), answers, Arc::clone(&waiting), ending));
+        let line = Line { room: Arc::new(Semaphore::new(OPERATIONS_MAX)), outgoing, waiting, end, at };
         Ok(OperationStream { client: self.clone(), line: Arc::new(line) })
     }
 }
 
 /// Gives answers to those who wait for them, until the stream ends or nobody is left.
 async fn listen(
-    client: Client,
+    (client, at): (Client, usize),
     mut answers: Streaming<StreamResponse>,
     waiting: Arc<Waiting>,
     ending: watch::Sender<Option<End>>,
@@ -153,7 +157,12 @@ async fn listen(
                 drop(call.caller.send(outcome));
             }
             Ok(None) => break End::Closed,
-            Err(status) => break End::Failed(status),
+            Err(status) => {
+                if let Some(cause) = below_grpc(&status) {
+                    client.lost(at, cause);
+                }
+                break End::Failed(status);
+            }
         }
     };
     ending.send_replace(Some(end));
@@ -245,11 +254,10 @@ impl OperationStream {
             None | Some(End::Closed) => Error::Closed,
             Some(End::Strange) => Error::Unexpected("an answer to an operation that was not sent".to_owned()),
             Some(End::Failed(status)) if status.code() == Code::DeadlineExceeded => self.client.late(),
-            // What the server says has no source; what has one came from below.
-            Some(End::Failed(status)) if std::error::Error::source(status).is_some() => {
-                self.client.broken(Cause::of(status).unwrap_or(Cause::Broken))
-            }
-            Some(End::Failed(status)) => self.client.refused(status),
+            Some(End::Failed(status)) => match below_grpc(status) {
+                Some(cause) => self.client.broken(self.line.at, cause),
+                None => self.client.refused(status),
+            },
         }
     }
 
@@ -379,6 +387,11 @@ impl fmt::Debug for OperationStream {
         let under_way = self.line.waiting.calls().by_id.len();
         f.debug_struct("OperationStream").field("under_way", &under_way).finish_non_exhaustive()
     }
+}
+
+/// Why the connection ended, if it did: what the server says has no source; what has one came from below.
+fn below_grpc(status: &Status) -> Option<Cause> {
+    std::error::Error::source(status).map(|_| Cause::of(status).unwrap_or(Cause::Broken))
 }
 
 /// What the server would say, and then end the stream.

@@ -32,6 +32,7 @@ mod provision;
 mod queue;
 mod seat;
 mod state;
+mod timing;
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,11 +42,15 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-pub use self::provision::{Provisioned, provision};
 use self::{
     bulk::{Bulk, By},
     call::Work,
     seat::{Keeper, Shared},
+    timing::Watched,
+};
+pub use self::{
+    provision::{Provisioned, provision},
+    timing::{Served, Timing, Watch},
 };
 use crate::{
     algorithms::{KeySpec, Lane, LengthError, RANDOM_BYTES_MAX},
@@ -95,6 +100,8 @@ pub struct Pool {
     inner: Arc<Inner>,
     /// Whose calls are those that no admission says it of.
     tenant: Tenant,
+    /// Who is told of the times of operations with keys, of random bytes and of new keys.
+    watched: Watched,
 }
 
 struct Inner {
@@ -157,13 +164,19 @@ impl Pool {
         let ready = shared.ready.get().cloned().unwrap_or_default();
         let lanes = lanes.map(|(lane, _)| lane);
         let inner = Arc::new(Inner { shared, lanes, ready, ended: Mutex::new(ended) });
-        Ok(Self { inner, tenant: Tenant::new(0) })
+        Ok(Self { inner, tenant: Tenant::new(0), watched: Watched::default() })
     }
 
     /// The same lanes for that tenant: random bytes and new keys are asked for by it.
     #[must_use]
     pub fn of(&self, tenant: Tenant) -> Self {
-        Self { inner: Arc::clone(&self.inner), tenant }
+        Self { inner: Arc::clone(&self.inner), tenant, watched: self.watched.clone() }
+    }
+
+    /// The same lanes, where somebody is told of the times of each operation, of random bytes and of new keys.
+    #[must_use]
+    pub fn watched(&self, watch: Arc<dyn Watch>) -> Self {
+        Self { inner: Arc::clone(&self.inner), tenant: self.tenant, watched: Watched(Some(watch)) }
     }
 
     fn lane(&self, lane: Lane) -> &Arc<lane::Lane> {
@@ -171,7 +184,7 @@ impl Pool {
     }
 
     async fn call(&self, lane: Lane, request: Request, deadline: Moment) -> Result<Response, Error> {
-        self.lane(lane).submit_of(self.tenant, Work::Plain(request), deadline)?.wait().await
+        self.lane(lane).submit_of(self.tenant, Work::Plain(request), deadline)?.watched(&self.watched).wait().await
     }
 
     /// One operation with one key, in the lane its algorithm and key belong to. Dropping the future
@@ -188,7 +201,7 @@ impl Pool {
     ) -> Result<Output, Error> {
         let lane = operation.algorithm().lane(key.statement.spec, operation.input_bytes());
         let work = Work::Operate { row: Arc::clone(key), operation };
-        match self.lane(lane).submit(work, Some(admission), deadline)?.wait().await? {
+        match self.lane(lane).submit(work, Some(admission), deadline)?.watched(&self.watched).wait().await? {
             Response::Output(output) => Ok(output),
             _ => Err(unfit()),
         }
@@ -212,8 +225,10 @@ impl Pool {
         }
         // All are in their lanes before the first is waited for.
         let lanes_and_works = self.inner.lanes.iter().zip(works);
-        let bulks: Vec<_> =
-            lanes_and_works.map(|(lane, work)| Bulk::bring(lane, work, By::Admission(admission), deadline)).collect();
+        let bulks: Vec<_> = lanes_and_works
+            .map(|(lane, work)| Bulk::bring(lane, work, By::Admission(admission), deadline))
+            .map(|bulk| bulk.watched(&self.watched))
+            .collect();
         let mut answers = Vec::with_capacity(bulks.len());
         for bulk in bulks {
             answers.push(bulk.answers().await.into_iter());
@@ -346,7 +361,8 @@ impl Pool {
         let right = lengths.iter().filter(|length| check_random(**length).is_ok());
         let work = right.map(|length| Work::Plain(Request::Random { length: *length })).collect();
         let by = By::Tenant(self.tenant);
-        let mut answers = Bulk::bring(self.lane(Lane::Short), work, by, deadline).answers().await.into_iter();
+        let bulk = Bulk::bring(self.lane(Lane::Short), work, by, deadline).watched(&self.watched);
+        let mut answers = bulk.answers().await.into_iter();
         let bytes = |length| {
             check_random(length)?;
             match answers.next() {

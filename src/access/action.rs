@@ -128,6 +128,9 @@ actions! {
     TokensRead "tokens.read" Control [] [] [];
     TokensRevoke "tokens.revoke" Control [] [] [];
 
+    // Azure's replicas are Azure's business.
+    ReplicasRead "replicas.read" Control [] [] [];
+
     // Azure's logs are Azure Monitor's: whoever reads keys or roles there reads nothing of them.
     AuditRecordsRead "auditRecords.read" Control [] [] [];
 }
@@ -182,6 +185,13 @@ impl Action {
         matches!(self, Self::DataKeysGenerate)
     }
 
+    /// Whether its answer waits until it is in force everywhere: it may take from somebody what he could do until then, or
+    /// give what he will use at once.
+    #[must_use]
+    pub const fn waits_for_all(self) -> bool {
+        matches!(self, Self::KeysUpdate | Self::KeysDelete) || (matches!(self.plane(), Plane::Control) && !self.reads())
+    }
+
     /// Whether it only shows what there is.
     const fn reads(self) -> bool {
         matches!(
@@ -192,6 +202,7 @@ impl Action {
                 | Self::AccessPoliciesRead
                 | Self::TokensRead
                 | Self::AuditRecordsRead
+                | Self::ReplicasRead
         )
     }
 }

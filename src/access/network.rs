@@ -8,13 +8,18 @@ use super::{
     action::{Action, Rights},
     policy::{Policy, VaultAccess},
 };
-use crate::model::{Identity, NetworkRules, Origin, Scope, VaultAuthorization, VaultName, VaultRow};
+use crate::model::{Identity, MaxStaleness, NetworkRules, Origin, Scope, VaultAuthorization, VaultName, VaultRow};
 
 impl VaultAccess {
     /// What a vault's row says.
     #[must_use]
     pub fn of(row: &VaultRow) -> Self {
-        Self { network: row.network.clone(), authorization: row.authorization, ..Self::default() }
+        Self {
+            network: row.network.clone(),
+            authorization: row.authorization,
+            max_staleness: row.max_staleness,
+            ..Self::default()
+        }
     }
 
     /// Whether it decides nothing.
@@ -22,6 +27,7 @@ impl VaultAccess {
     pub fn is_idle(&self) -> bool {
         self.network == NetworkRules::default()
             && self.authorization == VaultAuthorization::Roles
+            && self.max_staleness == MaxStaleness::default()
             && self.policies.is_empty()
     }
 }
@@ -31,10 +37,24 @@ impl Policy {
     #[must_use]
     pub fn with_rules_of(&self, row: &VaultRow) -> Option<Self> {
         let old = self.vault(&row.name).cloned().unwrap_or_default();
-        if old.network == row.network && old.authorization == row.authorization {
+        let new = VaultAccess::of(row);
+        let same = old.network == new.network && old.authorization == new.authorization;
+        if same && old.max_staleness == new.max_staleness {
             return None;
         }
-        Some(self.with_vault(row.name.clone(), VaultAccess { policies: old.policies, ..VaultAccess::of(row) }))
+        Some(self.with_vault(row.name.clone(), VaultAccess { policies: old.policies, ..new }))
+    }
+
+    /// How old what is known may be, of a vault or of all else.
+    #[must_use]
+    pub fn max_staleness(&self, vault: Option<&VaultName>) -> MaxStaleness {
+        vault.and_then(|vault| self.vault(vault)).map(|access| access.max_staleness).unwrap_or_default()
+    }
+
+    /// The longest of any vault.
+    #[must_use]
+    pub fn longest_staleness(&self) -> MaxStaleness {
+        self.vaults.values().map(|access| access.max_staleness).max().unwrap_or_default()
     }
 
     /// Whether the network rules of the vault, if it is one's, let it be done from there.

@@ -18,8 +18,8 @@ use super::{
     shards::Shards,
 };
 use crate::model::{
-    AccessPolicyRow, AssignmentId, AssignmentRow, Identity, NetworkRules, ObjectName, ObjectType, Permissions,
-    Principal, RoleId, Scope, VaultAuthorization, VaultName,
+    AccessPolicyRow, AssignmentId, AssignmentRow, Identity, MaxStaleness, NetworkRules, ObjectName, ObjectType,
+    Permissions, Principal, RoleId, Scope, VaultAuthorization, VaultName,
 };
 
 /// What a policy says to a question. Conditions and approvals by others have their place here; there are none yet.
@@ -51,6 +51,8 @@ pub struct VaultAccess {
     pub network: NetworkRules,
     /// What decides who may use what is in it.
     pub authorization: VaultAuthorization,
+    /// How old what is known of it may be.
+    pub max_staleness: MaxStaleness,
     /// What its access policies come to, whether they decide or not, by whose they are.
     pub policies: HashMap<Principal, Rights>,
 }
@@ -76,7 +78,7 @@ pub struct Policy {
     assignments: Shards<AssignmentId, Arc<AssignmentRow>>,
     subjects: Shards<Principal, Arc<Subject>>,
     /// Vaults that have anything but roles.
-    vaults: Arc<HashMap<VaultName, VaultAccess>>,
+    pub(super) vaults: Arc<HashMap<VaultName, VaultAccess>>,
     /// The access policies themselves.
     access_policies: Arc<HashMap<VaultName, HashMap<Principal, Arc<AccessPolicyRow>>>>,
 }

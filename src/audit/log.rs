@@ -53,7 +53,8 @@ pub struct Options {
     /// The size at which a segment ends, in bytes. A segment holds at least one record beside its header,
     /// and may grow to twice the size of its header.
     pub segment_bytes_max: u64,
-    /// What is left for administrators, outcomes and events when the file system is nearly full, in bytes.
+    /// What is left for administrators, outcomes and events when the file system is nearly full, in bytes: beside what
+    /// tiles and bundles of the records so far will take.
     pub reserve_bytes: u64,
     /// The time of the records that the log makes itself.
     pub clock: Arc<dyn Clock>,
@@ -118,6 +119,8 @@ pub struct Log {
     signed: AtomicU64,
     dir: PathBuf,
     options: Options,
+    /// What [`super::log_name`] says.
+    name: String,
     resource: String,
 }
 
@@ -130,15 +133,15 @@ impl std::fmt::Debug for Log {
 impl Log {
     /// Opens the log in `dir`, or begins one, and reads its journal. Blocks.
     ///
-    /// `instance` is the instance's id in lower-case hexadecimal digits. What is found is durable when
+    /// `name` is what [`super::log_name`] says. What is found is durable when
     /// this returns.
     ///
     /// # Errors
     /// [`OpenError::Locked`] while another process has it open; [`OpenError::Damaged`] when it is not what
     /// was written, or another instance's: nothing is changed then.
-    pub fn open(dir: &Path, options: Options, instance: &str) -> Result<(Self, Recovered), OpenError> {
+    pub fn open(dir: &Path, options: Options, name: &str) -> Result<(Self, Recovered), OpenError> {
         let folder = Folder::open(dir)?;
-        Self::open_on(Arc::new(folder), dir, options, instance)
+        Self::open_on(Arc::new(folder), dir, options, name)
     }
 
     /// Opens the log in `dir`, of which `disk` is the writing side.
@@ -146,10 +149,10 @@ impl Log {
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: Options,
-        instance: &str,
+        name: &str,
     ) -> Result<(Self, Recovered), OpenError> {
-        let origin = super::origin(instance).ok_or(OpenError::InstanceId)?;
-        let resource = super::journal::scan::instance_resource(instance);
+        let origin = super::origin(name).ok_or(OpenError::InstanceId)?;
+        let resource = super::journal::scan::log_resource(name);
         let Found { end, torn, tree, checkpoint } = recover::recover(&*disk, dir, &resource, &origin)?;
         let created = end.is_none();
         let mut writer = match end {
@@ -184,6 +187,7 @@ impl Log {
             signed: AtomicU64::new(checkpoint.map_or(0, |(size, _)| size)),
             dir: dir.to_owned(),
             options,
+            name: name.to_owned(),
             resource,
         };
         Ok((log, recovered))
@@ -192,6 +196,12 @@ impl Log {
     /// Asks, before a sync, how many operations are under way: with many, it waits a moment for more records.
     pub fn gather_by(&self, crowd: impl Fn() -> usize + Send + Sync + 'static) {
         self.commit.gather_by(crowd);
+    }
+
+    /// What [`super::log_name`] says.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Appends a record and returns its index when it is as durable as `durability` says.
@@ -265,12 +275,13 @@ impl Log {
         if self.options.discard {
             return Ok(TreeHead { size: self.signed(), ..TreeHead::default() });
         }
-        let durable = self.commit.durable();
+        let (durable, owed) = self.commit.durable();
         let advanced = self.follower().advance(&durable, self.signed());
         let head = advanced.map_err(|cause| match cause {
             Cause::Altered => self.commit.fail(cause),
             _ => LogError::Tree(Arc::new(cause)),
         })?;
+        self.commit.pay(owed);
         failpoint::hit("audit.after_tiles");
         self.readable.store(head.size, Ordering::Release);
         Ok(head)
@@ -334,6 +345,13 @@ impl Log {
     #[must_use]
     pub fn readable(&self) -> u64 {
         self.readable.load(Ordering::Acquire)
+    }
+
+    /// Whether the disk was nearly full when it was last looked at: what is left is for administrators, outcomes and
+    /// events.
+    #[must_use]
+    pub fn is_low_on_room(&self) -> bool {
+        self.commit.is_low_on_room()
     }
 
     /// The log's folder.

@@ -39,13 +39,25 @@ pub use record::{Batch, BatchGroup, BatchItem, HeadMark, Kind, Outcome, Record};
 pub use refusals::Refusals;
 pub use verify::{Against, Progress, Verified, verify, verify_watched};
 
-/// The origin of an instance's checkpoints, which is also the name of the key that signs them: `strongroom/{id}`.
-/// `None` if that is not 1 to 64 lower-case hexadecimal digits.
+use crate::model::{Ordinal, ReplicaName};
+
+/// The name of a replica's log: the instance's id in hexadecimal digits, and unless it is the first replica's, `/` and
+/// the replica's name. One instance has as many logs as replicas.
 #[must_use]
-pub fn origin(instance: &str) -> Option<String> {
+pub fn log_name(instance: &[u8; 16], ordinal: Ordinal, replica: &ReplicaName) -> String {
+    let id = base16ct::lower::encode_string(instance);
+    if ordinal == Ordinal::default() { id } else { format!("{id}/{replica}") }
+}
+
+/// The origin of a log's checkpoints, which is also the name of the key that signs them: `strongroom/{log}`.
+/// `None` if that is not the name of a log ([`log_name`]).
+#[must_use]
+pub fn origin(log: &str) -> Option<String> {
+    let (instance, replica) = log.split_once('/').map_or((log, None), |(instance, replica)| (instance, Some(replica)));
     let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let is_id = (1..=64).contains(&instance.len()) && instance.bytes().all(is_hex);
-    is_id.then(|| format!("strongroom/{instance}"))
+    let is_replica = replica.is_none_or(|replica| replica.parse::<ReplicaName>().is_ok());
+    (is_id && is_replica).then(|| format!("strongroom/{log}"))
 }
 
 /// What a record survives when [`Log::append`] has returned.

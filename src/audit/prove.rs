@@ -73,6 +73,23 @@ impl Prover {
         })
     }
 
+    /// The root of the tree of the first `size` records; `None` where the newest checkpoint has fewer, or there is none.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`ProveError`].
+    pub fn root(&self, size: u64) -> Result<Option<Hash>, ProveError> {
+        let root = self.steadily(|_, checkpoint| {
+            let nodes = self.nodes(checkpoint.size());
+            let root = (size <= checkpoint.size()).then(|| proof::root(size, &nodes).map_err(MakeError::Nodes));
+            Ok(root.transpose()?)
+        });
+        match root {
+            Err(ProveError::Unsigned) => Ok(None),
+            other => other,
+        }
+    }
+
     /// The receipt of a record under the newest checkpoint, without the entry. Blocks.
     ///
     /// # Errors

@@ -16,6 +16,19 @@ pub enum Kind {
     Event,
 }
 
+impl Kind {
+    /// As records show it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Outcome => "outcome",
+            Self::Operation => "operation",
+            Self::Event => "event",
+        }
+    }
+}
+
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -28,6 +41,19 @@ pub enum Outcome {
     Refused,
     /// Failed: the HSM, the store, a deadline.
     Failed,
+}
+
+impl Outcome {
+    /// As records show it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// The newest head of a scope at the time of a record.

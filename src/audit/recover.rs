@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{
     error::{Damage, OpenError},
     journal::{
+        debt::Debt,
         disk::{self, Disk},
         scan::{self, Chain, Place, Scanned, Torn},
         writer::End,
@@ -158,6 +159,8 @@ fn settle_end(disk: &dyn Disk, path: &Path, scanned: &Scanned, chain: &Chain) ->
         size: scanned.size,
         header_bytes: scanned.header_bytes,
         standing: chain.standing.clone(),
+        // How far the tiles go is not known before the first look at them: at most this segment is behind.
+        debt: Debt::new(scanned.size, chain.tree.bundle_bytes()),
     })
 }
 

@@ -273,7 +273,8 @@ impl<'a> Check<'a> {
         same_partials(self.dir, &self.chain)?;
         let resource = self.chain.resource.unwrap_or_default();
         let origin = self.own.as_ref().map(|(own, _)| own.origin().to_owned()).unwrap_or_default();
-        let instance = resource.strip_prefix("instances/").or(origin.strip_prefix("strongroom/")).unwrap_or_default();
+        let log = resource.strip_prefix("instances/").or(origin.strip_prefix("strongroom/")).unwrap_or_default();
+        let instance = log.split('/').next().unwrap_or_default();
         let Standing { heads, open } = self.chain.standing;
         Ok(Verified {
             instance: instance.to_owned(),

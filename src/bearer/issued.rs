@@ -2,7 +2,7 @@
 //! the faces, which are sent them. The signature is the HSM's; this only writes what is signed.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -97,6 +97,21 @@ impl Issued {
     pub fn put(&self, row: &TokenRow) {
         let live = Live { principal: row.name.principal(), expires: row.expires, lease: Lease::until(None) };
         self.write().tokens.insert(row.id, live);
+    }
+
+    /// Puts these tokens in force, and no others: whatever stands on one that is gone stops.
+    pub fn set(&self, rows: &[TokenRow]) {
+        let gone: Vec<TokenId> = {
+            let known = self.read();
+            let stays: HashSet<TokenId> = rows.iter().map(|row| row.id).collect();
+            known.tokens.keys().filter(|id| !stays.contains(id)).copied().collect()
+        };
+        gone.into_iter().for_each(|id| self.end(id));
+        for row in rows {
+            if !self.read().tokens.contains_key(&row.id) {
+                self.put(row);
+            }
+        }
     }
 
     /// Ends a token: whatever stands on it stops.

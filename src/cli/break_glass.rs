@@ -27,9 +27,9 @@ use super::{
 use crate::{
     config::{Config, LogFormat, LogStyle},
     model::{Identity, Origin, Principal},
-    observe::logging,
+    observe::{logging, trace::Trace},
     service::{
-        Caller, Traffic, assignments,
+        Caller, InForce, Traffic, assignments,
         break_glass::{BreakGlass, BrokenGlass, Reason},
     },
 };
@@ -132,6 +132,8 @@ fn console() -> anyhow::Result<Caller> {
         request: uuid::Uuid::new_v4().to_string(),
         deadline: Moment::now().after(WITHIN),
         traffic: Traffic::Single,
+        in_force: InForce::default(),
+        trace: Trace::default(),
     })
 }
 

@@ -39,9 +39,24 @@ pub(super) fn explain(cause: &Cause, endpoint: &str) -> Failure {
     }
 }
 
+/// Why none of several servers was reached: each with its cause.
+pub(super) fn explain_all(failed: &[(String, Cause)]) -> Failure {
+    let shown = Failure::new(format!("cannot connect to any of {} servers", failed.len()));
+    let shown = failed.iter().fold(shown, |shown, (endpoint, cause)| shown.detail(format!("{endpoint}: {cause}")));
+    shown.hint("are they running? check STRONGROOM_ENDPOINT or --endpoint, and with --endpoint each by itself")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_servers_each_is_named() {
+        let failed = [("https://a:1".to_owned(), Cause::Refused), ("https://b:1".to_owned(), Cause::NoHost)];
+        let text = explain_all(&failed).to_string();
+        assert!(text.starts_with("cannot connect to any of 2 servers"), "{text}");
+        assert!(text.contains("https://a:1: nothing listens there") && text.contains("https://b:1: there is no host"));
+    }
 
     #[test]
     fn each_cause_says_what_to_do() {

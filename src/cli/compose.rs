@@ -13,12 +13,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 use crate::{
-    audit::{Log, OpenError, Options, Recovered},
+    audit::{self, Log, OpenError, Options, Recovered},
     bearer::{Bearers, Issued},
-    config::{self, Config},
-    model::{Clock, InstanceRow, SystemClock},
-    service::{Parts, Service, ServiceError, Settings, checkpoints::Checkpoints},
-    store::{Store, StoreError, sqlite::SqliteStore},
+    config::{self, Config, StoreChoice},
+    model::{Clock, InstanceRow, Ordinal, SystemClock},
+    service::{
+        Parts, Service, ServiceError, Settings,
+        checkpoints::Checkpoints,
+        replicas::{Seat, log_name},
+    },
+    store::{Store, StoreError, postgres::PostgresStore, sqlite::SqliteStore},
 };
 
 /// How long the workers may take to finish what is under way, once nobody asks any more.
@@ -52,7 +56,8 @@ pub(super) fn load(path: &Path) -> anyhow::Result<Config> {
 pub(super) fn prepare(path: &Path) -> anyhow::Result<Config> {
     let config = read(path)?;
     make_folder(&config.hsm.state_dir)?;
-    for made_in in [config.store.parent(), config.audit.dir.parent()].into_iter().flatten() {
+    let file = config.store.file();
+    for made_in in [file.and_then(Path::parent), config.audit.dir.parent()].into_iter().flatten() {
         make_folder(made_in)?;
     }
     load(path)
@@ -113,14 +118,37 @@ pub(super) fn close_memory() {
     }
 }
 
-/// Opens the store in that file.
-pub(super) async fn store(path: &Path) -> anyhow::Result<Arc<dyn Store>> {
-    let opened = SqliteStore::open(path).await.map_err(|error| match error {
-        StoreError::Schema { .. } => failure(format!("the store {} cannot be used", path.display()), &error)
-            .hint("run the release that wrote it, or a newer one; there is no way back"),
-        error => failure("the server cannot start", &error).hint("check store.sqlite, its folder and its owner"),
-    })?;
-    Ok(Arc::new(opened))
+/// Whether there is a store; nothing is made.
+pub(super) async fn is_made(choice: &StoreChoice) -> anyhow::Result<bool> {
+    match choice {
+        StoreChoice::Sqlite(path) => Ok(path.exists()),
+        StoreChoice::Postgres(settings) => Ok(PostgresStore::is_made(settings).await.map_err(|error| {
+            failure(format!("the store {choice} does not answer"), &error).hint("check store.postgres and its servers")
+        })?),
+    }
+}
+
+/// Opens the store.
+pub(super) async fn store(choice: &StoreChoice) -> anyhow::Result<Arc<dyn Store>> {
+    let (opened, hint): (Result<Arc<dyn Store>, _>, _) = match choice {
+        StoreChoice::Sqlite(path) => (
+            SqliteStore::open(path).await.map(|store| Arc::new(store) as _),
+            "check store.sqlite, its folder and its owner",
+        ),
+        StoreChoice::Postgres(settings) => (
+            PostgresStore::open(settings.clone()).await.map(|store| Arc::new(store) as _),
+            "check store.postgres, its servers, and what its user may do",
+        ),
+    };
+    opened.map_err(|error| match error {
+        StoreError::Schema { .. } => failure(format!("the store {choice} cannot be used"), &error)
+            .hint("run the release that wrote it, or a newer one; there is no way back")
+            .into(),
+        StoreError::Unfinished => failure(format!("the store {choice} cannot be used"), &error)
+            .hint("`strongroom store migrate --anew` copies the other store once more")
+            .into(),
+        error => failure("the server cannot start", &error).hint(hint).into(),
+    })
 }
 
 /// The row that says whose store it is, unchecked: its seal is checked once the HSM is there.
@@ -129,16 +157,26 @@ pub(super) async fn instance(store: &Arc<dyn Store>) -> anyhow::Result<Option<In
     Ok(found.map(|row| row.into_unchecked().0))
 }
 
-/// Opens the audit log of an instance. Blocks a thread of its own: a long segment takes its time.
+/// Who this process is among the replicas of an instance.
+pub(super) async fn seat(config: &Config, store: &Arc<dyn Store>) -> anyhow::Result<Seat> {
+    let found = Seat::find(&**store, &config.replica).await;
+    Ok(found.map_err(|error| failure("the store does not say which replicas there are", &error))?)
+}
+
+/// The name of the log of an instance's first replica, which `init` begins.
+pub(super) fn first_log(config: &Config, instance: [u8; 16]) -> String {
+    audit::log_name(&instance, Ordinal::default(), &config.replica)
+}
+
+/// Opens the audit log of that name. Blocks a thread of its own: a long segment takes its time.
 pub(super) async fn log(
     audit: &config::Audit,
-    instance: [u8; 16],
+    name: &str,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<(Arc<Log>, Recovered)> {
     let options = Options { clock: Arc::clone(clock), discard: audit.discard, ..Options::default() };
-    let dir = audit.dir.clone();
-    let opening =
-        tokio::task::spawn_blocking(move || Log::open(&dir, options, &base16ct::lower::encode_string(&instance)));
+    let (dir, name) = (audit.dir.clone(), name.to_owned());
+    let opening = tokio::task::spawn_blocking(move || Log::open(&dir, options, &name));
     let (log, recovered) = opening.await?.map_err(|error| {
         let hint = match &error {
             OpenError::Locked(_) => {
@@ -161,12 +199,11 @@ pub(super) async fn log(
 /// Closes a log that no service has opened, and puts it under a checkpoint of the instance, if there is one.
 pub(super) async fn close_log(log: &Arc<Log>, pool: &Pool, instance: Option<&InstanceRow>) -> anyhow::Result<()> {
     let closed = match instance {
-        Some(instance) => {
-            Checkpoints::new(log, pool, instance)
-                .map_err(|error| failure("the log has no key", &error))?
-                .close_log()
-                .await
-        }
+        Some(instance) => Checkpoints::new(log, pool, instance)
+            .map_err(|error| failure("the log has no key", &error))?
+            .close_log()
+            .await
+            .map(drop),
         None => log.close().await.map_err(Into::into),
     };
     Ok(closed.map_err(|error| failure("the log could not be closed", &error))?)
@@ -197,6 +234,7 @@ pub(super) struct Held {
     pub(super) clock: Arc<dyn Clock>,
     recovered: Recovered,
     store: Arc<dyn Store>,
+    seat: Seat,
     /// The instance's id.
     instance: [u8; 16],
 }
@@ -205,13 +243,14 @@ impl Held {
     /// Locks the log of an instance and opens it.
     pub(super) async fn take(config: &Config, instance: &InstanceRow, store: Arc<dyn Store>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (log, recovered) = log(&config.audit, instance.id, &clock).await?;
-        Ok(Self { log, clock, recovered, store, instance: instance.id })
+        let seat = seat(config, &store).await?;
+        let (log, recovered) = log(&config.audit, &log_name(instance, &seat), &clock).await?;
+        Ok(Self { log, clock, recovered, store, seat, instance: instance.id })
     }
 
     /// Opens its service.
     pub(super) async fn open(self, config: &Config, pool: Pool) -> anyhow::Result<House> {
-        let Self { log, clock, recovered, store, instance } = self;
+        let Self { log, clock, recovered, store, seat, instance } = self;
         let settings = Settings {
             fsync_everything: config.audit.fsync_everything,
             token_life_default: config.tokens.life_default,
@@ -222,7 +261,7 @@ impl Held {
         let bearers = Arc::new(bearers(config, instance, &clock));
         let issued = Arc::clone(bearers.issued());
         let allowances = config.quota.clone();
-        let parts = Parts { store, log, recovered, pool: pool.clone(), issued, clock, settings, allowances };
+        let parts = Parts { store, seat, log, recovered, pool: pool.clone(), issued, clock, settings, allowances };
         match Service::open(parts).await {
             Ok(service) => Ok(House { service, bearers, pool }),
             Err(error) => {
@@ -276,7 +315,8 @@ pub(super) fn refused(error: &ServiceError) -> Failure {
     match &error.problem {
         Problem::Tampered { .. } => shown
             .hint("keep a copy of store and log, and find out who wrote to the store; restore both from one backup")
-            .hint("an older store beside a newer log looks like this too"),
+            .hint("an older store beside a newer log looks like this too")
+            .hint("if it is the disk of this replica's log that was lost: give the replica another name (docs/replicas.md)"),
         Problem::Precondition { reason: "ANOTHER_TOKEN", .. } => {
             shown.hint("check hsm.token.label and hsm.token.serial; if the token was lost, `strongroom recover`")
         }

@@ -14,6 +14,7 @@ use crate::{
     config::{Authority, Config},
     export::{Exporter, Start},
     model::naming::{NameSource, Naming},
+    observe::trace::Tracing,
 };
 
 /// What a configuration says.
@@ -32,6 +33,8 @@ pub(super) struct ConfigView {
     pub(super) store: String,
     pub(super) audit_dir: String,
     pub(super) exporters: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) traces: Option<String>,
     pub(super) state_dir: String,
     pub(super) lanes: Vec<LaneView>,
 }
@@ -63,9 +66,10 @@ impl From<&Config> for ConfigView {
             metrics_listen: config.metrics.listen.to_string(),
             module: config.hsm.module.display().to_string(),
             token: config.hsm.token.label.clone(),
-            store: config.store.display().to_string(),
+            store: config.store.to_string(),
             audit_dir: config.audit.dir.display().to_string(),
             exporters: config.audit.exporters.iter().map(exporter).collect(),
+            traces: config.tracing.as_ref().map(Tracing::describe),
             state_dir: config.hsm.state_dir.display().to_string(),
             lanes: lanes.collect(),
         }
@@ -145,6 +149,7 @@ impl Rows for ConfigView {
         let identity = identity.chain(self.trusted_proxies.iter().map(|range| row("trusted proxy", range)));
         let identity = identity.chain(self.issuers.iter().map(|issuer| row("token issuer", issuer)));
         let exporters = self.exporters.iter().map(|exporter| row("audit exporter", exporter));
+        let traces = self.traces.iter().map(|traces| row("traces", traces));
         let lanes = self.lanes.iter().map(|lane| {
             let LaneView { lane, workers, queue_max, hang_ms } = lane;
             vec![
@@ -152,7 +157,7 @@ impl Rows for ConfigView {
                 format!("{workers} worker(s), queue of {queue_max}, hangs after {} s", *hang_ms as f64 / 1000.0),
             ]
         });
-        fields.into_iter().chain(identity).chain(exporters).chain(lanes).collect()
+        fields.into_iter().chain(identity).chain(exporters).chain(traces).chain(lanes).collect()
     }
 }
 

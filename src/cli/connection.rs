@@ -23,9 +23,10 @@ use crate::model::VaultName;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection (client commands)")]
 pub(super) struct ConnectionArgs {
-    /// Where the server is [env: STRONGROOM_ENDPOINT]
+    /// Where the server is; may be given several times, or with commas, for servers that do the same [env:
+    /// STRONGROOM_ENDPOINT]
     #[arg(long, global = true, value_name = "https://HOST:PORT|unix:PATH")]
-    endpoint: Option<String>,
+    endpoint: Vec<String>,
     /// The CA (PEM) that the server's certificate must come from [env: STRONGROOM_CA]
     #[arg(long, global = true, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -101,7 +102,7 @@ impl ConnectionArgs {
 
     fn settings(&self) -> Result<Settings, SettingsError> {
         let sources = Sources {
-            endpoint: self.endpoint.clone(),
+            endpoint: (!self.endpoint.is_empty()).then(|| self.endpoint.join(",")),
             ca: self.ca.clone(),
             certificate: self.cert.clone(),
             private_key: self.key_file.clone(),
@@ -137,7 +138,8 @@ pub(super) fn explain(error: &SettingsError) -> Failure {
                 .hint("else pass: --endpoint https://HOST:PORT --ca FILE, and --cert FILE --key-file FILE or --token-file FILE")
         }
         SettingsError::Endpoint { .. } => Failure::new(error.to_string())
-            .hint("an endpoint looks like https://127.0.0.1:8443, or unix:/run/strongroom/strongroom.sock"),
+            .hint("an endpoint looks like https://127.0.0.1:8443, or unix:/run/strongroom/strongroom.sock")
+            .hint("several have commas between them"),
         SettingsError::File { setting, source, .. } => {
             Failure::new(format!("{error}: {source}")).hint(another(*setting))
         }

@@ -25,9 +25,9 @@ use super::{
 use crate::{
     config::{self, Config, LogFormat, LogStyle},
     grpc::{tls, trust::AuthorityMaterial},
-    model::{Clock, Identity, InstanceRow, Origin, SystemClock, VaultName},
-    observe::{logging, metrics},
-    service::{Caller, ChangeOptions, NewInstance, NewVault, Problem, Service, Traffic, initialise},
+    model::{Clock, Identity, InstanceRow, MaxStaleness, Origin, ReplicaName, SystemClock, VaultName},
+    observe::{logging, metrics, trace::Trace},
+    service::{Caller, ChangeOptions, InForce, NewInstance, NewVault, Problem, Service, Traffic, initialise},
     store::Store,
 };
 
@@ -145,6 +145,7 @@ fn say(place: &Place, addresses: Addresses) -> anyhow::Result<()> {
 fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
     certificates::renew(place, args.listen, &SystemClock)?;
     Ok(Config {
+        replica: ReplicaName::only(),
         server: config::Server {
             listen: args.listen,
             certificate: place.tls("server.pem"),
@@ -167,7 +168,7 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
         },
         metrics: config::Metrics { listen: args.metrics_listen },
         hsm: hsm(place)?,
-        store: place.store(),
+        store: config::StoreChoice::Sqlite(place.store()),
         audit: config::Audit {
             dir: place.audit(),
             fsync_everything: args.audit == AuditMode::Fsync,
@@ -178,6 +179,7 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
         oidc: Vec::new(),
         tokens: config::Tokens::default(),
         log: LogStyle { level: tracing::level_filters::LevelFilter::INFO, format: LogFormat::Text },
+        tracing: None,
         quota: crate::service::quota::Allowances::default(),
     })
 }
@@ -256,9 +258,10 @@ async fn initialise_all(place: &Place, config: &Config) -> anyhow::Result<Arc<dy
         token_label: DEVELOPMENT_LABEL.to_owned(),
         recovery_keys: Vec::new(),
         administrator: DEVELOPER.parse()?,
+        replica: config.replica.clone(),
     };
     let kept = config::Audit { discard: false, ..config.audit.clone() };
-    let (log, _) = compose::log(&kept, new.id, &clock).await?;
+    let (log, _) = compose::log(&kept, &compose::first_log(config, new.id), &clock).await?;
     let pool = compose::pool(profile, hierarchy.service_keys.clone()).await?;
     let made: Result<InstanceRow, _> = initialise(&store, &log, &pool, &hierarchy, new, &*clock).await;
     let closed = compose::close_log(&log, &pool, made.as_ref().ok()).await;
@@ -288,6 +291,8 @@ async fn make_vault(service: &Arc<Service>) -> anyhow::Result<()> {
         request: uuid::Uuid::new_v4().to_string(),
         deadline: Moment::now().after(READY_WITHIN),
         traffic: Traffic::Single,
+        in_force: InForce::default(),
+        trace: Trace::default(),
     };
     let failed =
         |error: &crate::service::ServiceError| failure(format!("the vault {VAULT:?} could not be made"), error);
@@ -303,6 +308,7 @@ async fn make_vault(service: &Arc<Service>) -> anyhow::Result<()> {
         purge_protection: false,
         // Everything can be tried here.
         padding_decryption_allowed: true,
+        max_staleness: MaxStaleness::default(),
         network: crate::model::NetworkRules::default(),
         authorization: crate::model::VaultAuthorization::Roles,
     };

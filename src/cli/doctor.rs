@@ -67,5 +67,5 @@ async fn examine(checks: &mut Checks, path: &Path) -> anyhow::Result<()> {
     let instance = keeping::store(checks, &config).await;
     keeping::log(checks, &config, instance.as_ref()).await;
     keeping::exporters(checks, &config);
-    hsm::examine(checks, &config, instance).await
+    hsm::examine(checks, &config, instance.map(|(row, _)| row)).await
 }

@@ -1,7 +1,7 @@
 //! Serving: the faces of an open service, its jobs, and its end. `serve` and `dev` share it.
 //!
 //! The order of the end: no longer ready; the jobs stop; nobody new gets in and requests end; log and
-//! store close; the workers end. After that there is nothing left to lose, and the process exits with 0.
+//! store close; the workers end; the traces that are left are sent, for a moment. After that there is nothing left to lose, and the process exits with 0.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -23,6 +23,7 @@ use crate::{
     observe::{
         http,
         readiness::{self, Board},
+        trace::Tracer,
     },
 };
 
@@ -47,6 +48,9 @@ pub(super) struct Face {
     /// Ends the gRPC face.
     stop: CancellationToken,
     grpc: JoinHandle<()>,
+    /// What sends traces, if anything does, and what ends it.
+    traces: Option<JoinHandle<()>>,
+    end_traces: CancellationToken,
     http: JoinHandle<std::io::Result<()>>,
     end_http: CancellationToken,
     addresses: Addresses,
@@ -74,7 +78,10 @@ impl Face {
         let keeper = Arc::new(Keeper::new(server.clone(), loaded, Arc::new(SystemClock), board.clone()));
         let service = Arc::clone(&house.service);
         let administers: Administers = Arc::new(move |identity| service.administers(identity));
-        let front = Front::new(routes, limits, administers, Arc::clone(&house.bearers));
+        let instance = base16ct::lower::encode_string(&house.service.instance().id);
+        let tracing = config.tracing.as_ref().map(|tracing| Tracer::new(tracing, &instance));
+        let (tracer, export) = tracing.unzip();
+        let front = Front::new(routes, limits, administers, Arc::clone(&house.bearers)).traced(tracer);
         let listener = listen(server, keeper.gate(), front).await?;
         let web = TcpListener::bind(config.metrics.listen).await;
         let web = web.map_err(|error| unbound("metrics.listen", config.metrics.listen, &error))?;
@@ -83,12 +90,15 @@ impl Face {
         let (rest, stop, end_http) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let jobs = Jobs::new(rest.clone());
         start_jobs(&jobs, &house, config, &board, &health, metrics.clone());
+        jobs.listen(&house.service, addresses.grpc.to_string());
         let signalled = Arc::clone(&keeper);
         let tick = move || keeper.look(Occasion::Tick);
         jobs.reread(server.reload_every, hangup, tick, move || signalled.look(Occasion::Signal));
+        let end_traces = CancellationToken::new();
+        let traces = export.map(|export| tokio::spawn(export.run(end_traces.clone())));
         let grpc = tokio::spawn(listener.serve(stop.clone(), server.drain));
         let http = tokio::spawn(http::serve(web, metrics, board.clone(), end_http.clone()));
-        Ok(Self { house, board, health, jobs, rest, stop, grpc, http, end_http, addresses })
+        Ok(Self { house, board, health, jobs, rest, stop, grpc, traces, end_traces, http, end_http, addresses })
     }
 
     /// Where it listens.
@@ -145,6 +155,10 @@ impl Face {
         }
         forget.abort();
         let closed = self.house.close().await;
+        self.end_traces.cancel();
+        if let Some(traces) = self.traces {
+            let _ = traces.await;
+        }
         self.end_http.cancel();
         if !self.http.is_finished() {
             let _ = self.http.await;

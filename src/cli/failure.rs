@@ -108,6 +108,8 @@ pub(super) enum Noun {
     Token,
     /// `audit …`.
     Audit,
+    /// `cluster …`.
+    Cluster,
 }
 
 /// What is being done, for errors: `sign with vaults/dev/keys/k`.
@@ -147,6 +149,7 @@ pub(super) fn of(error: &Error, action: &Action, caller: &Caller) -> Failure {
     match error {
         Error::Settings(error) => connection::explain(error),
         Error::Connection { endpoint, cause } => cause::explain(cause, endpoint),
+        Error::NoServer(failed) => cause::explain_all(failed),
         Error::TimedOut { .. } => timed_out(action, caller),
         Error::Damaged { .. } => Failure::new(format!("cannot {}: {error}", action.what)).hint(
             "repeat the command; if it happens again, look for a faulty proxy or memory between here and the server",
@@ -288,7 +291,7 @@ fn ask_for_role(action: &Action, caller: &Caller) -> String {
         (Noun::Key, Some(_)) => "'Key Vault Crypto Officer'",
         (Noun::Vault, None) => "'Key Vault Reader'",
         (Noun::Vault, Some(_)) => "'Key Vault Contributor'",
-        (Noun::Access | Noun::Token, _) => "administrator",
+        (Noun::Access | Noun::Token | Noun::Cluster, _) => "administrator",
         (Noun::Audit, _) => "auditor",
     };
     format!(
@@ -306,6 +309,7 @@ impl Noun {
             Self::Access => "access",
             Self::Token => "token",
             Self::Audit => "audit",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -317,6 +321,7 @@ impl Noun {
             Self::Access => "strongroom access list, strongroom access roles list, strongroom vault list",
             Self::Token => "strongroom token list",
             Self::Audit => "strongroom audit list",
+            Self::Cluster => "strongroom cluster status",
         }
     }
 
@@ -328,6 +333,7 @@ impl Noun {
             Self::Access => "strongroom access list, for a role strongroom access roles show NAME",
             Self::Token => "strongroom token list",
             Self::Audit => "strongroom audit list",
+            Self::Cluster => "strongroom cluster status",
         }
     }
 }
@@ -367,7 +373,7 @@ mod tests {
     #[test]
     fn what_a_hint_names_is_a_command() {
         let known: Vec<String> = crate::cli::manual::tests::commands().into_iter().map(|(words, _)| words).collect();
-        for noun in [Noun::Vault, Noun::Key, Noun::Access, Noun::Token, Noun::Audit] {
+        for noun in [Noun::Vault, Noun::Key, Noun::Access, Noun::Token, Noun::Audit, Noun::Cluster] {
             for hint in [noun.listing(), noun.showing()] {
                 for command in hint.split("strongroom ").skip(1) {
                     let words = command.trim_end_matches(", for a role ").trim_end_matches(", ");

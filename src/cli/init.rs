@@ -27,7 +27,7 @@ use crate::{
     grpc::tls,
     model::{Clock, Escrow, InstanceRow, Principal, SystemClock},
     observe::logging,
-    service::{NewInstance, initialise, instance::recovered},
+    service::{NewInstance, initialise, instance::recovered, replicas::log_name},
     store::Store,
 };
 
@@ -100,10 +100,10 @@ struct Site {
 }
 
 impl Site {
-    async fn open(config: &Config, store: Arc<dyn Store>, instance: [u8; 16]) -> anyhow::Result<Self> {
+    async fn open(config: &Config, store: Arc<dyn Store>, log_name: &str) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         // It locks: neither a server nor another such command is at work beside us.
-        let (log, _) = compose::log(&config.audit, instance, &clock).await?;
+        let (log, _) = compose::log(&config.audit, log_name, &clock).await?;
         Ok(Self { store, log, profile: config.hsm.profile(compose::program()?), clock })
     }
 
@@ -156,7 +156,7 @@ async fn initialise_all(
                 begun.forget(config, pending::INIT)?;
                 InitialisedView::of(config, &instance, None)
             }
-            _ => Err(Failure::new(format!("the store {} has an instance already", config.store.display()))
+            _ => Err(Failure::new(format!("the store {} has an instance already", config.store))
                 .hint("`strongroom serve` runs it; another instance needs another store, log and token")
                 .into()),
         };
@@ -168,7 +168,7 @@ async fn initialise_all(
             .into());
     }
     begun.write(config, pending::INIT)?;
-    let site = Site::open(config, store, begun.instance).await?;
+    let site = Site::open(config, store, &compose::first_log(config, begun.instance)).await?;
     let hierarchy = match &begun.hierarchy {
         Some(hierarchy) => hierarchy.clone(),
         None => {
@@ -186,6 +186,7 @@ async fn initialise_all(
         token_label: config.hsm.token.label.clone(),
         recovery_keys: fingerprints,
         administrator: administrator.clone(),
+        replica: config.replica.clone(),
     };
     let made = initialise(&site.store, &site.log, &pool, &hierarchy, new, &*site.clock).await;
     site.close(pool, made.as_ref().ok()).await?;
@@ -206,13 +207,14 @@ fn shown_escrow(escrow: &[Escrow]) -> String {
 async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Path>) -> anyhow::Result<RecoveredView> {
     let store = compose::store(&config.store).await?;
     let instance = compose::instance(&store).await?.ok_or_else(|| {
-        Failure::new(format!("the store {} has no instance to recover", config.store.display()))
+        Failure::new(format!("the store {} has no instance to recover", config.store))
             .hint("put the saved store and its audit log in place first")
     })?;
     let escrow = escrow_of(&instance, &private)?;
     let begun = Pending::read(config, pending::RECOVER)?.filter(|begun| begun.instance == instance.id);
     let mut begun = begun.unwrap_or_else(|| Pending::new(instance.id, &[]));
-    let site = Site::open(config, store, instance.id).await?;
+    let seat = compose::seat(config, &store).await?;
+    let site = Site::open(config, store, &log_name(&instance, &seat)).await?;
     let hierarchy = match &begun.hierarchy {
         Some(hierarchy) => hierarchy.clone(),
         None => {
@@ -229,7 +231,7 @@ async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Pa
     let recorded = if instance.token_serial == hierarchy.serial && instance.service_keys == hierarchy.service_keys {
         Ok(instance)
     } else {
-        recovered(&site.store, &site.log, &pool, &hierarchy, &*site.clock).await
+        recovered(&site.store, &site.log, &pool, &hierarchy, &*site.clock, seat.ordinal).await
     };
     site.close(pool, recorded.as_ref().ok()).await?;
     let instance =

@@ -20,6 +20,7 @@ mod cause;
 mod change;
 mod check;
 mod client;
+mod cluster;
 mod compose;
 mod config;
 mod connection;
@@ -46,6 +47,7 @@ pub mod plugin;
 mod proto;
 mod review;
 mod serve;
+mod store;
 mod token;
 mod typed_pin;
 mod vault;
@@ -95,6 +97,9 @@ enum ClientCommand {
     /// The audit log: find what was done and by whom, prove it, watch it, archive what is old
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// The replicas that serve one instance on a shared store
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
 }
 
 /// Every command.
@@ -116,6 +121,9 @@ enum Command {
     /// The latch that a refused PIN sets
     #[command(subcommand)]
     Pin(operate::PinCommand),
+    /// The database as a whole
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Check a module, a token and a configuration, and say what works
     Doctor(operate::DoctorArgs),
     /// Measure how fast this HSM is here: raw, over gRPC, and what is between
@@ -179,6 +187,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Recover(args) => init::recover(args),
         Command::Config(operate::ConfigCommand::Check(args)) => config::check(&args),
         Command::Pin(operate::PinCommand::ClearLatch(args)) => pin::clear_latch(&args),
+        Command::Store(command) => block_on(store::run(command)),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchRaw => bench::raw(),
@@ -198,6 +207,7 @@ async fn client_command(connection: &ConnectionArgs, command: ClientCommand) -> 
         ClientCommand::Access(command) => access::run(connection, command).await,
         ClientCommand::Token(command) => token::run(connection, command).await,
         ClientCommand::Audit(command) => audit::run(connection, command).await,
+        ClientCommand::Cluster(command) => cluster::run(connection, command).await,
     }
 }
 

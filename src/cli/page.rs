@@ -21,6 +21,7 @@ use super::{
     bench::report::{CaseView, LaneFigure, Machine, Report, RowView, SettingsView},
     break_glass::BrokenGlassView,
     check::{Check, Verdict},
+    cluster::ClusterView,
     config::{ConfigView, LaneView},
     dev::DevView,
     failure::{Answered, Failure},
@@ -33,6 +34,7 @@ use super::{
     manual::tests::commands,
     pin::LatchView,
     review::{DifferenceView, ExplanationView, PermittedView},
+    store::{MigratedView, TableView},
     token::IssuedView,
     view::{AssignmentView, KeyView, PolicyView, RoleView, TokenView, UseView, VaultView},
 };
@@ -89,6 +91,7 @@ fn vault() -> VaultView {
             local_access: Some(true),
         }),
         authorization: v1::VaultAuthorization::Roles.into(),
+        max_staleness_seconds: 1,
         state: v1::State::Deleted.into(),
         change: Some(change()),
         etag: "5d41402a".into(),
@@ -161,6 +164,34 @@ fn broken_glass() -> BrokenGlassView {
     }
 }
 
+fn cluster() -> ClusterView {
+    let duration = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
+    ClusterView::from(&v1::ListReplicasResponse {
+        replicas: vec![v1::Replica {
+            name: "replicas/a".into(),
+            ordinal: 0,
+            state: v1::ReplicaState::Serving.into(),
+            version: "0.1.0".into(),
+            address: "192.0.2.7:8443".into(),
+            create_time: at(1_798_761_600),
+            silent_for: duration(0, 120_000_000),
+            behind: false,
+            log_records: 1204,
+            log_closed: false,
+            trouble: "lane long: 0 of 1 workers".into(),
+            answers: true,
+        }],
+        leases: vec![v1::WorkLease {
+            work: "tidy".into(),
+            replica: "replicas/a".into(),
+            left: duration(12, 0),
+            token: 3,
+        }],
+        heard_ago: duration(0, 90_000_000),
+        store: "postgres".into(),
+    })
+}
+
 fn token() -> TokenView {
     TokenView::from(&v1::Token {
         name: "tokens/0123456789abcdef0123456789abcdef".into(),
@@ -227,6 +258,7 @@ fn configuration() -> ConfigView {
             "siem: strongroom to https://siem.example.org/audit; first what is new; 100 records at once, within 10 s"
                 .into(),
         ],
+        traces: Some("to https://collector.example.org:4318/v1/traces: of all requests a part of 0.01".into()),
         state_dir: "/var/lib/strongroom/state".into(),
         lanes: vec![lane()],
     }
@@ -517,6 +549,9 @@ fn samples() -> Vec<Sample> {
         sample("BrokenGlass", &broken_glass()),
         sample("Token", &token()),
         sample("IssuedToken", &IssuedView { token: token(), text: Some("eyJ0eXAi.eyJpc3Mi.MEUCIQ".to_owned().into()) }),
+        sample("Cluster", &cluster()),
+        sample("Replica", &cluster().replicas[0]),
+        sample("WorkLease", &cluster().leases[0]),
         sample("AuditRecord", &audit_record()),
         sample("AuditUse", &audit_use()),
         sample("RoleDefinition", &role()),
@@ -531,6 +566,8 @@ fn samples() -> Vec<Sample> {
         sample("Configuration", &configuration()),
         sample("Lane", &lane()),
         sample("Latch", &LatchView { cleared: true, latch: "/var/lib/strongroom/state/pin-refused".into() }),
+        sample("StoreCopy", &store_copy()),
+        sample("TableRows", &table_rows()),
         sample("Check", &check),
         sample("Development", &development),
         sample("Bench", &short_report()),
@@ -566,6 +603,18 @@ fn fields(json: &str) -> Vec<&str> {
 }
 
 /// Whether the page's word for a type is right for that value.
+fn table_rows() -> TableView {
+    TableView { table: "versions", rows: 4 }
+}
+
+fn store_copy() -> MigratedView {
+    MigratedView {
+        from: "/var/lib/strongroom/strongroom.db".to_owned(),
+        to: "postgres strongroom/strongroom on db1.example:5432".to_owned(),
+        rows: vec![table_rows()],
+    }
+}
+
 fn is_of(kind: &str, value: &Value) -> bool {
     match value {
         Value::String(_) => kind == "string",

@@ -113,6 +113,7 @@ fn said(error: &strongroom_client::Error) -> String {
         strongroom_client::Error::Connection { endpoint, cause } => {
             in_one_line(&super::cause::explain(cause, endpoint))
         }
+        strongroom_client::Error::NoServer(failed) => in_one_line(&super::cause::explain_all(failed)),
         other => other.to_string(),
     }
 }

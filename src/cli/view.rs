@@ -152,6 +152,7 @@ pub(super) struct VaultView {
     #[serde(skip_serializing_if = "Option::is_none")]
     network: Option<NetworkView>,
     authorization: EnumName,
+    max_staleness_seconds: i32,
     state: EnumName,
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<ChangeView>,
@@ -168,6 +169,7 @@ impl From<&v1::Vault> for VaultView {
             padding_decryption_allowed: vault.padding_decryption_allowed,
             network: vault.network.as_ref().map(NetworkView::from),
             authorization: enum_name!(v1::VaultAuthorization, vault.authorization),
+            max_staleness_seconds: vault.max_staleness_seconds,
             state: enum_name!(v1::State, vault.state),
             change: vault.change.as_ref().map(ChangeView::from),
             etag: vault.etag.clone(),
@@ -190,6 +192,7 @@ impl Rows for VaultView {
         ];
         fields.extend(self.network.iter().flat_map(NetworkView::fields));
         fields.push(("authorization", word(&self.authorization, "VAULT_AUTHORIZATION_").replace('_', " ")));
+        fields.push(("max staleness", format!("{} s", self.max_staleness_seconds)));
         fields.push(("tags", tags_text(&self.tags)));
         fields.extend(change_fields(self.change.as_ref()));
         fields.push(("etag", self.etag.clone()));
@@ -646,7 +649,7 @@ mod tests {
     #[test]
     fn a_vault_is_this_json() {
         let vault = v1::Vault { name: "vaults/dev".into(), retention_days: 7, state: 2, ..v1::Vault::default() };
-        let expected = r#"{"name":"vaults/dev","tags":{},"retentionDays":7,"purgeProtection":false,"paddingDecryptionAllowed":false,"authorization":"VAULT_AUTHORIZATION_UNSPECIFIED","state":"STATE_DELETED","etag":""}"#;
+        let expected = r#"{"name":"vaults/dev","tags":{},"retentionDays":7,"purgeProtection":false,"paddingDecryptionAllowed":false,"authorization":"VAULT_AUTHORIZATION_UNSPECIFIED","maxStalenessSeconds":0,"state":"STATE_DELETED","etag":""}"#;
         assert_eq!(serde_json::to_string(&VaultView::from(&vault)).expect("JSON"), expected);
     }
 

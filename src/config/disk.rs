@@ -2,10 +2,12 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
-use super::{Config, Fault};
+use super::{Config, Fault, StoreChoice};
 use crate::{
     bearer::{KeySource, Trust, fetch::FetchError},
     export::Target,
+    outbound::Channel,
+    store::postgres::Tls,
 };
 
 /// What is wrong with the files and folders that a configuration names. Nothing is changed, and only what issuers of
@@ -35,10 +37,13 @@ pub fn faults_on_disk(config: &Config) -> Vec<Fault> {
     for folder in &config.hsm.sync_dirs {
         faults.folder("hsm.sync_dirs", folder);
     }
-    faults.made_by_init("store.sqlite", config.store.parent());
+    faults.store(&config.store);
     faults.made_by_init("audit.dir", config.audit.dir.parent());
     for (at, exporter) in config.audit.exporters.iter().enumerate() {
         faults.exporter(&format!("audit.exporters[{at}]"), &exporter.target);
+    }
+    if let Some(tracing) = &config.tracing {
+        faults.channel("tracing", &tracing.channel);
     }
     faults.0
 }
@@ -60,6 +65,24 @@ impl Faults {
                 self.add(key, format!("{} has mode {mode:03o}: take away {forbidden:03o} (chmod)", path.display()));
             }
             Ok(_) => {}
+        }
+    }
+
+    fn store(&mut self, store: &StoreChoice) {
+        let settings = match store {
+            StoreChoice::Sqlite(path) => return self.made_by_init("store.sqlite", path.parent()),
+            StoreChoice::Postgres(settings) => settings,
+        };
+        if let Some(path) = &settings.password_file {
+            self.file("store.postgres.password_file", path, 0o077);
+        }
+        if let Tls::Verified { ca, client } = &settings.tls {
+            // Who can write to it decides which server is believed.
+            self.file("store.postgres.ca", ca, 0o002);
+            if let Some((certificate, key)) = client {
+                self.file("store.postgres.client_certificate", certificate, 0);
+                self.file("store.postgres.client_key", key, 0o007);
+            }
         }
     }
 
@@ -90,6 +113,10 @@ impl Faults {
             }
             Target::Otlp { channel, .. } => channel,
         };
+        self.channel(section, channel);
+    }
+
+    fn channel(&mut self, section: &str, channel: &Channel) {
         if let Some(path) = &channel.ca {
             self.believed_by(&format!("{section}.ca"), path, || Ok(channel.check_ca()?));
         }

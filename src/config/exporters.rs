@@ -59,11 +59,11 @@ fn target(section: &mut Section) -> Option<Target> {
             Some(Target::Syslog { to: to?, facility, form })
         }
         "webhook" => {
-            let (receiver, form) = (receiver(section), form(section));
+            let (receiver, form) = (receiver(section, "url"), form(section));
             let signature_key_file = section.path("signature_key_file");
             receiver.map(|(url, channel)| Target::Webhook { url, channel, signature_key_file, form })
         }
-        "otlp" => receiver(section).map(|(url, channel)| Target::Otlp { url, channel }),
+        "otlp" => receiver(section, "url").map(|(url, channel)| Target::Otlp { url, channel }),
         _ => {
             if !kind.is_empty() {
                 section.fault("kind", format!("{kind:?} is none of file, syslog, webhook, otlp"));
@@ -96,18 +96,19 @@ fn syslog(section: &mut Section) -> Option<SyslogTo> {
     }
 }
 
-fn receiver(section: &mut Section) -> Option<(Uri, Channel)> {
+/// Who is posted to, by the URL of that key, and how.
+pub(super) fn receiver(section: &mut Section, key: &str) -> Option<(Uri, Channel)> {
     let channel = Channel {
         ca: section.path("ca"),
         plain_loopback: section.switch("allow_http_loopback", false),
         token_file: section.path("token_file"),
     };
-    let text = section.required_text("url");
+    let text = section.required_text(key);
     match text.parse::<Uri>() {
         Ok(url) if channel.allows(&url) => Some((url, channel)),
         _ if text.is_empty() => None,
         _ => {
-            section.fault("url", "is not an https:// URL (http:// on loopback: allow_http_loopback = true)");
+            section.fault(key, "is not an https:// URL (http:// on loopback: allow_http_loopback = true)");
             None
         }
     }

@@ -23,23 +23,26 @@ use strongroom_hsm::{
     profile::{LaneProfile, Sandbox, TokenName},
 };
 
-use crate::{bearer::Trust, export::Exporter};
+use crate::{bearer::Trust, export::Exporter, observe::trace::Tracing};
 
 mod disk;
 mod exporters;
 pub mod files;
 mod reader;
 mod server;
+mod store;
 mod tokens;
+mod tracing;
 
 pub use disk::faults_on_disk;
 pub use reader::Fault;
 use reader::Section;
 pub use server::{Authority, Server};
+pub use store::StoreChoice;
 pub use tokens::Tokens;
 
 use crate::{
-    model::NameError,
+    model::{NameError, ReplicaName},
     service::quota::{Allowances, Rate},
 };
 
@@ -57,8 +60,10 @@ pub struct Config {
     pub metrics: Metrics,
     /// The HSM and its lanes.
     pub hsm: Hsm,
-    /// The SQLite file.
-    pub store: PathBuf,
+    /// The database.
+    pub store: StoreChoice,
+    /// What this process is called among those that share it.
+    pub replica: ReplicaName,
     /// The audit log.
     pub audit: Audit,
     /// Issuers whose tokens are believed.
@@ -67,6 +72,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// The program's own log.
     pub log: LogStyle,
+    /// Traces of requests, if they are sent anywhere.
+    pub tracing: Option<Tracing>,
     /// How much may be asked for.
     pub quota: Allowances,
 }
@@ -151,7 +158,7 @@ pub struct Audit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogStyle {
     /// From which level on.
-    pub level: tracing::level_filters::LevelFilter,
+    pub level: ::tracing::level_filters::LevelFilter,
     /// One JSON object or one line of text for each event.
     pub format: LogFormat,
 }
@@ -209,21 +216,34 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     let server = server::server(root.section("server"));
     let metrics = metrics(root.section("metrics"));
     let hsm = hsm(root.section("hsm"));
-    let mut store = root.section("store");
-    let sqlite = store.required_path("sqlite");
-    store.finish();
+    let store = store::store(root.section("store"));
+    let replica = replica(root.section("replica"), &store);
     let audit = audit(root.section("audit"));
     let tokens = tokens::tokens(root.section("tokens"));
     let oidc = tokens::oidc(&mut root, &tokens);
     let log = log(root.section("log"));
+    let tracing = tracing::tracing(root.section("tracing"));
     let quota = quota(root.section("quota"));
     root.finish();
     match (server, metrics, faults.take()) {
         (Some(server), Some(metrics), found) if found.is_empty() => {
-            Ok(Config { server, metrics, hsm, store: sqlite, audit, oidc, tokens, log, quota })
+            Ok(Config { server, metrics, hsm, store, replica, audit, oidc, tokens, log, tracing, quota })
         }
         (_, _, found) => Err(found),
     }
+}
+
+fn replica(mut section: Section, store: &StoreChoice) -> ReplicaName {
+    if store.file().is_none() && !section.has("name") {
+        section.fault("name", "is missing: replicas that share a store have names, for example \"a\"");
+    }
+    let name = section.text("name").map(|name| name.parse());
+    if let Some(Err(error)) = &name {
+        let why: &NameError = error;
+        section.fault("name", why.to_string());
+    }
+    section.finish();
+    name.and_then(Result::ok).unwrap_or_else(ReplicaName::only)
 }
 
 fn metrics(mut section: Section) -> Option<Metrics> {
@@ -347,7 +367,7 @@ fn rate(mut section: Section) -> Option<Rate> {
 }
 
 fn log(mut section: Section) -> LogStyle {
-    use tracing::level_filters::LevelFilter;
+    use ::tracing::level_filters::LevelFilter;
     let levels = [
         ("error", LevelFilter::ERROR),
         ("warn", LevelFilter::WARN),

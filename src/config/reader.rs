@@ -75,6 +75,34 @@ impl Section {
         self.table.contains_key(name)
     }
 
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Passes over keys, whatever they say.
+    pub(super) fn ignore(&mut self, names: &[&str]) {
+        for name in names {
+            self.take(name);
+        }
+    }
+
+    /// A number from 0 to 1.
+    pub(super) fn fraction(&mut self, name: &str, default: f64) -> f64 {
+        let value = match self.take(name) {
+            None => return default,
+            Some(Value::Float(value)) => value,
+            Some(Value::Integer(0)) => 0.0,
+            Some(Value::Integer(1)) => 1.0,
+            Some(_) => f64::NAN,
+        };
+        if !(0.0..=1.0).contains(&value) {
+            self.fault(name, "is a number from 0 to 1, for example 0.01");
+            return default;
+        }
+        value
+    }
+
     /// The tables of a list (`[[name]]`), if it is one.
     pub(super) fn tables(&mut self, name: &str) -> Vec<Self> {
         let values = self.list(name, "tables");

@@ -3,7 +3,10 @@
 use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::*;
-use crate::export::{Start, Target};
+use crate::{
+    export::{Start, Target},
+    store::postgres::Tls,
+};
 
 const SAMPLE: &str = include_str!("../../softhsm-config/strongroom.sample.toml");
 
@@ -116,11 +119,108 @@ fn the_examples_of_issuers_are_right() {
 }
 
 #[test]
+fn traces_are_off_until_somebody_says_where_to() {
+    let config = |lines: &str| parse(&format!("{SMALL}\n[tracing]\n{lines}"), Path::new("/srv"));
+    assert!(config("").expect("is right").tracing.is_none());
+    assert!(parse(SAMPLE, Path::new("/etc/strongroom")).expect("the sample is right").tracing.is_none());
+    let endpoint = "otlp_endpoint = \"https://collector.example:4318/v1/traces\"";
+    let tracing = config(endpoint).expect("is right").tracing.expect("is on");
+    assert_eq!((tracing.sample_ratio, tracing.trust_parent), (0.01, false));
+    let more = format!("{endpoint}\nsample_ratio = 1\ntrust_parent = true\nca = \"ca.pem\"");
+    let tracing = config(&more).expect("is right").tracing.expect("is on");
+    assert_eq!((tracing.sample_ratio, tracing.trust_parent), (1.0, true));
+    assert_eq!(tracing.channel.ca.as_deref(), Some(Path::new("/srv/ca.pem")));
+    for (lines, key) in [
+        ("sample_ratio = 0.5", "tracing.otlp_endpoint: is missing"),
+        ("ca = \"ca.pem\"", "tracing.otlp_endpoint: is missing"),
+        ("otlp_endpoint = \"http://127.0.0.1:4318/v1/traces\"", "tracing.otlp_endpoint"),
+        (&format!("{endpoint}\nsample_ratio = 1.01"), "tracing.sample_ratio"),
+        (&format!("{endpoint}\nsample_ratio = -0.1"), "tracing.sample_ratio"),
+        (&format!("{endpoint}\nsample_ratio = 2"), "tracing.sample_ratio"),
+        (&format!("{endpoint}\nsample_ratio = nan"), "tracing.sample_ratio"),
+        (&format!("{endpoint}\nsample_ratio = \"1\""), "tracing.sample_ratio"),
+        (&format!("{endpoint}\nurl = \"x\""), "tracing.url"),
+    ] {
+        let found = faults(&format!("{SMALL}\n[tracing]\n{lines}"));
+        assert!(found.len() == 1 && found[0].starts_with(key), "{key}: {found:?}");
+    }
+}
+
+#[test]
 fn paths_are_relative_to_the_file() {
     let config = parse(SMALL, Path::new("/srv")).expect("is right");
     assert_eq!(config.server.key, Path::new("/srv/server.key"));
     assert_eq!(config.server.authorities[0].file, Path::new("/etc/clients.pem"));
-    assert_eq!(config.store, Path::new("/srv/strongroom.db"));
+    assert_eq!(config.store.file(), Some(Path::new("/srv/strongroom.db")));
+}
+
+/// With a store in PostgreSQL.
+fn on_postgres(lines: &str) -> String {
+    let postgres = format!("[store.postgres]\ndatabase = \"d\"\nuser = \"u\"\n{lines}");
+    let store = format!("[replica]\nname = \"a\"\n{postgres}");
+    SMALL.replace("[store]\nsqlite = \"strongroom.db\"", &store)
+}
+
+#[test]
+fn the_sample_of_postgres_is_right_when_it_is_no_comment() {
+    let (before, rest) = SAMPLE.split_once("sqlite = \"strongroom.db\"\n").expect("the store");
+    let (commented, after) = rest.split_once("[audit]\n").expect("the next table");
+    let lines =
+        commented.lines().map(|line| line.strip_prefix('#').filter(|line| !line.starts_with(' ')).unwrap_or(""));
+    let text = format!("{before}{}\n[audit]\n{after}", lines.collect::<Vec<_>>().join("\n"));
+    let config = parse(&text, Path::new("/etc/strongroom")).expect("is right");
+    let StoreChoice::Postgres(settings) = &config.store else { panic!("{:?}", config.store) };
+    assert_eq!(settings.hosts.len(), 2);
+    assert_eq!(settings.password_file.as_deref(), Some(Path::new("/etc/strongroom/postgres-password")));
+    assert!(matches!(&settings.tls, Tls::Verified { client: Some(_), .. }));
+    let small = parse(&on_postgres("hosts = [\"/run\"]"), Path::new("/srv")).expect("is right");
+    let StoreChoice::Postgres(small) = &small.store else { panic!("{:?}", small.store) };
+    assert_eq!((&settings.schema, settings.connections_max), (&small.schema, small.connections_max));
+    assert_eq!(config.store.to_string(), "postgres strongroom/strongroom on db1.example:5432, db2.example:5432");
+}
+
+#[test]
+fn replicas_that_share_a_store_have_names() {
+    let nameless = on_postgres("hosts = [\"/run\"]").replace("name = \"a\"", "");
+    assert!(faults(&nameless)[0].starts_with("replica.name: is missing"));
+    let wrong = format!("{SMALL}\n[replica]\nname = \"A_1\"\n");
+    assert!(faults(&wrong)[0].starts_with("replica.name: "), "{:?}", faults(&wrong));
+    assert_eq!(parse(SMALL, Path::new("/srv")).expect("is right").replica.as_str(), "main");
+}
+
+#[test]
+fn there_is_one_store() {
+    let both = SMALL.replace("[audit]", "[store.postgres]\nhosts = [\"/run\"]\n[audit]");
+    assert_eq!(faults(&both), ["store.postgres: is one store, and sqlite another: there can be only one"]);
+    let none = SMALL.replace("sqlite = \"strongroom.db\"", "");
+    assert_eq!(faults(&none), ["store.sqlite: is missing: name a file, or servers in [store.postgres]"]);
+}
+
+#[test]
+fn other_machines_are_reached_with_tls() {
+    for right in [
+        "hosts = [\"/run/postgresql\", \"localhost\", \"[::1]:5433\"]",
+        "hosts = [\"db1\"]\nca = \"ca.pem\"",
+        "hosts = [\"db1\"]\nallow_plaintext = true",
+    ] {
+        assert!(parse(&on_postgres(right), Path::new("/srv")).is_ok(), "{right}");
+    }
+    for (wrong, told) in [
+        ("hosts = [\"/run\", \"db1\"]", "store.postgres.ca: is missing: db1:5432 is another machine"),
+        ("hosts = [\"db1\"]\nca = \"c\"\nallow_plaintext = true", "store.postgres.allow_plaintext: says the opposite"),
+        ("hosts = [\"db1\"]\nca = \"c\"\nclient_key = \"k\"", "store.postgres.client_key: belongs to"),
+        (
+            "hosts = [\"/run\"]\nclient_key = \"k\"\nclient_certificate = \"c\"",
+            "store.postgres.client_certificate: is for",
+        ),
+        ("hosts = [\"user:word@db1\"]", "store.postgres.hosts: "),
+        ("hosts = [\"/run\"]\nschema = \"A\"", "store.postgres.schema: is not 1 to 40"),
+        ("hosts = [\"/run\"]\npassword = \"secret\"", "store.postgres.password: is not a key"),
+        ("", "store.postgres.hosts: is missing"),
+    ] {
+        let found = faults(&on_postgres(wrong));
+        assert!(found.iter().any(|fault| fault.starts_with(told)), "{wrong}: {found:?}");
+    }
 }
 
 #[test]

@@ -49,6 +49,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ("accessPolicies.update", "AccessPolicyUpdate"),
     ("accessPolicies.delete", "AccessPolicyDelete"),
     ("auditRecords.read", "AuditRecordGet"),
+    ("replicas.read", "ReplicaList"),
     ("tokens.create", "TokenCreate"),
     ("tokens.read", "TokenGet"),
     ("tokens.revoke", "TokenRevoke"),

@@ -6,7 +6,7 @@ use crate::{config::files::ReadError, outbound::ChannelError};
 
 /// A delivery that failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DeliveryError {
+pub(crate) enum DeliveryError {
     /// The file or socket said no.
     #[error("cannot {what}")]
     Io {
@@ -43,12 +43,12 @@ pub(super) enum DeliveryError {
 
 impl DeliveryError {
     /// Of file and socket calls.
-    pub(super) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { what, source }
     }
 
     /// When the receiver wants to be asked again.
-    pub(super) const fn retry_after(&self) -> Option<Duration> {
+    pub(crate) const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
             _ => None,
@@ -56,7 +56,7 @@ impl DeliveryError {
     }
 
     /// Whether less at once may be taken.
-    pub(super) const fn is_too_long(&self) -> bool {
+    pub(crate) const fn is_too_long(&self) -> bool {
         matches!(self, Self::Status { status: 413, .. })
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aws_lc_rs::rand;
 use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep, timeout},
@@ -11,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Exporter, Source,
+    backoff::Backoff,
     cursor::Cursor,
     error::DeliveryError,
     sink::{Delivered, Sink},
@@ -24,11 +24,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long a delivery that is under way may still take at the end.
 const GRACE: Duration = Duration::from_millis(500);
-/// The first wait after a failure; it doubles up to the longest.
-const RETRY_FIRST: Duration = Duration::from_millis(500);
-const RETRY_MAX: Duration = Duration::from_secs(60);
-/// The longest wait that a receiver may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// Exports until `stop`, or until the log is gone.
 pub async fn run(exporter: Exporter, source: Source, stop: CancellationToken) {
@@ -101,7 +96,7 @@ impl Follower {
     /// What follows when records cannot be read; answers how long to wait. Once is nothing: a bundle that is not full
     /// yet is replaced by a fuller one at any moment.
     fn unread(&mut self, from: u64, error: &TakeError) -> Duration {
-        if self.backoff.failures > 0 {
+        if !self.backoff.is_fresh() {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             tracing::warn!(exporter = self.exporter.name, from, %error, cause, "records cannot be read for export");
         }
@@ -201,24 +196,4 @@ async fn is_stopped(stop: &CancellationToken, wait: Duration) -> bool {
 /// Runs what blocks. `None`: it panicked, or the runtime ends.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     spawn_blocking(work).await.ok()
-}
-
-/// How long to wait after one failure more.
-#[derive(Default)]
-pub(super) struct Backoff {
-    failures: u32,
-}
-
-impl Backoff {
-    /// Twice as long each time, and by chance up to half of it less, so that many do not come back at once; never
-    /// earlier than the receiver wants.
-    pub(super) fn next(&mut self, retry_after: Option<Duration>) -> Duration {
-        let whole = RETRY_FIRST.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX);
-        self.failures = self.failures.saturating_add(1);
-        let mut byte = [0];
-        // Without random numbers the wait is the whole one.
-        let _ = rand::fill(&mut byte);
-        let wait = whole - whole.mul_f64(f64::from(byte[0]) / 512.0);
-        wait.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
-    }
 }

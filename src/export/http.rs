@@ -27,7 +27,7 @@ const CLIENT_AGE_MAX: Duration = Duration::from_secs(60);
 const SECRET_BYTES_MIN: usize = 24;
 
 /// A receiver that is posted to.
-pub(super) struct HttpSink {
+pub(crate) struct HttpSink {
     url: Uri,
     channel: Channel,
     signature_key_file: Option<PathBuf>,
@@ -36,12 +36,12 @@ pub(super) struct HttpSink {
 }
 
 impl HttpSink {
-    pub(super) fn new(url: &Uri, channel: &Channel, signature_key_file: Option<PathBuf>, within: Duration) -> Self {
+    pub(crate) fn new(url: &Uri, channel: &Channel, signature_key_file: Option<PathBuf>, within: Duration) -> Self {
         Self { url: url.clone(), channel: channel.clone(), signature_key_file, within, client: None }
     }
 
     /// Posts a JSON body. Answers with the body of a success.
-    pub(super) async fn post(&mut self, body: Vec<u8>, id: &str) -> Result<Bytes, DeliveryError> {
+    pub(crate) async fn post(&mut self, body: Vec<u8>, id: &str) -> Result<Bytes, DeliveryError> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(path) = &self.signature_key_file {

@@ -11,12 +11,13 @@
 //! Memory is bounded by one bundle of the log and one batch; every delivery has an end.
 
 mod azure;
+pub(crate) mod backoff;
 mod cursor;
-mod error;
+pub(crate) mod error;
 mod file;
 mod follow;
-mod http;
-mod otlp;
+pub(crate) mod http;
+pub(crate) mod otlp;
 mod shape;
 mod sink;
 mod source;

@@ -1,4 +1,5 @@
-//! OpenTelemetry logs in the JSON encoding of OTLP/HTTP (opentelemetry-proto 1, `ExportLogsServiceRequest`).
+//! OpenTelemetry logs in the JSON encoding of OTLP/HTTP (opentelemetry-proto 1, `ExportLogsServiceRequest`), and what its
+//! other signals have in common with them.
 //!
 //! Not by the OpenTelemetry SDK: its log pipeline drops what does not fit its queue and does not say what was accepted,
 //! and a cursor must not move before that is known.
@@ -8,18 +9,23 @@ use serde_json::{Value, json};
 use super::shape::Item;
 use crate::audit::Outcome;
 
-/// Whose logs they are.
-pub(super) struct Resource(Value);
+/// Whose records or spans they are.
+pub(crate) struct Resource(Value);
 
 impl Resource {
     /// The instance with that id.
-    pub(super) fn new(instance: &str) -> Self {
+    pub(crate) fn new(instance: &str) -> Self {
         let attributes = [
             text("service.name", "strongroom"),
             text("service.version", env!("CARGO_PKG_VERSION")),
             text("service.instance.id", instance),
         ];
         Self(json!({ "attributes": attributes }))
+    }
+
+    /// As OTLP has it.
+    pub(crate) const fn json(&self) -> &Value {
+        &self.0
     }
 
     /// The body that exports these.
@@ -32,33 +38,37 @@ impl Resource {
 
 fn log_record(item: &Item) -> Value {
     // The severity numbers of the log data model: INFO, WARN, ERROR.
-    let (number, name) = match item.outcome {
+    let (severity, name) = match item.outcome {
         Outcome::Pending | Outcome::Done => (9, "INFO"),
         Outcome::Refused => (13, "WARN"),
         Outcome::Failed => (17, "ERROR"),
     };
-    // 64-bit numbers are strings in JSON (proto3's mapping).
-    let mut attributes = vec![
-        json!({ "key": "strongroom.audit.index", "value": { "intValue": item.index.to_string() } }),
-        text("strongroom.audit.operation", &item.operation),
-    ];
+    let mut attributes =
+        vec![number("strongroom.audit.index", item.index), text("strongroom.audit.operation", &item.operation)];
     attributes.extend(item.facts.iter().map(|(name, value)| text(&format!("strongroom.audit.{name}"), value)));
     json!({
         "timeUnixNano": format!("{}000000000", item.time.max(0)),
-        "severityNumber": number,
+        "severityNumber": severity,
         "severityText": name,
         "body": { "stringValue": item.text },
         "attributes": attributes,
     })
 }
 
-fn text(key: &str, value: &str) -> Value {
+/// An attribute.
+pub(crate) fn text(key: &str, value: &str) -> Value {
     json!({ "key": key, "value": { "stringValue": value } })
 }
 
-/// How many records a collector says that it rejected; they are not to be sent again (OTLP, partial success).
-pub(super) fn rejected(answer: &[u8]) -> u64 {
+/// An attribute. 64-bit numbers are strings in JSON (proto3's mapping).
+pub(crate) fn number(key: &str, value: impl ToString) -> Value {
+    json!({ "key": key, "value": { "intValue": value.to_string() } })
+}
+
+/// How many records or spans a collector says, in that field, that it rejected; they are not to be sent again (OTLP,
+/// partial success).
+pub(crate) fn rejected(answer: &[u8], field: &str) -> u64 {
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-    let count = &answer["partialSuccess"]["rejectedLogRecords"];
+    let count = &answer["partialSuccess"][field];
     count.as_u64().or_else(|| count.as_str()?.parse().ok()).unwrap_or_default()
 }

@@ -46,7 +46,7 @@ impl Sink {
             }
             Self::Otlp(sink, resource) => {
                 let answer = sink.post(resource.request(&batch.items)?, "").await?;
-                return Ok(Delivered { rejected: otlp::rejected(&answer) });
+                return Ok(Delivered { rejected: otlp::rejected(&answer, "rejectedLogRecords") });
             }
         }
         Ok(Delivered::default())

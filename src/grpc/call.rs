@@ -13,9 +13,17 @@ pub(super) fn open<M>(request: Request<M>) -> Result<(Caller, M), Status> {
     Ok((caller, message))
 }
 
+/// In the metadata of an answer: from when on the change is in force on every replica (RFC 3339). Where it is missing, it
+/// is in force everywhere already.
+pub(super) const IN_FORCE_FROM: &str = "strongroom-in-force-from";
+
 /// The answer, or the status of the error.
 pub(super) fn answer<M>(caller: &Caller, result: Result<M, ServiceError>) -> Result<Response<M>, Status> {
-    result.map(Response::new).map_err(|error| errors::status(&error, &caller.request))
+    let mut answer = result.map(Response::new).map_err(|error| errors::status(&error, &caller.request))?;
+    if let Some(from) = caller.in_force.from().and_then(|from| from.to_string().parse().ok()) {
+        answer.metadata_mut().insert(IN_FORCE_FROM, from);
+    }
+    Ok(answer)
 }
 
 /// Implements a service of the contract by the functions of the same names in the module that calls it:

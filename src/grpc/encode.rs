@@ -64,6 +64,7 @@ pub(super) fn vault(row: &VaultRow) -> v1::Vault {
             VaultAuthorization::AccessPolicies => v1::VaultAuthorization::AccessPolicies,
         }
         .into(),
+        max_staleness_seconds: i32::from(row.max_staleness.seconds()),
         state: state(row.state).into(),
         change: Some(change(row.created, row.updated, row.state, row.revision)),
         etag: row.etag(),

@@ -54,7 +54,7 @@ pub const fn code(problem: &Problem) -> Code {
             Code::ResourceExhausted
         }
         Problem::DeadlineExceeded => Code::DeadlineExceeded,
-        Problem::Unavailable { .. } => Code::Unavailable,
+        Problem::Unavailable { .. } | Problem::Behind { .. } => Code::Unavailable,
         Problem::Unknown { .. } => Code::Unknown,
         Problem::Tampered { .. } | Problem::KeyAbsent { .. } => Code::DataLoss,
         Problem::RecordPending | Problem::Internal => Code::Internal,
@@ -143,7 +143,7 @@ fn details(problem: &Problem, request: &str) -> ErrorDetails {
         Problem::Overloaded { retry_after } | Problem::PaddingFailures { retry_after, .. } => {
             details.set_retry_info(Some(*retry_after));
         }
-        Problem::Unavailable { .. } => {
+        Problem::Unavailable { .. } | Problem::Behind { .. } => {
             details.set_retry_info(Some(RETRY_UNAVAILABLE));
         }
         _ if matches!(code(problem), Code::FailedPrecondition) => {
@@ -196,6 +196,7 @@ fn resource(problem: &Problem) -> Option<&str> {
         | Problem::Overloaded { .. }
         | Problem::DeadlineExceeded
         | Problem::Unavailable { .. }
+        | Problem::Behind { .. }
         | Problem::Unknown { .. }
         | Problem::RecordPending
         | Problem::Internal => None,
@@ -352,6 +353,7 @@ mod tests {
             (P::Overloaded { retry_after: Duration::from_millis(20) }, "OVERLOADED", C::ResourceExhausted),
             (P::DeadlineExceeded, "DEADLINE_EXCEEDED", C::DeadlineExceeded),
             (P::Unavailable { what: "the store" }, "UNAVAILABLE", C::Unavailable),
+            (P::Behind { age: Duration::from_millis(1200) }, "BEHIND", C::Unavailable),
             (P::Unknown { what: "store" }, "OUTCOME_UNKNOWN", C::Unknown),
             (P::RecordPending, "RECORD_PENDING", C::Internal),
             (P::Tampered { name: name() }, "TAMPERED", C::DataLoss),
@@ -392,7 +394,8 @@ mod tests {
             let field = ["INVALID_FIELD", "INVALID_LENGTH", "REQUEST_ID_REUSED", "WRONG_ALGORITHM"].contains(&reason);
             assert_eq!(details.bad_request().is_some(), field, "{reason}");
             assert_eq!(details.precondition_failure().is_some(), code == Code::FailedPrecondition, "{reason}");
-            let retried = ["QUOTA_EXCEEDED", "OVERLOADED", "PADDING_FAILURES", "UNAVAILABLE"].contains(&reason);
+            let retried =
+                ["QUOTA_EXCEEDED", "OVERLOADED", "PADDING_FAILURES", "UNAVAILABLE", "BEHIND"].contains(&reason);
             let subject = details.quota_failure().map(|quota| quota.violations[0].subject.as_str());
             assert_eq!(subject, (reason == "QUOTA_EXCEEDED").then_some("vaults/dev"), "{reason}");
             assert_eq!(details.retry_info().is_some(), retried, "{reason}");

@@ -4,7 +4,7 @@
 //! Who a caller is says its bearer token, if it sends one (`authorization`), else its client certificate. A token that
 //! is not believed is refused, whatever the certificate: whoever sends one means to be judged by it, and a caller that
 //! changed its name when its token expired would be a surprise to everybody. Of other metadata only the deadline is
-//! looked at.
+//! looked at, and, where requests are traced, `traceparent`.
 
 use std::{
     cell::Cell,
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, service::Routes};
 use tower::Service as _;
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use super::{errors, identity::IdentityError, kept::Kept, listener::Answers, stream::Terms};
 use crate::{
@@ -32,9 +33,12 @@ use crate::{
         issued::{DISCOVERY_PATH, KEYS_PATH},
     },
     model::{Identity, Lease, Origin},
-    observe::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_UNDER_WAY},
+    observe::{
+        metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_UNDER_WAY},
+        trace::{Trace, Tracer},
+    },
     service::{
-        Caller, Problem, Traffic,
+        Caller, InForce, Problem, Traffic,
         shares::{Share, Shares},
     },
 };
@@ -61,7 +65,7 @@ const RESERVE_MAX: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 57] = [
+const METHODS: [&str; 58] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -95,6 +99,7 @@ const METHODS: [&str; 57] = [
     "/strongroom.v1.Access/ExplainAccess",
     "/strongroom.v1.Access/ListPermittedPrincipals",
     "/strongroom.v1.Access/PreviewAccess",
+    "/strongroom.v1.Replicas/ListReplicas",
     "/strongroom.v1.Tokens/CreateToken",
     "/strongroom.v1.Tokens/GetToken",
     "/strongroom.v1.Tokens/ListTokens",
@@ -253,6 +258,8 @@ pub struct Front {
     bearers: Arc<Bearers>,
     /// Tells streams that the server ends.
     ending: CancellationToken,
+    /// Follows some requests, where an operator wants that.
+    tracer: Option<Arc<Tracer>>,
 }
 
 impl Front {
@@ -260,7 +267,14 @@ impl Front {
     #[must_use]
     pub fn new(routes: Routes, limits: Limits, administers: Administers, bearers: Arc<Bearers>) -> Self {
         let (room, lobby) = (Room::new(limits.requests_max, administers), Arc::new(Semaphore::new(LOBBY_MAX)));
-        Self { routes, room, lobby, limits, bearers, ending: CancellationToken::new() }
+        Self { routes, room, lobby, limits, bearers, ending: CancellationToken::new(), tracer: None }
+    }
+
+    /// Lets some requests be followed.
+    #[must_use]
+    pub fn traced(mut self, tracer: Option<Arc<Tracer>>) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// Who asks: by the token, if there is one, else by the certificate. The token goes no further.
@@ -284,8 +298,9 @@ impl Front {
     async fn admit(
         &self,
         peer: &Peer,
-        id: &str,
+        (id, uuid): (&str, Uuid),
         mut request: http::Request<Body>,
+        trace: &mut Trace,
     ) -> Result<(http::Response<Body>, Option<Place>), Status> {
         let asked = asked(request.headers(), id)?;
         let mut deadline = asked.map_or(self.limits.deadline_default, |asked| asked.min(self.limits.deadline_max));
@@ -293,6 +308,10 @@ impl Front {
         match self.identify(peer, request.headers_mut()).await {
             Ok(identity) if !identity.holds() => return Err(errors::identity_over(id)),
             Ok(identity) => {
+                // Only who is known is followed: nobody else can make work by asking.
+                if let Some(tracer) = &self.tracer {
+                    *trace = tracer.begin(uuid, request.headers());
+                }
                 request.extensions_mut().insert(Caller {
                     identity,
                     origin: peer.origin,
@@ -300,6 +319,8 @@ impl Front {
                     request: id.to_owned(),
                     deadline: Moment::now().after(deadline),
                     traffic: Traffic::Single,
+                    in_force: InForce::default(),
+                    trace: trace.clone(),
                 });
             }
             Err(Stranger::Nobody(_)) if PUBLIC.contains(&request.uri().path()) => {
@@ -383,11 +404,12 @@ fn bearer(header: &HeaderValue) -> Option<&str> {
 impl Answers for Front {
     async fn answer(&self, peer: &Peer, request: http::Request<Body>) -> Result<http::Response<Body>, Infallible> {
         let method = label(request.uri().path());
-        let id = uuid::Uuid::new_v4().to_string();
-        let ticket = Ticket::new(method);
+        let uuid = Uuid::new_v4();
+        let id = uuid.to_string();
+        let mut ticket = Ticket::new(method);
         let span = tracing::info_span!("grpc", request = id, method);
         let keeps = [BATCH, STREAM, RECORDS].contains(&request.uri().path());
-        let answered = self.admit(peer, &id, request).instrument(span).await;
+        let answered = self.admit(peer, (&id, uuid), request, &mut ticket.trace).instrument(span).await;
         let (mut response, place) = answered.unwrap_or_else(|status| (status.into_http(), None));
         own(&mut response, method, &id);
         if let Ok(id) = HeaderValue::try_from(id) {
@@ -469,13 +491,14 @@ pub(super) struct Ticket {
     method: &'static str,
     began: Moment,
     code: Cell<Code>,
+    trace: Trace,
 }
 
 impl Ticket {
     fn new(method: &'static str) -> Self {
         metrics::gauge!(REQUESTS_UNDER_WAY).increment(1.0);
         // Until it has ended otherwise, its caller has gone away.
-        Self { method, began: Moment::now(), code: Cell::new(Code::Cancelled) }
+        Self { method, began: Moment::now(), code: Cell::new(Code::Cancelled), trace: Trace::default() }
     }
 
     /// It has ended so.
@@ -490,7 +513,15 @@ impl Drop for Ticket {
         metrics::gauge!(REQUESTS_UNDER_WAY).decrement(1.0);
         metrics::counter!(REQUESTS, "method" => self.method, "code" => name(self.code.get())).increment(1);
         metrics::histogram!(REQUEST_SECONDS, "method" => self.method).record(took);
+        let code = self.code.get();
+        self.trace.end(self.method, self.began, code.into(), is_ours(code));
     }
+}
+
+/// Whether a server's span with that code is one of an error (OpenTelemetry, semantic conventions of gRPC).
+const fn is_ours(code: Code) -> bool {
+    use Code::{DataLoss, DeadlineExceeded, Internal, Unavailable, Unimplemented, Unknown};
+    matches!(code, Unknown | DeadlineExceeded | Unimplemented | Internal | Unavailable | DataLoss)
 }
 
 /// The name of a code, as the gRPC specification writes it.
@@ -745,5 +776,14 @@ mod tests {
             }
         }
         assert_eq!(label("/strongroom.v1.Keys/../x"), "other");
+    }
+
+    #[test]
+    fn the_client_knows_of_every_method_whether_it_may_be_repeated() {
+        let ours = METHODS.iter().filter(|path| path.starts_with("/strongroom.v1."));
+        for path in ours.clone() {
+            assert!(strongroom_client::repetition(path).is_some(), "{path}");
+        }
+        assert_eq!(ours.count(), strongroom_client::METHODS.len());
     }
 }

@@ -164,6 +164,7 @@ impl Conversation {
         let caller = Caller {
             request: format!("{}.{id}", self.caller.request),
             deadline: self.terms.deadline.map_or(deadline, |end| end.min(deadline)),
+            trace: self.caller.trace.message(),
             ..self.caller.clone()
         };
         let service = Arc::clone(&self.service);

@@ -9,7 +9,7 @@ use strongroom_proto::v1::{
 
 use super::{call::serve, decode, encode, names, pages::List};
 use crate::{
-    model::{self, NetworkPatch},
+    model::{self, MaxStaleness, NetworkPatch},
     service::{Caller, NewVault, Problem, Service, ServiceError, VaultPatch, vaults::invalid_network},
 };
 
@@ -23,7 +23,7 @@ serve!(vaults_server::Vaults {
 });
 
 /// What can be changed.
-const MASK: [&str; 8] = [
+const MASK: [&str; 9] = [
     "tags",
     "purge_protection",
     "padding_decryption_allowed",
@@ -32,6 +32,7 @@ const MASK: [&str; 8] = [
     "network.allowed_ranges",
     "network.local_access",
     "authorization",
+    "max_staleness_seconds",
 ];
 /// How long deleted things are kept when it is not said.
 const RETENTION_DAYS_DEFAULT: u16 = 90;
@@ -55,6 +56,7 @@ async fn create_vault(
         padding_decryption_allowed: vault.padding_decryption_allowed,
         network: network.apply(&model::NetworkRules::default()).map_err(|error| invalid_network(&error))?,
         authorization: decode::authorization(vault.authorization)?.unwrap_or_default(),
+        max_staleness: max_staleness(vault.max_staleness_seconds)?,
     };
     Ok(encode::vault(&*service.create_vault(caller, new, options).await?))
 }
@@ -64,6 +66,18 @@ fn retention(days: i32) -> Result<u16, Problem> {
         Ok(0) => Ok(RETENTION_DAYS_DEFAULT),
         Ok(days @ 7..=90) => Ok(days),
         _ => Err(Problem::Invalid { field: "vault.retention_days", why: format!("{days}; 7 to 90 are allowed") }),
+    }
+}
+
+fn max_staleness(seconds: i32) -> Result<MaxStaleness, Problem> {
+    let wrong = || Problem::Invalid {
+        field: "vault.max_staleness_seconds",
+        why: format!("{seconds}; 1 to {} are allowed", MaxStaleness::MAX.seconds()),
+    };
+    match u64::try_from(seconds) {
+        Ok(0) => Ok(MaxStaleness::default()),
+        Ok(seconds) => MaxStaleness::new(seconds).ok_or_else(wrong),
+        Err(_) => Err(wrong()),
     }
 }
 
@@ -97,6 +111,7 @@ async fn update_vault(
     let name = names::vault("vault.name", &vault.name)?;
     let mask = decode::mask(message.update_mask.as_ref(), &MASK)?;
     let authorization = mask.contains(&"authorization").then(|| decode::authorization(vault.authorization));
+    let staleness = mask.contains(&"max_staleness_seconds").then(|| max_staleness(vault.max_staleness_seconds));
     let patch = VaultPatch {
         tags: if mask.contains(&"tags") { Some(decode::tags("vault.tags", tags)?) } else { None },
         purge_protection: mask.contains(&"purge_protection").then_some(vault.purge_protection),
@@ -105,6 +120,7 @@ async fn update_vault(
             .then_some(vault.padding_decryption_allowed),
         network: network_patch(&mask, &vault.network.unwrap_or_default())?,
         authorization: authorization.transpose()?.map(Option::unwrap_or_default),
+        max_staleness: staleness.transpose()?,
     };
     Ok(encode::vault(&*service.update_vault(caller, &name, patch, options).await?))
 }

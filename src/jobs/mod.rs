@@ -101,9 +101,23 @@ impl Jobs {
             async move {
                 // Far fewer than 2^52.
                 metrics::gauge!(BREAK_GLASS).set(service.broken_glass() as f64);
+                if let Err(error) = service.count_replicas().await {
+                    tracing::debug!(%error, "replicas could not be counted");
+                }
                 if let Err(error) = service.tidy().await {
                     tracing::error!(error = %error, "refusals or old request ids could not be tidied up");
                 }
+            }
+        });
+    }
+
+    /// Hears what other replicas change, and tells them that this one is there, at that address.
+    pub fn listen(&self, service: &Arc<Service>, address: String) {
+        let (service, stop) = (Arc::clone(service), self.stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = service.listen(&address) => {}
             }
         });
     }
@@ -137,12 +151,16 @@ impl Jobs {
         });
     }
 
-    /// Takes new records of the audit log into its index. Nothing waits for it.
+    /// Takes new records of the audit log into its index, while there is room for it. Nothing waits for it.
     pub fn index(&self, service: &Arc<Service>) {
         let service = Arc::clone(service);
         self.every(INDEX_EVERY, move || {
             let service = Arc::clone(&service);
             async move {
+                // The index is only quicker than the log itself: it leaves to administrators what is kept for them.
+                if service.log().is_low_on_room() {
+                    return;
+                }
                 match service.index().feed(service.log().readable()).await {
                     // Far fewer than 2^52.
                     Ok(indexed) => metrics::gauge!(AUDIT_INDEXED).set(indexed as f64),

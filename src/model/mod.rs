@@ -8,9 +8,11 @@ pub mod names;
 pub mod naming;
 pub mod network;
 pub mod principal;
+pub mod replica;
 pub mod roles;
 pub mod rows;
 pub mod scope;
+pub mod staleness;
 pub mod tags;
 pub mod time;
 pub mod tokens;
@@ -22,12 +24,14 @@ pub use lease::{Ended, Lease};
 pub use names::{KeyName, NameError, ObjectName, RequestId, VaultName, VersionId};
 pub use network::{AddressRange, NetworkPatch, NetworkRules};
 pub use principal::Principal;
+pub use replica::{Ordinal, ReplicaName, ReplicaRow};
 pub use roles::{ADMINISTRATOR, ActionPattern, AssignmentId, BREAK_GLASS, RoleId, RolePatterns};
 pub use rows::{
     AssignmentRow, Escrow, InstanceRow, KeyObjectRow, Row, RowId, RowKind, State, UsageRow, VaultAuthorization,
     VaultRow, VersionRow,
 };
 pub use scope::{ObjectType, Scope};
+pub use staleness::MaxStaleness;
 pub use strongroom_hsm::{Algorithm, KeyOps, KeySpec, Residency};
 pub use tags::Tags;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};

@@ -17,6 +17,7 @@ use super::{
     principal::Principal,
     roles::{AssignmentId, RoleId, stored_role},
     scope::Scope,
+    staleness::MaxStaleness,
     tags::Tags,
     time::Timestamp,
 };
@@ -75,9 +76,32 @@ pub enum RowKind {
     RoleDefinition,
     /// [`super::AccessPolicyRow`].
     AccessPolicy,
+    /// [`super::ReplicaRow`]: in no head.
+    Replica,
 }
 
 impl RowKind {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Vault,
+        Self::Key,
+        Self::Version,
+        Self::Usage,
+        Self::Assignment,
+        Self::Instance,
+        Self::Token,
+        Self::IssuerKey,
+        Self::RoleDefinition,
+        Self::AccessPolicy,
+        Self::Replica,
+    ];
+
+    /// The kind of that code.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
     /// A byte that stands for the kind in a head, for ever.
     #[must_use]
     pub const fn code(self) -> u8 {
@@ -92,6 +116,7 @@ impl RowKind {
             Self::IssuerKey => 21,
             Self::RoleDefinition => 7,
             Self::AccessPolicy => 8,
+            Self::Replica => 30,
         }
     }
 }
@@ -178,6 +203,8 @@ pub struct VaultRow {
     pub network: NetworkRules,
     /// What decides who may use what is in it.
     pub authorization: VaultAuthorization,
+    /// How old what a replica knows of it may be.
+    pub max_staleness: MaxStaleness,
     /// In use or deleted.
     pub state: State,
     /// When it was made.
@@ -227,7 +254,8 @@ impl Row for VaultRow {
             .number(11, u64::from(!self.network.public_access()))
             .number(12, u64::from(!self.network.local_access()))
             .field(13, &self.network.sealed_ranges())
-            .number(14, self.authorization.code());
+            .number(14, self.authorization.code())
+            .number(15, self.max_staleness.sealed());
         state_fields(form, self.state).finish()
     }
 }

@@ -59,6 +59,18 @@ pub const BUILD: &str = "strongroom_build_info";
 pub const EXPORTS: &str = "strongroom_audit_exports_total";
 /// Records that are readable and that an exporter has not delivered, by exporter.
 pub const EXPORT_LAG: &str = "strongroom_audit_export_lag_records";
+/// How old what is known of other replicas' changes had become when it was heard anew.
+pub const HEARD_AGE_SECONDS: &str = "strongroom_heard_age_seconds";
+/// From a change until it was in force on every replica, by outcome.
+pub const IN_FORCE_SECONDS: &str = "strongroom_in_force_seconds";
+/// Changes that were decided again because another replica had changed the same scope first.
+pub const RACES: &str = "strongroom_change_races_total";
+/// Requests that were refused because this replica did not hear of others' changes.
+pub const BEHIND: &str = "strongroom_behind_refusals_total";
+/// Replicas, by state.
+pub const REPLICAS: &str = "strongroom_replicas";
+/// Spans of traces that have finished, by what became of them.
+pub const TRACE_SPANS: &str = "strongroom_trace_spans_total";
 
 /// Upper bounds in seconds: from 20 microseconds (an HMAC in the module) to 30 seconds.
 const BUCKETS_S: [f64; 20] = [
@@ -118,7 +130,17 @@ fn describe() {
     );
     metrics::describe_counter!(EXPORTS, "Deliveries of the audit log, by exporter and outcome");
     metrics::describe_gauge!(EXPORT_LAG, "Records of the audit log that an exporter has not delivered");
+    metrics::describe_counter!(TRACE_SPANS, "Spans of traces that have finished, by what became of them");
     metrics::describe_gauge!(AUDIT_INDEXED, "Records of the audit log that are in its index");
+    metrics::describe_histogram!(
+        HEARD_AGE_SECONDS,
+        Unit::Seconds,
+        "How old what is known of other replicas' changes had become when it was heard anew"
+    );
+    metrics::describe_histogram!(IN_FORCE_SECONDS, Unit::Seconds, "From a change until it was in force everywhere");
+    metrics::describe_counter!(RACES, "Changes that were decided again because another replica was quicker");
+    metrics::describe_counter!(BEHIND, "Refusals because this replica did not hear of others' changes");
+    metrics::describe_gauge!(REPLICAS, "Replicas, by state");
     metrics::describe_gauge!(BUILD, "1, with the release as a label");
     metrics::describe_histogram!("strongroom_store_commit_seconds", Unit::Seconds, "A change of the store, by kind");
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);

@@ -59,7 +59,7 @@ impl Service {
     /// # Errors
     /// [`Problem::NotFound`].
     pub async fn get_assignment(&self, caller: &Caller, id: AssignmentId) -> Result<AssignmentRow, ServiceError> {
-        self.settle_policy(caller.deadline).await?;
+        self.catch_up(&Where::Anywhere, caller.deadline).await?;
         let scope = self.asked_at(caller, id, Action::RoleAssignmentsRead);
         let note = Note::default();
         self.plain(caller, resource(id), scope, &note, |_: Permit<ops::RoleAssignmentsRead>| async {
@@ -106,7 +106,7 @@ impl Service {
         id: AssignmentId,
         options: ChangeOptions,
     ) -> Result<AssignmentRow, ServiceError> {
-        self.settle_policy(caller.deadline).await?;
+        self.catch_up(&Where::Anywhere, caller.deadline).await?;
         let scope = self.asked_at(caller, id, Action::RoleAssignmentsDelete);
         self.change(caller, resource(id), scope, options, Revoke { id, found: OnceLock::new() }).await
     }

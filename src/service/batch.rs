@@ -187,11 +187,26 @@ impl Service {
         caller: &Caller,
         items: Vec<Result<Item, ServiceError>>,
     ) -> Result<Vec<Result<Done, ServiceError>>, ServiceError> {
+        let mut step = caller.trace.operation(OPERATION, &Where::Anywhere, &caller.request);
+        step.count(items.len());
+        // All calls of a batch are told together, not one by one.
+        let result = match caller.trace.gathering() {
+            None => self.batch_untraced(caller, items).await,
+            Some(trace) => self.batch_untraced(&Caller { trace, ..caller.clone() }, items).await,
+        };
+        step.conclude(ending(result.as_ref().err()));
+        result
+    }
+
+    async fn batch_untraced(
+        self: &Arc<Self>,
+        caller: &Caller,
+        items: Vec<Result<Item, ServiceError>>,
+    ) -> Result<Vec<Result<Done, ServiceError>>, ServiceError> {
         if !(1..=ITEMS_MAX).contains(&items.len()) {
             let why = format!("{} operations; 1 to {ITEMS_MAX} are allowed", items.len());
             return Err(Problem::Invalid { field: "operations", why }.into());
         }
-        self.settle_policy(caller.deadline).await?;
         let bill = match self.quotas.open(caller, REQUEST_US + ITEM_US * items.len() as u64) {
             Ok(bill) => bill,
             Err(problem) => return Err(self.refused(caller, RESOURCE.to_owned(), OPERATION, problem).await),
@@ -212,7 +227,7 @@ impl Service {
             let durability =
                 if parts.iter().any(Part::releases_secret) { Durability::Fsync } else { self.durability() };
             for some in in_one_record(&parts) {
-                self.log.append(self.batch_record(caller, some), durability).await?;
+                self.append(caller, self.batch_record(caller, some), durability).await?;
             }
         }
         for part in parts {
@@ -266,7 +281,12 @@ impl Service {
     ) -> Part {
         let note = Note::default();
         let scope = Scope::key(&name.vault, &name.key);
-        let (permitted, ends) = match self.policy.permit::<O>(&caller.identity, caller.origin, scope) {
+        let place = Where::At(scope);
+        if let Err(error) = self.catch_up(&place, caller.deadline).await {
+            let ends = all(items, error);
+            return Part { action: O::ACTION, resource: name.to_string(), residency: None, permitted: None, ends };
+        }
+        let (permitted, ends) = match self.policy.permit::<O>(&caller.identity, caller.origin, place) {
             Err(denied) => (None, all(items, self.denied(caller, name.to_string(), denied).await)),
             Ok(permit) => match self.quotas.in_vault(bill.clone(), permit.vault(), ITEM_US * items.len() as u64) {
                 Err(problem) => {
@@ -318,7 +338,7 @@ impl Service {
         note.charge(right.iter().map(|(_, asked)| asked.cost_us(entry.version.row.spec)).sum());
         let marks: Vec<Mark> = right.iter().map(|(place, asked)| Mark::of(*place, asked)).collect();
         let right = right.into_iter().map(|(_, asked)| asked).collect();
-        let outputs = self.hands.operate_all(grant, right, caller.deadline).await;
+        let outputs = self.hands.operate_all(grant, right, caller).await;
         for (mark, mut output) in marks.into_iter().zip(outputs) {
             if mark.unpads {
                 output = self.unpadded(entry, mark.algorithm, caller.deadline, output).await;
@@ -365,6 +385,12 @@ impl Service {
             permitted: None,
             ends: Vec::with_capacity(items.len()),
         };
+        if let Err(error) = self.catch_up(&Where::Anywhere, caller.deadline).await {
+            let errors = copies(error, items.len());
+            let ends = items.iter().zip(errors).map(|((place, _), error)| End::before(*place, None, None, error));
+            part.ends.extend(ends);
+            return part;
+        }
         let permit = self.policy.permit::<ops::RandomGenerate>(&caller.identity, caller.origin, Where::Anywhere);
         let permit = match permit {
             Ok(permit) => permit,
@@ -385,7 +411,7 @@ impl Service {
             }
         }
         let lengths = right.iter().map(|(_, length)| *length).collect();
-        let made = self.hands.random_all(&permit, lengths, caller.deadline).await;
+        let made = self.hands.random_all(&permit, lengths, caller).await;
         part.ends.extend(right.into_iter().zip(made).map(|((place, _), made)| {
             let result = made.map(Done::Random);
             End { place, algorithm: None, ran: true, digest: None, result }

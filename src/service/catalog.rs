@@ -93,11 +93,26 @@ impl Target for VersionEntry {
     /// The version must be unchanged. A vault or key that changed meanwhile (a tag, a newer version) but is
     /// in use is no reason to refuse what was admitted.
     fn still_stands(&self) -> bool {
-        self.version.is_current() && self.key.is_current_or_in_use() && self.vault.is_current_or_in_use()
+        self.is_abreast()
+            && self.version.is_current()
+            && self.key.is_current_or_in_use()
+            && self.vault.is_current_or_in_use()
     }
 }
 
 impl VersionEntry {
+    /// Whether what is known of the vault is as new as the vault wants it.
+    #[must_use]
+    pub fn is_abreast(&self) -> bool {
+        self.version.scope.hearing().is_within(self.vault.row.max_staleness.as_duration())
+    }
+
+    /// That it is not.
+    #[must_use]
+    pub fn behind(&self) -> Problem {
+        Problem::Behind { age: self.version.scope.hearing().age() }
+    }
+
     /// Whether vault, key and version are the newest rows of their ids.
     fn is_current(&self) -> bool {
         self.vault.is_current() && self.key.is_current() && self.version.is_current()
@@ -375,7 +390,7 @@ impl Catalog {
             if found.len() == scope.count(kind) {
                 return Ok(found);
             }
-            if scope.settled_at(seen, deadline).await? {
+            if self.scopes.settled_at(&scope, seen, deadline).await? {
                 return Err(tampered(what.to_owned(), "a row is missing from the store"));
             }
         }
@@ -480,7 +495,7 @@ impl Catalog {
                 Verdict::Again => continue,
             };
             if absent && scope.has(id) {
-                if scope.settled_at(seen, deadline).await? {
+                if self.scopes.settled_at(scope, seen, deadline).await? {
                     return Err(tampered(
                         format!("the row {}", base16ct::lower::encode_string(&id.id)),
                         "it is missing from the store",
@@ -530,7 +545,7 @@ impl Catalog {
                 return Err(tampered(describe(&row), "its seal is wrong"));
             }
             if !scope.is_newest(&row.row_id(), &seal) {
-                if scope.settled_at(seen, deadline).await? {
+                if self.scopes.settled_at(scope, seen, deadline).await? {
                     return Err(tampered(describe(&row), "an older row was put back"));
                 }
                 return Ok(Verdict::Again);
@@ -564,6 +579,7 @@ fn describe<R: Row>(row: &R) -> String {
         RowKind::IssuerKey => "the row of an issuer's key",
         RowKind::RoleDefinition => "a role definition's row",
         RowKind::AccessPolicy => "an access policy's row",
+        RowKind::Replica => "a replica's row",
     };
     format!("{what} (id {})", base16ct::lower::encode_string(&id.id))
 }

@@ -9,7 +9,7 @@ use super::error::{Problem, ServiceError};
 use crate::{
     audit::{
         self, Log, TreeHead,
-        tlog::{Checkpoint, NoteError, Signature, SignedNote, VerifierKey},
+        tlog::{Checkpoint, Hash, NoteError, Signature, SignedNote, VerifierKey},
     },
     model::InstanceRow,
 };
@@ -26,12 +26,13 @@ pub struct Checkpoints {
     turn: Mutex<()>,
 }
 
-/// The key that signs an instance's checkpoints.
+/// The key that signs the checkpoints of an instance's log of that name ([`audit::log_name`]). All replicas sign with one
+/// key; its name says whose log it is.
 ///
 /// # Errors
 /// [`Problem::Internal`] if the row's key is none that a signed note knows.
-pub fn key(instance: &InstanceRow) -> Result<VerifierKey, ServiceError> {
-    let origin = audit::origin(&base16ct::lower::encode_string(&instance.id)).ok_or(Problem::Internal)?;
+pub fn key(instance: &InstanceRow, log: &str) -> Result<VerifierKey, ServiceError> {
+    let origin = audit::origin(log).ok_or(Problem::Internal)?;
     VerifierKey::from_spki(&origin, &instance.service_keys.log_public)
         .map_err(|error| ServiceError::because(Problem::Internal, error))
 }
@@ -42,7 +43,8 @@ impl Checkpoints {
     /// # Errors
     /// As for [`key`].
     pub fn new(log: &Arc<Log>, pool: &Pool, instance: &InstanceRow) -> Result<Self, ServiceError> {
-        Ok(Self { log: Arc::clone(log), pool: pool.clone(), key: key(instance)?, turn: Mutex::new(()) })
+        let key = key(instance, log.name())?;
+        Ok(Self { log: Arc::clone(log), pool: pool.clone(), key, turn: Mutex::new(()) })
     }
 
     /// The key that signs them.
@@ -66,11 +68,12 @@ impl Checkpoints {
         note.verify(std::slice::from_ref(&self.key)).map(drop).map_err(tampered)
     }
 
-    /// Makes tiles of what is durable and a checkpoint of them, if there are records since the last one.
+    /// Makes tiles of what is durable and a checkpoint of them, if there are records since the last one: of how many, and
+    /// of which root.
     ///
     /// # Errors
     /// When the log cannot be read or written, or the HSM does not sign. What was not done is done by the next call.
-    pub async fn make(&self) -> Result<(), ServiceError> {
+    pub async fn make(&self) -> Result<Option<(u64, Hash)>, ServiceError> {
         self.make_if(|head, signed| head > signed).await
     }
 
@@ -79,33 +82,35 @@ impl Checkpoints {
     /// # Errors
     /// As for [`Self::make`].
     pub async fn make_anew(&self) -> Result<(), ServiceError> {
-        self.make_if(|_, _| true).await
+        self.make_if(|_, _| true).await.map(drop)
     }
 
-    async fn make_if(&self, wanted: impl Fn(u64, u64) -> bool) -> Result<(), ServiceError> {
+    async fn make_if(&self, wanted: impl Fn(u64, u64) -> bool) -> Result<Option<(u64, Hash)>, ServiceError> {
         let _turn = self.turn.lock().await;
         let log = Arc::clone(&self.log);
         let head = blocking(move || log.advance()).await?;
         if !wanted(head.size, self.log.signed()) {
-            return Ok(());
+            return Ok(None);
         }
-        let size = head.size;
+        let (size, root) = (head.size, head.root);
         let note = self.sign(head).await?;
         let log = Arc::clone(&self.log);
-        blocking(move || log.publish(size, &note)).await
+        blocking(move || log.publish(size, &note)).await?;
+        Ok(Some((size, root)))
     }
 
     /// Closes the log, and puts all of it under a last checkpoint. Where the HSM does not sign any more, the next start
-    /// does that.
+    /// does that, and nothing is said of one.
     ///
     /// # Errors
     /// When the log cannot be synced.
-    pub async fn close_log(&self) -> Result<(), ServiceError> {
+    pub async fn close_log(&self) -> Result<Option<(u64, Hash)>, ServiceError> {
         self.log.close().await?;
-        if let Err(error) = self.make().await {
+        let made = self.make().await;
+        Ok(made.unwrap_or_else(|error| {
             tracing::error!(%error, cause = ?error.cause, "the last records have no checkpoint; the next start makes one");
-        }
-        Ok(())
+            None
+        }))
     }
 
     async fn sign(&self, head: TreeHead) -> Result<String, ServiceError> {

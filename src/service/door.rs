@@ -25,12 +25,18 @@ use super::{
 };
 use crate::{
     access::{Action, Denied, Op, Permit, Rights, Where},
-    audit::{Durability, HeadMark, Kind, Outcome, Record},
+    audit::{Durability, HeadMark, Kind, LogError, Outcome, Record},
     failpoint,
     model::{Algorithm, Identity, Scope, Timestamp, VersionId, VersionRow},
+    observe::metrics::RACES,
     service::version_name,
     store::{HeadScope, RequestRecord},
 };
+
+/// How long a change waits at first before it is made again on a newer state.
+const RACE_PAUSE: Duration = Duration::from_millis(4);
+/// How long at most.
+const RACE_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// What an operation learns that its record should say: filled in on the way.
 #[derive(Debug, Default)]
@@ -215,7 +221,26 @@ impl Service {
         O: Op,
         F: Future<Output = Result<T, ServiceError>> + Send,
     {
-        self.settle_policy(caller.deadline).await?;
+        let place = place.into();
+        let step = caller.trace.operation(O::ACTION.name(), &place, &caller.request);
+        let result = self.plain_untraced(caller, resource, place, note, work).await;
+        step.conclude(ending(result.as_ref().err()));
+        result
+    }
+
+    async fn plain_untraced<O, T, F>(
+        &self,
+        caller: &Caller,
+        resource: String,
+        place: Where,
+        note: &Note,
+        work: impl FnOnce(Permit<O>) -> F + Send,
+    ) -> Result<T, ServiceError>
+    where
+        O: Op,
+        F: Future<Output = Result<T, ServiceError>> + Send,
+    {
+        self.catch_up(&place, caller.deadline).await?;
         let bill = match self.quotas.open(caller, REQUEST_US) {
             Ok(bill) => bill,
             Err(problem) => return Err(self.refused(caller, resource, O::ACTION.name(), problem).await),
@@ -237,8 +262,29 @@ impl Service {
             Ok(_) if O::ACTION.releases_secret() => Durability::Fsync,
             Ok(_) | Err(_) => self.durability(),
         };
-        self.log.append(record, durability).await?;
+        self.append(caller, record, durability).await?;
         result.map_err(|error| self.told(caller, untold, error))
+    }
+
+    /// Appends a record. Its request's trace says how long that took.
+    pub(super) async fn append(
+        &self,
+        caller: &Caller,
+        record: Record,
+        durability: Durability,
+    ) -> Result<u64, LogError> {
+        let step = caller.trace.append(record.kind, durability);
+        let appended = self.log.append(record, durability).await;
+        step.end(&appended);
+        appended
+    }
+
+    /// As [`Self::append`], into the room that is kept for administrators and outcomes.
+    async fn append_reserved(&self, caller: &Caller, record: Record) -> Result<u64, LogError> {
+        let step = caller.trace.append(record.kind, Durability::Fsync);
+        let appended = self.log.append_reserved(record, Durability::Fsync).await;
+        step.end(&appended);
+        appended
     }
 
     /// What the caller is told of an error. That something is not there, or is deleted, is for those who may know
@@ -258,11 +304,24 @@ impl Service {
         if self.settings.fsync_everything { Durability::Fsync } else { Durability::Write }
     }
 
-    /// Reads the roles again after a change of unknown fate: until then nobody is permitted anything.
-    pub(super) async fn settle_policy(&self, deadline: Moment) -> Result<(), ServiceError> {
-        if !self.policy_in_doubt.load(Ordering::Acquire) {
+    /// Makes sure that what decides is known, and as new as is promised for that place.
+    pub(super) async fn catch_up(&self, place: &Where, deadline: Moment) -> Result<(), ServiceError> {
+        if self.policy_in_doubt.load(Ordering::Acquire) {
+            self.settle_policy(deadline).await?;
+        }
+        if !self.hearing().is_shared() {
             return Ok(());
         }
+        let vault = match place {
+            Where::At(scope) => scope.vault(),
+            Where::Anywhere => None,
+        };
+        let bound = self.policy.now().max_staleness(vault);
+        if self.hearing().is_within(bound.as_duration()) { Ok(()) } else { self.hear_by(deadline).await }
+    }
+
+    /// Reads the roles again after a change of unknown fate, or of others: until then nobody is permitted anything.
+    pub(super) async fn settle_policy(&self, deadline: Moment) -> Result<(), ServiceError> {
         let _locked = self.catalog.scopes.lock(HeadScope::Service, deadline).await?;
         let rows = self.catalog.policy_rows(deadline).await?;
         self.policy.set(self.policy.now().replaced(rows));
@@ -283,7 +342,21 @@ impl Service {
         options: ChangeOptions,
         work: W,
     ) -> Result<W::Out, ServiceError> {
-        self.settle_policy(caller.deadline).await?;
+        let step = caller.trace.operation(W::Op::ACTION.name(), &Where::At(scope.clone()), &caller.request);
+        let result = self.change_untraced(caller, resource, scope, options, work).await;
+        step.conclude(ending(result.as_ref().err()));
+        result
+    }
+
+    async fn change_untraced<W: Work>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        resource: String,
+        scope: Scope,
+        options: ChangeOptions,
+        work: W,
+    ) -> Result<W::Out, ServiceError> {
+        self.catch_up(&Where::At(scope.clone()), caller.deadline).await?;
         let bill = match self.quotas.open(caller, CHANGE_US) {
             Ok(bill) => bill,
             // Who floods may be an administrator's own: ending it must not wait for it.
@@ -324,7 +397,7 @@ impl Service {
                     let why = if context.options.validate_only { "VALIDATE_ONLY" } else { "REPEATED" };
                     record.reason = Some(why.to_owned());
                 }
-                self.log.append(record, self.durability()).await?;
+                self.append(caller, record, self.durability()).await?;
                 result
             }
             Before::GoOn => {
@@ -394,7 +467,7 @@ impl Service {
 
     /// Intent, change, outcome.
     async fn make<W: Work>(
-        &self,
+        self: &Arc<Self>,
         work: W,
         permit: Permit<W::Op>,
         mut context: Context,
@@ -404,26 +477,31 @@ impl Service {
         intent.outcome = Outcome::Pending;
         intent.version = work.version().map(|version| version.to_string());
         intent.detail = work.detail();
-        context.intent = if self.administers(&context.caller.identity) {
+        let index = if self.administers(&context.caller.identity) {
             // A full disk must not keep administrators from ending what fills it.
-            self.log.append_reserved(intent, Durability::Fsync).await?
+            self.append_reserved(&context.caller, intent).await?
         } else {
-            self.log.append(intent, Durability::Fsync).await?
+            self.append(&context.caller, intent, Durability::Fsync).await?
         };
+        context.intent = self.catalog.scopes.ordinal().intent(index);
         failpoint::hit("service.after_intent");
-        let result = work.apply(self, permit, &context).await;
+        let result = self.apply(&work, permit, &context).await;
         failpoint::hit("service.before_outcome");
         let mut record = self.record::<W::Op>(&context.caller, Kind::Outcome, resource);
-        record.intent = Some(context.intent);
+        record.intent = Some(index);
         record.detail = work.detail();
         match result {
             Ok(applied) => {
-                record.heads = applied.heads;
+                let committed = Moment::now();
+                record.heads = applied.heads.clone();
                 conclude(&mut record, None);
-                match self.log.append_reserved(record, Durability::Fsync).await {
-                    Ok(_) => Ok(applied.out),
-                    Err(error) => Err(ServiceError::because(Problem::RecordPending, error)),
+                if let Err(error) = self.append_reserved(&context.caller, record).await {
+                    return Err(ServiceError::because(Problem::RecordPending, error));
                 }
+                if W::Op::ACTION.waits_for_all() {
+                    self.wait_for_all(&applied.heads, committed, &context.caller).await;
+                }
+                Ok(applied.out)
             }
             Err(error) => {
                 self.failed(&work, &context, record, &error).await;
@@ -433,6 +511,31 @@ impl Service {
                 }
             }
         }
+    }
+
+    /// Makes a change; again, on the newer state, when another process has changed the same scope first.
+    async fn apply<W: Work>(
+        &self,
+        work: &W,
+        permit: Permit<W::Op>,
+        context: &Context,
+    ) -> Result<Applied<W::Out>, ServiceError> {
+        let mut result = work.apply(self, permit, context).await;
+        let mut pause = RACE_PAUSE;
+        while matches!(&result, Err(error) if error.is_race()) && self.hearing().is_shared() {
+            let is_late = Moment::now().after(pause) >= context.caller.deadline;
+            if is_late || matches!(self.repeated(context).await, Ok(Some(_)) | Err(_)) {
+                break;
+            }
+            metrics::counter!(RACES).increment(1);
+            // Somewhere in the pause, so that those who met do not meet again.
+            tokio::time::sleep(part_of(pause)).await;
+            pause = (pause * 2).min(RACE_PAUSE_MAX);
+            let Context { caller, scope, .. } = context;
+            let permit = self.policy.permit::<W::Op>(&caller.identity, caller.origin, scope.clone());
+            result = work.apply(self, permit.map_err(Problem::Denied)?, context).await;
+        }
+        result
     }
 
     /// The answer of the same request under the same id that was quicker than this one, if there is one.
@@ -455,7 +558,7 @@ impl Service {
             return;
         }
         conclude(&mut record, Some(error));
-        if let Err(error) = self.log.append_reserved(record, Durability::Fsync).await {
+        if let Err(error) = self.append_reserved(&context.caller, record).await {
             tracing::error!(intent = context.intent, %error, "the outcome of a failed change could not be recorded");
         }
     }
@@ -509,6 +612,14 @@ impl Service {
             Err(failure) => failure.into(),
         }
     }
+}
+
+/// Some part of a time, by chance.
+fn part_of(whole: Duration) -> Duration {
+    let mut byte = [0];
+    // Without random numbers it is no time at all.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    whole.mul_f64(f64::from(byte[0]) / 256.0)
 }
 
 /// What a change is made by.

@@ -6,7 +6,11 @@ use std::time::Duration;
 use strongroom_hsm::algorithms::LengthError;
 
 use super::quota::Subject;
-use crate::{access::Denied, audit::LogError, store::StoreError};
+use crate::{
+    access::Denied,
+    audit::LogError,
+    store::{CommitError, StoreError},
+};
 
 /// What a caller is told.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -189,6 +193,15 @@ pub enum Problem {
         /// Which part.
         what: &'static str,
     },
+    /// This replica does not hear of what others change.
+    #[error(
+        "this replica has not heard from the store for {} ms, and serves nothing that others may have changed: ask another",
+        age.as_millis()
+    )]
+    Behind {
+        /// For how long.
+        age: Duration,
+    },
     /// Whether the change was made is not known.
     #[error(
         "the {what} failed during the change: whether it was made is not known; read it, or repeat with the same request_id"
@@ -266,6 +279,7 @@ impl Problem {
             Self::Overloaded { .. } => "OVERLOADED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Unavailable { .. } => "UNAVAILABLE",
+            Self::Behind { .. } => "BEHIND",
             Self::Unknown { .. } => "OUTCOME_UNKNOWN",
             Self::RecordPending => "RECORD_PENDING",
             Self::Tampered { .. } => "TAMPERED",
@@ -293,6 +307,7 @@ impl Problem {
             Self::Overloaded { .. }
                 | Self::DeadlineExceeded
                 | Self::Unavailable { .. }
+                | Self::Behind { .. }
                 | Self::Unknown { .. }
                 | Self::RecordPending
                 | Self::Tampered { .. }
@@ -320,6 +335,13 @@ impl<P: Into<Problem>> From<P> for ServiceError {
 }
 
 impl ServiceError {
+    /// Whether another process changed the same rows first, so that the same change may well be made a moment later.
+    #[must_use]
+    pub fn is_race(&self) -> bool {
+        let cause = self.cause.as_deref().and_then(|cause| cause.downcast_ref::<CommitError>());
+        matches!((&self.problem, cause), (Problem::Changed { .. }, Some(CommitError::Conflict)))
+    }
+
     /// A problem with its cause.
     #[must_use]
     pub fn because(problem: Problem, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

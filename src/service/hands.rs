@@ -1,6 +1,6 @@
 //! The only place that uses keys. Each function takes a grant for its operation, and no other key.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use strongroom_hsm::{
     Admission, Error, KeyRow, Material, Pool, SecretBytes, Tenant,
@@ -31,6 +31,14 @@ impl Hands {
         Self { pool }
     }
 
+    /// The lanes; they tell a caller's trace of its calls, if it has one.
+    fn pool(&self, caller: &Caller) -> Cow<'_, Pool> {
+        match caller.trace.calls() {
+            None => Cow::Borrowed(&self.pool),
+            Some(calls) => Cow::Owned(self.pool.watched(calls)),
+        }
+    }
+
     /// One operation with a key.
     pub async fn operate<O: KeyOp>(
         &self,
@@ -40,11 +48,11 @@ impl Hands {
     ) -> Result<Output, ServiceError> {
         let (key, what) = (&grant.target().hsm, What::of(&asked));
         let operation = asked.into_operation();
+        let pool = self.pool(caller);
         let result = match caller.traffic {
-            Traffic::Single => self.pool.operate(key, operation, grant.admission(), caller.deadline).await,
+            Traffic::Single => pool.operate(key, operation, grant.admission(), caller.deadline).await,
             Traffic::Bulk => {
-                let mut results =
-                    self.pool.operate_all(key, vec![operation], &grant.admission(), caller.deadline).await;
+                let mut results = pool.operate_all(key, vec![operation], &grant.admission(), caller.deadline).await;
                 results.pop().unwrap_or(Err(Error::Fault(Fault::Protocol)))
             }
         };
@@ -56,11 +64,12 @@ impl Hands {
         &self,
         grant: &Grant<O, VersionEntry>,
         asked: Vec<Asked<O>>,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Vec<Result<Output, ServiceError>> {
         let what: Vec<What> = asked.iter().map(What::of).collect();
         let operations = asked.into_iter().map(Asked::into_operation).collect();
-        let results = self.pool.operate_all(&grant.target().hsm, operations, &grant.admission(), deadline).await;
+        let pool = self.pool(caller);
+        let results = pool.operate_all(&grant.target().hsm, operations, &grant.admission(), caller.deadline).await;
         let results = results.into_iter().zip(what);
         results.map(|(result, what)| result.map_err(|error| refused(error, grant, what))).collect()
     }
@@ -73,9 +82,11 @@ impl Hands {
         caller: &Caller,
     ) -> Result<SecretBytes, ServiceError> {
         match caller.traffic {
-            Traffic::Single => self.pool.of(permit.tenant()).random(length, caller.deadline).await.map_err(outage),
+            Traffic::Single => {
+                self.pool(caller).of(permit.tenant()).random(length, caller.deadline).await.map_err(outage)
+            }
             Traffic::Bulk => {
-                let mut results = self.random_all(permit, vec![length], caller.deadline).await;
+                let mut results = self.random_all(permit, vec![length], caller).await;
                 results.pop().unwrap_or(Err(Problem::Internal.into()))
             }
         }
@@ -86,10 +97,10 @@ impl Hands {
         &self,
         permit: &Permit<ops::RandomGenerate>,
         lengths: Vec<u32>,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Vec<Result<SecretBytes, ServiceError>> {
-        let pool = self.pool.of(permit.tenant());
-        pool.random_all(lengths, deadline).await.into_iter().map(|result| result.map_err(outage)).collect()
+        let pool = self.pool(caller).of(permit.tenant());
+        pool.random_all(lengths, caller.deadline).await.into_iter().map(|result| result.map_err(outage)).collect()
     }
 
     /// Makes a key for a version that does not exist yet.
@@ -99,9 +110,10 @@ impl Hands {
         spec: KeySpec,
         residency: Residency,
         version: VersionId,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Result<Generated, ServiceError> {
-        self.pool.of(permit.tenant()).generate(spec, residency, version.bytes(), deadline).await.map_err(outage)
+        let pool = self.pool(caller).of(permit.tenant());
+        pool.generate(spec, residency, version.bytes(), caller.deadline).await.map_err(outage)
     }
 
     /// Brings a key in for a version that does not exist yet.
@@ -112,9 +124,10 @@ impl Hands {
         residency: Residency,
         version: VersionId,
         material: Material,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Result<Generated, ServiceError> {
-        self.pool.of(permit.tenant()).import(spec, residency, version.bytes(), material, deadline).await.map_err(outage)
+        let pool = self.pool(caller).of(permit.tenant());
+        pool.import(spec, residency, version.bytes(), material, caller.deadline).await.map_err(outage)
     }
 
     /// Makes a key that signs tokens.
@@ -122,10 +135,11 @@ impl Hands {
         &self,
         permit: &Permit<ops::TokensCreate>,
         id: VersionId,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Result<Generated, ServiceError> {
         let (spec, residency) = (IssuerKeyRow::SPEC, IssuerKeyRow::RESIDENCY);
-        self.pool.of(permit.tenant()).generate(spec, residency, id.bytes(), deadline).await.map_err(outage)
+        let pool = self.pool(caller).of(permit.tenant());
+        pool.generate(spec, residency, id.bytes(), caller.deadline).await.map_err(outage)
     }
 
     /// Signs a token with the issuer's key: the digest of its header and claims.
@@ -134,10 +148,11 @@ impl Hands {
         permit: &Permit<ops::TokensCreate>,
         key: &Arc<KeyRow>,
         digest: SecretBytes,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Result<Vec<u8>, ServiceError> {
         let operation = Operation::Sign { algorithm: Algorithm::Es256, input: digest };
-        match self.pool.operate(key, operation, Arc::new(UntilCommitted(permit.tenant())), deadline).await {
+        let admission = Arc::new(UntilCommitted(permit.tenant()));
+        match self.pool(caller).operate(key, operation, admission, caller.deadline).await {
             Ok(Output::Signature(signature)) => Ok(signature.into_vec()),
             Ok(_) => Err(Problem::Internal.into()),
             Err(Error::Fault(fault @ (Fault::SealBroken | Fault::KeyMismatch | Fault::BlobBroken))) => {
@@ -189,6 +204,7 @@ fn refused<O: KeyOp>(error: Error, grant: &Grant<O, VersionEntry>, what: What) -
     let Error::Fault(fault) = error else {
         return match error {
             Error::Withdrawn if !grant.right_still_holds() => Problem::Denied(grant.denied()).into(),
+            Error::Withdrawn if !grant.target().is_abreast() => grant.target().behind().into(),
             Error::Withdrawn => Problem::Changed { name: name() }.into(),
             other => outage(other),
         };

@@ -1,6 +1,9 @@
 //! The instance: its first row, its first administrator, and the service that stands on it.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU8},
+};
 
 use strongroom_hsm::{
     Pool,
@@ -15,6 +18,7 @@ use super::{
     error::{Problem, ServiceError},
     hands::Hands,
     quota::{Allowances, Quotas},
+    replicas::{Own, Seat},
     scopes::{ByItself, Making, NewRow, Put, Scopes},
     settle,
     turns::Turns,
@@ -23,7 +27,10 @@ use crate::{
     access::{Policy, PolicyCell},
     audit::{Durability, Index, Kind, Log, Outcome, Record, Recovered, Refusals},
     bearer::Issued,
-    model::{ADMINISTRATOR, AssignmentRow, Clock, Escrow, InstanceRow, Principal, Row as _, Scope, VersionId},
+    model::{
+        ADMINISTRATOR, AssignmentRow, Clock, Escrow, InstanceRow, Ordinal, Principal, ReplicaName, Row as _, Scope,
+        VersionId,
+    },
     store::{HeadScope, Store},
 };
 
@@ -39,6 +46,8 @@ const COLD_READS_MAX: usize = 16;
 pub struct Parts {
     /// Where rows are kept.
     pub store: Arc<dyn Store>,
+    /// Who this process is among those that share it.
+    pub seat: Seat,
     /// The audit log.
     pub log: Arc<Log>,
     /// What the log knew when it was opened.
@@ -68,6 +77,8 @@ pub struct NewInstance {
     pub recovery_keys: Vec<[u8; 32]>,
     /// The first administrator.
     pub administrator: Principal,
+    /// The name of the first replica, whose log has all this.
+    pub replica: ReplicaName,
 }
 
 impl Service {
@@ -77,9 +88,9 @@ impl Service {
     /// # Errors
     /// [`Problem::Tampered`] when the store is not in the state it was left in.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, ServiceError> {
-        let Parts { store, log, recovered, pool, issued, clock, settings, allowances } = parts;
+        let Parts { store, seat, log, recovered, pool, issued, clock, settings, allowances } = parts;
         let deadline = Moment::now().after(OPEN_WITHIN);
-        let scopes = Arc::new(Scopes::new(Arc::clone(&store), pool.clone(), log.known()));
+        let scopes = Arc::new(Scopes::new(Arc::clone(&store), pool.clone(), log.known(), seat.ordinal));
         let catalog = Catalog::new(Arc::clone(&store), pool.clone(), Arc::clone(&scopes), settings.cached_versions_max);
         let instance = catalog.instance(deadline).await?;
         check_token(&instance, &pool)?;
@@ -92,6 +103,7 @@ impl Service {
         }
         let lanes = pool.clone();
         log.gather_by(move || lanes.unfinished());
+        let own = Own::take(seat, &store, &pool, &log, &*clock, deadline).await?;
         let issuer_key = super::tokens::load(&catalog, &issued, deadline).await?;
         let service = Arc::new(Self {
             policy: Arc::new(PolicyCell::new(policy)),
@@ -114,7 +126,11 @@ impl Service {
             settings,
             instance,
             checkpoints,
+            own,
+            longest_staleness: AtomicU8::new(0),
+            hearing_turn: tokio::sync::Mutex::new(()),
         });
+        service.hear().await?;
         settle::settle(&service, recovered.open_intents, deadline).await?;
         service.say_broken_glass();
         Ok(service)
@@ -142,7 +158,7 @@ fn check_token(instance: &InstanceRow, pool: &Pool) -> Result<(), ServiceError> 
 /// When the store has an instance already, or the store, log or HSM fails.
 pub async fn initialise(
     store: &Arc<dyn Store>,
-    log: &Log,
+    log: &Arc<Log>,
     pool: &Pool,
     hierarchy: &Hierarchy,
     new: NewInstance,
@@ -158,26 +174,36 @@ pub async fn initialise(
     intent.resource = Some(resource(&row));
     intent.principal = Some(new.administrator.as_str().to_owned());
     let index = log.append(intent, Durability::Fsync).await?;
+    let ordinal = Ordinal::default();
     let administrator = AssignmentRow {
         id: VersionId::from_bytes(super::fresh_id()),
         principal: new.administrator.clone(),
         role: ADMINISTRATOR,
         scope: Scope::Service,
         created: row.created,
-        intent: index,
+        intent: ordinal.intent(index),
         revision: 1,
     };
-    let scopes = Scopes::new(Arc::clone(store), pool.clone(), log.known());
+    let scopes = Scopes::new(Arc::clone(store), pool.clone(), log.known(), ordinal);
     let locked = scopes.lock(HeadScope::Service, deadline).await?;
     let puts =
         vec![Put::insert(NewRow::Instance(Box::new(row.clone()))), Put::insert(NewRow::Assignment(administrator))];
     let committed = scopes
         .commit(
             &locked,
-            Making { name: "instance.initialise", right: &ByItself, intent: index, request: None, deadline },
+            Making {
+                name: "instance.initialise",
+                right: &ByItself,
+                intent: ordinal.intent(index),
+                request: None,
+                deadline,
+            },
             puts,
         )
         .await?;
+    // It is the first, whoever starts first.
+    let seat = Seat { name: new.replica.clone(), ordinal, row: None };
+    Own::take(seat, store, pool, log, clock, deadline).await?;
     let mut outcome = Record::new(clock.now(), Kind::Outcome, "instance.initialise", Outcome::Done);
     outcome.resource = Some(resource(&row));
     outcome.principal = Some(new.administrator.as_str().to_owned());
@@ -197,9 +223,10 @@ pub async fn recovered(
     pool: &Pool,
     hierarchy: &Hierarchy,
     clock: &dyn Clock,
+    ordinal: Ordinal,
 ) -> Result<InstanceRow, ServiceError> {
     let deadline = Moment::now().after(OPEN_WITHIN);
-    let scopes = Arc::new(Scopes::new(Arc::clone(store), pool.clone(), log.known()));
+    let scopes = Arc::new(Scopes::new(Arc::clone(store), pool.clone(), log.known(), ordinal));
     let catalog = Catalog::new(Arc::clone(store), pool.clone(), Arc::clone(&scopes), 1);
     let locked = scopes.lock(HeadScope::Service, deadline).await?;
     let (old, seal) = catalog.sealed_instance(deadline).await?;
@@ -224,7 +251,13 @@ pub async fn recovered(
     let committed = scopes
         .commit(
             &locked,
-            Making { name: "instance.recover", right: &ByItself, intent: index, request: None, deadline },
+            Making {
+                name: "instance.recover",
+                right: &ByItself,
+                intent: ordinal.intent(index),
+                request: None,
+                deadline,
+            },
             vec![put],
         )
         .await?;

@@ -14,7 +14,10 @@
 //! * [`padding`]: the bounds of decryptions that tell right padding from wrong.
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU8},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,10 +30,11 @@ use crate::{
     audit::{Index, Log, Refusals},
     bearer::Issued,
     model::{
-        Algorithm, Clock, Identity, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, NetworkPatch, NetworkRules,
-        Origin, Principal, RequestId, Residency, RoleId, Scope, Tags, Timestamp, VaultAuthorization, VaultName,
-        VaultRow, VersionId, VersionRow,
+        Algorithm, Clock, Identity, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, MaxStaleness, NetworkPatch,
+        NetworkRules, Origin, Principal, RequestId, Residency, RoleId, Scope, Tags, Timestamp, VaultAuthorization,
+        VaultName, VaultRow, VersionId, VersionRow,
     },
+    observe::trace::Trace,
     store::{HeadScope, Store},
 };
 
@@ -47,11 +51,13 @@ pub mod definitions;
 pub mod door;
 pub mod error;
 pub mod hands;
+pub mod hearing;
 pub mod instance;
 pub mod keys;
 pub mod padding;
 pub mod policies;
 pub mod quota;
+pub mod replicas;
 pub mod review;
 pub mod scopes;
 pub mod settle;
@@ -94,6 +100,12 @@ pub struct Service {
     settings: Settings,
     instance: InstanceRow,
     checkpoints: Checkpoints,
+    /// Who this process is among those that share the store.
+    own: replicas::Own,
+    /// The longest bound that any vault has had, in seconds.
+    longest_staleness: AtomicU8,
+    /// One hearing at a time.
+    hearing_turn: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -103,15 +115,18 @@ impl Service {
         self.pool.health()
     }
 
-    /// Writes the counts of refusals whose window has ended, and forgets old request ids and tokens. Called by a
-    /// job.
+    /// Writes the counts of refusals whose window has ended; and, as the one replica whose turn it is, forgets old request
+    /// ids, tokens and steps of changes. Called by a job.
     ///
     /// # Errors
     /// When the log, the store or the HSM fails.
     pub async fn tidy(&self) -> Result<(), ServiceError> {
         self.refusals.flush(Instant::now()).await?;
+        let own = self.own.name().await;
+        let Some(lease) = self.store.take_lease(TIDYING, &own, TIDYING_FOR).await? else { return Ok(()) };
         self.store.forget_requests(self.clock.now()).await?;
-        self.forget_tokens().await
+        self.store.forget_steps(STEPS_KEPT).await?;
+        self.forget_tokens(&lease).await
     }
 
     /// Writes what is still counted and closes the log and the store. Nothing is answered afterwards.
@@ -121,7 +136,12 @@ impl Service {
     pub async fn close(&self) -> Result<(), ServiceError> {
         self.refusals.close(Instant::now()).await?;
         self.index.close().await;
-        self.checkpoints.close_log().await?;
+        if let Some((size, root)) = self.checkpoints.close_log().await? {
+            // The log is whole without it: the next start says the same.
+            if let Err(error) = self.own.note(size, root, true, Moment::now().after(NOTE_WITHIN)).await {
+                tracing::warn!(%error, cause = ?error.cause, "the store does not know that the log was closed");
+            }
+        }
         self.store.close().await;
         Ok(())
     }
@@ -131,7 +151,10 @@ impl Service {
     /// # Errors
     /// When the log's files cannot be written, or the HSM does not sign: the next call goes on.
     pub async fn checkpoint(&self) -> Result<(), ServiceError> {
-        self.checkpoints.make().await
+        match self.checkpoints.make().await? {
+            Some((size, root)) => self.own.note(size, root, false, Moment::now().after(NOTE_WITHIN)).await,
+            None => Ok(()),
+        }
     }
 
     /// The audit log.
@@ -157,6 +180,15 @@ impl Service {
     }
 }
 
+/// The lease of what one replica tidies up for all.
+const TIDYING: &str = "tidy";
+/// Longer than it takes, and than the time to the next turn: so it stays with one, as long as that one lives.
+const TIDYING_FOR: Duration = Duration::from_secs(15);
+/// For how long the steps of changes are kept for those who catch up; a replica that was cut off for longer reads all.
+const STEPS_KEPT: Duration = Duration::from_secs(3600);
+/// For how long the store may take to note how far the log is.
+const NOTE_WITHIN: Duration = Duration::from_secs(5);
+
 /// A new id: random, never used before.
 fn fresh_id() -> [u8; 16] {
     uuid::Uuid::new_v4().into_bytes()
@@ -177,6 +209,29 @@ pub struct Caller {
     pub deadline: Moment,
     /// How its operations come.
     pub traffic: Traffic,
+    /// From when on what it has changed is in force everywhere, where that is later than the answer.
+    pub in_force: InForce,
+    /// What follows it, if anything does.
+    pub trace: Trace,
+}
+
+/// From when on a change is in force everywhere: told beside the answer, where it is not so already.
+#[derive(Clone, Debug, Default)]
+pub struct InForce(Arc<OnceLock<Timestamp>>);
+
+impl InForce {
+    /// So long after now, to the next second.
+    fn begins(&self, now: Timestamp, after: Duration) {
+        let seconds = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
+        // A caller makes one change.
+        let _ = self.0.set(Timestamp(now.0.saturating_add(seconds).saturating_add(1)));
+    }
+
+    /// When it is, if not already.
+    #[must_use]
+    pub fn from(&self) -> Option<Timestamp> {
+        self.0.get().copied()
+    }
 }
 
 impl Caller {
@@ -274,6 +329,8 @@ pub struct NewVault {
     pub network: NetworkRules,
     /// What decides who may use what is in it.
     pub authorization: VaultAuthorization,
+    /// How old what a replica knows of it may be.
+    pub max_staleness: MaxStaleness,
 }
 
 /// What to change of a vault; what is absent stays.
@@ -289,6 +346,8 @@ pub struct VaultPatch {
     pub network: NetworkPatch,
     /// What decides who may use what is in it.
     pub authorization: Option<VaultAuthorization>,
+    /// How old what a replica knows of it may be.
+    pub max_staleness: Option<MaxStaleness>,
 }
 
 impl std::fmt::Display for VaultPatch {
@@ -300,6 +359,7 @@ impl std::fmt::Display for VaultPatch {
             self.padding_decryption_allowed.map(|allowed| format!("padding_decryption_allowed={allowed}")),
             Some(self.network.to_string()).filter(|text| !text.is_empty()),
             self.authorization.map(|authorization| format!("authorization={}", authorization.name())),
+            self.max_staleness.map(|max| format!("max_staleness_seconds={}", max.seconds())),
         ];
         let fields: Vec<String> = fields.into_iter().flatten().collect();
         f.write_str(&fields.join(" "))

@@ -4,6 +4,11 @@
 //! that the audit log knows. From then on the seal of the newest row of every id is in memory, and a row
 //! that the store hands out must be exactly that one. A change takes the scope's lock, seals the new rows
 //! and the new head in the HSM, and commits them together.
+//!
+//! Where others change the store too, a scope *catches up*: the steps that led from the head in memory to the newest
+//! are read, and are right if they lead to that head's digest (the head is sealed). The lock is this process's own. Two
+//! processes that change a scope at once meet in the store, at the head's revision: one gets
+//! [`CommitError::Conflict`], catches up, and decides again.
 
 use std::{
     collections::HashMap,
@@ -17,15 +22,21 @@ use std::{
 use strongroom_hsm::{Pool, Seal, protocol::Moment};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::error::{Problem, ServiceError};
+use super::{
+    error::{Problem, ServiceError},
+    hearing::Hearing,
+};
 use crate::{
     access::{Denied, Op, Permit},
     audit::{self, HeadMark},
     model::{
-        AccessPolicyRow, AssignmentRow, InstanceRow, IssuerKeyRow, KeyObjectRow, RoleDefinitionRow, Row, RowId,
-        RowKind, TokenRow, UsageRow, VaultRow, VersionRow,
+        AccessPolicyRow, AssignmentRow, InstanceRow, IssuerKeyRow, KeyObjectRow, Ordinal, RoleDefinitionRow, Row,
+        RowId, RowKind, TokenRow, UsageRow, VaultRow, VersionRow,
     },
-    store::{Change, CommitError, HeadRow, HeadScope, RequestRecord, ScopeRows, Sealed, Store, Write, head::SetDigest},
+    store::{
+        Change, CommitError, HeadChange, HeadRow, HeadScope, Position, RequestRecord, ScopeRows, Sealed, Step, Store,
+        Way, WorkLease, Write, head::SetDigest,
+    },
 };
 
 /// Half a seal: enough to tell the newest row from any other (128 bits of an HMAC).
@@ -48,6 +59,11 @@ pub struct ScopeCell {
     committing: AtomicBool,
     known: RwLock<Known>,
     change: Arc<Mutex<()>>,
+    /// Where the newest change stands that this process has made.
+    position: AtomicU64,
+    /// Something was taken in that this process has not made, and nobody has asked since.
+    news: AtomicBool,
+    hearing: Arc<Hearing>,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +83,24 @@ struct Known {
     newest: HashMap<RowId, Newest>,
 }
 
+impl Known {
+    /// Takes the steps to that head.
+    fn take<'a>(&mut self, head: HeadRow, steps: impl Iterator<Item = &'a Step>) {
+        self.digest = head.digest;
+        self.intent = head.intent;
+        self.revision = head.revision;
+        for step in steps {
+            match &step.new {
+                Some((_, seal)) => {
+                    let newest = Newest { seal: prefix(seal), in_use: step.in_use };
+                    self.newest.insert(step.id.clone(), newest)
+                }
+                None => self.newest.remove(&step.id),
+            };
+        }
+    }
+}
+
 /// The newest row of an id.
 #[derive(Clone, Copy, Debug)]
 struct Newest {
@@ -76,14 +110,39 @@ struct Newest {
 }
 
 impl ScopeCell {
-    fn new(scope: HeadScope) -> Self {
+    fn new(scope: HeadScope, hearing: Arc<Hearing>) -> Self {
         Self {
             scope,
             revision: AtomicU64::new(0),
             committing: AtomicBool::new(false),
             known: RwLock::default(),
             change: Arc::default(),
+            position: AtomicU64::new(0),
+            news: AtomicBool::new(false),
+            hearing,
         }
+    }
+
+    /// How new what is known here is.
+    #[must_use]
+    pub fn hearing(&self) -> &Hearing {
+        &self.hearing
+    }
+
+    /// Whether others have changed something since the last time that was asked.
+    pub fn take_news(&self) -> bool {
+        self.news.swap(false, Ordering::AcqRel)
+    }
+
+    /// What others have changed is not taken in yet by all who have to.
+    pub fn have_news(&self) {
+        self.news.store(true, Ordering::Release);
+    }
+
+    /// Where the newest change stands that this process has made.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position(self.position.load(Ordering::Acquire))
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Known> {
@@ -129,6 +188,30 @@ impl ScopeCell {
         self.read().loaded
     }
 
+    fn is_before(&self, revision: u64) -> bool {
+        self.read().revision < revision
+    }
+
+    /// What is known is not to be relied on: the scope is loaded again on its next use.
+    fn doubt(&self) {
+        let mut known = self.write();
+        known.sure = false;
+        // No revision of a head: every row that was checked before is looked at again.
+        self.revision.store(u64::MAX, Ordering::Release);
+    }
+
+    /// Takes checked steps from the head of that revision, if it is still the one that is known.
+    fn advance(&self, from: u64, head: HeadRow, way: &Way) -> bool {
+        let mut known = self.write();
+        if !known.sure || known.revision != from {
+            return false;
+        }
+        known.take(head, way.changes.iter().flatten());
+        self.news.store(true, Ordering::Release);
+        self.revision.store(known.revision, Ordering::Release);
+        true
+    }
+
     /// Whether a head of that revision and short digest is the one last written, or the one of a commit
     /// whose fate is unknown.
     fn may_be(&self, revision: u64, digest: [u8; 32]) -> bool {
@@ -148,22 +231,15 @@ impl ScopeCell {
         self.read().newest.keys().filter(|id| id.kind == kind).count()
     }
 
-    /// Waits for a commit that is on its way; then says whether the scope is still at that revision, so
-    /// that what was read from the store can be held against what is known.
-    ///
-    /// # Errors
-    /// When the deadline passes first, or when a commit failed and nothing is known for sure.
-    pub async fn settled_at(&self, revision: u64, deadline: Moment) -> Result<bool, ServiceError> {
+    /// Waits for a commit of this process that is on its way.
+    async fn settled(&self, deadline: Moment) -> Result<(), ServiceError> {
         while self.committing.load(Ordering::Acquire) {
             if Moment::now() >= deadline {
                 return Err(Problem::DeadlineExceeded.into());
             }
             tokio::time::sleep(COMMIT_POLL).await;
         }
-        if !self.read().sure {
-            return Err(Problem::Unavailable { what: "the store" }.into());
-        }
-        Ok(self.revision() == revision)
+        if self.read().sure { Ok(()) } else { Err(Problem::Unavailable { what: "the store" }.into()) }
     }
 }
 
@@ -306,10 +382,13 @@ impl Put {
     }
 }
 
-/// A scope whose rows nobody else changes while this is held.
+/// A scope whose rows nobody else in this process changes while this is held.
 #[derive(Debug)]
 pub struct Locked {
     cell: Arc<ScopeCell>,
+    /// The head's revision when the lock was taken, or since its holder's last change. What is decided under the lock
+    /// is decided on that state.
+    revision: AtomicU64,
     _guard: OwnedMutexGuard<()>,
 }
 
@@ -333,15 +412,31 @@ pub struct Scopes {
     store: Arc<dyn Store>,
     pool: Pool,
     cells: RwLock<HashMap<HeadScope, Arc<ScopeCell>>>,
-    /// What the audit log knew at the start.
+    /// What this replica's audit log knew at the start.
     logged: audit::Known,
+    /// Whose log that is.
+    ordinal: Ordinal,
+    hearing: Arc<Hearing>,
 }
 
 impl Scopes {
     /// No scope has been used yet.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, pool: Pool, logged: audit::Known) -> Self {
-        Self { store, pool, cells: RwLock::default(), logged }
+    pub fn new(store: Arc<dyn Store>, pool: Pool, logged: audit::Known, ordinal: Ordinal) -> Self {
+        let hearing = Arc::new(Hearing::new(store.is_shared()));
+        Self { store, pool, cells: RwLock::default(), logged, ordinal, hearing }
+    }
+
+    /// How new what is known of all scopes is.
+    #[must_use]
+    pub const fn hearing(&self) -> &Arc<Hearing> {
+        &self.hearing
+    }
+
+    /// The number of this replica.
+    #[must_use]
+    pub const fn ordinal(&self) -> Ordinal {
+        self.ordinal
     }
 
     /// A scope, loaded and checked.
@@ -367,7 +462,110 @@ impl Scopes {
         let cell = self.entry(scope);
         let guard = acquire(&cell, deadline).await?;
         self.load(&cell, deadline).await?;
-        Ok(Locked { cell, _guard: guard })
+        if self.hearing.is_shared() {
+            // Not to be sure, but to meet others seldom: whoever decides on an old state decides in vain.
+            self.catch_up(&cell, deadline).await?;
+            self.load(&cell, deadline).await?;
+        }
+        let revision = AtomicU64::new(cell.revision());
+        Ok(Locked { cell, revision, _guard: guard })
+    }
+
+    /// A scope that was used before.
+    #[must_use]
+    pub fn known(&self, scope: HeadScope) -> Option<Arc<ScopeCell>> {
+        self.cells.read().unwrap_or_else(PoisonError::into_inner).get(&scope).map(Arc::clone)
+    }
+
+    /// Says whether a scope is still at that revision once all changes are known that may explain what was read from
+    /// the store.
+    ///
+    /// # Errors
+    /// When the deadline passes first, or when a commit failed and nothing is known for sure.
+    pub async fn settled_at(&self, cell: &ScopeCell, revision: u64, deadline: Moment) -> Result<bool, ServiceError> {
+        cell.settled(deadline).await?;
+        if self.hearing.is_shared() && cell.revision() == revision {
+            self.catch_up(cell, deadline).await?;
+        }
+        if !cell.read().sure {
+            // Others changed so much meanwhile that the way is forgotten.
+            return Err(ServiceError::because(
+                Problem::Changed { name: "the resource".to_owned() },
+                CommitError::Conflict,
+            ));
+        }
+        Ok(cell.revision() == revision)
+    }
+
+    /// Takes in what others have changed in a scope. One that nobody has used yet stays unknown.
+    ///
+    /// # Errors
+    /// When the store does not answer, or what it holds does not follow from what is known.
+    pub async fn catch_up(&self, cell: &ScopeCell, deadline: Moment) -> Result<(), ServiceError> {
+        loop {
+            let (from, digest, rows) = {
+                let known = cell.read();
+                if !known.sure {
+                    return Ok(());
+                }
+                (known.revision, known.digest.clone(), known.newest.len())
+            };
+            let Some(way) = self.store.way(&cell.scope, from).await? else {
+                // Nobody has written it yet; or some of the way was forgotten, or an older state was put back: the whole
+                // scope says which.
+                if from > 0 || self.store.head(&cell.scope).await?.is_some() {
+                    cell.doubt();
+                }
+                return Ok(());
+            };
+            if way.changes.is_empty() {
+                return Ok(());
+            }
+            let arrival = self.follow(cell, from, digest, rows, &way, deadline).await?;
+            if cell.advance(from, arrival, &way) {
+                return Ok(());
+            }
+            // Somebody else has taken the same steps, or a commit of our own was quicker.
+        }
+    }
+
+    /// Checks that a way leads from the head that is known to the one the store holds.
+    async fn follow(
+        &self,
+        cell: &ScopeCell,
+        from: u64,
+        mut digest: SetDigest,
+        rows: usize,
+        way: &Way,
+        deadline: Moment,
+    ) -> Result<HeadRow, ServiceError> {
+        let (head, seal) = way.head.clone().into_unchecked();
+        let mut count = i128::try_from(rows).map_err(|_| Problem::Internal)?;
+        for step in way.changes.iter().flatten() {
+            if let Some((revision, seal)) = &step.old {
+                digest.remove(&step.id, *revision, seal);
+                count -= 1;
+            }
+            if let Some((revision, seal)) = &step.new {
+                digest.insert(&step.id, *revision, seal);
+                count += 1;
+            }
+        }
+        let right =
+            self.pool.check_seals(vec![(head.canonical(), seal)], deadline).await.map_err(super::hands::outage)?;
+        let leads = Ok(head.revision.saturating_sub(from)) == u64::try_from(way.changes.len());
+        let fits = head.scope == cell.scope && head.digest == digest && i128::from(head.rows) == count;
+        if right == [true] && leads && fits {
+            return Ok(head);
+        }
+        let why = if right == [true] {
+            "the changes since the last one that is known do not lead to it"
+        } else {
+            "its seal is wrong"
+        };
+        // What was known may not be served any more: a change is there, and nobody knows which.
+        cell.doubt();
+        Err(ServiceError::because(Problem::Tampered { name: format!("the head of scope {}", cell.scope) }, why))
     }
 
     fn entry(&self, scope: HeadScope) -> Arc<ScopeCell> {
@@ -375,7 +573,7 @@ impl Scopes {
             return Arc::clone(cell);
         }
         let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(cells.entry(scope).or_insert_with(|| Arc::new(ScopeCell::new(scope))))
+        Arc::clone(cells.entry(scope).or_insert_with(|| Arc::new(ScopeCell::new(scope, Arc::clone(&self.hearing)))))
     }
 
     /// Loads a scope unless memory and store agree. The caller holds the scope's lock.
@@ -392,6 +590,7 @@ impl Scopes {
         }
         let (revision, intent) = self.check_head(cell, head, &digest, rows.len(), deadline).await?;
         let mut known = cell.write();
+        cell.news.store(known.loaded, Ordering::Release);
         *known = Known { sure: true, loaded: true, revision, attempted: None, intent, digest, newest };
         cell.revision.store(revision, Ordering::Release);
         Ok(())
@@ -412,7 +611,8 @@ impl Scopes {
         };
         if cell.was_loaded() {
             let found = head.as_ref().map_or(0, |head| head.unchecked().revision);
-            if !cell.may_be(found, digest.short()) {
+            let newer = self.hearing.is_shared() && cell.is_before(found);
+            if !newer && !cell.may_be(found, digest.short()) {
                 return Err(tampered(
                     "it is neither the head that was last written nor the one that was being written",
                 ));
@@ -436,7 +636,8 @@ impl Scopes {
         if head.digest != *digest || usize::try_from(head.rows) != Ok(rows) {
             return Err(tampered("the scope's rows are not the ones it counts: a row was removed, added or put back"));
         }
-        if !cell.was_loaded() && head.intent >= self.logged.next_index {
+        let own = self.ordinal.index(head.intent);
+        if !cell.was_loaded() && own.is_some_and(|index| index >= self.logged.next_index) {
             return Err(tampered(
                 "the audit log ends before the newest change of the store: it was lost, or an older one put back",
             ));
@@ -476,7 +677,10 @@ impl Scopes {
         let Making { name, right, intent, request, deadline } = change;
         let forms = puts.iter().map(|put| put.row.canonical()).collect();
         let seals = self.pool.seal(forms, deadline).await.map_err(super::hands::outage)?;
-        let (head, newest) = next_head(cell, &puts, &seals, intent);
+        let raced =
+            || ServiceError::because(Problem::Changed { name: "the resource".to_owned() }, CommitError::Conflict);
+        let decided_on = locked.revision.load(Ordering::Acquire);
+        let (head, steps) = next_head(cell, decided_on, &puts, &seals, intent).ok_or_else(raced)?;
         let head_seal = self.pool.seal(vec![head.canonical()], deadline).await.map_err(super::hands::outage)?;
         let head_seal = *head_seal.first().ok_or(Problem::Internal)?;
         let mark = HeadMark {
@@ -485,13 +689,16 @@ impl Scopes {
             digest: base16ct::lower::encode_string(&head.digest.short()),
         };
         let writes = puts.into_iter().zip(&seals).map(|(put, seal)| put.row.sealed(*seal)).collect();
-        let change = Change { name, writes, heads: vec![Sealed::new(head.clone(), head_seal)], request };
+        let heads = vec![HeadChange { head: Sealed::new(head.clone(), head_seal), steps: steps.clone() }];
+        let (lease, is_urgent) = (right.lease().cloned(), right.is_urgent());
+        let change = Change { name, writes, heads, request, lease, is_urgent };
         right.check()?;
         let under_way = UnderWay::begin(cell, (head.revision, head.digest.short()));
+        let revision = head.revision;
         match self.store.commit(change).await {
-            Ok(()) => under_way.done(head, newest),
+            Ok(position) => under_way.done(head, &steps, Some(position)),
             Err(CommitError::Store(error)) => match self.fate(&head).await {
-                Some(true) => under_way.done(head, newest),
+                Some(true) => under_way.done(head, &steps, None),
                 Some(false) => {
                     under_way.nothing();
                     return Err(ServiceError::because(Problem::Unavailable { what: "the store" }, error));
@@ -503,6 +710,7 @@ impl Scopes {
                 return Err(ServiceError::because(Problem::Changed { name: "the resource".to_owned() }, error));
             }
         }
+        locked.revision.store(revision, Ordering::Release);
         Ok(Committed { mark, seals })
     }
 }
@@ -515,11 +723,25 @@ pub trait Right: Send + Sync {
     /// # Errors
     /// When it may not.
     fn check(&self) -> Result<(), Denied>;
+
+    /// The lease under which it is made, where it is scheduled work.
+    fn lease(&self) -> Option<&WorkLease> {
+        None
+    }
+
+    /// Whether its answer waits until every replica has heard of it.
+    fn is_urgent(&self) -> bool {
+        false
+    }
 }
 
 impl<O: Op> Right for Permit<O> {
     fn check(&self) -> Result<(), Denied> {
         if self.still_holds() { Ok(()) } else { Err(self.denied()) }
+    }
+
+    fn is_urgent(&self) -> bool {
+        O::ACTION.waits_for_all()
     }
 }
 
@@ -530,6 +752,17 @@ pub struct ByItself;
 impl Right for ByItself {
     fn check(&self) -> Result<(), Denied> {
         Ok(())
+    }
+}
+
+/// Scheduled work, which one replica does.
+impl Right for WorkLease {
+    fn check(&self) -> Result<(), Denied> {
+        Ok(())
+    }
+
+    fn lease(&self) -> Option<&WorkLease> {
+        Some(self)
     }
 }
 
@@ -553,8 +786,10 @@ impl<'a> UnderWay<'a> {
         self.done = true;
     }
 
-    fn done(mut self, head: HeadRow, newest: Changes) {
-        apply(self.cell, head, newest);
+    /// It is applied; where it stands is not known after a failure.
+    fn done(mut self, head: HeadRow, steps: &[Step], position: Option<Position>) {
+        apply(self.cell, head, steps);
+        self.cell.position.store(position.map_or(u64::MAX, |position| position.0), Ordering::Release);
         self.done = true;
     }
 }
@@ -562,10 +797,7 @@ impl<'a> UnderWay<'a> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         if !self.done {
-            let mut known = self.cell.write();
-            known.sure = false;
-            // No revision of a head: every row that was checked before is looked at again.
-            self.cell.revision.store(u64::MAX, Ordering::Release);
+            self.cell.doubt();
         }
         self.cell.committing.store(false, Ordering::Release);
     }
@@ -594,44 +826,57 @@ pub struct Committed {
     pub seals: Vec<Seal>,
 }
 
-type Changes = Vec<(RowId, Option<Newest>)>;
-
-fn next_head(cell: &ScopeCell, puts: &[Put], seals: &[Seal], intent: u64) -> (HeadRow, Changes) {
+/// The head after these rows, and the steps to it; `None` when the scope is not any more as it was when they were
+/// decided on.
+fn next_head(
+    cell: &ScopeCell,
+    decided_on: u64,
+    puts: &[Put],
+    seals: &[Seal],
+    intent: u64,
+) -> Option<(HeadRow, Vec<Step>)> {
     let known = cell.read();
+    if !known.sure || known.revision != decided_on {
+        return None;
+    }
     let mut digest = known.digest.clone();
     let mut rows = u64::try_from(known.newest.len()).expect("a count fits");
-    let mut newest = Vec::with_capacity(puts.len());
+    let mut steps = Vec::with_capacity(puts.len());
     for (put, seal) in puts.iter().zip(seals) {
         let id = put.row.id();
         match &put.replaces {
             Some((revision, old)) => digest.remove(&id, *revision, old),
             None => rows += 1,
         }
-        if put.row.is_removal() {
-            rows -= 1;
-            newest.push((id, None));
-        } else {
-            digest.insert(&id, put.row.revision(), seal);
-            newest.push((id, Some(Newest { seal: prefix(seal), in_use: put.row.is_in_use() })));
+        let new = (!put.row.is_removal()).then(|| (put.row.revision(), *seal));
+        match &new {
+            Some((revision, seal)) => digest.insert(&id, *revision, seal),
+            None => rows -= 1,
         }
+        let in_use = new.is_some() && put.row.is_in_use();
+        steps.push(Step { id, old: put.replaces, new, in_use });
     }
     let revision = known.revision + 1;
-    let intent = intent.max(known.intent);
-    (HeadRow { scope: cell.scope, revision, rows, intent, digest }, newest)
+    Some((HeadRow { scope: cell.scope, revision, rows, intent: newest_intent(known.intent, intent), digest }, steps))
 }
 
-fn apply(cell: &ScopeCell, head: HeadRow, newest: Changes) {
-    let mut known = cell.write();
-    known.digest = head.digest;
-    known.intent = head.intent;
-    known.revision = head.revision;
-    known.attempted = None;
-    for (id, seal) in newest {
-        match seal {
-            Some(seal) => known.newest.insert(id, seal),
-            None => known.newest.remove(&id),
-        };
+/// The intent that a head names: the largest of the replica that changed it last. A change that the service makes by
+/// itself has none.
+fn newest_intent(known: u64, new: u64) -> u64 {
+    match (new, Ordinal::of(new) == Ordinal::of(known)) {
+        (0, _) => known,
+        (_, true) => new.max(known),
+        (_, false) => new,
     }
+}
+
+fn apply(cell: &ScopeCell, head: HeadRow, steps: &[Step]) {
+    let mut known = cell.write();
+    // Whoever caught up meanwhile has taken this very step from the store.
+    if known.revision < head.revision {
+        known.take(head, steps.iter());
+    }
+    known.attempted = None;
     // Under the lock: whoever sees the new revision sees the new rows.
-    cell.revision.store(head.revision, Ordering::Release);
+    cell.revision.store(known.revision, Ordering::Release);
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     access::Action,
     audit::{Durability, Kind, Outcome, Record},
-    model::{AccessPolicyRow, Principal, Row as _, RowId, RowKind, VaultName, VersionId},
+    model::{AccessPolicyRow, Ordinal, Principal, Row as _, RowId, RowKind, VaultName, VersionId},
     store::HeadScope,
 };
 
@@ -30,16 +30,18 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
     for (index, intent) in intents {
         // First of all: a store that was altered ends the start here, before anything is taken for unmade.
         let scope = service.catalog.scopes.cell(scope_of(&intent), deadline).await?;
-        let made = made(service, &scope, index, &intent, deadline).await?;
+        let number = service.catalog.scopes.ordinal().intent(index);
+        let fate = fate(service, &scope, number, &intent, deadline).await?;
+        let made = fate == Fate::Made;
         let version = intent.version.as_deref().and_then(|version| version.parse::<VersionId>().ok());
-        if let (false, Some(version)) = (made, version) {
+        if let (Fate::Unmade, Some(version)) = (fate, version) {
             service.hands.reap(version, Moment::now().after(REAP_WITHIN)).await?;
         }
         tracing::warn!(index, operation = intent.operation, made, "an open intent was settled");
         let mut outcome = Record {
             kind: Kind::Outcome,
             outcome: if made { Outcome::Done } else { Outcome::Failed },
-            reason: Some("SETTLED_AT_START".to_owned()),
+            reason: Some(fate.reason().to_owned()),
             intent: Some(index),
             time: service.clock.now().0,
             version: None,
@@ -49,6 +51,37 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
         service.log.append_reserved(outcome, Durability::Fsync).await?;
     }
     Ok(())
+}
+
+/// What became of an intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Made,
+    Unmade,
+    /// Another replica has changed the same thing since: its row says nothing of this intent any more.
+    Overtaken,
+}
+
+impl Fate {
+    /// By the intent that the row carries now.
+    fn by(found: Option<u64>, number: u64) -> Self {
+        match found {
+            Some(found) if found == number => Self::Made,
+            Some(found) if Ordinal::of(found) != Ordinal::of(number) => Self::Overtaken,
+            Some(_) | None => Self::Unmade,
+        }
+    }
+
+    const fn of(made: bool) -> Self {
+        if made { Self::Made } else { Self::Unmade }
+    }
+
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Made | Self::Unmade => "SETTLED_AT_START",
+            Self::Overtaken => "OVERTAKEN",
+        }
+    }
 }
 
 /// What an intent was about, read from its resource name.
@@ -93,52 +126,52 @@ fn scope_of(intent: &Record) -> HeadScope {
 }
 
 /// Whether the change of an intent is in the store.
-async fn made(
+async fn fate(
     service: &Service,
     scope: &ScopeCell,
-    index: u64,
+    number: u64,
     intent: &Record,
     deadline: Moment,
-) -> Result<bool, ServiceError> {
+) -> Result<Fate, ServiceError> {
     if let Some(version) = &intent.version {
         let version: VersionId = version.parse().map_err(|_| Problem::Internal)?;
-        return Ok(scope.has(&RowId { kind: RowKind::Version, id: version.bytes() }));
+        return Ok(Fate::of(scope.has(&RowId { kind: RowKind::Version, id: version.bytes() })));
     }
     let about = intent.resource.as_deref().and_then(about).ok_or(Problem::Internal)?;
     let found = match about {
-        About::Instance => return Ok(true),
+        About::Instance => return Ok(Fate::Made),
         About::Assignment(id) => {
             let exists = scope.has(&RowId { kind: RowKind::Assignment, id: id.bytes() });
-            return Ok(exists == (intent.operation != Action::RoleAssignmentsDelete.name()));
+            return Ok(Fate::of(exists == (intent.operation != Action::RoleAssignmentsDelete.name())));
         }
         About::Token(id) => {
             let exists = scope.has(&RowId { kind: RowKind::Token, id: id.bytes() });
-            return Ok(exists == (intent.operation == "tokens.create"));
+            return Ok(Fate::of(exists == (intent.operation == "tokens.create")));
         }
         About::Role(id) => {
             let rows = service.catalog.role_definitions(deadline).await?;
             let found = rows.iter().find(|checked| checked.row.id == id).map(|checked| checked.row.intent);
-            return Ok(removed_or_newest(intent, Action::RoleDefinitionsDelete, found, index));
+            return Ok(removed_or_newest(intent, Action::RoleDefinitionsDelete, found, number));
         }
         About::AccessPolicy(vault, principal) => {
             let rows = service.catalog.access_policies(deadline).await?;
             let same = |row: &AccessPolicyRow| row.vault == vault && row.principal == principal;
             let found = rows.iter().find(|checked| same(&checked.row)).map(|checked| checked.row.intent);
-            return Ok(removed_or_newest(intent, Action::AccessPoliciesDelete, found, index));
+            return Ok(removed_or_newest(intent, Action::AccessPoliciesDelete, found, number));
         }
         About::Vault(name) => service.catalog.vault(&name, deadline).await.map(|vault| vault.row.intent),
         About::Key(name) => key_intent(service, &name, intent, deadline).await,
     };
     match found {
-        Ok(newest) => Ok(newest == index),
-        Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => Ok(false),
+        Ok(newest) => Ok(Fate::by(Some(newest), number)),
+        Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => Ok(Fate::Unmade),
         Err(error) => Err(error),
     }
 }
 
 /// Whether a removal has removed, or another change is the newest of what was found.
-fn removed_or_newest(intent: &Record, removal: Action, found: Option<u64>, index: u64) -> bool {
-    if intent.operation == removal.name() { found.is_none() } else { found == Some(index) }
+fn removed_or_newest(intent: &Record, removal: Action, found: Option<u64>, number: u64) -> Fate {
+    if intent.operation == removal.name() { Fate::of(found.is_none()) } else { Fate::by(found, number) }
 }
 
 /// The intent of the newest change of a key, or of a version when the change was one of a version.

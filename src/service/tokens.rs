@@ -16,7 +16,7 @@ use super::{
     catalog::Catalog,
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
-    scopes::{ByItself, Making, NewRow, Put},
+    scopes::{Making, NewRow, Put},
 };
 use crate::{
     access::{Permit, ops},
@@ -24,7 +24,7 @@ use crate::{
     bearer::Issued,
     model::{IssuerKeyRow, RowKind, Scope, Timestamp, TokenId, TokenName, TokenRow, VersionId},
     observe::metrics::TOKENS_ISSUED,
-    store::HeadScope,
+    store::{HeadScope, WorkLease},
 };
 
 /// For how long the row of an expired token stays: clocks differ a little, and until then a token is refused
@@ -73,9 +73,8 @@ pub(super) async fn load(catalog: &Catalog, issued: &Issued, deadline: Moment) -
     let keys = catalog.issuer_keys(deadline).await?;
     let rows: Vec<IssuerKeyRow> = keys.iter().map(|checked| IssuerKeyRow::clone(&checked.row)).collect();
     issued.set_keys(&rows);
-    for checked in catalog.tokens(deadline).await? {
-        issued.put(&checked.row);
-    }
+    let tokens = catalog.tokens(deadline).await?;
+    issued.set(&tokens.iter().map(|checked| TokenRow::clone(&checked.row)).collect::<Vec<_>>());
     Ok(ArcSwapOption::new(keys.last().map(|newest| IssuerKey::new(&newest.row, newest.seal))))
 }
 
@@ -155,8 +154,9 @@ impl Service {
     async fn issuer_key(
         &self,
         permit: &Permit<ops::TokensCreate>,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Result<Arc<IssuerKey>, ServiceError> {
+        let deadline = caller.deadline;
         if let Some(key) = self.issuer_key.load_full() {
             return Ok(key);
         }
@@ -168,7 +168,7 @@ impl Service {
             return Ok(self.sign_with(&rows, &newest.row, newest.seal));
         }
         let id = VersionId::from_bytes(super::fresh_id());
-        let made = self.hands.generate_issuer_key(permit, id, deadline).await?;
+        let made = self.hands.generate_issuer_key(permit, id, caller).await?;
         let (public, blob) = (made.public.into_vec(), made.blob.into_vec());
         let row = IssuerKeyRow { id, created: self.clock.now(), public, blob, revision: 1 };
         let making = Making { name: "tokens.makeKey", right: permit, intent: 0, request: None, deadline };
@@ -195,17 +195,17 @@ impl Service {
         &self,
         permit: &Permit<ops::TokensCreate>,
         row: &TokenRow,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Result<SecretBytes, ServiceError> {
-        let key = self.issuer_key(permit, deadline).await?;
+        let key = self.issuer_key(permit, caller).await?;
         let unsigned = self.issued.unsigned(key.id, row);
         let digest = Sha256::digest(&unsigned).to_vec();
-        let signature = self.hands.sign_token(permit, &key.hsm, digest.into(), deadline).await?;
+        let signature = self.hands.sign_token(permit, &key.hsm, digest.into(), caller).await?;
         Ok(Issued::signed(&unsigned, &signature).as_bytes().to_vec().into())
     }
 
     /// Forgets tokens that have expired.
-    pub(super) async fn forget_tokens(&self) -> Result<(), ServiceError> {
+    pub(super) async fn forget_tokens(&self, lease: &WorkLease) -> Result<(), ServiceError> {
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         metrics::gauge!(TOKENS_ISSUED).set(self.issued.len() as f64);
         let by = Timestamp(self.clock.now().0.saturating_sub(KEPT_AFTER_S));
@@ -220,7 +220,7 @@ impl Service {
             return Ok(());
         }
         let puts = expired.iter().map(|checked| Put::remove_token(TokenRow::clone(&checked.row), checked.seal));
-        let making = Making { name: "tokens.expire", right: &ByItself, intent: 0, request: None, deadline };
+        let making = Making { name: "tokens.expire", right: lease, intent: 0, request: None, deadline };
         let committed = self.catalog.scopes.commit(&locked, making, puts.collect()).await?;
         for checked in &expired {
             self.issued.end(checked.row.id);
@@ -304,7 +304,7 @@ impl Work for Issue {
         let deadline = context.caller.deadline;
         let row = self.row(service, context)?;
         // Signed first: a token without a row is worth nothing, a row without a token would only be in the way.
-        let text = service.sign_token(&permit, &row, deadline).await?;
+        let text = service.sign_token(&permit, &row, &context.caller).await?;
         let locked = service.catalog.scopes.lock(HeadScope::Service, deadline).await?;
         bounds::check_tokens(locked.cell().count(RowKind::Token), service.settings.tokens_max)?;
         let request = context.request_record(resource(row.id));
@@ -327,7 +327,7 @@ impl Work for Issue {
         let found = rows.into_iter().find(|row| resource(row.id) == name);
         let row = found.ok_or_else(|| Problem::NotFound { name: name.to_owned() })?;
         // The same claims; another signature, which is as good.
-        let text = service.sign_token(permit, &row, deadline).await?;
+        let text = service.sign_token(permit, &row, &context.caller).await?;
         Ok(IssuedToken { row, text: Some(text) })
     }
 }

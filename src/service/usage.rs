@@ -98,7 +98,7 @@ impl Service {
             }
             // Detached: a caller that goes away does not stop a commit half-way.
             let (service, reserving) = (Arc::clone(self), Arc::clone(entry));
-            let task = tokio::spawn(async move { service.reserve(&reserving, wanted, deadline).await });
+            let task = tokio::spawn(async move { service.reserve_first(&reserving, wanted, deadline).await });
             let reserved = task.await.map_err(|error| ServiceError::because(Problem::Internal, error))??;
             entry.usage.add(reserved);
         }
@@ -110,11 +110,26 @@ impl Service {
         let (service, entry) = (Arc::clone(self), Arc::clone(entry));
         tokio::spawn(async move {
             let _one_at_a_time = entry.usage.0.refill.lock().await;
-            match service.reserve(&entry, 0, Moment::now().after(AHEAD_WITHIN)).await {
+            match service.reserve_first(&entry, 0, Moment::now().after(AHEAD_WITHIN)).await {
                 Ok(reserved) => entry.usage.add(reserved),
                 Err(error) => tracing::debug!(%error, "encryptions could not be reserved ahead"),
             }
         });
+    }
+
+    /// Reserves a range; again, when another replica has changed the scope first.
+    async fn reserve_first(
+        &self,
+        entry: &Arc<VersionEntry>,
+        wanted: u64,
+        deadline: Moment,
+    ) -> Result<u64, ServiceError> {
+        loop {
+            match self.reserve(entry, wanted, deadline).await {
+                Err(error) if error.is_race() && self.hearing().is_shared() && Moment::now() < deadline => {}
+                result => return result,
+            }
+        }
     }
 
     /// Reserves a range, if possible for all that are wanted at once; says how many encryptions it holds.

@@ -15,7 +15,8 @@ use super::{
 use crate::{
     access::{Action, Barrier, Denied, Permit, Where, ops},
     model::{
-        NetworkPatch, Row as _, Scope, State, VaultAuthorization, VaultName, VaultRow, network::NetworkRulesError,
+        MaxStaleness, NetworkPatch, Row as _, Scope, State, VaultAuthorization, VaultName, VaultRow,
+        network::NetworkRulesError,
     },
     store::HeadScope,
 };
@@ -182,6 +183,7 @@ impl CreateVault {
             padding_decryption_allowed: self.0.padding_decryption_allowed,
             network: self.0.network.clone(),
             authorization: self.0.authorization,
+            max_staleness: self.0.max_staleness,
             state: State::Active,
             created: context.now,
             updated: context.now,
@@ -207,7 +209,7 @@ impl Work for CreateVault {
     type Out = Arc<VaultRow>;
 
     fn detail(&self) -> Option<String> {
-        let NewVault { padding_decryption_allowed, network, authorization, .. } = &self.0;
+        let NewVault { padding_decryption_allowed, network, authorization, max_staleness, .. } = &self.0;
         // What a vault has unless it is said otherwise needs no words.
         let said = VaultPatch {
             padding_decryption_allowed: padding_decryption_allowed.then_some(true),
@@ -217,6 +219,7 @@ impl Work for CreateVault {
                 ranges: Some(network.ranges().to_vec()).filter(|ranges| !ranges.is_empty()),
             },
             authorization: Some(*authorization).filter(|authorization| *authorization != VaultAuthorization::Roles),
+            max_staleness: Some(*max_staleness).filter(|max| *max != MaxStaleness::default()),
             ..VaultPatch::default()
         };
         Some(said.to_string()).filter(|said| !said.is_empty())
@@ -349,6 +352,7 @@ impl Edit {
                     patch.padding_decryption_allowed.unwrap_or(row.padding_decryption_allowed);
                 row.network = patch.network.apply(&row.network).map_err(|error| invalid_network(&error))?;
                 row.authorization = patch.authorization.unwrap_or(row.authorization);
+                row.max_staleness = patch.max_staleness.unwrap_or(row.max_staleness);
             }
         }
         Ok(())

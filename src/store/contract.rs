@@ -1,24 +1,29 @@
 //! What every store promises, as tests that run on any: [`contract_tests!`] makes one test of each
-//! point, on an empty store of its own. PostgreSQL will run the same.
+//! point, on an empty store of its own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 
-use super::{Change, CommitError, HeadScope, Store, Write};
+use super::{
+    Beat, Change, CommitError, HeadChange, HeadScope, Heard, Position, Replica, Step, Store, Way, WorkLease, Write,
+};
 use crate::model::{
-    ADMINISTRATOR, IssuerKeyRow, KeyOps, KeySpec, NetworkRules, Residency, Row, RowId, Scope, State, Timestamp,
-    TokenRow, UsageRow, VaultAuthorization,
+    ADMINISTRATOR, IssuerKeyRow, KeyOps, KeySpec, MaxStaleness, NetworkRules, ReplicaRow, Residency, Row, RowId,
+    RowKind, Scope, State, Timestamp, TokenRow, UsageRow, VaultAuthorization,
 };
 
+pub(crate) mod everything;
 pub(crate) mod fixtures;
 
 use fixtures::{
-    access_policy, assignment, change, head, instance, issuer_key, key, key_name, odd_tags, request, request_id,
-    role_definition, sealed, token, usage, vault, vault_name, version, version_id,
+    access_policy, assignment, bare, beat, change, head, instance, issuer_key, key, key_name, odd_tags, replica,
+    replica_name, request, request_id, role_definition, sealed, step, token, usage, vault, vault_name, version,
+    version_id,
 };
 
-/// Makes the tests. `$fresh` is an async function that gives something to keep and an empty store.
+/// Makes the tests. `$fresh` is an async function that gives something to keep and an empty store, or nothing
+/// where there is no such database to test with.
 macro_rules! contract_tests {
     ($fresh:path) => {
         $crate::store::contract::contract_tests! { @each $fresh:
@@ -52,6 +57,16 @@ macro_rules! contract_tests {
             of_concurrent_changes_of_a_head_one_wins,
             readers_see_whole_changes,
             a_dropped_commit_is_whole_or_nothing,
+            what_was_changed_is_heard,
+            no_concurrent_change_is_missed,
+            a_way_is_told_step_by_step,
+            a_way_that_was_forgotten_is_none,
+            replicas_come_back_and_beat,
+            a_lease_is_taken_kept_and_given_back,
+            a_lease_lapses,
+            of_two_takers_one_gets_the_lease,
+            a_fenced_change_applies_nothing,
+            a_lease_is_not_taken_during_a_change_under_it,
             a_closed_store_fails,
         }
     };
@@ -59,7 +74,7 @@ macro_rules! contract_tests {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $point() {
-                let (_keep, store) = $fresh().await;
+                let Some((_keep, store)) = $fresh().await else { return };
                 $crate::store::contract::$point(std::sync::Arc::new(store)).await;
             }
         )*
@@ -153,6 +168,7 @@ pub(crate) async fn vaults_come_back(store: AnyStore) {
     row.purge_protection = true;
     row.network = most_rules();
     row.authorization = VaultAuthorization::AccessPolicies;
+    row.max_staleness = MaxStaleness::MAX;
     row.created = Timestamp(i64::MIN);
     row.updated = Timestamp::MAX;
     row.state = deleted(0, i64::MAX);
@@ -292,14 +308,14 @@ pub(crate) async fn access_policies_come_change_and_go(store: AnyStore) {
 
 pub(crate) async fn heads_come_back(store: AnyStore) {
     let service = head(HeadScope::Service, 1, &[]);
-    let rows = [(RowId { kind: crate::model::RowKind::Key, id: [9; 16] }, 3, [4; 32])];
+    let rows = [(RowId { kind: RowKind::Key, id: [9; 16] }, 3, [4; 32])];
     let of_vault = head(HeadScope::Vault([1; 16]), 1, &rows);
-    must(&store, Change { heads: vec![sealed(of_vault.clone()), sealed(service.clone())], ..change([]) }).await;
+    must(&store, Change { heads: vec![bare(of_vault.clone()), bare(service.clone())], ..change([]) }).await;
     assert_eq!(store.head(&HeadScope::Service).await.expect("read"), Some(sealed(service.clone())));
     assert_eq!(store.head(&of_vault.scope).await.expect("read"), Some(sealed(of_vault.clone())));
     assert_eq!(store.head(&HeadScope::Vault([2; 16])).await.expect("read"), None);
     let newer = head(HeadScope::Service, 2, &rows);
-    must(&store, Change { heads: vec![sealed(newer.clone())], ..change([]) }).await;
+    must(&store, Change { heads: vec![bare(newer.clone())], ..change([]) }).await;
     assert_eq!(store.heads().await.expect("read"), [sealed(newer), sealed(of_vault)]);
 }
 
@@ -435,7 +451,7 @@ pub(crate) async fn a_stale_revision_is_a_conflict(store: AnyStore) {
 
 pub(crate) async fn a_stale_head_is_a_conflict(store: AnyStore) {
     let with_head = |revision, write: Option<Write>| Change {
-        heads: vec![sealed(head(HeadScope::Service, revision, &[]))],
+        heads: vec![bare(head(HeadScope::Service, revision, &[]))],
         ..change(write)
     };
     conflict(&store, with_head(2, None)).await;
@@ -479,7 +495,7 @@ pub(crate) async fn nothing_of_a_refused_change_is_applied(store: AnyStore) {
         let mut writes = good();
         writes.push(write);
         let refused = Change {
-            heads: vec![sealed(head(scope, 1, &[]))],
+            heads: vec![bare(head(scope, 1, &[]))],
             request: Some(request(1, "spiffe://example.org/ci", 100)),
             ..change(writes)
         };
@@ -582,7 +598,7 @@ pub(crate) async fn a_scope_is_what_was_written(store: AnyStore) {
     service.extend([mark(role), mark(policy)]);
     let in_dev = vec![mark(root), mark(newest), mark(usage(2, 9, 2))];
     let scopes = [(HeadScope::Service, service), (HeadScope::Vault([1; 16]), in_dev)];
-    let heads = scopes.iter().map(|(scope, rows)| sealed(head(*scope, 1, rows))).collect();
+    let heads = scopes.iter().map(|(scope, rows)| bare(head(*scope, 1, rows))).collect();
     must(&store, Change { heads, ..change(second) }).await;
     for (scope, mut wanted) in scopes {
         let mut found = store.scope(&scope).await.expect("read");
@@ -598,7 +614,7 @@ pub(crate) async fn of_concurrent_changes_of_a_head_one_wins(store: AnyStore) {
         let attempts = (0..4).map(|n| {
             let store = Arc::clone(&store);
             let granted = assignment(round as u8 * 8 + n, Scope::Service);
-            let heads = vec![sealed(head(HeadScope::Service, round, &[]))];
+            let heads = vec![bare(head(HeadScope::Service, round, &[]))];
             let change = Change { heads, ..change([Write::Assignment(sealed(granted))]) };
             tokio::spawn(async move { store.commit(change).await })
         });
@@ -616,14 +632,14 @@ pub(crate) async fn readers_see_whole_changes(store: AnyStore) {
     let writer = Arc::clone(&store);
     let writing = tokio::spawn(async move {
         for n in 1..=50 {
-            let heads = vec![sealed(head(scope, n, &[]))];
+            let heads = vec![bare(head(scope, n, &[]))];
             must(&writer, Change { heads, ..change([Write::Usage(sealed(usage(2, n, n)))]) }).await;
         }
     });
     while !writing.is_finished() {
         let found = store.scope(&scope).await.expect("read");
         let of_head = found.head.map_or(0, |head| head.unchecked().revision);
-        let of_usage = found.rows.iter().find(|(id, ..)| id.kind == crate::model::RowKind::Usage);
+        let of_usage = found.rows.iter().find(|(id, ..)| id.kind == RowKind::Usage);
         assert_eq!(of_usage.map_or(0, |(_, revision, _)| *revision), of_head);
     }
     writing.await.expect("no panic");
@@ -635,17 +651,267 @@ pub(crate) async fn a_dropped_commit_is_whole_or_nothing(store: AnyStore) {
     let mut revision = 0;
     for microseconds in (0..2_000).step_by(40) {
         let next = revision + 1;
-        let heads = vec![sealed(head(scope, next, &[]))];
+        let heads = vec![bare(head(scope, next, &[]))];
         let change = Change { heads, ..change([Write::Usage(sealed(usage(2, next, next)))]) };
-        let time = std::time::Duration::from_micros(microseconds);
+        let time = Duration::from_micros(microseconds);
         let _ = tokio::time::timeout(time, store.commit(change)).await;
-        // What comes next goes through the same connection, so the dropped change is settled after it.
+        // Where what comes next goes through the same connection, the dropped change is settled after it; else it
+        // may come in the next round.
         store.forget_requests(Timestamp(0)).await.expect("the writer still works");
         let found = store.scope(&scope).await.expect("read");
         let of_head = found.head.map_or(0, |head| head.unchecked().revision);
-        let of_usage = store.usage(version_id(2)).await.expect("read").map_or(0, |row| row.unchecked().revision);
+        let of_usage = found.rows.iter().find(|(id, ..)| id.kind == RowKind::Usage);
+        let of_usage = of_usage.map_or(0, |(_, revision, _)| *revision);
         assert!(of_head == of_usage && (revision..=next).contains(&of_head), "{of_head} {of_usage} {revision}");
         revision = of_head;
+    }
+}
+
+fn scope_of(n: u8) -> HeadScope {
+    HeadScope::Vault([n; 16])
+}
+
+/// A change of a scope's head alone.
+fn onto(n: u8, revision: u64) -> Change {
+    let head = sealed(head(scope_of(n), revision, &[]));
+    Change { heads: vec![HeadChange { head, steps: vec![step(n, revision)] }], ..change([]) }
+}
+
+/// Hears until every change up to that position is known to be there: others on the same server may hold it up.
+async fn heard_beyond(store: &AnyStore, since: Option<Position>, position: Position) -> Heard {
+    for _ in 0..1_000 {
+        let heard = store.heard(since).await.expect("heard");
+        if heard.position > position {
+            return heard;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never heard up to {position:?}");
+}
+
+pub(crate) async fn what_was_changed_is_heard(store: AnyStore) {
+    let nothing = store.heard(None).await.expect("heard");
+    assert_eq!(nothing.heads, []);
+    let first = store.commit(onto(1, 1)).await.expect("committed");
+    assert!(first >= nothing.position);
+    let second = store.commit(onto(2, 1)).await.expect("committed");
+    let both = heard_beyond(&store, Some(nothing.position), first.max(second)).await;
+    let mut heads = both.heads.clone();
+    heads.sort();
+    assert_eq!(heads, [(scope_of(1), 1), (scope_of(2), 1)]);
+    let third = store.commit(onto(1, 2)).await.expect("committed");
+    assert!(third >= both.position);
+    let one = heard_beyond(&store, Some(both.position), third).await;
+    assert_eq!(one.heads, [(scope_of(1), 2)]);
+    assert_eq!(store.heard(Some(one.position)).await.expect("heard").heads, []);
+    let mut all = store.heard(None).await.expect("heard").heads;
+    all.sort();
+    assert_eq!(all, [(scope_of(1), 2), (scope_of(2), 1)]);
+    conflict(&store, onto(1, 2)).await;
+    assert_eq!(store.heard(Some(one.position)).await.expect("heard").heads, [], "nothing was changed");
+}
+
+pub(crate) async fn no_concurrent_change_is_missed(store: AnyStore) {
+    const SCOPES: u8 = 6;
+    const CHANGES: u64 = 25;
+    let writers: Vec<_> = (1..=SCOPES)
+        .map(|n| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let mut made = Vec::new();
+                for revision in 1..=CHANGES {
+                    made.push((n, revision, store.commit(onto(n, revision)).await.expect("committed")));
+                }
+                made
+            })
+        })
+        .collect();
+    // Which revision of each scope was known when heard up to where.
+    let mut known = vec![0; usize::from(SCOPES) + 1];
+    let mut told = Vec::new();
+    let mut since = None;
+    let mut take = |heard: Heard, since: &mut Option<Position>| {
+        assert!(Some(heard.position) >= *since, "a position went back");
+        for (scope, revision) in heard.heads {
+            let known = &mut known[usize::from(scope.id()[0])];
+            *known = revision.max(*known);
+        }
+        *since = Some(heard.position);
+        told.push((heard.position, known.clone()));
+    };
+    while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+        take(store.heard(since).await.expect("heard"), &mut since);
+    }
+    let made: Vec<_> = join_all(writers).await.into_iter().flat_map(|made| made.expect("no panic")).collect();
+    let last = made.iter().map(|(_, _, position)| *position).max().expect("some");
+    take(heard_beyond(&store, since, last).await, &mut since);
+    for (scope, revision, at) in &made {
+        for (position, known) in told.iter().filter(|(position, _)| at < position) {
+            let known = known[usize::from(*scope)];
+            assert!(known >= *revision, "heard up to {position:?}, not {revision} of {scope} at {at:?}");
+        }
+    }
+    assert_eq!(known[1..], vec![CHANGES; usize::from(SCOPES)]);
+}
+
+pub(crate) async fn a_way_is_told_step_by_step(store: AnyStore) {
+    assert_eq!(store.way(&scope_of(1), 0).await.expect("read"), None, "no head");
+    let odd =
+        Step { id: RowId { kind: RowKind::Usage, id: [9; 16] }, old: Some((3, [1; 32])), new: None, in_use: false };
+    let several = vec![step(1, 2), odd, Step { in_use: false, ..step(5, 1) }];
+    must(&store, onto(1, 1)).await;
+    let second = HeadChange { head: sealed(head(scope_of(1), 2, &[])), steps: several.clone() };
+    must(&store, Change { heads: vec![second, bare(head(HeadScope::Service, 1, &[]))], ..change([]) }).await;
+    must(&store, onto(1, 3)).await;
+    must(&store, onto(2, 1)).await;
+    let newest = sealed(head(scope_of(1), 3, &[]));
+    let all = [vec![step(1, 1)], several, vec![step(1, 3)]];
+    for after in 0..=3 {
+        let way = store.way(&scope_of(1), after).await.expect("read").expect("a way");
+        assert_eq!(way, Way { head: newest.clone(), changes: all[after as usize..].to_vec() });
+    }
+    assert_eq!(store.way(&scope_of(1), 4).await.expect("read"), None, "beyond");
+    let way = store.way(&HeadScope::Service, 0).await.expect("read").expect("a way");
+    assert_eq!(way.changes, [Vec::new()]);
+    let senseless = Step { new: None, old: None, ..step(1, 1) };
+    let head = sealed(head(scope_of(1), 4, &[]));
+    let result = store.commit(Change { heads: vec![HeadChange { head, steps: vec![senseless] }], ..change([]) }).await;
+    assert!(matches!(result, Err(CommitError::Store(super::StoreError::Inconsistent { .. }))), "{result:?}");
+}
+
+pub(crate) async fn a_way_that_was_forgotten_is_none(store: AnyStore) {
+    must(&store, onto(1, 1)).await;
+    must(&store, onto(1, 2)).await;
+    assert_eq!(store.forget_steps(Duration::from_secs(3600)).await.expect("forgotten"), 0);
+    assert_eq!(store.forget_steps(Duration::MAX).await.expect("forgotten"), 0);
+    assert_eq!(store.forget_steps(Duration::ZERO).await.expect("forgotten"), 2);
+    must(&store, onto(1, 3)).await;
+    for after in 0..=1 {
+        assert_eq!(store.way(&scope_of(1), after).await.expect("read"), None, "forgotten");
+    }
+    assert_eq!(store.way(&scope_of(1), 2).await.expect("read").expect("a way").changes, [[step(1, 3)]]);
+    assert_eq!(store.way(&scope_of(1), 3).await.expect("read").expect("a way").changes.len(), 0);
+}
+
+pub(crate) async fn replicas_come_back_and_beat(store: AnyStore) {
+    assert_eq!(store.replicas().await.expect("read"), []);
+    let (first, second) = (replica(0, "eu-1"), replica(1, "eu-2"));
+    store.put_replica(sealed(second.clone())).await.expect("written");
+    store.put_replica(sealed(first.clone())).await.expect("written");
+    let rows = |replicas: Vec<Replica>| replicas.into_iter().map(|replica| replica.row).collect::<Vec<_>>();
+    assert_eq!(rows(store.replicas().await.expect("read")), [sealed(first.clone()), sealed(second.clone())]);
+    for taken in [replica(2, "eu-1"), ReplicaRow { name: replica_name("eu-3"), id: [7; 16], ..first.clone() }] {
+        let result = store.put_replica(sealed(taken)).await;
+        assert!(matches!(result, Err(CommitError::Exists)), "{result:?}");
+    }
+    let newer = ReplicaRow { revision: 2, log_size: 77, log_root: [8; 32], closed: true, ..first.clone() };
+    store.put_replica(sealed(newer.clone())).await.expect("written");
+    let result = store.put_replica(sealed(newer.clone())).await;
+    assert!(matches!(result, Err(CommitError::Conflict)), "{result:?}");
+    let said = Beat { trouble: "its clock is wrong".to_owned(), ..beat("eu-2", 1 << 40) };
+    store.beat(beat("eu-2", 3)).await.expect("kept");
+    store.beat(said.clone()).await.expect("kept");
+    let found = store.replicas().await.expect("read");
+    assert_eq!(found[0], Replica { row: sealed(newer), beat: None });
+    assert_eq!(found[1].row, sealed(second));
+    let (heard, age) = found[1].beat.clone().expect("a beat");
+    assert_eq!(heard, said);
+    assert!(age < Duration::from_secs(30), "{age:?}");
+    assert!(store.beat(beat("nobody", 3)).await.is_err());
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+async fn taken(store: &AnyStore, holder: &str, life: Duration) -> Option<u64> {
+    let lease = store.take_lease("rotate", &replica_name(holder), life).await.expect("answered");
+    lease.map(|lease| {
+        assert_eq!(lease.name, "rotate");
+        lease.token
+    })
+}
+
+pub(crate) async fn a_lease_is_taken_kept_and_given_back(store: AnyStore) {
+    assert_eq!(store.leases().await.expect("read"), []);
+    assert_eq!(taken(&store, "a", LONG).await, Some(1));
+    assert_eq!(taken(&store, "b", LONG).await, None);
+    assert_eq!(taken(&store, "a", LONG).await, Some(1), "who has it keeps it");
+    let other = store.take_lease("purge", &replica_name("b"), LONG).await.expect("answered").expect("free");
+    assert_eq!((other.name.as_str(), other.token), ("purge", 1));
+    let first = WorkLease { name: "rotate".to_owned(), token: 1 };
+    let found = store.leases().await.expect("read");
+    assert_eq!(found.iter().map(|(lease, ..)| lease).collect::<Vec<_>>(), [&other, &first]);
+    assert_eq!(found[1].1, replica_name("a"));
+    assert!(found[1].2 <= LONG && found[1].2 > LONG / 2, "{found:?}");
+    store.give_lease(&first).await.expect("given");
+    assert_eq!(store.leases().await.expect("read")[1].2, Duration::ZERO);
+    assert_eq!(taken(&store, "b", LONG).await, Some(2));
+    store.give_lease(&first).await.expect("left alone");
+    assert_eq!(taken(&store, "a", LONG).await, None, "only its holder gives it back");
+}
+
+pub(crate) async fn a_lease_lapses(store: AnyStore) {
+    assert_eq!(taken(&store, "a", Duration::from_millis(1)).await, Some(1));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(taken(&store, "b", Duration::from_millis(1)).await, Some(2));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(taken(&store, "b", LONG).await, Some(3), "it may be another process of that name");
+    assert_eq!(taken(&store, "a", Duration::MAX).await, None);
+}
+
+pub(crate) async fn of_two_takers_one_gets_the_lease(store: AnyStore) {
+    let mut token = 0;
+    for _ in 0..10 {
+        let takers = (0..4).map(|n| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { taken(&store, &format!("r{n}"), LONG).await })
+        });
+        let got: Vec<_> = join_all(takers).await.into_iter().filter_map(|token| token.expect("no panic")).collect();
+        token += 1;
+        assert_eq!(got, [token]);
+        store.give_lease(&WorkLease { name: "rotate".to_owned(), token }).await.expect("given");
+    }
+}
+
+pub(crate) async fn a_fenced_change_applies_nothing(store: AnyStore) {
+    furnish(&store).await;
+    let under = |token, revision| Change {
+        lease: Some(WorkLease { name: "rotate".to_owned(), token }),
+        writes: vec![Write::Usage(sealed(usage(2, revision, revision)))],
+        ..onto(1, revision)
+    };
+    let fenced = |result: Result<Position, CommitError>| {
+        assert!(matches!(result, Err(CommitError::Fenced)), "{result:?}");
+    };
+    fenced(store.commit(under(1, 1)).await);
+    assert_eq!(taken(&store, "a", Duration::from_millis(1)).await, Some(1));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    must(&store, under(1, 1)).await;
+    assert_eq!(taken(&store, "b", LONG).await, Some(2));
+    fenced(store.commit(under(1, 2)).await);
+    fenced(store.commit(under(3, 2)).await);
+    assert_eq!(store.usage(version_id(2)).await.expect("read"), Some(sealed(usage(2, 1, 1))));
+    assert_eq!(store.way(&scope_of(1), 0).await.expect("read").expect("a way").changes.len(), 1);
+    must(&store, under(2, 2)).await;
+}
+
+pub(crate) async fn a_lease_is_not_taken_during_a_change_under_it(store: AnyStore) {
+    let mut newest = 0;
+    for round in 0..10 {
+        assert_eq!(taken(&store, "a", Duration::ZERO).await, Some(2 * round + 1));
+        let late = {
+            let store = Arc::clone(&store);
+            let lease = Some(WorkLease { name: "rotate".to_owned(), token: 2 * round + 1 });
+            tokio::spawn(async move { store.commit(Change { lease, ..onto(1, newest + 1) }).await })
+        };
+        assert_eq!(taken(&store, "b", Duration::ZERO).await, Some(2 * round + 2), "it has lapsed");
+        // The change was applied before, or is fenced: nothing comes later.
+        let seen = store.head(&scope_of(1)).await.expect("read").map_or(0, |head| head.unchecked().revision);
+        match late.await.expect("no panic") {
+            Ok(_) => newest += 1,
+            Err(CommitError::Fenced) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+        assert_eq!(seen, newest, "a change came after its lease had passed on");
     }
 }
 

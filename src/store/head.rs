@@ -120,6 +120,19 @@ impl HeadScope {
     }
 }
 
+impl std::str::FromStr for HeadScope {
+    type Err = ();
+
+    /// Reads what [`std::fmt::Display`] wrote.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut id = [0; 16];
+        match base16ct::lower::decode(text, &mut id) {
+            Ok(bytes) if bytes.len() == 16 => Ok(Self::from_id(id)),
+            _ => Err(()),
+        }
+    }
+}
+
 impl std::fmt::Display for HeadScope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&base16ct::lower::encode_string(&self.id()))

@@ -8,20 +8,28 @@
 //!
 //! One contract suite (`store::contract`) runs on every implementation.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use strongroom_hsm::Seal;
 
 use crate::model::{
-    AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, RequestId,
-    RoleDefinitionRow, RoleId, Row, RowId, Timestamp, TokenId, TokenRow, UsageRow, VaultName, VaultRow, VersionId,
-    VersionRow,
+    AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, ReplicaName,
+    ReplicaRow, RequestId, RoleDefinitionRow, RoleId, Row, RowId, Timestamp, TokenId, TokenRow, UsageRow, VaultName,
+    VaultRow, VersionId, VersionRow,
 };
+
+pub mod cluster;
+pub mod copy;
 
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod head;
+pub mod postgres;
+pub mod sql;
 pub mod sqlite;
 
+pub use cluster::{Beat, HeadChange, Heard, Position, Replica, Step, Way, WorkLease};
 pub use head::{HeadRow, HeadScope};
 
 /// A row with its seal, not yet checked.
@@ -112,11 +120,15 @@ pub struct Change {
     pub name: &'static str,
     /// The rows.
     pub writes: Vec<Write>,
-    /// The new head of every scope whose rows are written: revision 1 is inserted, any other replaces
-    /// the one before. This is what makes two changes of a scope at once impossible.
-    pub heads: Vec<Sealed<HeadRow>>,
+    /// The new head of every scope whose rows are written. This is what makes two changes of a scope at once
+    /// impossible.
+    pub heads: Vec<HeadChange>,
     /// The request id, if the caller gave one.
     pub request: Option<RequestRecord>,
+    /// The lease under which it is made, if it is scheduled work.
+    pub lease: Option<WorkLease>,
+    /// Somebody waits until every replica has heard of it.
+    pub is_urgent: bool,
 }
 
 /// Why the store gave no answer.
@@ -141,6 +153,9 @@ pub enum StoreError {
         /// What can be read.
         reads: &'static str,
     },
+    /// It was being filled from another store, and that did not come to its end.
+    #[error("the store is half a copy of another")]
+    Unfinished,
     /// The file cannot be opened.
     #[error("the store {path} cannot be opened")]
     Open {
@@ -161,7 +176,42 @@ pub enum CommitError {
     /// A row of that name or id exists.
     #[error("a row of that name exists")]
     Exists,
+    /// The lease under which it was to be made has passed to another.
+    #[error("another replica has taken this work over")]
+    Fenced,
     /// The database failed. Whether the change was applied is **not known** unless `applied` says so.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Rows that are put into a store as they are, whatever their revisions: a piece of a copy.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Rows under heads; none is to be removed.
+    pub writes: Vec<Write>,
+    /// Heads, without the steps to them.
+    pub heads: Vec<Sealed<HeadRow>>,
+    /// Request records.
+    pub requests: Vec<RequestRecord>,
+    /// Replicas, without signs of life.
+    pub replicas: Vec<Sealed<ReplicaRow>>,
+    /// Leases with who had them last.
+    pub leases: Vec<(WorkLease, ReplicaName)>,
+}
+
+/// Why a store cannot be filled.
+#[derive(Debug, thiserror::Error)]
+pub enum FillingError {
+    /// It holds something.
+    #[error("the store is not empty: its table {table} has rows")]
+    NotEmpty {
+        /// Which table.
+        table: &'static str,
+    },
+    /// Somebody has begun to fill it, and not finished.
+    #[error("the store is half a copy of another")]
+    Unfinished,
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -238,9 +288,55 @@ pub trait Store: Send + Sync {
     /// expired and was not forgotten yet ([`Self::forget_requests`]).
     ///
     /// A dropped future leaves the change applied or not, never half; which, the rows say.
-    async fn commit(&self, change: Change) -> Result<(), CommitError>;
+    ///
+    /// Says where the change stands; one that writes nothing may say anything.
+    async fn commit(&self, change: Change) -> Result<Position, CommitError>;
     /// Forgets request records that have expired; says how many.
     async fn forget_requests(&self, now: Timestamp) -> Result<u64, StoreError>;
+    /// What has become visible since a position that was heard up to; everything without one.
+    async fn heard(&self, since: Option<Position>) -> Result<Heard, StoreError>;
+    /// How a scope came from the head of revision `after` to its newest; `None` when some of the way was forgotten, is
+    /// more than a thousand changes long, or there is none: then read the whole [`Self::scope`].
+    async fn way(&self, scope: &HeadScope, after: u64) -> Result<Option<Way>, StoreError>;
+    /// Forgets the steps of changes that are older than so long by the store's clock; says of how many changes.
+    async fn forget_steps(&self, older_than: Duration) -> Result<u64, StoreError>;
+    /// What it is: `sqlite` or `postgres`.
+    fn kind(&self) -> &'static str;
+    /// Whether other processes may change the store.
+    fn is_shared(&self) -> bool;
+    /// Waits until another process may have changed something; says whether somebody waits for it to be heard. Only a
+    /// hint: one may be lost, and one may come for nothing. Never ends where the store is not shared.
+    async fn hint(&self) -> bool;
+    /// Every replica there ever was, by number.
+    async fn replicas(&self) -> Result<Vec<Replica>, StoreError>;
+    /// Writes a replica's row: of revision 1 it is inserted, and [`CommitError::Exists`] says that its name or number
+    /// is taken; any other replaces the one before.
+    async fn put_replica(&self, row: Sealed<ReplicaRow>) -> Result<(), CommitError>;
+    /// Keeps a sign of life of a replica that has a row; it need not survive a crash of the database.
+    async fn beat(&self, beat: Beat) -> Result<(), StoreError>;
+    /// Takes or keeps the lease of a piece of work for `life`, by the store's clock: `None` while another has it.
+    /// Whoever holds it already keeps its token.
+    async fn take_lease(
+        &self,
+        work: &str,
+        holder: &ReplicaName,
+        life: Duration,
+    ) -> Result<Option<WorkLease>, StoreError>;
+    /// Gives a lease back, so that another can take it at once. One that has passed on is left alone.
+    async fn give_lease(&self, lease: &WorkLease) -> Result<(), StoreError>;
+    /// Every lease, with its holder and the time it has left by the store's clock, zero when it has lapsed.
+    async fn leases(&self) -> Result<Vec<(WorkLease, ReplicaName, Duration)>, StoreError>;
+    /// At most `limit` request records, expired ones too, in the order of principals and ids.
+    async fn requests(&self, after: Option<(&str, RequestId)>, limit: u32) -> Result<Vec<RequestRecord>, StoreError>;
+    /// How many rows each table has, steps left out.
+    async fn counts(&self) -> Result<Vec<(&'static str, u64)>, StoreError>;
+    /// Begins to fill an empty store, which cannot be opened otherwise until [`Self::finish_filling`]; `anew` takes away
+    /// what an unfinished one holds.
+    async fn begin_filling(&self, anew: bool) -> Result<(), FillingError>;
+    /// Puts rows into a store that is being filled.
+    async fn fill(&self, batch: Batch) -> Result<(), CommitError>;
+    /// The store is whole.
+    async fn finish_filling(&self) -> Result<(), StoreError>;
     /// Closes the store; what follows fails.
     async fn close(&self);
 }

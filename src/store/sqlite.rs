@@ -12,46 +12,30 @@
 //! *Trust.* Whoever can write the file is an enemy: columns are decoded strictly, what no release writes
 //! is [`StoreError::Inconsistent`], and nothing read here is believed before its seal is checked.
 //!
-//! One file for each noun, with its SQL; [`commit`] applies a change; [`open`] makes and opens the file.
+//! Its statements are in [`super::sql`]; [`open`] makes and opens the file.
 
-use std::{path::Path, sync::Arc};
+use std::{future, path::Path};
 
-use async_trait::async_trait;
 use sqlx::SqlitePool;
 
-use super::{Change, CommitError, HeadRow, HeadScope, RequestRecord, ScopeRows, Sealed, Store, StoreError};
-use crate::model::{
-    AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, RequestId,
-    RoleDefinitionRow, Timestamp, TokenRow, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
+use super::{
+    StoreError,
+    sql::{Database, Purpose, Session, SqlStore},
 };
 
-mod assignments;
-mod columns;
-mod commit;
-mod definitions;
 mod error;
-mod heads;
-mod instance;
-mod keys;
 mod open;
-mod policies;
-mod requests;
-mod scopes;
 #[cfg(test)]
 mod tests;
-mod tokens;
-mod usage;
-mod vaults;
-mod versions;
+
+pub(super) use error::fault;
 
 /// A store in an SQLite file. Clones share it.
-#[derive(Clone, Debug)]
-pub struct SqliteStore {
-    pools: Arc<Pools>,
-}
+pub type SqliteStore = SqlStore<Pools>;
 
+/// The connections to a file.
 #[derive(Debug)]
-struct Pools {
+pub struct Pools {
     /// One connection, the only one that writes.
     writer: SqlitePool,
     /// A few that cannot write.
@@ -64,10 +48,17 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::Schema`] when the file is of a newer release or of another program,
-    /// [`StoreError::Open`] when it cannot be opened or made.
+    /// [`StoreError::Open`] when it cannot be opened or made, [`StoreError::Unfinished`] when it is half a copy.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let pools = open::open(path, open::Access::Write).await?;
-        Ok(Self { pools: Arc::new(pools) })
+        Self::open_unfinished(path).await?.finished().await
+    }
+
+    /// As [`Self::open`], also a store that is to be filled, or was not filled to the end.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_unfinished(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::of(open::open(path, open::Access::Write).await?))
     }
 
     /// A new store in a temporary folder, which lives as long as the first of the pair.
@@ -77,127 +68,42 @@ impl SqliteStore {
         let store = Self::open(&folder.path().join("store.db")).await.expect("a new store opens");
         (folder, store)
     }
-
-    fn readers(&self) -> &SqlitePool {
-        &self.pools.readers
-    }
 }
 
-#[async_trait]
-impl Store for SqliteStore {
-    async fn instance(&self) -> Result<Option<Sealed<InstanceRow>>, StoreError> {
-        instance::read(self.readers()).await
+impl Database for Pools {
+    async fn session(&self, purpose: Purpose) -> Result<Session, sqlx::Error> {
+        match purpose {
+            Purpose::Read => Ok(Session::sqlite(self.readers.acquire().await?)),
+            Purpose::ReadAtOnce => Ok(Session::sqlite_transaction(self.readers.begin().await?)),
+            // SQLite ends a transaction by itself on a full disk or a failed write, which the driver does not
+            // notice: `open` has the pool throw such a connection away, so nothing is to be mended here.
+            Purpose::Write | Purpose::WriteLoosely => {
+                Ok(Session::sqlite_transaction(self.writer.begin_with("BEGIN IMMEDIATE").await?))
+            }
+        }
     }
 
-    async fn vault(&self, name: &VaultName) -> Result<Option<Sealed<VaultRow>>, StoreError> {
-        vaults::by_name(self.readers(), name).await
+    fn is_passing(&self, error: &sqlx::Error) -> bool {
+        error::is_busy(error)
     }
 
-    async fn vaults(
-        &self,
-        after: Option<&VaultName>,
-        limit: u32,
-        deleted: bool,
-    ) -> Result<Vec<Sealed<VaultRow>>, StoreError> {
-        vaults::page(self.readers(), after, limit, deleted).await
+    fn kind(&self) -> &'static str {
+        "sqlite"
     }
 
-    async fn key(&self, vault: &VaultName, name: &KeyName) -> Result<Option<Sealed<KeyObjectRow>>, StoreError> {
-        keys::by_name(self.readers(), vault, name).await
+    fn is_shared(&self) -> bool {
+        false
     }
 
-    async fn keys(
-        &self,
-        vault: &VaultName,
-        after: Option<&KeyName>,
-        limit: u32,
-        deleted: bool,
-    ) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError> {
-        keys::page(self.readers(), vault, after, limit, deleted).await
-    }
+    fn announce(&self, _is_urgent: bool) {}
 
-    async fn version(&self, vault: &VaultName, version: VersionId) -> Result<Option<Sealed<VersionRow>>, StoreError> {
-        versions::by_id(self.readers(), vault, version).await
-    }
-
-    async fn versions(
-        &self,
-        vault: &VaultName,
-        key: &KeyName,
-        before: Option<u64>,
-        limit: u32,
-    ) -> Result<Vec<Sealed<VersionRow>>, StoreError> {
-        versions::page(self.readers(), vault, key, before, limit).await
-    }
-
-    async fn version_exists(&self, version: VersionId) -> Result<bool, StoreError> {
-        versions::exists(self.readers(), version).await.map_err(error::fault)
-    }
-
-    async fn usage(&self, version: VersionId) -> Result<Option<Sealed<UsageRow>>, StoreError> {
-        usage::by_version(self.readers(), version).await
-    }
-
-    async fn assignments(&self) -> Result<Vec<Sealed<AssignmentRow>>, StoreError> {
-        assignments::all(self.readers()).await
-    }
-
-    async fn assignment(&self, id: AssignmentId) -> Result<Option<Sealed<AssignmentRow>>, StoreError> {
-        assignments::by_id(self.readers(), id).await
-    }
-
-    async fn tokens(&self) -> Result<Vec<Sealed<TokenRow>>, StoreError> {
-        tokens::all(self.readers()).await
-    }
-
-    async fn issuer_keys(&self) -> Result<Vec<Sealed<IssuerKeyRow>>, StoreError> {
-        tokens::keys(self.readers()).await
-    }
-
-    async fn role_definitions(&self) -> Result<Vec<Sealed<RoleDefinitionRow>>, StoreError> {
-        definitions::all(self.readers()).await
-    }
-
-    async fn access_policy(&self, id: [u8; 16]) -> Result<Option<Sealed<AccessPolicyRow>>, StoreError> {
-        policies::by_id(self.readers(), id).await
-    }
-
-    async fn access_policies(&self) -> Result<Vec<Sealed<AccessPolicyRow>>, StoreError> {
-        policies::all(self.readers()).await
-    }
-
-    async fn head(&self, scope: &HeadScope) -> Result<Option<Sealed<HeadRow>>, StoreError> {
-        heads::by_scope(self.readers(), *scope).await
-    }
-
-    async fn heads(&self) -> Result<Vec<Sealed<HeadRow>>, StoreError> {
-        heads::all(self.readers()).await
-    }
-
-    async fn scope(&self, scope: &HeadScope) -> Result<ScopeRows, StoreError> {
-        scopes::read(self.readers(), *scope).await
-    }
-
-    async fn request(
-        &self,
-        principal: &str,
-        id: RequestId,
-        now: Timestamp,
-    ) -> Result<Option<RequestRecord>, StoreError> {
-        requests::read(self.readers(), principal, id, now).await
-    }
-
-    async fn commit(&self, change: Change) -> Result<(), CommitError> {
-        commit::commit(&self.pools.writer, change).await
-    }
-
-    async fn forget_requests(&self, now: Timestamp) -> Result<u64, StoreError> {
-        requests::forget(&self.pools.writer, now).await
+    async fn hint(&self) -> bool {
+        future::pending().await
     }
 
     async fn close(&self) {
         // The writer last: the connection that closes last empties the journal, and a reader cannot.
-        self.pools.readers.close().await;
-        self.pools.writer.close().await;
+        self.readers.close().await;
+        self.writer.close().await;
     }
 }

@@ -72,10 +72,17 @@ fn kill_everywhere(residency: &str) {
     let mut all = Vec::new();
     // Checkpoints are made meanwhile: a kill there meets the worker anywhere, also within C_GenerateKeyPair, where
     // SoftHSM leaves files on the token that it does not show itself.
-    let meanwhile = |point: &str| matches!(point, failpoint::AUDIT_AFTER_TILES | failpoint::AUDIT_AFTER_CHECKPOINT);
+    let meanwhile = |point: &str| {
+        matches!(
+            point,
+            failpoint::AUDIT_AFTER_TILES | failpoint::AUDIT_AFTER_CHECKPOINT | failpoint::AUDIT_BEFORE_INDEX
+        )
+    };
     for point in failpoint::ALL.into_iter().filter(|point| residency != "token" || !meanwhile(point)) {
         // Past the hits of a start: `dev` itself records that it begins.
         let hit = match point {
+            // Once a second, from the beginning.
+            failpoint::AUDIT_BEFORE_INDEX => 4,
             // Once a second, and only while there is something to sign.
             _ if meanwhile(point) => 2,
             _ if point.starts_with("service.") => 2,
@@ -184,6 +191,8 @@ fn tokens_survive_a_kill_at_every_point() {
     dev.stop();
     for point in failpoint::ALL.into_iter().filter(|point| *point != failpoint::SERVICE_AFTER_GENERATE) {
         let hit = match point {
+            // Once a second, from the beginning.
+            failpoint::AUDIT_BEFORE_INDEX => 4,
             // Once a second, and only while there is something to sign.
             failpoint::AUDIT_AFTER_TILES | failpoint::AUDIT_AFTER_CHECKPOINT => 2,
             _ if point.starts_with("service.") => 2,

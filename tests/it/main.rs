@@ -2,6 +2,7 @@
 //! temporary folder; the command line and gRPC against it; OpenSSL and RustCrypto as second opinions.
 
 mod algorithms;
+mod archive;
 mod audit;
 mod batch;
 mod bearer;
@@ -10,6 +11,7 @@ mod break_glass;
 mod commands;
 mod dev;
 mod files;
+mod history;
 mod identity;
 mod imports;
 mod issuer;
@@ -18,11 +20,17 @@ mod load;
 mod matrix;
 mod modules;
 mod oidc;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod production;
 mod proof;
 mod python;
+mod replicas;
 mod review;
 mod rpc;
+mod store;
 mod stream;
+mod tracing;
 mod trouble;
+mod wire;
 mod wycheproof;

@@ -259,6 +259,7 @@ fn rows() -> Vec<Row> {
             let change = Some(v1::preview_access_request::Change::CreateRoleAssignment(change));
             v1::PreviewAccessRequest { change }.encode_to_vec()
         }),
+        row("Replicas/ListReplicas", A::ReplicasRead, At::Service, |_, _| v1::ListReplicasRequest {}.encode_to_vec()),
         row("Tokens/CreateToken", A::TokensCreate, At::Service, |_, _| {
             let token_name = "another".to_owned();
             v1::CreateTokenRequest { token_name, validate_only: true, ..Default::default() }.encode_to_vec()

@@ -24,7 +24,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("has one").port()
 }
 
-fn private(path: &Path, content: impl AsRef<[u8]>) {
+pub(crate) fn private(path: &Path, content: impl AsRef<[u8]>) {
     fs::write(path, content).expect("writes");
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("sets");
 }

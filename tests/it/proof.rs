@@ -206,6 +206,70 @@ fn a_witness_asks_a_server_and_finds_that_its_log_went_back() {
     is_wrong(&look(&dev), "evidence");
 }
 
+/// What `audit witness` says of the log in that folder, as the witness of that name, in a process of its own.
+fn witnessed(dev: &Dev, name: &str, key: &str, shown: &Path) -> Output {
+    let (state, own) = (dev.path(name), dev.path(&format!("{name}.key")));
+    let full = format!("witness.example.org/{name}");
+    let place = ["--state", text(&state), "--witness-key", text(&own), "--name", &full];
+    audit(&[&["witness", "--log", text(shown), "--log-key", key, "-o", "json"], &place[..]].concat())
+}
+
+#[test]
+fn two_histories_of_one_log_are_found_by_comparing_what_two_witnesses_hold() {
+    let mut dev = Dev::new();
+    let key = dev.ok(&["audit", "key"]).trim().to_owned();
+    assert_eq!(key, dev.ok(&["audit", "key", "--data-dir", text(&dev.data())]).trim(), "asked or read, it is the same");
+    dev.stop();
+    let common = copy(&dev, "common");
+    let saved = dev.path("saved");
+    assert!(Command::new("cp").arg("-a").arg(dev.data()).arg(&saved).status().expect("runs").success());
+    // One instance, one key in the HSM, and from here on two histories: each is right by itself.
+    let [a, b] = ["a", "b"].map(|branch| {
+        fs::remove_dir_all(dev.data()).expect("removed");
+        assert!(Command::new("cp").arg("-a").arg(&saved).arg(dev.data()).status().expect("runs").success());
+        dev.start(Start::default());
+        for _ in 0..10 {
+            dev.ok(&["key", "random", "--bytes", "16", "-o", "json"]);
+        }
+        dev.stop();
+        copy(&dev, branch)
+    });
+    // Both have seen what was before, and then each is shown a history of its own.
+    for (name, branch) in [("one", &a), ("two", &b)] {
+        assert_eq!(json(&witnessed(&dev, name, &key, &common))["first"], true);
+        assert_eq!(json(&witnessed(&dev, name, &key, branch))["first"], false, "alone it finds nothing");
+    }
+    let [one, two] = [("one", &a), ("two", &b)].map(|(name, branch)| {
+        let seen = json(&witnessed(&dev, name, &key, branch));
+        let said = |field: &str| seen[field].as_str().expect("text").to_owned();
+        (said("file"), said("key"))
+    });
+    // Each history agrees with the witness that it was shown to, and not with the other.
+    for (branch, own, other) in [(&a, &one, &two), (&b, &two, &one)] {
+        let verify = |held: &[&(String, String)]| {
+            let keys = held.iter().flat_map(|(_, key)| ["--key", key]);
+            let files = held.iter().flat_map(|(file, _)| ["--against", file]);
+            let arguments: Vec<&str> =
+                ["verify", "--log", text(branch), "--key", &key].into_iter().chain(keys).chain(files).collect();
+            audit(&arguments)
+        };
+        assert!(verify(&[own]).status.success());
+        is_wrong(&verify(&[other]), "");
+        is_wrong(&verify(&[own, other]), "");
+    }
+    // A witness that is shown the other history keeps both notes, and cosigns nothing any more.
+    let before = fs::read(&one.0).expect("read");
+    is_wrong(&witnessed(&dev, "one", &key, &b), "different histories");
+    is_wrong(&witnessed(&dev, "one", &key, &a), "evidence");
+    assert_eq!(fs::read(&one.0).expect("read"), before);
+    is_wrong(&witnessed(&dev, "two", &key, &a), "different histories");
+    let evidence = |name: &str| {
+        let files = fs::read_dir(dev.path(name)).expect("a folder").map(|file| file.expect("one").file_name());
+        files.filter(|file| file.to_string_lossy().contains(".evidence-")).count()
+    };
+    assert_eq!((evidence("one"), evidence("two")), (2, 2));
+}
+
 #[test]
 fn a_program_that_is_not_ours_verifies_what_the_hsm_has_signed() {
     let Audited { dev, key, .. } = audited();

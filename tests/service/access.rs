@@ -8,7 +8,7 @@ use crate::{
     named,
 };
 use strongroom::{
-    model::{Algorithm, AssignmentRow, VersionId},
+    model::{Algorithm, AssignmentRow, MaxStaleness, VersionId},
     service::{
         Caller, KeyRef, NewAssignment, NewVault, Page, Service, ServiceError, asked::Asked,
         assignments::AssignmentFilter, batch::Item,
@@ -131,6 +131,7 @@ async fn an_owner_of_a_vault_assigns_within_it_and_nowhere_else() {
         retention_days: 90,
         purge_protection: false,
         padding_decryption_allowed: false,
+        max_staleness: MaxStaleness::default(),
         network: Default::default(),
         authorization: Default::default(),
     };

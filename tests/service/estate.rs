@@ -6,12 +6,13 @@ use strongroom::{
     audit::{Log, OpenError, Options},
     bearer::Issued,
     model::{
-        Clock, Identity, KeySpec, NetworkRules, Origin, Principal, Residency, RoleId, SystemClock, Tags,
-        VaultAuthorization,
+        Clock, Identity, KeySpec, MaxStaleness, NetworkRules, Origin, Principal, ReplicaName, Residency, RoleId,
+        SystemClock, Tags, VaultAuthorization,
     },
+    observe::trace::Trace,
     service::{
-        Caller, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, Traffic, initialise,
-        quota::Allowances,
+        Caller, InForce, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, Traffic, initialise,
+        quota::Allowances, replicas::Seat,
     },
     store::{Store, sqlite::SqliteStore},
 };
@@ -51,6 +52,8 @@ pub(crate) fn called(principal: &str) -> Caller {
         request: "r".to_owned(),
         deadline: Moment::now().after(Duration::from_secs(30)),
         traffic: Traffic::Single,
+        in_force: InForce::default(),
+        trace: Trace::default(),
     }
 }
 
@@ -103,6 +106,7 @@ impl Estate {
             retention_days: 90,
             purge_protection: false,
             padding_decryption_allowed: false,
+            max_staleness: MaxStaleness::default(),
             network: NetworkRules::default(),
             authorization: VaultAuthorization::Roles,
         };
@@ -165,12 +169,14 @@ impl Estate {
     async fn initialise(&self, hierarchy: &Hierarchy) {
         let (store, pool) = (self.store().await, self.pool().await);
         let (log, _) = self.log();
+        let log = Arc::new(log);
         let new = NewInstance {
             id: INSTANCE,
             development: false,
             token_label: "test".to_owned(),
             recovery_keys: Vec::new(),
             administrator: caller().principal().clone(),
+            replica: ReplicaName::only(),
         };
         initialise(&store, &log, &pool, hierarchy, new, &SystemClock).await.expect("initialises");
         log.close().await.expect("closes");
@@ -186,9 +192,12 @@ impl Estate {
     pub(crate) async fn open_with(&self, profile: Profile) -> Result<Arc<Service>, ServiceError> {
         let (log, recovered) = self.log();
         let pool = Pool::start(profile, self.service_keys.clone()).await.expect("workers");
+        let store = self.store().await;
+        let seat = Seat::find(&*store, &ReplicaName::only()).await.expect("a seat");
         Service::open(Parts {
             allowances: self.allowances.clone(),
-            store: self.store().await,
+            store,
+            seat,
             log: Arc::new(log),
             recovered,
             pool,

@@ -1,9 +1,10 @@
 //! A server that refuses, damages and counts.
 
 use std::{
+    path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -13,7 +14,7 @@ use strongroom_client::{
     v1::{self, crypto_server, keys_server},
 };
 use tokio::sync::{Notify, mpsc};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream};
 use tonic::{Code, Request, Response, Status, transport::Endpoint};
 use tonic_types::{ErrorDetails, Status as Rpc, StatusExt as _};
 
@@ -39,6 +40,11 @@ pub(crate) struct Seen {
     pub(crate) release: Notify,
     /// Request ids of deletions.
     pub(crate) deletions: std::sync::Mutex<Vec<String>>,
+    /// Request ids of creations, and whether these are answered.
+    pub(crate) creations: std::sync::Mutex<Vec<String>>,
+    pub(crate) creates: AtomicBool,
+    /// It signs nothing.
+    pub(crate) is_away: AtomicBool,
 }
 
 /// Wraps by turning bits over.
@@ -147,6 +153,12 @@ impl crypto_server::Crypto for Fake {
     async fn sign(&self, request: Request<v1::SignRequest>) -> Result<Response<v1::SignResponse>, Status> {
         let before = self.0.signed.fetch_add(1, Ordering::Relaxed);
         let request = request.into_inner();
+        if self.0.is_away.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("away"));
+        }
+        if request.name.ends_with("/slow") {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
         let Some(v1::sign_request::Input::Message(message)) = request.input else {
             return Err(Status::invalid_argument("no message"));
         };
@@ -263,7 +275,11 @@ impl keys_server::Keys for Fake {
         Err(Status::unavailable("away"))
     }
 
-    async fn create_key(&self, _: Request<v1::CreateKeyRequest>) -> Result<Response<v1::Key>, Status> {
+    async fn create_key(&self, request: Request<v1::CreateKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        self.0.creations.lock().expect("not poisoned").push(request.into_inner().request_id);
+        if self.0.creates.load(Ordering::Relaxed) {
+            return Ok(Response::new(v1::Key::default()));
+        }
         std::future::pending().await
     }
 
@@ -327,4 +343,55 @@ pub(crate) async fn start() -> (Client, Arc<Seen>) {
 
 pub(crate) fn count(counter: &AtomicUsize) -> usize {
     counter.load(Ordering::Relaxed)
+}
+
+/// One of several servers, by a socket of its own; it can be killed, with all that is under way, and come back.
+pub(crate) struct Replica {
+    path: PathBuf,
+    pub(crate) seen: Arc<Seen>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Replica {
+    pub(crate) fn new(folder: &Path, name: &str) -> Self {
+        let mut replica = Self { path: folder.join(name), seen: Arc::default(), runtime: None };
+        replica.start();
+        replica
+    }
+
+    /// Where it is.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("unix:{}", self.path.display())
+    }
+
+    pub(crate) fn start(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().expect("a runtime");
+        let router = {
+            let _entered = runtime.enter();
+            tonic::transport::Server::builder()
+                .add_service(crypto_server::CryptoServer::new(Fake(Arc::clone(&self.seen))))
+                .add_service(keys_server::KeysServer::new(Fake(Arc::clone(&self.seen))))
+        };
+        let entered = runtime.enter();
+        let listener = tokio::net::UnixListener::bind(&self.path).expect("a socket");
+        drop(entered);
+        runtime.spawn(router.serve_with_incoming(UnixListenerStream::new(listener)));
+        self.runtime = Some(runtime);
+    }
+
+    /// Its connections end without a word.
+    pub(crate) fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }

@@ -1,6 +1,7 @@
 //! The client against a server that refuses, damages and counts: repetition, checksums, streams, envelopes.
 
 mod fake;
+mod replicas;
 mod stream;
 
 use std::time::{Duration, Instant};

@@ -1,8 +1,10 @@
 //! What an answer means for its call and for its worker.
 
+use std::time::Duration;
+
 use crate::{
     error::Error,
-    pool::{expect, live::UnderWay, log, state::Ended, state::State},
+    pool::{expect, live::UnderWay, log, state::Ended, state::State, timing::Served},
     protocol::{Answer, Damage, Fault, Moment, Response},
 };
 
@@ -92,7 +94,14 @@ impl State {
                 outcome.reason = Some(Reason::Lied("an answer to no call, or out of order"));
                 break;
             }
-            let Some(under_way) = live.under_way.pop_front() else { break };
+            let Some(mut under_way) = live.under_way.pop_front() else { break };
+            under_way.waiting.served = Some(Served {
+                seat: live.seat,
+                sent_at: under_way.sent_at,
+                answered_at: live.answered_at,
+                service: Duration::from_nanos(answer.service_ns),
+                with_row: under_way.with_row,
+            });
             outcome.service_ns.push(answer.service_ns);
             if under_way.waiting.work.is_canary() {
                 outcome.reason = self.answer_canary(index, answer.result);

@@ -23,6 +23,7 @@ use crate::{
         call::{Waiting, Work},
         lane::{Lane, check_length},
         queue::Line,
+        timing::{Told, Watched},
     },
     protocol::{Moment, Response},
 };
@@ -34,7 +35,7 @@ enum Place {
     /// It cannot be sent to any worker.
     Refused(Error),
     /// The answer will come here.
-    Waits(oneshot::Receiver<Answer>),
+    Waits(oneshot::Receiver<Told>),
 }
 
 /// Who brings calls.
@@ -47,7 +48,7 @@ pub(super) enum By<'a> {
 }
 
 impl By<'_> {
-    fn call(self, work: Work, deadline: Moment) -> (Waiting, oneshot::Receiver<Answer>) {
+    fn call(self, work: Work, deadline: Moment) -> (Waiting, oneshot::Receiver<Told>) {
         match self {
             Self::Admission(admission) => Waiting::new(work, Some(Arc::clone(admission)), deadline),
             Self::Tenant(tenant) => {
@@ -70,6 +71,7 @@ pub(super) struct Bulk<'a> {
     deadline: Moment,
     /// Why those that are left are not sent.
     ended: Option<Error>,
+    watched: Watched,
 }
 
 impl<'a> Bulk<'a> {
@@ -87,9 +89,15 @@ impl<'a> Bulk<'a> {
                 Err(error) => places.push_back(Place::Refused(error)),
             }
         }
-        let mut bulk = Self { lane, places, outside, inside: 0, deadline, ended: None };
+        let mut bulk = Self { lane, places, outside, inside: 0, deadline, ended: None, watched: Watched::default() };
         bulk.go_in();
         bulk
+    }
+
+    /// Somebody is told how each went.
+    pub(super) fn watched(mut self, watched: &Watched) -> Self {
+        self.watched = watched.clone();
+        self
     }
 
     /// Lets in what finds room. When nothing does, and nothing of these is under way that could make room,
@@ -127,7 +135,7 @@ impl<'a> Bulk<'a> {
         answers
     }
 
-    async fn answer(&mut self, mut answer: oneshot::Receiver<Answer>, mut late: Pin<&mut Sleep>) -> Answer {
+    async fn answer(&mut self, mut answer: oneshot::Receiver<Told>, mut late: Pin<&mut Sleep>) -> Answer {
         self.go_in();
         if self.ended.is_none() {
             select! {
@@ -135,7 +143,7 @@ impl<'a> Bulk<'a> {
                 told = &mut answer => {
                     self.inside -= 1;
                     // The sender is dropped without a word only when the pool itself is torn down.
-                    return told.unwrap_or(Err(Error::WorkerLost));
+                    return told.map_or(Err(Error::WorkerLost), |told| self.watched.told(self.lane.name, told));
                 }
                 () = &mut late => self.end(Some(Error::Expired)),
             }
@@ -143,7 +151,7 @@ impl<'a> Bulk<'a> {
         match answer.try_recv() {
             Ok(told) => {
                 self.inside -= 1;
-                told
+                self.watched.told(self.lane.name, told)
             }
             Err(_) => Err(self.ended.clone().unwrap_or(Error::WorkerLost)),
         }

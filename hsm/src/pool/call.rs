@@ -12,7 +12,11 @@ use tokio::sync::oneshot;
 
 use crate::{
     error::Error,
-    pool::{Admission, Tenant, queue::Line},
+    pool::{
+        Admission, Tenant,
+        queue::Line,
+        timing::{Served, Told},
+    },
     protocol::{Moment, Operation, Request, Response, append_frame},
     statement::{KeyRow, Residency, Seal},
 };
@@ -180,7 +184,9 @@ pub(super) struct Waiting {
     pub(super) suspect: bool,
     /// The worker said that it lacks the key: the row goes along whatever the lane believes.
     pub(super) row_wanted: bool,
-    reply: Option<oneshot::Sender<Result<Response, Error>>>,
+    /// How a worker answered it, once one has.
+    pub(super) served: Option<Served>,
+    reply: Option<oneshot::Sender<Told>>,
 }
 
 impl Waiting {
@@ -189,7 +195,7 @@ impl Waiting {
         work: Work,
         admission: Option<Arc<dyn Admission>>,
         deadline: Moment,
-    ) -> (Self, oneshot::Receiver<Result<Response, Error>>) {
+    ) -> (Self, oneshot::Receiver<Told>) {
         let (reply, result) = oneshot::channel();
         (Self::with_reply(work, admission, deadline, Some(reply)), result)
     }
@@ -203,7 +209,7 @@ impl Waiting {
         work: Work,
         admission: Option<Arc<dyn Admission>>,
         deadline: Moment,
-        reply: Option<oneshot::Sender<Result<Response, Error>>>,
+        reply: Option<oneshot::Sender<Told>>,
     ) -> Self {
         let queued_at = Moment::now();
         let (line, cost_us) = (Line::Single, work.cost_us());
@@ -219,6 +225,7 @@ impl Waiting {
             attempts: 0,
             suspect: false,
             row_wanted: false,
+            served: None,
             reply,
         }
     }
@@ -249,6 +256,7 @@ impl Waiting {
         self.attempts += 1;
         self.suspect = true;
         self.row_wanted = false;
+        self.served = None;
         self.work.is_repeatable() && self.attempts < ATTEMPTS_MAX
     }
 
@@ -270,7 +278,7 @@ impl Waiting {
     pub(super) fn finish(self, result: Result<Response, Error>) {
         if let Some(reply) = self.reply {
             // The receiver may have left in this moment; then the result has no owner and is dropped.
-            drop(reply.send(result));
+            drop(reply.send(Told { result, queued_at: self.queued_at, served: self.served }));
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::{
         live::Live,
         meter::Meter,
         state::{Claim, Commit, Ended, SeatState, State},
+        timing::{Told, Watched},
     },
     profile::{LaneProfile, Profile},
     protocol::{Answer, Fault, Moment, PACKET_BYTES_MAX, Response},
@@ -59,12 +60,21 @@ struct Encoded {
 /// Where the result of a call will come. Dropping it abandons the call.
 pub(super) struct Ticket<'a> {
     lane: &'a Lane,
-    result: oneshot::Receiver<Result<Response, Error>>,
+    result: oneshot::Receiver<Told>,
+    queued_at: Moment,
     deadline: Moment,
     told: bool,
+    watched: Watched,
 }
 
 impl Ticket<'_> {
+    /// Somebody is told how it went.
+    pub(super) fn watched(self, watched: &Watched) -> Self {
+        let mut ticket = self;
+        ticket.watched = watched.clone();
+        ticket
+    }
+
     /// Waits for the result, until the deadline.
     pub(super) async fn wait(mut self) -> Result<Response, Error> {
         let until = Instant::now() + self.deadline.since(Moment::now());
@@ -72,9 +82,12 @@ impl Ticket<'_> {
             Ok(result) => {
                 self.told = true;
                 // The sender is dropped without a word only when the pool itself is torn down.
-                result.unwrap_or(Err(Error::WorkerLost))
+                result.map_or(Err(Error::WorkerLost), |told| self.watched.told(self.lane.name, told))
             }
-            Err(_) => Err(Error::Expired),
+            Err(_) => {
+                self.watched.gave_up(self.lane.name, self.queued_at);
+                Err(Error::Expired)
+            }
         };
         self.lane.meter.outcome(result.as_ref().map(drop));
         result
@@ -128,14 +141,15 @@ impl Lane {
 
     fn submit_call(
         &self,
-        (call, result): (Waiting, oneshot::Receiver<Result<Response, Error>>),
+        (call, result): (Waiting, oneshot::Receiver<Told>),
         deadline: Moment,
     ) -> Result<Ticket<'_>, Error> {
+        let queued_at = call.queued_at;
         if let Err(error) = self.enqueue(call) {
             self.meter.outcome(Err(&error));
             return Err(error);
         }
-        let ticket = Ticket { lane: self, result, deadline, told: false };
+        let ticket = Ticket { lane: self, result, queued_at, deadline, told: false, watched: Watched::default() };
         self.pump();
         Ok(ticket)
     }

@@ -21,7 +21,7 @@ use strongroom_hsm::{
     Admission, Algorithm, Error, KeyOps, KeyRow, KeySpec, KeyStatement, Pool, Profile, Residency, SecretBytes,
     StartError, Tenant,
     algorithms::Lane,
-    pool::{LaneHealth, Provisioned, provision},
+    pool::{LaneHealth, Provisioned, Timing, Watch, provision},
     profile::{LaneProfile, Sandbox, TokenName},
     protocol::{Fault, Moment, Operation, Output, Provision, ServiceKeys},
 };
@@ -228,6 +228,51 @@ async fn a_thousand_calls_at_once_get_their_own_answers() {
     assert_eq!(random.len(), 1024);
     assert!(matches!(pool.random(0, soon(LONG)).await, Err(Error::Fault(Fault::Length(_)))));
     assert_eq!(pool.ready().serial, "fake-1");
+}
+
+/// What was told of calls.
+#[derive(Default)]
+struct Told(std::sync::Mutex<Vec<Timing>>);
+
+impl Watch for Told {
+    fn ended(&self, timing: &Timing) {
+        self.0.lock().expect("sound").push(*timing);
+    }
+}
+
+#[tokio::test]
+async fn whoever_watches_is_told_where_the_time_went() {
+    let (pool, _dir) = start_with(&[(Lane::Medium, "slow-us=2000")]).await;
+    let told = Arc::new(Told::default());
+    let watched = pool.watched(Arc::clone(&told) as Arc<dyn Watch>);
+    let begun = Moment::now();
+    sign(&watched, &key(KeySpec::P256, 1), digest(1), LONG).await.expect("signs");
+    watched.of(Tenant::new(7)).random(8, soon(LONG)).await.expect("a good worker");
+    watched.random_all(vec![8, 8, 0], soon(LONG)).await;
+    // Nobody watches the others.
+    sign(&pool, &key(KeySpec::P256, 1), digest(1), LONG).await.expect("signs");
+    let timings = told.0.lock().expect("sound").clone();
+    let lanes: Vec<Lane> = timings.iter().map(|timing| timing.lane).collect();
+    assert_eq!(lanes, [Lane::Medium, Lane::Short, Lane::Short, Lane::Short]);
+    for timing in &timings {
+        let served = timing.served.expect("was served");
+        assert!(
+            begun <= timing.queued_at && timing.queued_at <= served.sent_at && served.sent_at <= served.answered_at
+        );
+        assert!(served.service <= served.answered_at.since(served.sent_at), "{served:?}");
+    }
+    let signed = timings[0].served.expect("was served");
+    assert!(signed.with_row && signed.seat < 2, "{signed:?}");
+}
+
+#[tokio::test]
+async fn whoever_watches_is_told_of_calls_that_nobody_took() {
+    let (pool, _dir) = start_with(&[(Lane::Short, "hang-after=0")]).await;
+    let told = Arc::new(Told::default());
+    let watched = pool.watched(Arc::clone(&told) as Arc<dyn Watch>);
+    assert!(matches!(watched.random(8, soon(Duration::from_millis(50))).await, Err(Error::Expired)));
+    let timings = told.0.lock().expect("sound").clone();
+    assert!(timings.len() == 1 && timings[0].served.is_none(), "{timings:?}");
 }
 
 #[tokio::test]

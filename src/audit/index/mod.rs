@@ -42,6 +42,7 @@ use lookup::Snapshot;
 use write::TermIds;
 
 use super::{read::Reader, tlog::tile::WIDTH};
+use crate::failpoint;
 
 pub use error::IndexError;
 pub use list::scan;
@@ -122,6 +123,10 @@ impl Index {
         let mut feeding = self.feeding.lock().await;
         if self.doubted.swap(false, Ordering::AcqRel) {
             self.drop_index(feeding.take()).await?;
+        }
+        if failpoint::hit("audit.before_index") {
+            let source = std::io::Error::other("a fail-point says so");
+            return Err(IndexError::Io { what: "write", path: self.dir.join("index.db"), source });
         }
         if readable < RECORDS {
             return Ok(0);

@@ -30,6 +30,7 @@ use super::{
         record::Record,
         tlog::hash::Frontier,
     },
+    debt::Owed,
     disk::Segment,
     line::Entry,
     standing::Standing,
@@ -72,6 +73,8 @@ struct State {
     waiting_since: Option<Instant>,
     /// The tree of all records that are durable.
     durable: Frontier,
+    /// What is owed to the tree for them.
+    owed: Owed,
     /// When the oldest write was made that no sync covers.
     dirty_since: Option<Instant>,
     /// The thread sleeps, so that a wake-up is worth a system call.
@@ -85,17 +88,20 @@ struct Batch {
     waiters: Vec<Waiter>,
     /// The tree of all records that are written by now.
     tree: Frontier,
+    /// What is owed to the tree for them.
+    owed: Owed,
 }
 
 impl Commit {
     /// Takes the writer of a durable log over and starts the thread.
     pub(in crate::audit) fn start(writer: Writer) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
-        let durable = writer.tree.clone();
+        let (durable, owed) = (writer.tree.clone(), writer.owed());
         let state = State {
             writer,
             waiters: Vec::new(),
             waiting_since: None,
             durable,
+            owed,
             dirty_since: None,
             is_idle: false,
             is_stopping: false,
@@ -148,6 +154,11 @@ impl Commit {
         receiver.ok_or(LogError::Closed)
     }
 
+    /// Whether the disk was nearly full when it was last looked at.
+    pub(in crate::audit) fn is_low_on_room(&self) -> bool {
+        self.lock().writer.was_low()
+    }
+
     /// Whether records can be written, as far as is known.
     pub(in crate::audit) fn health(&self) -> Result<(), LogError> {
         self.lock().writer.usable()
@@ -159,9 +170,15 @@ impl Commit {
         (state.writer.standing.clone(), state.writer.next_index())
     }
 
-    /// The tree of all records that are durable.
-    pub(in crate::audit) fn durable(&self) -> Frontier {
-        self.lock().durable.clone()
+    /// The tree of all records that are durable, and what is owed for them.
+    pub(in crate::audit) fn durable(&self) -> (Frontier, Owed) {
+        let state = self.lock();
+        (state.durable.clone(), state.owed)
+    }
+
+    /// Records are in tiles and bundles.
+    pub(in crate::audit) fn pay(&self, until: Owed) {
+        self.lock().writer.pay(until);
     }
 
     /// Ends the log for ever.
@@ -224,8 +241,8 @@ impl Commit {
                 state.dirty_since = None;
                 state.waiting_since = None;
                 let waiters = std::mem::take(&mut state.waiters);
-                let tree = state.writer.tree.clone();
-                return Some(Batch { segment: Arc::clone(&state.writer.segment), waiters, tree });
+                let (tree, owed) = (state.writer.tree.clone(), state.writer.owed());
+                return Some(Batch { segment: Arc::clone(&state.writer.segment), waiters, tree, owed });
             }
             if state.is_stopping {
                 return None;
@@ -254,7 +271,7 @@ impl Commit {
         let mut state = self.lock();
         match synced {
             Err(cause) => state.fail(cause),
-            Ok(()) if state.writer.failure().is_none() => state.durable = batch.tree,
+            Ok(()) if state.writer.failure().is_none() => (state.durable, state.owed) = (batch.tree, batch.owed),
             Ok(()) => {}
         }
         let failure = state.writer.failure();

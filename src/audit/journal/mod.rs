@@ -3,6 +3,7 @@
 //! It holds the newest records, until they are in the tiles of the tree and covered by a checkpoint.
 
 pub(super) mod commit;
+pub(super) mod debt;
 pub(super) mod disk;
 pub(super) mod line;
 pub(super) mod scan;

@@ -63,9 +63,12 @@ pub(in crate::audit) enum Place {
     Inner,
 }
 
-/// How the name of an instance stands in a header.
-pub(in crate::audit) fn instance_resource(instance: &str) -> String {
-    format!("instances/{instance}")
+/// How the name of a log stands in a header: the instance, or one of its replicas.
+pub(in crate::audit) fn log_resource(log: &str) -> String {
+    match log.split_once('/') {
+        Some((instance, replica)) => format!("instances/{instance}/replicas/{replica}"),
+        None => format!("instances/{log}"),
+    }
 }
 
 /// Reads one segment and moves `chain` behind its last whole line.

@@ -12,6 +12,7 @@ use super::{
         record::Record,
         tlog::hash::{self, Frontier},
     },
+    debt::{Debt, Owed},
     disk::{self, Disk, Segment},
     line::{self, Entry, Header},
     standing::Standing,
@@ -47,6 +48,8 @@ pub(in crate::audit) struct Writer {
     inspected: Option<Instant>,
     /// What the file system had left at the last look, less what was written since.
     free_bytes: u64,
+    /// What of it the tree will take for the records that are here.
+    debt: Debt,
     /// The last look found less than the reserve, and said so.
     is_low: bool,
     /// The line in the making; kept for its memory.
@@ -67,6 +70,8 @@ pub(in crate::audit) struct End {
     pub(in crate::audit) size: u64,
     pub(in crate::audit) header_bytes: u64,
     pub(in crate::audit) standing: Standing,
+    /// What is owed for the records that are there.
+    pub(in crate::audit) debt: Debt,
 }
 
 impl Writer {
@@ -84,6 +89,7 @@ impl Writer {
             state: State::Open,
             inspected: None,
             free_bytes: 0,
+            debt: end.debt,
             is_low: false,
             line: Vec::new(),
         }
@@ -92,7 +98,8 @@ impl Writer {
     /// A writer of a new log: its first segment, with its header, is durable when this returns.
     pub(in crate::audit) fn create(disk: Arc<dyn Disk>, options: Options, resource: String) -> Result<Self, LogError> {
         let segment = open_segment(&*disk, 0)?;
-        let end = End { segment, tree: Frontier::new(), size: 0, header_bytes: 0, standing: Standing::default() };
+        let (standing, debt) = (Standing::default(), Debt::new(0, 0));
+        let end = End { segment, tree: Frontier::new(), size: 0, header_bytes: 0, standing, debt };
         let mut writer = Self::resume(disk, end, options, resource);
         if let Err(error) = writer.begin_segment() {
             // Best effort: what is left of it is a torn header, which the next start cuts off.
@@ -112,7 +119,7 @@ impl Writer {
     ) -> Result<u64, LogError> {
         self.usable()?;
         self.inspect(now)?;
-        if room == Room::Plain && self.free_bytes < self.options.reserve_bytes {
+        if room == Room::Plain && self.is_low_on_room() {
             return Err(LogError::NoSpace);
         }
         if self.is_full(&entry.body) {
@@ -123,7 +130,29 @@ impl Writer {
         self.write()?;
         self.tree.push(entry.leaf);
         self.standing.note(index, record);
+        self.debt.note(index, entry.body.len());
         Ok(index)
+    }
+
+    /// What is owed to the tree for all records so far.
+    pub(in crate::audit) const fn owed(&self) -> Owed {
+        self.debt.written()
+    }
+
+    /// Records are in the tree, and have taken their place on the disk.
+    pub(in crate::audit) fn pay(&mut self, until: Owed) {
+        self.free_bytes = self.free_bytes.saturating_sub(self.debt.pay(until));
+    }
+
+    /// Whether the last look found it so.
+    pub(in crate::audit) const fn was_low(&self) -> bool {
+        self.is_low
+    }
+
+    /// Whether what is left is for administrators, outcomes and events: the reserve, and what the tree will take for
+    /// the records that are here.
+    fn is_low_on_room(&self) -> bool {
+        self.free_bytes < self.options.reserve_bytes.saturating_add(self.debt.bytes())
     }
 
     /// What comes from now on is kept nowhere.
@@ -208,7 +237,7 @@ impl Writer {
             return Ok(Some(Cause::Changed { expected: self.size, found }));
         }
         self.free_bytes = self.disk.free_bytes()?;
-        let is_low = self.free_bytes < self.options.reserve_bytes;
+        let is_low = self.is_low_on_room();
         if is_low && !self.is_low {
             tracing::error!(free_bytes = self.free_bytes, "the disk of the audit log is nearly full");
         }

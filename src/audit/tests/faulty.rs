@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
@@ -32,12 +32,14 @@ pub(super) struct Faults {
     pub(super) create_fails: AtomicBool,
     /// What statvfs says.
     pub(super) free_bytes: AtomicU64,
+    /// How large the disk is; then statvfs says what the files have left of it.
+    pub(super) disk_bytes: AtomicU64,
     /// A sync takes as long as a test holds this.
     pub(super) gate: Mutex<()>,
     pub(super) syncs: AtomicUsize,
 }
 
-struct FaultyDisk(Folder, Arc<Faults>);
+struct FaultyDisk(Folder, Arc<Faults>, PathBuf);
 struct FaultySegment(Arc<dyn Segment>, Arc<Faults>);
 
 /// Opens a log on a faulty disk that works so far.
@@ -50,10 +52,11 @@ pub(super) fn open(dir: &Path, options: Options) -> (Log, Arc<Faults>) {
         sync_panics: AtomicBool::new(false),
         create_fails: AtomicBool::new(false),
         free_bytes: AtomicU64::new(u64::MAX),
+        disk_bytes: AtomicU64::new(u64::MAX),
         gate: Mutex::new(()),
         syncs: AtomicUsize::new(0),
     });
-    let disk = FaultyDisk(Folder::open(dir).unwrap(), Arc::clone(&faults));
+    let disk = FaultyDisk(Folder::open(dir).unwrap(), Arc::clone(&faults), dir.to_owned());
     let (log, _) = Log::open_on(Arc::new(disk), dir, options, INSTANCE).unwrap();
     (log, faults)
 }
@@ -87,7 +90,10 @@ impl Disk for FaultyDisk {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        Ok(self.1.free_bytes.load(SeqCst))
+        match self.1.disk_bytes.load(SeqCst) {
+            u64::MAX => Ok(self.1.free_bytes.load(SeqCst)),
+            disk_bytes => Ok(disk_bytes.saturating_sub(super::taken(&self.2))),
+        }
     }
 
     fn is_locked(&self) -> io::Result<bool> {

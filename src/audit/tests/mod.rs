@@ -124,3 +124,15 @@ async fn filled(dir: &Path, segment_bytes_max: u64, records: u64) {
         log.append(operation(n), Durability::Write).await.unwrap();
     }
 }
+
+/// What the files of a folder take of a disk with blocks of 4 KiB.
+fn taken(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .map(
+            |path| {
+                if path.is_dir() { 4096 + taken(&path) } else { path.metadata().unwrap().len().next_multiple_of(4096) }
+            },
+        )
+        .sum()
+}

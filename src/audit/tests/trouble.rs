@@ -174,10 +174,12 @@ async fn the_reserve_is_for_outcomes_events_and_administrators() {
     let (_dir, path) = temporary();
     let (log, faults) = faulty::open(&path, Options { reserve_bytes: 1000, ..options(1 << 20) });
     let opened = log.append(intent(1), Durability::Write).await.unwrap();
-    faults.free_bytes.store(1100, SeqCst);
+    faults.free_bytes.store(1000 + (80 << 10), SeqCst);
     tokio::time::sleep(Duration::from_millis(1050)).await;
     log.append(operation(1), Durability::Write).await.unwrap();
-    // What was written since the last look counts.
+    // What was written since the last look counts, and what will be written for it.
+    let refused = async { while log.append(operation(2), Durability::Write).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_millis(900), refused).await.expect("80 KiB are soon full");
     assert!(matches!(log.append(operation(2), Durability::Write).await, Err(LogError::NoSpace)));
     assert!(matches!(log.append(intent(2), Durability::Write).await, Err(LogError::NoSpace)));
     log.append(outcome(opened, Vec::new()), Durability::Write).await.unwrap();
@@ -185,6 +187,54 @@ async fn the_reserve_is_for_outcomes_events_and_administrators() {
     faults.free_bytes.store(u64::MAX, SeqCst);
     tokio::time::sleep(Duration::from_millis(1050)).await;
     log.append(operation(2), Durability::Write).await.unwrap();
+}
+
+/// Fills a disk of that size with plain records, while the tree follows as its job does it: rarely, often or never.
+/// Gives what is taken in the end, with all records in the tree.
+async fn filled_up(disk_bytes: u64, reserve_bytes: u64, follow_every: Option<u64>, detail: usize) -> (u64, u64) {
+    let (_dir, path) = temporary();
+    let (log, faults) = faulty::open(&path, Options { reserve_bytes, ..options(256 << 10) });
+    faults.disk_bytes.store(disk_bytes, SeqCst);
+    // Opening has looked before there was a bound.
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    let mut records = 0;
+    loop {
+        let record = Record { detail: Some("x".repeat(detail)), ..operation(records) };
+        match log.append(record, Durability::Fsync).await {
+            Ok(_) => records += 1,
+            Err(LogError::NoSpace) => break,
+            Err(other) => panic!("{other:?}"),
+        }
+        if follow_every.is_some_and(|every| records % every == 0) {
+            let head = log.advance().unwrap();
+            log.publish(head.size, &"a note of some length\n".repeat(12)).unwrap();
+        }
+    }
+    let mut most = taken(&path);
+    // Twice, as if the note of the first had been lost: the partial files of two trees are there.
+    for _ in 0..2 {
+        let head = log.advance().unwrap();
+        most = most.max(taken(&path));
+        log.publish(head.size, &"a note of some length\n".repeat(12)).unwrap();
+        most = most.max(taken(&path));
+    }
+    // The reserve is there for whom it is kept.
+    for n in 0..20 {
+        log.append_reserved(intent(n), Durability::Fsync).await.unwrap();
+    }
+    assert_eq!(log.advance().unwrap().size, records + 20);
+    assert!(taken(&path) <= disk_bytes);
+    (most, records)
+}
+
+#[tokio::test]
+async fn tiles_of_plain_records_do_not_eat_what_is_kept_for_administrators() {
+    let (disk, reserve) = (3 << 20, 1 << 20);
+    for (follow_every, detail) in [(None, 10), (Some(40), 10), (Some(700), 300), (Some(300), 2000), (None, 20_000)] {
+        let (taken, records) = filled_up(disk, reserve, follow_every, detail).await;
+        assert!(taken <= disk - reserve, "{follow_every:?} {detail}: {taken} after {records} records");
+        assert!(records > 20, "and the rest is not kept from those who may have it: {records}");
+    }
 }
 
 #[tokio::test]

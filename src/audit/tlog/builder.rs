@@ -90,6 +90,12 @@ impl Builder {
         &self.tree
     }
 
+    /// How long the bundle in the making is.
+    #[must_use]
+    pub const fn bundle_bytes(&self) -> u64 {
+        self.bundle.len() as u64
+    }
+
     /// Gives away the full tiles and bundles that were made since the last time.
     #[must_use]
     pub fn take_full(&mut self) -> Vec<TreeFile> {

@@ -4,18 +4,31 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
+use strongroom_proto::v1::AuditFilter;
 
-use super::place::{self, InstanceArgs};
-use crate::cli::{
-    failure::Failure,
-    output::{self, FormatArgs, Rows},
+use super::{
+    filter::action,
+    place::{self, InstanceOrServerArgs},
 };
+use crate::{
+    audit::tlog::{Checkpoint, SignedNote, VerifierKey},
+    cli::{
+        compose::failure,
+        connection::ConnectionArgs,
+        failure::Failure,
+        output::{self, FormatArgs, Rows},
+    },
+};
+
+pub(super) const AFTER_HELP: &str = "\
+Asked of the server, it is what the server says of itself: good to look at, and to hold against a key that was read where \
+the server is (--config FILE). An auditor or a witness keeps one that was given to him that way.";
 
 /// What `audit key` takes.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct KeyArgs {
     #[command(flatten)]
-    instance: InstanceArgs,
+    instance: InstanceOrServerArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -42,10 +55,32 @@ impl Rows for LogKeyView {
 }
 
 /// Shows it.
-pub(super) async fn run(args: &KeyArgs) -> anyhow::Result<ExitCode> {
-    let place = args.instance.place()?;
-    let store = place.store.ok_or_else(|| Failure::new("no store is named"))?;
-    let key = place::key(&store).await?;
+pub(super) async fn run(connection: &ConnectionArgs, args: &KeyArgs) -> anyhow::Result<ExitCode> {
+    let key = match args.instance.place()? {
+        Some(place) => {
+            let store = place.store.ok_or_else(|| Failure::new("no store is named"))?;
+            place::key(&store, &place.replica).await?
+        }
+        None => asked(connection).await?,
+    };
     output::show(args.format.format, &LogKeyView { origin: key.name().to_owned(), key: key.to_string() })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The key that the server's newest checkpoint is signed with, as the server says.
+async fn asked(connection: &ConnectionArgs) -> anyhow::Result<VerifierKey> {
+    let client = connection.connect().await?;
+    let action = action("ask for the log's key", &AuditFilter::default());
+    let answer = client.call(&action, client.api.get_audit_checkpoint(0)).await?;
+    let unfit = |error: &dyn std::error::Error| failure("the server's answer shows no key", error);
+    let note = SignedNote::parse(answer.note.as_bytes()).map_err(|error| unfit(&error))?;
+    for key in &answer.verifier_keys {
+        let key: VerifierKey = key.parse().map_err(|error| unfit(&error))?;
+        if Checkpoint::open(&note, std::slice::from_ref(&key)).is_ok() {
+            return Ok(key);
+        }
+    }
+    Err(Failure::new("the server names no key that its own checkpoint is signed with")
+        .hint("keep what it answered (`strongroom audit checkpoint`), and tell whoever runs it")
+        .into())
 }

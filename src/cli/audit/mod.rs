@@ -3,7 +3,8 @@
 //! What reads asks a server: `list`, `show`, `tail`, `export`, `uses`, `receipt`, `checkpoint`; some of it reads a copy too.
 //!
 //! What proves does so offline, on the log's own files or a copy, with nothing but the keys of whoever asks: `verify`,
-//! `verify-receipt`, `key`, `prune`. `witness` keeps the checkpoints of a log that runs somewhere else.
+//! `verify-receipt`, `prune`. `key` reads files or asks a server; so does `witness`, which keeps the checkpoints of a log that
+//! runs somewhere else.
 //!
 //! Exit codes: 1 if the log or the receipt is not what it claims to be, 2 if that could not be found out.
 
@@ -77,6 +78,7 @@ pub(super) enum AuditCommand {
     /// Prove offline that a record is in a log, by its receipt
     VerifyReceipt(receipt::VerifyReceiptArgs),
     /// Show the key that a log is verified with, for auditors and witnesses to keep
+    #[command(after_help = key::AFTER_HELP)]
     Key(key::KeyArgs),
     /// Watch a log from elsewhere: keep and cosign its newest checkpoint, if it continues the one before
     #[command(after_help = witness::AFTER_HELP)]
@@ -98,7 +100,7 @@ pub(super) async fn run(connection: &ConnectionArgs, command: AuditCommand) -> a
         AuditCommand::Checkpoint(args) => done(fetch::checkpoint(connection, &args).await),
         AuditCommand::Verify(args) => verify::run(&args).await,
         AuditCommand::VerifyReceipt(args) => receipt::run(&args),
-        AuditCommand::Key(args) => key::run(&args).await,
+        AuditCommand::Key(args) => key::run(connection, &args).await,
         AuditCommand::Witness(args) => witness::run(connection, &args).await,
         AuditCommand::Prune(args) => prune::run(&args).await,
     }

@@ -101,8 +101,8 @@ impl Rows for PrunedView {
 /// Verifies the log, then takes old records away.
 pub(super) async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
     let place = args.instance.place()?;
-    let store = place.store.as_deref().ok_or_else(|| Failure::new("no store is named"))?;
-    let against = Against { keys: vec![place::key(store).await?], checkpoints: Vec::new() };
+    let store = place.store.as_ref().ok_or_else(|| Failure::new("no store is named"))?;
+    let against = Against { keys: vec![place::key(store, &place.replica).await?], checkpoints: Vec::new() };
     let verified = verify::verified(&place.log, &against).map_err(|error| unverified(&error))?;
     let records = plan(&place.log, &verified, args.before.0)?;
     if !args.dry_run {

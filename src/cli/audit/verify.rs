@@ -27,6 +27,8 @@ use crate::{
         files::{self, Limit},
         output::{self, Format, FormatArgs, Rows},
     },
+    config::StoreChoice,
+    model::ReplicaName,
 };
 
 pub(super) const AFTER_HELP: &str = "\
@@ -119,7 +121,7 @@ struct Keys {
 /// Verifies a log.
 pub(super) async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let place = args.place.place()?;
-    let keys = keys(args, place.store.as_deref()).await?;
+    let keys = keys(args, place.store.as_ref(), &place.replica).await?;
     let checkpoints = args.against.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let against = Against { keys: keys.keys.clone(), checkpoints };
     let format = args.format.format;
@@ -141,7 +143,7 @@ pub(super) async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The keys that were given; without one of a log among them, the store's.
-async fn keys(args: &VerifyArgs, store: Option<&Path>) -> anyhow::Result<Keys> {
+async fn keys(args: &VerifyArgs, store: Option<&StoreChoice>, replica: &ReplicaName) -> anyhow::Result<Keys> {
     let mut keys = vkey::all(&args.key);
     if args.unsigned {
         return Ok(Keys { keys, from: "none" });
@@ -155,7 +157,7 @@ async fn keys(args: &VerifyArgs, store: Option<&Path>) -> anyhow::Result<Keys> {
             .hint("--unsigned checks everything else: it shows that the files agree, not who made them")
             .into());
     };
-    keys.push(place::key(store).await?);
+    keys.push(place::key(store, replica).await?);
     Ok(Keys { keys, from: "store" })
 }
 

@@ -13,7 +13,7 @@ use crate::{
     export::Cursor,
     grpc::tls,
     model::{Clock as _, InstanceRow, SystemClock, Timestamp, time::DAY_S},
-    service::checkpoints,
+    service::{checkpoints, replicas::log_name},
 };
 
 /// A certificate with less than this left is worth a note.
@@ -46,16 +46,29 @@ pub(super) fn tls(checks: &mut Checks, config: &Config) {
     }
 }
 
-/// Whether the store opens, and whose it is. A store that is not there is not made.
-pub(super) async fn store(checks: &mut Checks, config: &Config) -> Option<InstanceRow> {
-    if !config.store.exists() {
-        checks.wrong("store", format!("{} is not there: `strongroom init` makes it", config.store.display()));
-        return None;
+/// Whether the store opens, and whose it is: the instance, and the name of this replica's log. A store that is not there
+/// is not made.
+pub(super) async fn store(checks: &mut Checks, config: &Config) -> Option<(InstanceRow, String)> {
+    match compose::is_made(&config.store).await {
+        Ok(true) => {}
+        Ok(false) => {
+            checks.wrong("store", format!("{} is not there: `strongroom init` makes it", config.store));
+            return None;
+        }
+        Err(error) => {
+            checks.wrong("store", format!("{error:#}").replace('\n', "; "));
+            return None;
+        }
     }
     let opened = compose::store(&config.store).await.map_err(|error| Failure::new(error.to_string()));
-    let store = checks.of("store", opened, |_| format!("{} opens, its schema is known", config.store.display()))?;
-    let found = compose::instance(&store).await;
+    let store = checks.of("store", opened, |_| format!("{} opens, its schema is known", config.store))?;
+    let (found, seat) = (compose::instance(&store).await, compose::seat(config, &store).await);
     store.close().await;
+    let seat =
+        checks.of("replicas", seat.map_err(|error| Failure::new(error.to_string())), |seat| match &seat.row {
+            Some(_) => format!("{} is number {}", seat.name, seat.ordinal.get()),
+            None => format!("{} has not served yet", seat.name),
+        })?;
     match found {
         Ok(Some(instance)) => {
             checks.ok("instance", base16ct::lower::encode_string(&instance.id));
@@ -67,7 +80,8 @@ pub(super) async fn store(checks: &mut Checks, config: &Config) -> Option<Instan
             } else {
                 checks.ok("recovery keys", instance.escrow.len().to_string());
             }
-            Some(instance)
+            let log = log_name(&instance, &seat);
+            Some((instance, log))
         }
         Ok(None) => {
             checks.wrong("instance", "none: `strongroom init` makes one");
@@ -80,14 +94,14 @@ pub(super) async fn store(checks: &mut Checks, config: &Config) -> Option<Instan
     }
 }
 
-fn log_key(instance: &InstanceRow) -> Result<VerifierKey, Failure> {
-    checkpoints::key(instance).map_err(|error| failure("the store does not have it", &error))
+fn log_key(instance: &InstanceRow, log: &str) -> Result<VerifierKey, Failure> {
+    checkpoints::key(instance, log).map_err(|error| failure("the store does not have it", &error))
 }
 
 /// Whether the log is what was written, from its first record to its last.
-pub(super) async fn log(checks: &mut Checks, config: &Config, instance: Option<&InstanceRow>) {
+pub(super) async fn log(checks: &mut Checks, config: &Config, instance: Option<&(InstanceRow, String)>) {
     let dir = config.audit.dir.clone();
-    let key = instance.and_then(|instance| checks.of("audit log key", log_key(instance), ToString::to_string));
+    let key = instance.and_then(|(row, log)| checks.of("audit log key", log_key(row, log), ToString::to_string));
     let against = Against { keys: key.into_iter().collect(), ..Against::default() };
     let verified = match tokio::task::spawn_blocking(move || audit::verify(&dir, &against)).await {
         Ok(Ok(verified)) => verified,
@@ -100,7 +114,7 @@ pub(super) async fn log(checks: &mut Checks, config: &Config, instance: Option<&
     let Verified { records, first, signed, .. } = verified;
     let pruned = if first > 0 { format!(", the first {first} pruned") } else { String::new() };
     checks.ok("audit log", format!("{records} records, {signed} of them under a signed checkpoint{pruned}"));
-    if instance.is_some_and(|instance| base16ct::lower::encode_string(&instance.id) != verified.instance) {
+    if instance.is_some_and(|(row, _)| base16ct::lower::encode_string(&row.id) != verified.instance) {
         checks.wrong("audit log", format!("it belongs to instance {}, the store to another", verified.instance));
     }
     if !verified.open.is_empty() {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::shown_escrow;
 use crate::{
-    cli::compose::failure,
+    cli::compose::{failure, first_log},
     config::Config,
     model::{Escrow, InstanceRow, Principal},
     service::checkpoints,
@@ -37,7 +37,8 @@ impl InitialisedView {
         instance: &InstanceRow,
         administrator: Option<&Principal>,
     ) -> anyhow::Result<Self> {
-        let log_key = checkpoints::key(instance).map_err(|error| failure("the log has no key", &error))?;
+        let log_key = checkpoints::key(instance, &first_log(config, instance.id))
+            .map_err(|error| failure("the log has no key", &error))?;
         Ok(Self {
             instance: base16ct::lower::encode_string(&instance.id),
             token_label: instance.token_label.clone(),
@@ -45,7 +46,7 @@ impl InitialisedView {
             unwrap_template: instance.unwrap_template,
             administrator: administrator.map(Principal::to_string),
             recovery_keys: fingerprints(&instance.escrow),
-            store: config.store.display().to_string(),
+            store: config.store.to_string(),
             audit_dir: config.audit.dir.display().to_string(),
             log_key: log_key.to_string(),
             escrow: shown_escrow(&instance.escrow),

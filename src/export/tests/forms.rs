@@ -59,10 +59,10 @@ fn otlp_is_a_request_of_log_records() {
 
 #[test]
 fn a_collector_may_reject_some() {
-    assert_eq!(otlp::rejected(br#"{"partialSuccess":{"rejectedLogRecords":"5"}}"#), 5);
-    assert_eq!(otlp::rejected(br#"{"partialSuccess":{"rejectedLogRecords":5}}"#), 5);
-    assert_eq!(otlp::rejected(b"{}"), 0);
-    assert_eq!(otlp::rejected(b""), 0);
+    assert_eq!(otlp::rejected(br#"{"partialSuccess":{"rejectedLogRecords":"5"}}"#, "rejectedLogRecords"), 5);
+    assert_eq!(otlp::rejected(br#"{"partialSuccess":{"rejectedLogRecords":5}}"#, "rejectedLogRecords"), 5);
+    assert_eq!(otlp::rejected(b"{}", "rejectedLogRecords"), 0);
+    assert_eq!(otlp::rejected(b"", "rejectedLogRecords"), 0);
 }
 
 #[test]

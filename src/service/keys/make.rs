@@ -10,6 +10,7 @@ use strongroom_hsm::{
     Material,
     protocol::{Generated, Moment},
 };
+use tokio::sync::OnceCell;
 
 use super::{check_ops, check_times, invalid};
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     failpoint,
     model::{KeyObjectRow, KeyOps, Residency, Scope, State, VaultRow, VersionId, VersionRow},
     service::{
-        KeyRef, KeyView, NewKey, Service,
+        Caller, KeyRef, KeyView, NewKey, Service,
         catalog::{Checked, key_id, vault_id},
         door::{Applied, Context, Work},
         error::{Problem, ServiceError},
@@ -45,7 +46,7 @@ pub(super) trait Source: Send + Sync + 'static {
         permit: &Permit<Self::Op>,
         new: &NewKey,
         version: VersionId,
-        deadline: Moment,
+        caller: &Caller,
     ) -> impl Future<Output = Result<Generated, ServiceError>> + Send;
 
     /// The public half, where it is known before the key is made.
@@ -84,9 +85,9 @@ impl Source for Fresh {
         permit: &Permit<Self::Op>,
         new: &NewKey,
         version: VersionId,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Result<Generated, ServiceError> {
-        hands.generate(permit, new.spec, new.residency, version, deadline).await
+        hands.generate(permit, new.spec, new.residency, version, caller).await
     }
 
     fn origin(&self) -> &'static str {
@@ -129,11 +130,11 @@ impl Source for Imported {
         permit: &Permit<Self::Op>,
         new: &NewKey,
         version: VersionId,
-        deadline: Moment,
+        caller: &Caller,
     ) -> Result<Generated, ServiceError> {
         let material = self.material.lock().unwrap_or_else(PoisonError::into_inner).take();
         let material = material.ok_or(Problem::Internal)?;
-        hands.import(permit, new.spec, new.residency, version, material, deadline).await
+        hands.import(permit, new.spec, new.residency, version, material, caller).await
     }
 
     fn public(&self) -> Vec<u8> {
@@ -161,6 +162,8 @@ pub(super) struct MakeKey<S> {
     new: NewKey,
     version: VersionId,
     source: S,
+    /// The key, once it is made: a change that another process was quicker than is decided again, and its key stays.
+    made: OnceCell<Generated>,
 }
 
 /// What a creation found: the vault, and the key with its newest version if it exists.
@@ -172,7 +175,7 @@ struct Place {
 impl<S: Source> MakeKey<S> {
     /// Under an id of its own: whoever asks does not choose what a version is called on the token.
     pub(super) fn new(new: NewKey, source: S) -> Self {
-        Self { new, version: VersionId::from_bytes(fresh_id()), source }
+        Self { new, version: VersionId::from_bytes(fresh_id()), source, made: OnceCell::new() }
     }
 
     /// The key's own scope.
@@ -317,7 +320,8 @@ impl<S: Source> Work for MakeKey<S> {
     ) -> Result<Applied<KeyView>, ServiceError> {
         let deadline = context.caller.deadline;
         let new = &self.new;
-        let made = self.source.make(&service.hands, &permit, new, self.version, deadline).await?;
+        let make = || self.source.make(&service.hands, &permit, new, self.version, &context.caller);
+        let made = self.made.get_or_try_init(make).await?.clone();
         failpoint::hit("service.after_generate");
         // The vault's id is decided by its name: the lock can be taken before the vault is looked at again.
         let locked = service.catalog.scopes.lock(HeadScope::Vault(vault_id(&new.vault)), deadline).await?;

@@ -5,11 +5,13 @@ use strongroom_hsm::{Seal, protocol::ServiceKeys};
 use crate::{
     model::{
         AccessPolicyRow, AssignmentId, AssignmentRow, Escrow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KeyOps,
-        KeySpec, NetworkRules, ObjectType, Permissions, RequestId, Residency, RoleDefinitionRow, RoleId, RolePatterns,
-        Row, RowId, Scope, State, Tags, Timestamp, TokenId, TokenRow, UsageRow, VaultAuthorization, VaultName,
-        VaultRow, VersionId, VersionRow,
+        KeySpec, MaxStaleness, NetworkRules, ObjectType, Ordinal, Permissions, ReplicaName, ReplicaRow, RequestId,
+        Residency, RoleDefinitionRow, RoleId, RolePatterns, Row, RowId, RowKind, Scope, State, Tags, Timestamp,
+        TokenId, TokenRow, UsageRow, VaultAuthorization, VaultName, VaultRow, VersionId, VersionRow,
     },
-    store::{Change, HeadRow, HeadScope, RequestRecord, Sealed, Write, head::SetDigest},
+    store::{
+        Beat, Change, HeadChange, HeadRow, HeadScope, Position, RequestRecord, Sealed, Step, Write, head::SetDigest,
+    },
 };
 
 /// A name that the fixtures are sure of.
@@ -33,7 +35,14 @@ pub(crate) fn sealed<R: Row>(row: R) -> Sealed<R> {
 
 /// A change of these rows alone.
 pub(crate) fn change(writes: impl IntoIterator<Item = Write>) -> Change {
-    Change { name: "test", writes: writes.into_iter().collect(), heads: Vec::new(), request: None }
+    Change {
+        name: "test",
+        writes: writes.into_iter().collect(),
+        heads: Vec::new(),
+        request: None,
+        lease: None,
+        is_urgent: false,
+    }
 }
 
 pub(crate) fn vault(n: u8, name: &str) -> VaultRow {
@@ -46,6 +55,7 @@ pub(crate) fn vault(n: u8, name: &str) -> VaultRow {
         padding_decryption_allowed: n.is_multiple_of(2),
         network: NetworkRules::default(),
         authorization: VaultAuthorization::Roles,
+        max_staleness: MaxStaleness::default(),
         state: State::Active,
         created: Timestamp(1_700_000_000),
         updated: Timestamp(1_700_000_000),
@@ -191,6 +201,44 @@ pub(crate) fn head(scope: HeadScope, revision: u64, rows: &[(RowId, u64, Seal)])
         digest.insert(id, *revision, seal);
     }
     HeadRow { scope, revision, rows: rows.len() as u64, intent: 7, digest }
+}
+
+/// A head that nobody is told the way to.
+pub(crate) fn bare(head: HeadRow) -> HeadChange {
+    HeadChange { head: sealed(head), steps: Vec::new() }
+}
+
+/// A step of one row, from a revision to the next.
+pub(crate) fn step(n: u8, revision: u64) -> Step {
+    let old = (revision > 1).then_some((revision - 1, [n; 32]));
+    Step { id: RowId { kind: RowKind::Key, id: [n; 16] }, old, new: Some((revision, [n; 32])), in_use: true }
+}
+
+pub(crate) fn replica(n: u8, name: &str) -> ReplicaRow {
+    ReplicaRow {
+        id: [n; 16],
+        ordinal: Ordinal::new(n.into()).expect("a number"),
+        name: replica_name(name),
+        created: Timestamp(1_700_000_000),
+        log_size: 5,
+        log_root: [n; 32],
+        closed: false,
+        revision: 1,
+    }
+}
+
+pub(crate) fn replica_name(text: &str) -> ReplicaName {
+    text.parse().expect("a replica's name")
+}
+
+pub(crate) fn beat(name: &str, heard: u64) -> Beat {
+    Beat {
+        replica: replica_name(name),
+        heard: Position(heard),
+        version: "1.2.3".to_owned(),
+        address: "https://[::1]:7070".to_owned(),
+        trouble: String::new(),
+    }
 }
 
 pub(crate) fn request(n: u8, principal: &str, expires: i64) -> RequestRecord {

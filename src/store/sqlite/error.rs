@@ -1,8 +1,6 @@
 //! What SQLite's result codes mean. By code, never by message (https://sqlite.org/rescode.html).
 
-use sqlx::error::{DatabaseError, ErrorKind};
-
-use crate::store::{CommitError, StoreError};
+use crate::store::StoreError;
 
 // Primary result codes: the low byte of an extended one.
 const SQLITE_ERROR: i32 = 1;
@@ -13,51 +11,14 @@ const SQLITE_CONSTRAINT: i32 = 19;
 const SQLITE_MISMATCH: i32 = 20;
 const SQLITE_NOTADB: i32 = 26;
 
-/// Why a transaction was given up.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// The change itself cannot be applied.
-    Refused(CommitError),
-    /// SQLite failed.
-    Driver(sqlx::Error),
-}
-
-impl Failure {
-    /// Somebody else changed the same rows.
-    pub(super) const CONFLICT: Self = Self::Refused(CommitError::Conflict);
-
-    /// What to tell the caller.
-    pub(super) fn into_commit_error(self) -> CommitError {
-        match self {
-            Self::Refused(error) => error,
-            Self::Driver(error) => fault(error).into(),
-        }
-    }
-
-    /// Whether another program holds the file, so that the same change may well be applied a moment later.
-    pub(super) fn is_busy(&self) -> bool {
-        match self {
-            Self::Driver(error) => matches!(primary_code(error), Some(SQLITE_BUSY | SQLITE_LOCKED)),
-            Self::Refused(_) => false,
-        }
-    }
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Driver(error)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Refused(error.into())
-    }
+/// Whether another program holds the file, so that the same change may well be applied a moment later.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(SQLITE_BUSY | SQLITE_LOCKED))
 }
 
 /// What a failed statement means for whoever reads. Full disks, read-only files, failed reads and
 /// syncs, locks and deadlines are [`StoreError::Unavailable`].
-pub(super) fn fault(error: sqlx::Error) -> StoreError {
+pub(in crate::store) fn fault(error: sqlx::Error) -> StoreError {
     let inconsistent = |table, column| {
         tracing::error!(error = %error, "the store's file is not as this program wrote it");
         StoreError::Inconsistent { table, column }
@@ -71,20 +32,6 @@ pub(super) fn fault(error: sqlx::Error) -> StoreError {
         Some(SQLITE_CONSTRAINT | SQLITE_MISMATCH) => inconsistent("sqlite_schema", "constraint"),
         _ => StoreError::Unavailable(error),
     }
-}
-
-/// Whether a row of the same key exists.
-pub(super) fn is_unique_violation(error: &sqlx::Error) -> bool {
-    kind(error) == Some(ErrorKind::UniqueViolation)
-}
-
-/// Whether a row's parent is missing.
-pub(super) fn is_foreign_key_violation(error: &sqlx::Error) -> bool {
-    kind(error) == Some(ErrorKind::ForeignKeyViolation)
-}
-
-fn kind(error: &sqlx::Error) -> Option<ErrorKind> {
-    error.as_database_error().map(DatabaseError::kind)
 }
 
 fn primary_code(error: &sqlx::Error) -> Option<i32> {

@@ -29,11 +29,11 @@ const STATEMENTS_MAX: usize = 64;
 /// What migrations say they are for (`PRAGMA application_id`): 'Strm'.
 const APPLICATION_ID: i64 = 0x5374_726d;
 /// The schema this release writes.
-const SCHEMA_VERSION: i64 = 4;
+pub(super) const SCHEMA_VERSION: i64 = 5;
 /// The schemas this release can open.
-const READS: &str = "1 to 4";
+const READS: &str = "1 to 5";
 
-static MIGRATOR: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
+pub(super) static MIGRATOR: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 
 /// What the one writing connection may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,12 +10,23 @@ use super::*;
 use crate::{
     model::Scope,
     store::{
-        Write,
-        contract::{contract_tests, fixtures::*},
+        CommitError, Store as _, Write,
+        contract::{
+            contract_tests,
+            everything::{FOUND, fill, one_of_each, read_all},
+            fixtures::*,
+        },
+        sql::looked_up,
     },
 };
 
-contract_tests!(SqliteStore::temporary);
+mod schemas;
+
+contract_tests!(fresh);
+
+async fn fresh() -> Option<(tempfile::TempDir, SqliteStore)> {
+    Some(SqliteStore::temporary().await)
+}
 
 fn file(folder: &tempfile::TempDir) -> std::path::PathBuf {
     folder.path().join("store.db")
@@ -30,58 +41,12 @@ async fn run(connection: &mut SqliteConnection, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.expect("runs");
 }
 
-/// One row of each kind.
-fn one_of_each() -> Change {
-    let scope = Scope::Vault(vault_name("dev"));
-    Change {
-        heads: vec![sealed(head(HeadScope::Service, 1, &[])), sealed(head(HeadScope::Vault([1; 16]), 1, &[]))],
-        request: Some(request(1, "spiffe://example.org/ci", 100)),
-        ..change([
-            Write::Instance(sealed(instance())),
-            Write::Vault(sealed(vault(1, "dev"))),
-            Write::Key(sealed(key(2, "dev", "Root"))),
-            Write::Version(sealed(version(2, "dev", "Root", 1))),
-            Write::Usage(sealed(usage(2, 1, 1))),
-            Write::Assignment(sealed(assignment(3, scope))),
-            Write::Token(sealed(token(4))),
-            Write::IssuerKey(sealed(issuer_key(5))),
-            Write::RoleDefinition(sealed(role_definition(4, "Signer"))),
-            Write::AccessPolicy(sealed(access_policy("dev", "a:b"))),
-        ])
-    }
-}
-
-/// Everything that can be read, or the first error.
-async fn read_all(store: &SqliteStore) -> Result<usize, StoreError> {
-    let (dev, root) = (vault_name("dev"), key_name("root"));
-    let mut found = usize::from(store.instance().await?.is_some());
-    found += usize::from(store.vault(&dev).await?.is_some());
-    found += store.vaults(None, 9, true).await?.len();
-    found += usize::from(store.key(&dev, &root).await?.is_some());
-    found += store.keys(&dev, None, 9, true).await?.len();
-    found += usize::from(store.version(&dev, version_id(2)).await?.is_some());
-    found += store.versions(&dev, &root, None, 9).await?.len();
-    found += usize::from(store.usage(version_id(2)).await?.is_some());
-    found += store.assignments().await?.len();
-    found += store.tokens().await?.len();
-    found += store.issuer_keys().await?.len();
-    found += store.role_definitions().await?.len();
-    found += store.access_policies().await?.len();
-    found += store.heads().await?.len();
-    found += store.scope(&HeadScope::Service).await?.rows.len();
-    found += store.scope(&HeadScope::Vault([1; 16])).await?.rows.len();
-    found += usize::from(store.request("spiffe://example.org/ci", request_id(1), Timestamp(1)).await?.is_some());
-    Ok(found)
-}
-
-const FOUND: usize = 26;
-
 #[tokio::test]
 async fn sqlite_is_new_enough_and_set_up_to_be_durable() {
     let (_folder, store) = SqliteStore::temporary().await;
     // Before 3.51.3 resetting the WAL could corrupt the file.
     let version: String =
-        sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&store.pools.writer).await.expect("read");
+        sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&store.database().writer).await.expect("read");
     let parts: Vec<u32> = version.split('.').map(|part| part.parse().expect("a number")).collect();
     assert!(parts >= vec![3, 51, 3], "{version}");
     for (pragma, wanted) in [
@@ -91,7 +56,7 @@ async fn sqlite_is_new_enough_and_set_up_to_be_durable() {
         ("PRAGMA trusted_schema", "0"),
         ("PRAGMA secure_delete", "1"),
     ] {
-        let row = sqlx::query(pragma).fetch_one(&store.pools.writer).await.expect("read");
+        let row = sqlx::query(pragma).fetch_one(&store.database().writer).await.expect("read");
         let found: String = row.try_get(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string());
         assert_eq!(found, wanted, "{pragma}");
     }
@@ -100,7 +65,7 @@ async fn sqlite_is_new_enough_and_set_up_to_be_durable() {
 #[tokio::test]
 async fn the_file_and_its_journal_are_the_owners_alone() {
     let (folder, store) = SqliteStore::temporary().await;
-    store.commit(one_of_each()).await.expect("committed");
+    fill(&store).await;
     read_all(&store).await.expect("read");
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder.path()).expect("a folder") {
@@ -116,7 +81,7 @@ async fn the_file_and_its_journal_are_the_owners_alone() {
 #[tokio::test]
 async fn reopening_keeps_everything() {
     let (folder, store) = SqliteStore::temporary().await;
-    store.commit(one_of_each()).await.expect("committed");
+    fill(&store).await;
     assert_eq!(read_all(&store).await.expect("read"), FOUND);
     store.close().await;
     let store = SqliteStore::open(&file(&folder)).await.expect("opens again");
@@ -127,7 +92,7 @@ async fn reopening_keeps_everything() {
 #[tokio::test]
 async fn what_is_committed_is_in_the_file_without_closing() {
     let (folder, store) = SqliteStore::temporary().await;
-    store.commit(one_of_each()).await.expect("committed");
+    fill(&store).await;
     let other = SqliteStore::open(&file(&folder)).await.expect("opens beside it");
     assert_eq!(read_all(&other).await.expect("read"), FOUND);
 }
@@ -202,11 +167,11 @@ async fn what_is_no_database_or_no_file_cannot_be_opened() {
 #[tokio::test]
 async fn a_read_only_file_is_read_and_not_written() {
     let (folder, store) = SqliteStore::temporary().await;
-    store.commit(one_of_each()).await.expect("committed");
+    fill(&store).await;
     store.close().await;
     // Tests may run as root, whom no mode stops: the connection is opened as SQLite would open it.
     let pools = open::open(&file(&folder), open::Access::Read).await.expect("opens");
-    let store = SqliteStore { pools: Arc::new(pools) };
+    let store = SqliteStore::of(pools);
     let change = || change([Write::Vault(sealed(vault(9, "prod")))]);
     for _ in 0..6 {
         let result = store.commit(change()).await;
@@ -218,10 +183,10 @@ async fn a_read_only_file_is_read_and_not_written() {
 #[tokio::test]
 async fn a_full_disk_applies_nothing_and_the_store_works_again_with_room() {
     let (_folder, store) = SqliteStore::temporary().await;
-    store.commit(one_of_each()).await.expect("committed");
-    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.pools.writer).await.expect("read");
+    fill(&store).await;
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.database().writer).await.expect("read");
     let limit = AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages + 3));
-    sqlx::query(limit).execute(&store.pools.writer).await.expect("set");
+    sqlx::query(limit).execute(&store.database().writer).await.expect("set");
     let change = || {
         let versions = (10..60).map(|n| Write::Version(sealed(version(n, "dev", "Root", u64::from(n)))));
         change(versions)
@@ -236,7 +201,7 @@ async fn a_full_disk_applies_nothing_and_the_store_works_again_with_room() {
 #[tokio::test]
 async fn no_damaged_page_panics() {
     let (folder, store) = SqliteStore::temporary().await;
-    store.commit(one_of_each()).await.expect("committed");
+    fill(&store).await;
     store.close().await;
     let clean = std::fs::read(file(&folder)).expect("bytes");
     for page in 1..clean.len() / 4096 {
@@ -267,7 +232,7 @@ async fn without_rules(path: &Path) -> SqliteConnection {
 #[tokio::test]
 async fn no_column_content_is_believed_or_panics() {
     let (folder, store) = SqliteStore::temporary().await;
-    store.commit(one_of_each()).await.expect("committed");
+    fill(&store).await;
     store.close().await;
     let mut stranger = without_rules(&file(&folder)).await;
     let store = SqliteStore::open(&file(&folder)).await.expect("opens");
@@ -292,7 +257,7 @@ async fn no_column_content_is_believed_or_panics() {
             }
             let result = read_all(&store).await;
             let told = matches!(result, Err(StoreError::Inconsistent { .. })) || matches!(result, Ok(n) if n < FOUND);
-            if !told && !is_free(&column, value) {
+            if !told && !is_free(&table, &column, value) {
                 believed.push(format!("{table}.{column} = {value}: {result:?}"));
             }
             let restore = format!("BEGIN; DELETE FROM {table}; INSERT INTO {table} SELECT * FROM clean; COMMIT");
@@ -305,15 +270,19 @@ async fn no_column_content_is_believed_or_panics() {
 }
 
 /// Columns that hold any time, any bytes, any text or any number, and for which only the seal can tell.
-fn is_free(column: &str, value: &str) -> bool {
-    let time = matches!(column, "created_at" | "updated_at" | "expires_at" | "not_before" | "deleted_at" | "purge_at");
-    let optional = matches!(column, "not_before" | "expires_at" | "deleted_at" | "purge_at");
+fn is_free(table: &str, column: &str, value: &str) -> bool {
+    let name = matches!((table, column), ("replicas", "name") | ("leases", "holder"));
+    let time = matches!(column, "created_at" | "updated_at" | "expires_at" | "not_before" | "deleted_at" | "purge_at")
+        || matches!(column, "at" | "beat_at");
+    let optional = matches!(column, "not_before" | "expires_at" | "deleted_at" | "purge_at") && table != "leases";
     let number = matches!(column, "encryptions" | "ordinal" | "intent" | "row_count" | "retention_days" | "revision");
+    let number = number || matches!(column, "ordinal" | "log_size" | "heard" | "token" | "position" | "until");
     let bytes = matches!(
         column,
         "sealing_key" | "data_key" | "canary" | "log_public" | "check_value" | "public_key" | "blob" | "escrow"
     );
-    let text = matches!(column, "token_label" | "token_serial" | "resource" | "description");
+    let text = matches!(column, "token_label" | "token_serial" | "resource" | "description")
+        || matches!(column, "version" | "address" | "trouble" | "work") && matches!(table, "replicas" | "leases");
     // Lists of patterns, in which digits and dots can be, and lists of permissions: they may be empty.
     let patterns = matches!(column, "actions" | "not_actions" | "data_actions" | "not_data_actions");
     let list = patterns || matches!(column, "keys" | "secrets" | "certificates");
@@ -321,7 +290,7 @@ fn is_free(column: &str, value: &str) -> bool {
         "NULL" => optional,
         // A column of texts keeps a number as its digits.
         "-1" => time || text || patterns,
-        "70000" => time || number || text || patterns,
+        "70000" => time || number || text || patterns || name,
         "1.5" => text || patterns,
         "''" => bytes || text || list,
         "x''" => bytes || text,
@@ -332,10 +301,9 @@ fn is_free(column: &str, value: &str) -> bool {
 #[tokio::test]
 async fn lookups_and_pages_use_an_index() {
     let (_folder, store) = SqliteStore::temporary().await;
-    for sql in keys::STATEMENTS.iter().chain(&versions::STATEMENTS).chain(&usage::STATEMENTS).chain(&scopes::STATEMENTS)
-    {
+    for sql in looked_up() {
         let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
-        for row in plan.fetch_all(&store.pools.writer).await.expect("a plan") {
+        for row in plan.fetch_all(&store.database().writer).await.expect("a plan") {
             let step: String = row.get("detail");
             assert!(!step.starts_with("SCAN") && !step.contains("TEMP B-TREE"), "{sql}: {step}");
         }

@@ -5,12 +5,10 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     algorithms::{Algorithm, KeyOps, KeySpec},
-    pool::{call::Work, known::Known},
+    pool::{call::Work, known::Known, timing::Told},
     protocol::{Answer, Operation, Request},
     statement::{KeyRow, KeyStatement, Residency},
 };
-
-type Result = std::result::Result<Response, Error>;
 
 fn row(number: u8) -> Arc<KeyRow> {
     let statement = KeyStatement {
@@ -33,7 +31,7 @@ fn row(number: u8) -> Arc<KeyRow> {
     Arc::new(KeyRow::new(statement, [number; 32]))
 }
 
-fn call(number: u8) -> (Waiting, oneshot::Receiver<Result>) {
+fn call(number: u8) -> (Waiting, oneshot::Receiver<Told>) {
     let operation = Operation::Sign { algorithm: Algorithm::Es256, input: vec![0; 32].into() };
     Waiting::new(Work::Operate { row: row(number), operation }, None, Moment(u64::MAX))
 }
@@ -49,7 +47,7 @@ fn lane(workers: usize) -> State {
     state
 }
 
-fn admit(state: &mut State, numbers: impl IntoIterator<Item = u8>) -> Vec<oneshot::Receiver<Result>> {
+fn admit(state: &mut State, numbers: impl IntoIterator<Item = u8>) -> Vec<oneshot::Receiver<Told>> {
     let calls = numbers.into_iter().map(call);
     calls
         .map(|(call, result)| {

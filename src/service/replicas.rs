@@ -1,0 +1,496 @@
+//! This process among the replicas of its instance: what it hears of the others, and what it tells them.
+//!
+//! * It *hears*: which scopes others have changed, and takes in what (ADR 0011). What its policy and tokens are made
+//!   of is made anew before a hearing counts.
+//! * It gives *signs of life*, with how far it has heard, so that who has changed something can wait for it.
+//! * Its *row* in the store is sealed, and says how far its audit log was at the last checkpoint: a log that is shorter
+//!   at the next start was cut, and one that never comes back is a gap that everybody sees.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use strongroom_hsm::{Pool, Seal, protocol::Moment};
+use tokio::{
+    sync::Mutex,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Caller, Service,
+    door::Note,
+    error::{Problem, ServiceError},
+    fresh_id,
+    hearing::{EVERY, Hearing},
+    tokens,
+};
+use crate::{
+    access::{Permit, ops},
+    audit::{HeadMark, Log, prove::Prover},
+    model::{Clock, InstanceRow, Ordinal, ReplicaName, ReplicaRow, Row as _, Scope},
+    observe::metrics::{BEHIND, HEARD_AGE_SECONDS, IN_FORCE_SECONDS, REPLICAS},
+    store::{Beat, CommitError, HeadScope, Position, Replica, Sealed, Store, StoreError, WorkLease},
+};
+
+/// For how long one hearing may take, and what it makes anew.
+const HEAR_WITHIN: Duration = Duration::from_secs(10);
+/// For how long a request waits for one, when what is known is too old.
+const HEAR_INLINE: Duration = Duration::from_secs(1);
+/// How often a process that has its store for itself says so.
+const ALONE_EVERY: Duration = Duration::from_secs(30);
+/// How often who waits for others looks whether they have heard.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// A replica that has given no sign of life for so long serves nothing from memory: nobody waits for it.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
+
+/// Who this process is, before anything is checked: what its log is called depends on it.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// Its name.
+    pub name: ReplicaName,
+    /// Its number: the one it has, or the next.
+    pub ordinal: Ordinal,
+    /// Its row, unchecked; `None` when it has never served.
+    pub row: Option<Sealed<ReplicaRow>>,
+}
+
+impl Seat {
+    /// Looks for a replica of that name, or for a place for it.
+    ///
+    /// # Errors
+    /// When the store does not answer, or there are as many replicas as there can be.
+    pub async fn find(store: &dyn Store, name: &ReplicaName) -> Result<Self, StoreError> {
+        let all = store.replicas().await?;
+        let named = all.iter().find(|replica| replica.row.unchecked().name == *name);
+        let next = all.iter().map(|replica| replica.row.unchecked().ordinal.get() + 1).max().unwrap_or(0);
+        let ordinal = match named {
+            Some(replica) => Some(replica.row.unchecked().ordinal),
+            None => Ordinal::new(next),
+        };
+        let full = StoreError::Inconsistent { table: "replicas", column: "ordinal" };
+        let row = named.map(|replica| replica.row.clone());
+        Ok(Self { name: name.clone(), ordinal: ordinal.ok_or(full)?, row })
+    }
+}
+
+/// This replica's own row.
+pub(super) struct Own {
+    store: Arc<dyn Store>,
+    pool: Pool,
+    row: Mutex<(ReplicaRow, Seal)>,
+}
+
+impl Own {
+    /// Checks the row of a seat against the log, or makes it.
+    pub(super) async fn take(
+        seat: Seat,
+        store: &Arc<dyn Store>,
+        pool: &Pool,
+        log: &Arc<Log>,
+        clock: &dyn Clock,
+        deadline: Moment,
+    ) -> Result<Self, ServiceError> {
+        let (store, pool) = (Arc::clone(store), pool.clone());
+        if let Some(row) = seat.row {
+            let (row, seal) = row.into_unchecked();
+            check(&row, seal, &pool, log, deadline).await?;
+            return Ok(Self { store, pool, row: Mutex::new((row, seal)) });
+        }
+        let row = ReplicaRow {
+            id: fresh_id(),
+            ordinal: seat.ordinal,
+            name: seat.name,
+            created: clock.now(),
+            log_size: 0,
+            log_root: [0; 32],
+            closed: false,
+            revision: 1,
+        };
+        let seal = seal(&pool, &row, deadline).await?;
+        match store.put_replica(Sealed::new(row.clone(), seal)).await {
+            Ok(()) => Ok(Self { store, pool, row: Mutex::new((row, seal)) }),
+            Err(CommitError::Store(error)) => Err(error.into()),
+            Err(_) => {
+                let why = format!(
+                    "another process has taken the place of replica {} at the same time: start again",
+                    row.name
+                );
+                Err(Problem::Precondition { reason: "REPLICA_TAKEN", why }.into())
+            }
+        }
+    }
+
+    /// Keeps in the store how far the log is, by its newest checkpoint.
+    pub(super) async fn note(
+        &self,
+        size: u64,
+        root: [u8; 32],
+        closed: bool,
+        deadline: Moment,
+    ) -> Result<(), ServiceError> {
+        let mut own = self.row.lock().await;
+        let (old, _) = &*own;
+        if (old.log_size, old.closed) == (size, closed) {
+            return Ok(());
+        }
+        let row = ReplicaRow { log_size: size, log_root: root, closed, revision: old.revision + 1, ..old.clone() };
+        let seal = seal(&self.pool, &row, deadline).await?;
+        match self.store.put_replica(Sealed::new(row.clone(), seal)).await {
+            Ok(()) => {}
+            Err(CommitError::Store(error)) => return Err(error.into()),
+            Err(error) => {
+                let name = format!("the row of replica {}", row.name);
+                return Err(ServiceError::because(Problem::Tampered { name }, error));
+            }
+        }
+        *own = (row, seal);
+        Ok(())
+    }
+
+    /// Who this is.
+    pub(super) async fn name(&self) -> ReplicaName {
+        self.row.lock().await.0.name.clone()
+    }
+}
+
+async fn seal(pool: &Pool, row: &ReplicaRow, deadline: Moment) -> Result<Seal, ServiceError> {
+    let seals = pool.seal(vec![row.canonical()], deadline).await.map_err(super::hands::outage)?;
+    Ok(*seals.first().ok_or(Problem::Internal)?)
+}
+
+/// Checks the seal of a replica's row, and that its log is the one the row speaks of.
+async fn check(
+    row: &ReplicaRow,
+    seal: Seal,
+    pool: &Pool,
+    log: &Arc<Log>,
+    deadline: Moment,
+) -> Result<(), ServiceError> {
+    let right = pool.check_seals(vec![(row.canonical(), seal)], deadline).await.map_err(super::hands::outage)?;
+    if right != [true] {
+        return Err(Problem::Tampered { name: format!("the row of replica {}", row.name) }.into());
+    }
+    let (size, root) = (row.log_size, row.log_root);
+    if size == 0 {
+        return Ok(());
+    }
+    let prover = Prover::new(log.dir());
+    let found = tokio::task::spawn_blocking(move || prover.root(size)).await;
+    let found = found.map_err(|error| ServiceError::because(Problem::Internal, error))?;
+    let found = found.map_err(|error| ServiceError::because(Problem::Internal, error))?;
+    if found == Some(root) {
+        return Ok(());
+    }
+    let why = match found {
+        None => format!(
+            "it has fewer than the {size} records that the store knows of: it was cut, or an older one put back; if its disk is \
+             lost, give this replica another name, and the loss stays visible as a gap"
+        ),
+        Some(_) => format!("its first {size} records are not those that the store knows of"),
+    };
+    Err(ServiceError::because(Problem::Tampered { name: format!("the audit log of replica {}", row.name) }, why))
+}
+
+impl Service {
+    /// How new what is in memory is.
+    #[must_use]
+    pub fn hearing(&self) -> &Arc<Hearing> {
+        self.catalog.scopes.hearing()
+    }
+
+    /// Hears what others have changed, and takes it in.
+    ///
+    /// # Errors
+    /// When the store does not answer, or what it holds is not what was written.
+    pub async fn hear(&self) -> Result<(), ServiceError> {
+        let asked = Moment::now();
+        let _turn = self.hearing_turn.lock().await;
+        if !self.hearing().is_shared() || self.hearing().is_within(Moment::now().since(asked)) {
+            return Ok(());
+        }
+        let began = Moment::now();
+        let deadline = began.after(HEAR_WITHIN);
+        let heard = self.store.heard(self.hearing().position()).await?;
+        for (scope, revision) in heard.heads {
+            let Some(cell) = self.catalog.scopes.known(scope) else { continue };
+            if revision > cell.revision() {
+                self.catalog.scopes.catch_up(&cell, deadline).await?;
+            }
+        }
+        // Whoever has caught up, here or on the way to a change.
+        let service = self.catalog.scopes.cell(HeadScope::Service, deadline).await?;
+        if service.take_news()
+            && let Err(error) = self.make_anew(deadline).await
+        {
+            service.have_news();
+            return Err(error);
+        }
+        if self.hearing().position().is_some() {
+            metrics::histogram!(HEARD_AGE_SECONDS).record(self.hearing().age());
+        }
+        self.hearing().took_in(heard.position, began);
+        Ok(())
+    }
+
+    /// Makes policy and tokens anew from the service's scope.
+    async fn make_anew(&self, deadline: Moment) -> Result<(), ServiceError> {
+        self.settle_policy(deadline).await?;
+        let key = tokens::load(&self.catalog, &self.issued, deadline).await?;
+        self.issuer_key.store(key.load_full());
+        Ok(())
+    }
+
+    /// Hears, or says that this replica is behind.
+    pub(super) async fn hear_by(&self, deadline: Moment) -> Result<(), ServiceError> {
+        let left = deadline.since(Moment::now()).min(HEAR_INLINE);
+        let failed = match timeout(left, self.hear()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) if matches!(error.problem, Problem::Tampered { .. }) => return Err(error),
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
+        };
+        metrics::counter!(BEHIND).increment(1);
+        let problem = Problem::Behind { age: self.hearing().age() };
+        Err(match failed {
+            Some(error) => ServiceError::because(problem, error),
+            None => problem.into(),
+        })
+    }
+
+    /// Hears again and again: whenever the store hints at a change, and at least every [`EVERY`]. Ends with the task.
+    pub async fn listen(&self, address: &str) {
+        let mut failing = false;
+        let mut next_sign = Moment::now();
+        loop {
+            // Nobody else listens where the store is not shared.
+            let every = if self.hearing().is_shared() { EVERY } else { ALONE_EVERY };
+            if failing {
+                // A store that fails is not asked in a circle.
+                sleep(EVERY).await;
+            } else {
+                // What is hinted at is heard at once; the first time there is nothing to wait for.
+                let wait = next_sign.since(Moment::now()).min(every);
+                if timeout(wait, self.store.hint()).await == Ok(true) {
+                    next_sign = Moment::now();
+                }
+            }
+            let told = self.hear_and_tell(address, &mut next_sign, every).await;
+            match &told {
+                Ok(()) if failing => tracing::info!("the store is heard from again"),
+                Err(error) if !failing => {
+                    tracing::error!(%error, cause = ?error.cause, "the store is not heard from: nothing is served from memory soon");
+                }
+                Ok(()) | Err(_) => {}
+            }
+            failing = told.is_err();
+        }
+    }
+
+    /// Hears, and gives a sign of life if it is time.
+    async fn hear_and_tell(&self, address: &str, next: &mut Moment, every: Duration) -> Result<(), ServiceError> {
+        self.hear().await?;
+        if Moment::now() >= *next {
+            self.give_sign(address).await?;
+            *next = Moment::now().after(every);
+        }
+        Ok(())
+    }
+
+    async fn give_sign(&self, address: &str) -> Result<(), StoreError> {
+        let beat = Beat {
+            replica: self.own.name().await,
+            heard: self.hearing().position().unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            address: address.to_owned(),
+            trouble: self.trouble(),
+        };
+        self.store.beat(beat).await
+    }
+
+    /// What is not well with this replica, in a few words.
+    fn trouble(&self) -> String {
+        let mut found = Vec::new();
+        if self.log.health().is_err() {
+            found.push("the audit log has failed".to_owned());
+        }
+        let lanes = self.lanes();
+        let ill = lanes.iter().filter(|lane| lane.ready < lane.wanted);
+        found.extend(ill.map(|lane| format!("lane {}: {} of {} workers", lane.lane.name(), lane.ready, lane.wanted)));
+        found.join("; ")
+    }
+
+    /// Waits until every replica that serves has heard of changes of these scopes: until then they are not in force
+    /// everywhere. A replica that is not heard from stops by itself at the bound; so who waits that long knows it too.
+    /// Where the caller does not wait so long, he is told from when on it is in force.
+    pub(super) async fn wait_for_all(&self, heads: &[HeadMark], committed: Moment, caller: &Caller) {
+        if !self.hearing().is_shared() {
+            return;
+        }
+        let cells = heads.iter().filter_map(|mark| self.catalog.scopes.known(mark.scope.parse().ok()?));
+        let Some(position) = cells.map(|cell| cell.position()).max() else { return };
+        let in_force = committed.after(self.longest_bound());
+        let outcome = loop {
+            if self.all_have_heard(position).await {
+                break "heard";
+            }
+            if Moment::now() >= in_force {
+                break "bound";
+            }
+            if Moment::now().after(LOOK_EVERY * 2) >= caller.deadline {
+                caller.in_force.begins(self.clock.now(), in_force.since(Moment::now()));
+                break "deadline";
+            }
+            sleep(LOOK_EVERY).await;
+        };
+        metrics::histogram!(IN_FORCE_SECONDS, "outcome" => outcome).record(Moment::now().since(committed));
+    }
+
+    async fn all_have_heard(&self, position: Position) -> bool {
+        let own = self.own.name().await;
+        let Ok(all) = self.store.replicas().await else { return false };
+        let others = all.iter().filter(|replica| replica.row.unchecked().name != own);
+        others
+            .filter_map(|replica| replica.beat.as_ref())
+            .all(|(beat, age)| beat.heard > position || *age > SILENT_AFTER.max(self.longest_bound() * 2))
+    }
+
+    /// The longest bound that any vault has had since this process began: another may still go by it.
+    fn longest_bound(&self) -> Duration {
+        let now = self.policy.now().longest_staleness().seconds();
+        let longest = self.longest_staleness.fetch_max(now, Ordering::AcqRel).max(now);
+        Duration::from_secs(longest.into())
+    }
+
+    /// Counts the replicas by state, for whoever watches. Called by a job.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn count_replicas(&self) -> Result<(), ServiceError> {
+        let own = self.own.name().await;
+        let views: Vec<_> = self.store.replicas().await?;
+        let views: Vec<_> = views.into_iter().map(|one| ReplicaView::of(one, &own, Position::default())).collect();
+        for standing in [Standing::Serving, Standing::Closed, Standing::Silent] {
+            let count = views.iter().filter(|view| view.standing == standing).count();
+            #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+            metrics::gauge!(REPLICAS, "state" => standing.name()).set(count as f64);
+        }
+        Ok(())
+    }
+
+    /// Every replica that ever served, and who does which scheduled work.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn list_replicas(&self, caller: &Caller) -> Result<Replicas, ServiceError> {
+        let note = Note::default();
+        let work = |_: Permit<ops::ReplicasRead>| async {
+            let newest = self.store.heard(self.hearing().position()).await?.position;
+            let own = self.own.name().await;
+            let mut replicas: Vec<_> = self.store.replicas().await?;
+            replicas.sort_by_key(|replica| replica.row.unchecked().ordinal);
+            Ok(Replicas {
+                replicas: replicas.into_iter().map(|replica| ReplicaView::of(replica, &own, newest)).collect(),
+                leases: self.store.leases().await?,
+                heard_ago: self.hearing().age(),
+                store: self.store.kind(),
+            })
+        };
+        self.plain(caller, "replicas".to_owned(), Scope::Service, &note, work).await
+    }
+}
+
+/// Whether a replica serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It gives signs of life.
+    Serving,
+    /// It was stopped in order.
+    Closed,
+    /// It gives none, and its log was not closed.
+    Silent,
+}
+
+impl Standing {
+    /// A word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Closed => "closed",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// A replica as others see it. Its row is not checked: nothing is decided by it.
+#[derive(Clone, Debug)]
+pub struct ReplicaView {
+    /// Who it is.
+    pub row: ReplicaRow,
+    /// Whether it serves.
+    pub standing: Standing,
+    /// Its release.
+    pub version: String,
+    /// Where it serves.
+    pub address: String,
+    /// How long ago it gave the last sign of life.
+    pub silent_for: Option<Duration>,
+    /// Whether there are changes that it has not said it has heard of.
+    pub behind: bool,
+    /// What is not well with it.
+    pub trouble: String,
+    /// Whether it is this process.
+    pub answers: bool,
+}
+
+impl ReplicaView {
+    fn of(replica: Replica, own: &ReplicaName, newest: Position) -> Self {
+        let (row, _) = replica.row.into_unchecked();
+        let (beat, silent_for) = replica.beat.map_or((None, None), |(beat, age)| (Some(beat), Some(age)));
+        let answers = row.name == *own;
+        let standing = match silent_for {
+            _ if answers => Standing::Serving,
+            _ if row.closed => Standing::Closed,
+            Some(age) if age <= SILENT_AFTER => Standing::Serving,
+            Some(_) | None => Standing::Silent,
+        };
+        let beat = beat.unwrap_or_else(|| Beat {
+            replica: row.name.clone(),
+            heard: Position::default(),
+            version: String::new(),
+            address: String::new(),
+            trouble: String::new(),
+        });
+        let behind = standing == Standing::Serving && !answers && beat.heard < newest;
+        Self {
+            standing,
+            version: beat.version,
+            address: beat.address,
+            silent_for,
+            behind,
+            trouble: beat.trouble,
+            answers,
+            row,
+        }
+    }
+}
+
+/// Who serves, and who does which scheduled work.
+#[derive(Clone, Debug)]
+pub struct Replicas {
+    /// By number.
+    pub replicas: Vec<ReplicaView>,
+    /// By name: the lease, its holder, and how long it is still his.
+    pub leases: Vec<(WorkLease, ReplicaName, Duration)>,
+    /// How old what is in memory may be.
+    pub heard_ago: Duration,
+    /// What the rows lie in.
+    pub store: &'static str,
+}
+
+/// The name of the log of a seat.
+#[must_use]
+pub fn log_name(instance: &InstanceRow, seat: &Seat) -> String {
+    crate::audit::log_name(&instance.id, seat.ordinal, &seat.name)
+}

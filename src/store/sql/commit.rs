@@ -1,0 +1,148 @@
+//! Applying a change: one transaction, one fsync, whole or not at all.
+//!
+//! Heads are written first and in the order of their ids. They are what two changes of one scope clash
+//! on, so the loser learns that it decided on old rows ([`CommitError::Conflict`]) before it is told
+//! anything about names; and a store with more than one writer takes its locks in one order. Then come the rows,
+//! parents before children, whatever order the change lists them in. Before all of them comes the lease, if there is
+//! one: whose turn has passed need not wait for heads.
+//!
+//! *Isolation.* READ COMMITTED is enough where there is more than one writer: a head is written where its revision is
+//! still the one before, which locks it, and who waited for the lock finds the revision gone on. Whatever a change
+//! decided by is under a head that it writes or is unique by an index.
+//!
+//! A dropped future is safe at every await: before COMMIT is sent the transaction is rolled back, after
+//! that it is committed. Which of the two it was the caller does not learn.
+
+use std::time::Instant;
+
+use super::{
+    Database, Failure, assignments, clock, definitions,
+    error::{fault, is_foreign_key_violation, is_unique_violation},
+    heads, instance, keys, leases, policies, requests,
+    session::{Purpose, Query, Session},
+    tokens, usage, vaults, versions,
+};
+use crate::{
+    failpoint,
+    store::{Change, CommitError, Position, Write},
+};
+
+/// How often a change is tried while something that passes is in its way. Each try waits within the database's bounds.
+const TRIES_MAX: u32 = 3;
+
+/// Applies a change.
+#[tracing::instrument(skip_all, name = "store.commit", fields(change = change.name))]
+pub(super) async fn commit(database: &impl Database, mut change: Change) -> Result<Position, CommitError> {
+    let began = Instant::now();
+    change.heads.sort_by_key(|change| change.head.unchecked().scope);
+    change.writes.sort_by_key(rank);
+    let mut tries = 1;
+    let result = loop {
+        match attempt(database, &change).await {
+            Err(Failure::Driver(error)) if tries < TRIES_MAX && database.is_passing(&error) => tries += 1,
+            result => break result.map_err(Failure::into_commit_error),
+        }
+    };
+    let outcome = match &result {
+        Ok(_) => "done",
+        Err(CommitError::Conflict) => "conflict",
+        Err(CommitError::Exists) => "exists",
+        Err(CommitError::Fenced) => "fenced",
+        Err(CommitError::Store(_)) => "failed",
+    };
+    metrics::histogram!("strongroom_store_commit_seconds", "change" => change.name, "outcome" => outcome)
+        .record(began.elapsed());
+    result
+}
+
+/// Parents before children.
+pub(super) const fn rank(write: &Write) -> u8 {
+    match write {
+        Write::Instance(_) => 0,
+        Write::Vault(_) => 1,
+        Write::Key(_) => 2,
+        Write::Version(_) => 3,
+        Write::Usage(_) => 4,
+        Write::Assignment(_) | Write::RemoveAssignment(_) => 5,
+        Write::IssuerKey(_) | Write::Token(_) | Write::RemoveToken(_) => 6,
+        Write::RoleDefinition(_) | Write::RemoveRoleDefinition(_) => 7,
+        Write::AccessPolicy(_) | Write::RemoveAccessPolicy(_) => 8,
+    }
+}
+
+async fn attempt(database: &impl Database, change: &Change) -> Result<Position, Failure> {
+    let mut session = database.session(Purpose::Write).await?;
+    let position = apply(&mut session, change).await?;
+    if failpoint::hit(failpoint::STORE_BEFORE_COMMIT) {
+        return Err(injected());
+    }
+    // Never repeated: whether it was applied is not known.
+    let result = session.commit().await;
+    database.announce(change.is_urgent);
+    result.map_err(|error| Failure::Refused(fault(error).into()))?;
+    if failpoint::hit(failpoint::STORE_AFTER_COMMIT) {
+        return Err(injected());
+    }
+    Ok(position)
+}
+
+async fn apply(session: &mut Session, change: &Change) -> Result<Position, Failure> {
+    if let Some(lease) = &change.lease {
+        leases::hold(session, lease).await?;
+    }
+    let moment = clock::next(session).await?;
+    for head in &change.heads {
+        heads::write(session, head, moment).await?;
+    }
+    if let Some(request) = &change.request {
+        requests::insert(session, request).await?;
+    }
+    for row in &change.writes {
+        write(session, row).await?;
+    }
+    Ok(moment.position)
+}
+
+/// Writes or removes one row.
+pub(super) async fn write(session: &mut Session, write: &Write) -> Result<(), Failure> {
+    match write {
+        Write::Instance(row) => instance::write(session, row).await,
+        Write::Vault(row) => vaults::write(session, row).await,
+        Write::Key(row) => keys::write(session, row).await,
+        Write::Version(row) => versions::write(session, row).await,
+        Write::Usage(row) => usage::write(session, row).await,
+        Write::Assignment(row) => assignments::write(session, row).await,
+        Write::RemoveAssignment(id) => assignments::remove(session, *id).await,
+        Write::Token(row) => tokens::write(session, row).await,
+        Write::RemoveToken(id) => tokens::remove(session, *id).await,
+        Write::IssuerKey(row) => tokens::write_key(session, row).await,
+        Write::RoleDefinition(row) => definitions::write(session, row).await,
+        Write::RemoveRoleDefinition(id) => definitions::remove(session, *id).await,
+        Write::AccessPolicy(row) => policies::write(session, row).await,
+        Write::RemoveAccessPolicy(id) => policies::remove(session, *id).await,
+    }
+}
+
+/// Runs the statement that writes one row. Nothing written means that the row has not the revision
+/// before, or is gone.
+pub(super) async fn write_one(session: &mut Session, query: Query) -> Result<(), Failure> {
+    match query.execute(session).await {
+        Ok(1) => Ok(()),
+        Ok(_) => Err(Failure::CONFLICT),
+        Err(error) if is_unique_violation(&error) => Err(Failure::Refused(CommitError::Exists)),
+        Err(error) if is_foreign_key_violation(&error) => Err(Failure::CONFLICT),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A clash that is not one of names: somebody else wrote the same thing first.
+pub(super) fn exists_is_conflict(failure: Failure) -> Failure {
+    match failure {
+        Failure::Refused(CommitError::Exists) => Failure::CONFLICT,
+        other => other,
+    }
+}
+
+fn injected() -> Failure {
+    Failure::Refused(fault(std::io::Error::other("a fail-point said so").into()).into())
+}

@@ -1,0 +1,112 @@
+//! Keys.
+
+use super::{
+    columns::{Columns, integer, state_times},
+    commit::write_one,
+    error::{Failure, fault},
+    session::{Record, Session, query},
+    vaults,
+};
+use crate::{
+    model::{KeyName, KeyObjectRow, VaultName},
+    store::{Sealed, StoreError},
+};
+
+const TABLE: &str = "keys";
+const BY_NAME: &str = "SELECT keys.*, vaults.name AS vault FROM vaults JOIN keys ON keys.vault_id = vaults.id \
+    WHERE vaults.name = $1 AND keys.folded_name = $2";
+const PAGE: &str = "SELECT keys.*, vaults.name AS vault FROM vaults JOIN keys ON keys.vault_id = vaults.id \
+    WHERE vaults.name = $1 AND keys.folded_name > $2 AND ($3 OR keys.deleted_at IS NULL) \
+    ORDER BY keys.folded_name LIMIT $4";
+const ID_BY_NAME: &str = "SELECT id, name FROM keys WHERE vault_id = $1 AND folded_name = $2";
+const INSERT: &str = "INSERT INTO keys (id, revision, seal, vault_id, folded_name, name, current_version, deleted_at, \
+    purge_at, created_at, updated_at, intent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+// The primary key is left out where it stays the same, so that the row is changed in its place.
+const UPDATE: &str = "UPDATE keys SET revision = $2, seal = $3, name = $6, current_version = $7, deleted_at = $8, \
+    purge_at = $9, created_at = $10, updated_at = $11, intent = $12 \
+    WHERE id = $1 AND revision = $2 - 1 AND vault_id = $4 AND folded_name = $5";
+
+/// What must be answered from an index.
+#[cfg(test)]
+pub(super) const STATEMENTS: [&str; 4] = [BY_NAME, PAGE, ID_BY_NAME, UPDATE];
+
+pub(super) async fn by_name(
+    session: &mut Session,
+    vault: &VaultName,
+    name: &KeyName,
+) -> Result<Option<Sealed<KeyObjectRow>>, StoreError> {
+    let query = query(BY_NAME).bind(vault.as_str().to_owned()).bind(name.folded());
+    let row = query.fetch_optional(session).await.map_err(fault)?;
+    row.as_ref().map(decode).transpose()
+}
+
+pub(super) async fn page(
+    session: &mut Session,
+    vault: &VaultName,
+    after: Option<&KeyName>,
+    limit: u32,
+    deleted: bool,
+) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError> {
+    let after = after.map_or_else(String::new, KeyName::folded);
+    let query = query(PAGE).bind(vault.as_str().to_owned()).bind(after).bind(deleted).bind(i64::from(limit));
+    query.fetch_all(session).await.map_err(fault)?.iter().map(decode).collect()
+}
+
+/// Where a version belongs: the ids of its vault and key.
+pub(super) struct Parents {
+    pub(super) vault_id: [u8; 16],
+    pub(super) key_id: [u8; 16],
+}
+
+/// The parents of a version of that key, in the transaction that is going to write it.
+pub(super) async fn parents(session: &mut Session, vault: &VaultName, key: &KeyName) -> Result<Parents, Failure> {
+    let vault_id = vaults::id_of(session, vault).await?;
+    let query = query(ID_BY_NAME).bind(vault_id.to_vec()).bind(key.folded());
+    let row = query.fetch_optional(session).await?.ok_or(Failure::CONFLICT)?;
+    let columns = Columns::of(TABLE, &row);
+    // The version is sealed with this spelling and read back with the key's: another would never verify.
+    if columns.text("name")? != key.as_str() {
+        return Err(StoreError::Inconsistent { table: "versions", column: "key" }.into());
+    }
+    Ok(Parents { vault_id, key_id: columns.array("id")? })
+}
+
+pub(super) async fn write(session: &mut Session, sealed: &Sealed<KeyObjectRow>) -> Result<(), Failure> {
+    let row = sealed.unchecked();
+    let vault_id = vaults::id_of(session, &row.vault).await?;
+    let (deleted_at, purge_at) = state_times(row.state);
+    let query = session
+        .put(row.revision, INSERT, UPDATE)
+        .bind(row.id.to_vec())
+        .bind(integer(row.revision, TABLE, "revision")?)
+        .bind(sealed.seal().to_vec())
+        .bind(vault_id.to_vec())
+        .bind(row.name.folded())
+        .bind(row.name.as_str().to_owned())
+        .bind(row.current.bytes().to_vec())
+        .bind(deleted_at)
+        .bind(purge_at)
+        .bind(row.created.0)
+        .bind(row.updated.0)
+        .bind(integer(row.intent, TABLE, "intent")?);
+    write_one(session, query).await
+}
+
+fn decode(row: &Record) -> Result<Sealed<KeyObjectRow>, StoreError> {
+    let columns = Columns::of(TABLE, row);
+    let name: KeyName = columns.parsed("name")?;
+    if name.folded() != columns.text("folded_name")? {
+        return Err(columns.wrong("folded_name"));
+    }
+    columns.sealed(KeyObjectRow {
+        id: columns.array("id")?,
+        vault: columns.parsed("vault")?,
+        name,
+        current: columns.version("current_version")?,
+        state: columns.state()?,
+        created: columns.time("created_at")?,
+        updated: columns.time("updated_at")?,
+        intent: columns.number("intent")?,
+        revision: columns.revision()?,
+    })
+}

@@ -1,0 +1,53 @@
+//! Usage counters of versions.
+
+use super::{
+    columns::{Columns, integer},
+    commit::write_one,
+    error::{Failure, fault},
+    session::{Record, Session, query},
+};
+use crate::{
+    model::{UsageRow, VersionId},
+    store::{Sealed, StoreError},
+};
+
+const TABLE: &str = "usage";
+const BY_VERSION: &str = "SELECT * FROM usage WHERE version = $1";
+// Without its version nothing is inserted, which is a conflict: the version was purged meanwhile.
+const INSERT: &str = "INSERT INTO usage (vault_id, version, revision, seal, encryptions) \
+    SELECT vault_id, $1, $2, $3, $4 FROM versions WHERE id = $1";
+const UPDATE: &str = "UPDATE usage SET revision = $2, seal = $3, encryptions = $4 \
+    WHERE version = $1 AND revision = $2 - 1";
+
+/// What must be answered from an index.
+#[cfg(test)]
+pub(super) const STATEMENTS: [&str; 3] = [BY_VERSION, INSERT, UPDATE];
+
+pub(super) async fn by_version(
+    session: &mut Session,
+    version: VersionId,
+) -> Result<Option<Sealed<UsageRow>>, StoreError> {
+    let query = query(BY_VERSION).bind(version.bytes().to_vec());
+    let row = query.fetch_optional(session).await.map_err(fault)?;
+    row.as_ref().map(decode).transpose()
+}
+
+pub(super) async fn write(session: &mut Session, sealed: &Sealed<UsageRow>) -> Result<(), Failure> {
+    let row = sealed.unchecked();
+    let query = session
+        .put(row.revision, INSERT, UPDATE)
+        .bind(row.version.bytes().to_vec())
+        .bind(integer(row.revision, TABLE, "revision")?)
+        .bind(sealed.seal().to_vec())
+        .bind(integer(row.encryptions, TABLE, "encryptions")?);
+    write_one(session, query).await
+}
+
+fn decode(row: &Record) -> Result<Sealed<UsageRow>, StoreError> {
+    let columns = Columns::of(TABLE, row);
+    columns.sealed(UsageRow {
+        version: columns.version("version")?,
+        encryptions: columns.number("encryptions")?,
+        revision: columns.revision()?,
+    })
+}

@@ -1,0 +1,526 @@
+//! Three replicas on one PostgreSQL and one token, each with an address, a wire to the database and an audit log of its
+//! own: what they promise while one of them is killed, cut off, or the database goes and comes back.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use strongroom_client::{Credentials, Settings};
+use strongroom_proto::v1::{
+    CreateKeyRequest, GetKeyRequest, KeyVersion, UpdateKeyVersionRequest, crypto_client::CryptoClient,
+    keys_client::KeysClient,
+};
+use tonic::{Code, Request, transport::Channel};
+
+use crate::{
+    dev::{PROGRAM, signal, text},
+    history::{Asked, Event, is_linearizable},
+    postgres::{PASSWORD, Server},
+    production::{Site, private},
+    rpc::{ec, reason, sign},
+    wire::Wire,
+};
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+/// The bound of a vault that says nothing else.
+const BOUND: Duration = Duration::from_secs(1);
+/// What a caller's clock and a busy machine may add to it.
+const SLACK: Duration = Duration::from_millis(200);
+
+/// Three replicas and what they stand on.
+struct Cluster {
+    site: Site,
+    postgres: Server,
+    replicas: Vec<Replica>,
+}
+
+struct Replica {
+    /// An address of its own on loopback, and a free port there.
+    endpoint: String,
+    config: PathBuf,
+    wire: Wire,
+    running: Option<Child>,
+}
+
+impl Cluster {
+    /// All three serve; none where PostgreSQL is not installed.
+    fn start() -> Option<Self> {
+        let postgres = Server::new()?;
+        let site = Site::new();
+        private(&site.path("database-password"), format!("{PASSWORD}\n"));
+        let addresses: Vec<String> = (0..NAMES.len()).map(|n| format!("127.0.0.{}", n + 2)).collect();
+        let alternative: Vec<String> = addresses.iter().map(|address| format!("IP:{address}")).collect();
+        site.certificate("server", &format!("subjectAltName={}", alternative.join(",")));
+        let sample = fs::read_to_string(site.path("strongroom.toml")).expect("reads");
+        let replicas = NAMES.iter().zip(&addresses).map(|(name, address)| {
+            let wire = Wire::to(([127, 0, 0, 1], postgres.port()).into());
+            let config = site.path(&format!("{name}.toml"));
+            let port = std::net::TcpListener::bind((address.as_str(), 0)).expect("binds").local_addr().expect("has one").port();
+            let store = format!(
+                "[store.postgres]\nhosts = [\"{}\"]\ndatabase = \"postgres\"\nuser = \"postgres\"\npassword_file = \"database-password\"\n\n\
+                 [replica]\nname = \"{name}\"",
+                wire.address()
+            );
+            let own = listening(&sample, &format!("{address}:{port}"))
+                .replace("[store]\n", "")
+                .replace("sqlite = \"strongroom.db\"", &store)
+                .replace("state_dir = \"state\"", &format!("state_dir = \"state-{name}\""))
+                .replace("dir = \"audit\"", &format!("dir = \"audit-{name}\""));
+            fs::write(&config, own).expect("writes");
+            Replica { endpoint: format!("https://{address}:{port}"), config, wire, running: None }
+        });
+        let mut cluster = Self { replicas: replicas.collect(), site, postgres };
+        let (admin, recovery, so_pin) =
+            (cluster.site.path("tls/admin.pem"), cluster.site.path("recovery.pub.pem"), cluster.site.path("so-pin"));
+        let init = [
+            "init",
+            "--admin-certificate",
+            text(&admin),
+            "--recovery-key",
+            text(&recovery),
+            "--so-pin-file",
+            text(&so_pin),
+        ];
+        cluster.operator(0, &init);
+        (0..NAMES.len()).for_each(|n| cluster.serve(n));
+        cluster.ok(0, &["vault", "create", "main"]);
+        Some(cluster)
+    }
+
+    fn operator(&self, replica: usize, arguments: &[&str]) -> String {
+        let output = Command::new(PROGRAM).args(arguments).arg("--config").arg(&self.replicas[replica].config).output();
+        succeeded(arguments, output.expect("runs"))
+    }
+
+    /// Starts a replica, and waits until it serves.
+    fn serve(&mut self, replica: usize) {
+        let log = self.site.path(&format!("{}.log", NAMES[replica]));
+        let file = fs::File::options().create(true).append(true).open(&log).expect("opens");
+        let mut child = Command::new(PROGRAM)
+            .args(["serve", "--config"])
+            .arg(&self.replicas[replica].config)
+            .stdin(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .expect("spawns");
+        let begun = Instant::now();
+        while !self.run(replica, &["vault", "list"]).status.success() {
+            let ended = child.try_wait().expect("waits");
+            let said = || fs::read_to_string(&log).unwrap_or_default();
+            assert!(ended.is_none() && begun.elapsed() < Duration::from_secs(90), "it does not serve: {}", said());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        self.replicas[replica].running = Some(child);
+    }
+
+    fn kill(&mut self, replica: usize) {
+        let mut child = self.replicas[replica].running.take().expect("runs");
+        child.kill().expect("is killed");
+        child.wait().expect("waits");
+    }
+
+    fn stop(&mut self, replica: usize) {
+        let mut child = self.replicas[replica].running.take().expect("runs");
+        signal(child.id(), "TERM");
+        assert_eq!(child.wait().expect("waits").code(), Some(0));
+    }
+
+    fn run(&self, replica: usize, arguments: &[&str]) -> Output {
+        let tls = |name: &str| self.site.path("tls").join(name);
+        Command::new(PROGRAM)
+            .args(arguments)
+            .env("STRONGROOM_ENDPOINT", &self.replicas[replica].endpoint)
+            .env("STRONGROOM_CA", tls("clients.pem"))
+            .env("STRONGROOM_CERT", tls("admin.pem"))
+            .env("STRONGROOM_KEY", tls("admin.key"))
+            .env("STRONGROOM_VAULT", "main")
+            .stdin(Stdio::null())
+            .output()
+            .expect("runs")
+    }
+
+    fn ok(&self, replica: usize, arguments: &[&str]) -> String {
+        succeeded(arguments, self.run(replica, arguments))
+    }
+
+    /// The replica as the cluster's status has it, asked at another.
+    fn status(&self, asked: usize, replica: usize) -> Value {
+        let status: Value = serde_json::from_str(&self.ok(asked, &["cluster", "status", "-o", "json"])).expect("JSON");
+        let all = status["replicas"].as_array().expect("replicas").clone();
+        let name = format!("replicas/{}", NAMES[replica]);
+        all.into_iter().find(|found| found["name"] == *name).expect("is known")
+    }
+
+    /// A connection that repeats nothing by itself.
+    fn channel(&self, replica: usize) -> Channel {
+        let tls = |name: &str| fs::read(self.site.path("tls").join(name)).expect("reads");
+        let credentials =
+            Credentials { ca: tls("clients.pem"), certificate: tls("admin.pem"), private_key: tls("admin.key").into() };
+        Settings::new(&self.replicas[replica].endpoint, credentials).expect("right").channel().expect("a channel")
+    }
+}
+
+fn listening(sample: &str, address: &str) -> String {
+    let lines = sample.lines().map(|line| match line.strip_prefix("listen = \"") {
+        Some(rest) if !rest.starts_with("127.0.0.1:0\"") => format!("listen = \"{address}\""),
+        _ => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n") + "\n"
+}
+
+fn succeeded(arguments: &[&str], output: Output) -> String {
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for replica in &mut self.replicas {
+            if let Some(mut child) = replica.running.take() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    }
+}
+
+fn within<M>(message: M, seconds: u64) -> Request<M> {
+    let mut request = Request::new(message);
+    request.set_timeout(Duration::from_secs(seconds));
+    request
+}
+
+/// Whether that replica signs with the key, and if not why.
+async fn signs(channel: &Channel, key: &str) -> Result<(), String> {
+    let signed = CryptoClient::new(channel.clone()).sign(within(sign(key), 5)).await;
+    signed.map(drop).map_err(|status| format!("{:?} {}", status.code(), reason(&status)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_changes_is_in_force_on_all_when_it_is_answered() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let channels: Vec<Channel> = (0..3).map(|n| cluster.channel(n)).collect();
+    for round in 0..3 {
+        let key = format!("k{round}");
+        cluster.ok(round, &["key", "create", &key, "--type", "EC"]);
+        let name = format!("vaults/main/keys/{key}");
+        for channel in &channels {
+            assert_eq!(signs(channel, &name).await, Ok(()));
+        }
+        cluster.ok(round, &["key", "update", &key, "--disable"]);
+        for channel in &channels {
+            assert_eq!(signs(channel, &name).await, Err("FailedPrecondition KEY_DISABLED".to_owned()));
+        }
+        cluster.ok((round + 1) % 3, &["key", "update", &key, "--enable"]);
+        for channel in &channels {
+            assert_eq!(signs(channel, &name).await, Ok(()));
+        }
+    }
+    // A role, and a token that has it: given on one, used on another, taken on the third.
+    cluster.ok(
+        0,
+        &["access", "grant", "--principal", "token:ci", "--role", "Key Vault Crypto Officer", "--scope", "vaults/main"],
+    );
+    let token = cluster.site.path("token");
+    cluster.ok(0, &["token", "create", "ci", "--out", text(&token)]);
+    let as_ci = |replica: usize| {
+        let output = Command::new(PROGRAM)
+            .args(["key", "show", "k0", "-o", "json", "--token-file", text(&token)])
+            .env("STRONGROOM_ENDPOINT", &cluster.replicas[replica].endpoint)
+            .env("STRONGROOM_CA", cluster.site.path("tls/clients.pem"))
+            .env("STRONGROOM_VAULT", "main")
+            .output()
+            .expect("runs");
+        let error: Value = serde_json::from_slice(&output.stderr).unwrap_or_default();
+        if output.status.success() { "OK".to_owned() } else { error["code"].as_str().unwrap_or_default().to_owned() }
+    };
+    assert_eq!([as_ci(1), as_ci(2)], ["OK", "OK"]);
+    let tokens: Value = serde_json::from_str(&cluster.ok(1, &["token", "list", "-o", "json"])).expect("JSON");
+    let id = tokens[0]["name"].as_str().expect("a name").trim_start_matches("tokens/").to_owned();
+    cluster.ok(2, &["token", "revoke", &id]);
+    assert_eq!([as_ci(0), as_ci(1)], ["UNAUTHENTICATED", "UNAUTHENTICATED"]);
+
+    // Who is killed is silent, and its log a gap; who is stopped is closed; who comes back is whole.
+    cluster.kill(2);
+    cluster.stop(1);
+    assert_eq!(cluster.status(0, 1)["state"], "REPLICA_STATE_CLOSED");
+    let begun = Instant::now();
+    while cluster.status(0, 2)["state"] != "REPLICA_STATE_SILENT" {
+        assert!(begun.elapsed() < Duration::from_secs(30), "nobody misses it");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(cluster.ok(0, &["cluster", "status"]).contains("then a gap"));
+    cluster.serve(2);
+    assert_eq!(cluster.status(0, 2)["state"], "REPLICA_STATE_SERVING");
+    cluster.stop(2);
+    for replica in [1, 2] {
+        assert!(cluster.operator(replica, &["audit", "verify"]).contains("records"));
+    }
+    // A log that was lost is not begun anew under the same name.
+    fs::remove_dir_all(cluster.site.path("audit-c")).expect("removes");
+    let output =
+        Command::new(PROGRAM).args(["serve", "--config"]).arg(&cluster.replicas[2].config).output().expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("give the replica another name"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_one_vault_on_all_replicas_are_all_made_and_a_repeated_one_once() {
+    let Some(cluster) = Cluster::start() else { return };
+    let channels: Vec<Channel> = (0..3).map(|n| cluster.channel(n)).collect();
+    let make = |channel: Channel, key: String, id: String| async move {
+        let request = CreateKeyRequest { parent: "vaults/main".to_owned(), request_id: id, ..ec(&key) };
+        KeysClient::new(channel).create_key(within(request, 30)).await
+    };
+    // All change one scope, and meet at its head.
+    let all = (0..36).map(|n| make(channels[n % 3].clone(), format!("k{n}"), String::new()));
+    for made in futures_util::future::join_all(all).await {
+        made.expect("made");
+    }
+    // One request, sent to all at once: one change, one answer.
+    let id = "2b7e1516-28ae-4d2a-8bf7-158809cf4f3c";
+    let same = channels.iter().map(|channel| make(channel.clone(), "once".to_owned(), id.to_owned()));
+    let mut versions: Vec<String> = Vec::new();
+    for made in futures_util::future::join_all(same).await {
+        versions.push(made.expect("answered").into_inner().version.expect("the newest").name);
+    }
+    versions.dedup();
+    assert_eq!(versions.len(), 1, "{versions:?}");
+    let listed: Value = serde_json::from_str(&cluster.ok(1, &["key", "list", "-o", "json"])).expect("JSON");
+    assert_eq!(listed.as_array().expect("keys").len(), 37);
+    let versions: Value =
+        serde_json::from_str(&cluster.ok(2, &["key", "versions", "once", "-o", "json"])).expect("JSON");
+    assert_eq!(versions.as_array().expect("versions").len(), 1);
+}
+
+/// Signs again and again; the beginnings of those that were answered.
+fn sign_all_the_time(
+    channel: Channel,
+    key: &str,
+    until: Arc<AtomicBool>,
+) -> tokio::task::JoinHandle<(Vec<Instant>, Vec<String>)> {
+    let key = key.to_owned();
+    tokio::spawn(async move {
+        let (mut signed, mut refused) = (Vec::new(), Vec::new());
+        while !until.load(Ordering::Acquire) {
+            let begun = Instant::now();
+            match signs(&channel, &key).await {
+                Ok(()) => signed.push(begun),
+                Err(why) => refused.push(why),
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        (signed, refused)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_cut_off_stops_by_itself_at_the_bound() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.ok(0, &["vault", "create", "patient", "--max-staleness", "12"]);
+    for vault in ["main", "patient"] {
+        cluster.ok(0, &["--vault", vault, "key", "create", "k", "--type", "EC"]);
+    }
+    let (channel, end) = (cluster.channel(1), Arc::new(AtomicBool::new(false)));
+    let [strict, patient] = ["main", "patient"].map(|vault| format!("vaults/{vault}/keys/k"));
+    for key in [&strict, &patient] {
+        assert_eq!(signs(&channel, key).await, Ok(()), "in memory before the wire is cut");
+    }
+    let strict_work = sign_all_the_time(channel.clone(), &strict, Arc::clone(&end));
+    let patient_work = sign_all_the_time(channel.clone(), &patient, Arc::clone(&end));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    cluster.replicas[1].wire.cut();
+    let cut = Instant::now();
+    // A caller who does not wait so long hears from when on it holds.
+    let mut keys = KeysClient::new(cluster.channel(0));
+    let change = |enabled: bool| UpdateKeyVersionRequest {
+        version: Some(KeyVersion { name: strict.clone(), enabled: Some(enabled), ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["enabled".to_owned()] }),
+        ..Default::default()
+    };
+    let mut hurried = Request::new(change(false));
+    hurried.set_timeout(Duration::from_millis(700));
+    let answer = keys.update_key_version(hurried).await.expect("made");
+    assert!(answer.metadata().contains_key("strongroom-in-force-from"), "{:?}", answer.metadata());
+    // One who waits is answered when it holds: at the longest bound of any vault.
+    keys.update_key_version(within(change(true), 90)).await.expect("made");
+    keys.update_key_version(within(change(false), 90)).await.expect("made");
+    let disabled = Instant::now();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    end.store(true, Ordering::Release);
+    let (signed, refused) = strict_work.await.expect("ends");
+    let last = *signed.last().expect("signed before");
+    assert!(last < cut + BOUND + SLACK, "served {:?} after the cut", last - cut);
+    assert!(signed.iter().all(|begun| *begun < disabled), "served after the answer");
+    assert!(refused.iter().any(|why| why == "Unavailable BEHIND"), "{:?}", refused.last());
+    let (signed, _) = patient_work.await.expect("ends");
+    let last = *signed.last().expect("signed before");
+    assert!(last > cut + BOUND * 6, "the patient vault lived for {:?}", last - cut);
+    cluster.replicas[1].wire.mend();
+    let begun = Instant::now();
+    while signs(&channel, &patient).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not hear again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(signs(&channel, &strict).await, Err("FailedPrecondition KEY_DISABLED".to_owned()));
+}
+
+/// What clients record of one key's tag, a register.
+struct Recorder {
+    key: String,
+    began: Instant,
+    next: AtomicU64,
+    events: Mutex<Vec<Event>>,
+}
+
+impl Recorder {
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).expect("not for so long")
+    }
+
+    fn note(&self, asked: Asked, begun: u64, ended: Option<u64>) {
+        self.events.lock().expect("not poisoned").push(Event { asked, begun, ended });
+    }
+
+    async fn write(&self, channel: &Channel) {
+        let value = self.next.fetch_add(1, Ordering::Relaxed);
+        let version = KeyVersion {
+            name: self.key.clone(),
+            tags: [("value".to_owned(), value.to_string())].into(),
+            ..Default::default()
+        };
+        let request = UpdateKeyVersionRequest {
+            version: Some(version),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["tags".to_owned()] }),
+            ..Default::default()
+        };
+        let begun = self.now();
+        let answer = KeysClient::new(channel.clone()).update_key_version(within(request, 10)).await;
+        match answer {
+            Ok(_) => self.note(Asked::Write(value), begun, Some(self.now())),
+            // Refused before anything was done; all else may have happened, or may yet.
+            Err(status)
+                if matches!(status.code(), Code::FailedPrecondition | Code::Aborted | Code::ResourceExhausted) => {}
+            Err(_) => self.note(Asked::Write(value), begun, None),
+        }
+    }
+
+    async fn read(&self, channel: &Channel) {
+        let begun = self.now();
+        let request = GetKeyRequest { name: self.key.clone() };
+        if let Ok(answer) = KeysClient::new(channel.clone()).get_key(within(request, 10)).await {
+            let version = answer.into_inner().version.expect("the newest");
+            let value = version.tags.get("value").map_or(0, |value| value.parse().expect("a number"));
+            self.note(Asked::Read(value), begun, Some(self.now()));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histories_have_one_order_while_replicas_and_database_fall() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let channels: Vec<Channel> = (0..3).map(|n| cluster.channel(n)).collect();
+    let began = Instant::now();
+    let recorders: Vec<Arc<Recorder>> = (0..4)
+        .map(|n| {
+            cluster.ok(0, &["key", "create", &format!("r{n}"), "--type", "EC"]);
+            let key = format!("vaults/main/keys/r{n}");
+            Arc::new(Recorder { key, began, next: AtomicU64::new(1), events: Mutex::default() })
+        })
+        .collect();
+    let end = Arc::new(AtomicBool::new(false));
+    let mut clients = Vec::new();
+    for (n, recorder) in recorders.iter().enumerate() {
+        for client in 0..3 {
+            let (recorder, channel, end) = (Arc::clone(recorder), channels[(n + client) % 3].clone(), Arc::clone(&end));
+            clients.push(tokio::spawn(async move {
+                // A register's history is kept short enough for the search.
+                for turn in 0..40 {
+                    if end.load(Ordering::Acquire) {
+                        return;
+                    }
+                    if client == 0 || turn % 3 == 0 {
+                        recorder.write(&channel).await
+                    } else {
+                        recorder.read(&channel).await
+                    }
+                    tokio::time::sleep(Duration::from_millis(100 + 37 * client as u64)).await;
+                }
+            }));
+        }
+    }
+    let pause = |millis| tokio::time::sleep(Duration::from_millis(millis));
+    pause(700).await;
+    cluster.kill(2);
+    pause(700).await;
+    cluster.postgres.crash();
+    cluster.postgres.start();
+    pause(700).await;
+    cluster.replicas[1].wire.cut();
+    pause(1500).await;
+    cluster.replicas[1].wire.mend();
+    cluster.serve(2);
+    for client in clients {
+        client.await.expect("ends");
+    }
+    end.store(true, Ordering::Release);
+    // What was acknowledged last is there, wherever it is asked for.
+    for recorder in &recorders {
+        for channel in &channels {
+            recorder.read(channel).await;
+        }
+        let events = recorder.events.lock().expect("not poisoned").clone();
+        let answered = events.iter().filter(|event| event.ended.is_some()).count();
+        assert!(answered > 30, "{answered} of {} were answered", events.len());
+        assert!(is_linearizable(&events), "{} has no order:\n{events:#?}", recorder.key);
+    }
+    // Every log is whole, and every row is what a log says of it.
+    (0..3).for_each(|n| cluster.stop(n));
+    for replica in 0..3 {
+        cluster.operator(replica, &["audit", "verify"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scheduled_work_is_done_once_and_passes_on() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let lease = |cluster: &Cluster, asked: usize| {
+        let status: Value =
+            serde_json::from_str(&cluster.ok(asked, &["cluster", "status", "-o", "json"])).expect("JSON");
+        let lease = status["leases"].as_array().expect("leases").iter().find(|lease| lease["work"] == "tidy").cloned();
+        lease.map(|lease| {
+            let holder = lease["replica"].as_str().expect("a name").trim_start_matches("replicas/").to_owned();
+            (holder, lease["token"].as_str().expect("a number").parse::<u64>().expect("a number"))
+        })
+    };
+    let begun = Instant::now();
+    let (holder, token) = loop {
+        if let Some(found) = lease(&cluster, 0) {
+            break found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "nobody tidies up");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let killed = NAMES.iter().position(|name| *name == holder).expect("is one");
+    let asked = (killed + 1) % 3;
+    cluster.kill(killed);
+    let begun = Instant::now();
+    loop {
+        match lease(&cluster, asked) {
+            Some((next, later)) if next != holder => {
+                assert_eq!(later, token + 1);
+                break;
+            }
+            _ => assert!(begun.elapsed() < Duration::from_secs(60), "nobody takes it over"),
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
