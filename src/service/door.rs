@@ -22,6 +22,7 @@ use super::{
     Caller, ChangeOptions, Service,
     error::{Problem, ServiceError},
     quota::{Bill, CHANGE_US, REQUEST_US},
+    scopes::Locked,
 };
 use crate::{
     access::{Action, Denied, Op, Permit, Rights, Where},
@@ -322,7 +323,13 @@ impl Service {
 
     /// Reads the roles again after a change of unknown fate, or of others: until then nobody is permitted anything.
     pub(super) async fn settle_policy(&self, deadline: Moment) -> Result<(), ServiceError> {
-        let _locked = self.catalog.scopes.lock(HeadScope::Service, deadline).await?;
+        let locked = self.catalog.scopes.lock(HeadScope::Service, deadline).await?;
+        self.read_policy(&locked, deadline).await
+    }
+
+    /// Makes the policy anew. Under the scope's lock: a change of this process comes before or after, never between the
+    /// reading and the policy made of it.
+    pub(super) async fn read_policy(&self, _: &Locked, deadline: Moment) -> Result<(), ServiceError> {
         let rows = self.catalog.policy_rows(deadline).await?;
         self.policy.set(self.policy.now().replaced(rows));
         self.policy_in_doubt.store(false, Ordering::Release);

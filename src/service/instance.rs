@@ -1,8 +1,8 @@
 //! The instance: its first row, its first administrator, and the service that stands on it.
 
 use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU8},
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU8, AtomicU64},
 };
 
 use strongroom_hsm::{
@@ -31,7 +31,7 @@ use crate::{
         ADMINISTRATOR, AssignmentRow, Clock, Escrow, InstanceRow, Ordinal, Principal, ReplicaName, Row as _, Scope,
         VersionId,
     },
-    store::{HeadScope, Store},
+    store::{HeadScope, Position, Store},
 };
 
 /// For how long the opening of a service may take altogether.
@@ -128,6 +128,10 @@ impl Service {
             checkpoints,
             own,
             longest_staleness: AtomicU8::new(0),
+            address: OnceLock::new(),
+            signed_at: AtomicU64::new(0),
+            made_of_news: AtomicU64::new(0),
+            heard_by_all: tokio::sync::Mutex::new((Moment(0), Position::default())),
             hearing_turn: tokio::sync::Mutex::new(()),
         });
         service.hear().await?;

@@ -16,7 +16,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU8},
+        atomic::{AtomicBool, AtomicU8, AtomicU64},
     },
     time::{Duration, Instant},
 };
@@ -35,7 +35,7 @@ use crate::{
         VaultName, VaultRow, VersionId, VersionRow,
     },
     observe::trace::Trace,
-    store::{HeadScope, Store},
+    store::{HeadScope, Position, Store},
 };
 
 pub mod asked;
@@ -104,6 +104,14 @@ pub struct Service {
     own: replicas::Own,
     /// The longest bound that any vault has had, in seconds.
     longest_staleness: AtomicU8,
+    /// Where it serves, once it does.
+    address: OnceLock<String>,
+    /// When it last gave a sign of life.
+    signed_at: AtomicU64,
+    /// Of how much news of the service's scope policy and tokens are made.
+    made_of_news: AtomicU64,
+    /// When it was last looked how far others have heard, and up to where that was.
+    heard_by_all: tokio::sync::Mutex<(Moment, Position)>,
     /// One hearing at a time.
     hearing_turn: tokio::sync::Mutex<()>,
 }

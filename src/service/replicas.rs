@@ -39,6 +39,9 @@ const HEAR_WITHIN: Duration = Duration::from_secs(10);
 const HEAR_INLINE: Duration = Duration::from_secs(1);
 /// How often a process that has its store for itself says so.
 const ALONE_EVERY: Duration = Duration::from_secs(30);
+/// What is wrong with a replica whose row somebody wrote who has not the HSM.
+const ALTERED: &str =
+    "its row does not match its seal: the store was altered, and what it says of the log is not to be believed";
 /// How often who waits for others looks whether they have heard.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// A replica that has given no sign of life for so long serves nothing from memory: nobody waits for it.
@@ -78,7 +81,28 @@ impl Seat {
 pub(super) struct Own {
     store: Arc<dyn Store>,
     pool: Pool,
-    row: Mutex<(ReplicaRow, Seal)>,
+    row: Mutex<OwnRow>,
+}
+
+struct OwnRow {
+    row: ReplicaRow,
+    seal: Seal,
+    /// What a write left that failed: it stands in the store, or the one before.
+    attempted: Option<(ReplicaRow, Seal)>,
+}
+
+impl OwnRow {
+    /// Finds out which of the two a failed write has left.
+    async fn settle(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        if let Some((row, seal)) = self.attempted.clone() {
+            let all = store.replicas().await?;
+            if all.iter().any(|replica| *replica.row.seal() == seal) {
+                (self.row, self.seal) = (row, seal);
+            }
+            self.attempted = None;
+        }
+        Ok(())
+    }
 }
 
 impl Own {
@@ -91,11 +115,16 @@ impl Own {
         clock: &dyn Clock,
         deadline: Moment,
     ) -> Result<Self, ServiceError> {
-        let (store, pool) = (Arc::clone(store), pool.clone());
+        alone_if_it_must_be(&seat, &**store).await?;
         if let Some(row) = seat.row {
             let (row, seal) = row.into_unchecked();
-            check(&row, seal, &pool, log, deadline).await?;
-            return Ok(Self { store, pool, row: Mutex::new((row, seal)) });
+            check(&row, seal, pool, log, deadline).await?;
+            return Self::of(row, seal, store, pool).reopened(deadline).await;
+        }
+        if seat.ordinal != Ordinal::default() && log.known().next_index > 0 {
+            let name = format!("the row of replica {}", seat.name);
+            let why = "it is missing: the replica has an audit log with records, and the store does not know it";
+            return Err(ServiceError::because(Problem::Tampered { name }, why));
         }
         let row = ReplicaRow {
             id: fresh_id(),
@@ -107,18 +136,32 @@ impl Own {
             closed: false,
             revision: 1,
         };
-        let seal = seal(&pool, &row, deadline).await?;
+        let seal = seal(pool, &row, deadline).await?;
         match store.put_replica(Sealed::new(row.clone(), seal)).await {
-            Ok(()) => Ok(Self { store, pool, row: Mutex::new((row, seal)) }),
+            Ok(()) => Ok(Self::of(row, seal, store, pool)),
             Err(CommitError::Store(error)) => Err(error.into()),
             Err(_) => {
-                let why = format!(
-                    "another process has taken the place of replica {} at the same time: start again",
-                    row.name
-                );
+                let name = &row.name;
+                let why =
+                    format!("another process has taken the place of replica {name} at the same time: start again");
                 Err(Problem::Precondition { reason: "REPLICA_TAKEN", why }.into())
             }
         }
+    }
+
+    fn of(row: ReplicaRow, seal: Seal, store: &Arc<dyn Store>, pool: &Pool) -> Self {
+        let row = Mutex::new(OwnRow { row, seal, attempted: None });
+        Self { store: Arc::clone(store), pool: pool.clone(), row }
+    }
+
+    /// Before it serves: others take a closed one for stopped.
+    async fn reopened(self, deadline: Moment) -> Result<Self, ServiceError> {
+        let (size, root) = {
+            let own = self.row.lock().await;
+            (own.row.log_size, own.row.log_root)
+        };
+        self.note(size, root, false, deadline).await?;
+        Ok(self)
     }
 
     /// Keeps in the store how far the log is, by its newest checkpoint.
@@ -130,27 +173,59 @@ impl Own {
         deadline: Moment,
     ) -> Result<(), ServiceError> {
         let mut own = self.row.lock().await;
-        let (old, _) = &*own;
-        if (old.log_size, old.closed) == (size, closed) {
+        own.settle(&*self.store).await?;
+        if (own.row.log_size, own.row.closed) == (size, closed) {
             return Ok(());
         }
-        let row = ReplicaRow { log_size: size, log_root: root, closed, revision: old.revision + 1, ..old.clone() };
+        let revision = own.row.revision + 1;
+        let row = ReplicaRow { log_size: size, log_root: root, closed, revision, ..own.row.clone() };
         let seal = seal(&self.pool, &row, deadline).await?;
+        own.attempted = Some((row.clone(), seal));
         match self.store.put_replica(Sealed::new(row.clone(), seal)).await {
-            Ok(()) => {}
-            Err(CommitError::Store(error)) => return Err(error.into()),
+            Ok(()) => {
+                *own = OwnRow { row, seal, attempted: None };
+                Ok(())
+            }
+            Err(CommitError::Store(error)) => Err(error.into()),
             Err(error) => {
                 let name = format!("the row of replica {}", row.name);
-                return Err(ServiceError::because(Problem::Tampered { name }, error));
+                Err(ServiceError::because(Problem::Tampered { name }, error))
             }
         }
-        *own = (row, seal);
-        Ok(())
     }
 
     /// Who this is.
     pub(super) async fn name(&self) -> ReplicaName {
-        self.row.lock().await.0.name.clone()
+        self.row.lock().await.row.name.clone()
+    }
+}
+
+/// A store that is not shared has one replica: nobody tells it what another changes. Another one's name, and so an
+/// empty log, is refused as long as the store knows whose it is, and one that serves is not joined.
+async fn alone_if_it_must_be(seat: &Seat, store: &dyn Store) -> Result<(), ServiceError> {
+    if store.is_shared() {
+        return Ok(());
+    }
+    let all = store.replicas().await?;
+    let others: Vec<&Replica> = all.iter().filter(|replica| replica.row.unchecked().name != seat.name).collect();
+    let serves = |replica: &&&Replica| {
+        let is_closed = replica.row.unchecked().closed;
+        !is_closed && replica.beat.as_ref().is_some_and(|(_, age)| *age < ALONE_EVERY * 2)
+    };
+    if let Some(other) = others.iter().find(serves) {
+        let name = &other.row.unchecked().name;
+        let why = format!("replica {name} serves from this store, which is a file: one process at a time uses it");
+        return Err(Problem::Precondition { reason: "REPLICA_SERVES", why }.into());
+    }
+    match others.first() {
+        Some(other) if seat.row.is_none() => {
+            let name = &other.row.unchecked().name;
+            let why = format!(
+                "the store, which is a file, is that of replica {name}: say [replica] name = \"{name}\" and bring its audit log"
+            );
+            Err(Problem::Precondition { reason: "ANOTHER_REPLICA", why }.into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -209,22 +284,22 @@ impl Service {
         if !self.hearing().is_shared() || self.hearing().is_within(Moment::now().since(asked)) {
             return Ok(());
         }
+        if Moment::now().since(Moment(self.signed_at.load(Ordering::Acquire))) > SILENT_AFTER / 2 {
+            // Before it serves again: whoever changes something after this hearing has to know of this replica.
+            self.give_sign().await?;
+        }
         let began = Moment::now();
         let deadline = began.after(HEAR_WITHIN);
         let heard = self.store.heard(self.hearing().position()).await?;
         for (scope, revision) in heard.heads {
-            let Some(cell) = self.catalog.scopes.known(scope) else { continue };
-            if revision > cell.revision() {
-                self.catalog.scopes.catch_up(&cell, deadline).await?;
-            }
+            self.take_in(scope, revision, deadline).await?;
         }
-        // Whoever has caught up, here or on the way to a change.
-        let service = self.catalog.scopes.cell(HeadScope::Service, deadline).await?;
-        if service.take_news()
-            && let Err(error) = self.make_anew(deadline).await
-        {
-            service.have_news();
-            return Err(error);
+        // Whoever has caught up, here or on the way to a change. This future may be dropped at any await, so it is noted
+        // only afterwards that all is made anew.
+        let news = self.catalog.scopes.cell(HeadScope::Service, deadline).await?.news();
+        if news != self.made_of_news.load(Ordering::Acquire) {
+            self.make_anew(deadline).await?;
+            self.made_of_news.store(news, Ordering::Release);
         }
         if self.hearing().position().is_some() {
             metrics::histogram!(HEARD_AGE_SECONDS).record(self.hearing().age());
@@ -233,9 +308,26 @@ impl Service {
         Ok(())
     }
 
-    /// Makes policy and tokens anew from the service's scope.
+    /// Takes in what others have changed in a scope. A vault that was altered is not served, and the others are.
+    async fn take_in(&self, scope: HeadScope, revision: u64, deadline: Moment) -> Result<(), ServiceError> {
+        let Some(cell) = self.catalog.scopes.known(scope) else { return Ok(()) };
+        if revision <= cell.revision() {
+            return Ok(());
+        }
+        match self.catalog.scopes.catch_up(&cell, deadline).await {
+            Err(error) if scope != HeadScope::Service && matches!(error.problem, Problem::Tampered { .. }) => {
+                tracing::error!(%scope, %error, cause = ?error.cause, "a vault is not served any more");
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Makes policy and tokens anew from the service's scope, while nobody here changes it: a token that was just issued
+    /// must not be missing from what was read a moment before.
     async fn make_anew(&self, deadline: Moment) -> Result<(), ServiceError> {
-        self.settle_policy(deadline).await?;
+        let locked = self.catalog.scopes.lock(HeadScope::Service, deadline).await?;
+        self.read_policy(&locked, deadline).await?;
         let key = tokens::load(&self.catalog, &self.issued, deadline).await?;
         self.issuer_key.store(key.load_full());
         Ok(())
@@ -260,6 +352,8 @@ impl Service {
 
     /// Hears again and again: whenever the store hints at a change, and at least every [`EVERY`]. Ends with the task.
     pub async fn listen(&self, address: &str) {
+        // Nobody else says where this process serves.
+        let _ = self.address.set(address.to_owned());
         let mut failing = false;
         let mut next_sign = Moment::now();
         loop {
@@ -275,7 +369,7 @@ impl Service {
                     next_sign = Moment::now();
                 }
             }
-            let told = self.hear_and_tell(address, &mut next_sign, every).await;
+            let told = self.hear_and_tell(&mut next_sign, every).await;
             match &told {
                 Ok(()) if failing => tracing::info!("the store is heard from again"),
                 Err(error) if !failing => {
@@ -288,24 +382,27 @@ impl Service {
     }
 
     /// Hears, and gives a sign of life if it is time.
-    async fn hear_and_tell(&self, address: &str, next: &mut Moment, every: Duration) -> Result<(), ServiceError> {
+    async fn hear_and_tell(&self, next: &mut Moment, every: Duration) -> Result<(), ServiceError> {
         self.hear().await?;
         if Moment::now() >= *next {
-            self.give_sign(address).await?;
+            self.give_sign().await?;
             *next = Moment::now().after(every);
         }
         Ok(())
     }
 
-    async fn give_sign(&self, address: &str) -> Result<(), StoreError> {
+    async fn give_sign(&self) -> Result<(), StoreError> {
+        let signed_at = Moment::now();
         let beat = Beat {
             replica: self.own.name().await,
             heard: self.hearing().position().unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            address: address.to_owned(),
+            address: self.address.get().cloned().unwrap_or_default(),
             trouble: self.trouble(),
         };
-        self.store.beat(beat).await
+        self.store.beat(beat).await?;
+        self.signed_at.store(signed_at.0, Ordering::Release);
+        Ok(())
     }
 
     /// What is not well with this replica, in a few words.
@@ -331,7 +428,7 @@ impl Service {
         let Some(position) = cells.map(|cell| cell.position()).max() else { return };
         let in_force = committed.after(self.longest_bound());
         let outcome = loop {
-            if self.all_have_heard(position).await {
+            if self.heard_by_all(committed).await.is_some_and(|heard| heard > position) {
                 break "heard";
             }
             if Moment::now() >= in_force {
@@ -346,13 +443,22 @@ impl Service {
         metrics::histogram!(IN_FORCE_SECONDS, "outcome" => outcome).record(Moment::now().since(committed));
     }
 
-    async fn all_have_heard(&self, position: Position) -> bool {
-        let own = self.own.name().await;
-        let Ok(all) = self.store.replicas().await else { return false };
+    /// Up to where every other replica that serves has heard, looked at after `since`. Those who wait look one after the
+    /// other, and what one has seen does for all: however many wait, the store is asked once in [`LOOK_EVERY`].
+    async fn heard_by_all(&self, since: Moment) -> Option<Position> {
+        let mut seen = self.heard_by_all.lock().await;
+        let (looked, heard) = *seen;
+        if looked >= since && Moment::now().since(looked) < LOOK_EVERY {
+            return Some(heard);
+        }
+        let (own, looked) = (self.own.name().await, Moment::now());
+        let all = self.store.replicas().await.ok()?;
+        let silent = SILENT_AFTER.max(self.longest_bound() * 2);
         let others = all.iter().filter(|replica| replica.row.unchecked().name != own);
-        others
-            .filter_map(|replica| replica.beat.as_ref())
-            .all(|(beat, age)| beat.heard > position || *age > SILENT_AFTER.max(self.longest_bound() * 2))
+        let serving = others.filter_map(|replica| replica.beat.as_ref()).filter(|(_, age)| *age <= silent);
+        let heard = serving.map(|(beat, _)| beat.heard).min().unwrap_or(Position(u64::MAX));
+        *seen = (looked, heard);
+        Some(heard)
     }
 
     /// The longest bound that any vault has had since this process began: another may still go by it.
@@ -389,8 +495,15 @@ impl Service {
             let own = self.own.name().await;
             let mut replicas: Vec<_> = self.store.replicas().await?;
             replicas.sort_by_key(|replica| replica.row.unchecked().ordinal);
+            let forms = replicas.iter().map(|one| (one.row.unchecked().canonical(), *one.row.seal())).collect();
+            let right = self.pool.check_seals(forms, caller.deadline).await.map_err(super::hands::outage)?;
+            let views = replicas.into_iter().zip(right).map(|(replica, right)| {
+                let view = ReplicaView::of(replica, &own, newest);
+                let trouble = if right { view.trouble } else { ALTERED.to_owned() };
+                ReplicaView { trouble, ..view }
+            });
             Ok(Replicas {
-                replicas: replicas.into_iter().map(|replica| ReplicaView::of(replica, &own, newest)).collect(),
+                replicas: views.collect(),
                 leases: self.store.leases().await?,
                 heard_ago: self.hearing().age(),
                 store: self.store.kind(),
@@ -423,7 +536,7 @@ impl Standing {
     }
 }
 
-/// A replica as others see it. Its row is not checked: nothing is decided by it.
+/// A replica as others see it. Nothing is decided by it.
 #[derive(Clone, Debug)]
 pub struct ReplicaView {
     /// Who it is.

@@ -61,8 +61,8 @@ pub struct ScopeCell {
     change: Arc<Mutex<()>>,
     /// Where the newest change stands that this process has made.
     position: AtomicU64,
-    /// Something was taken in that this process has not made, and nobody has asked since.
-    news: AtomicBool,
+    /// Grows whenever something was taken in that this process may not have made.
+    news: AtomicU64,
     hearing: Arc<Hearing>,
 }
 
@@ -118,7 +118,7 @@ impl ScopeCell {
             known: RwLock::default(),
             change: Arc::default(),
             position: AtomicU64::new(0),
-            news: AtomicBool::new(false),
+            news: AtomicU64::new(0),
             hearing,
         }
     }
@@ -129,14 +129,11 @@ impl ScopeCell {
         &self.hearing
     }
 
-    /// Whether others have changed something since the last time that was asked.
-    pub fn take_news(&self) -> bool {
-        self.news.swap(false, Ordering::AcqRel)
-    }
-
-    /// What others have changed is not taken in yet by all who have to.
-    pub fn have_news(&self) {
-        self.news.store(true, Ordering::Release);
+    /// How often something was taken in that others may have changed. Whoever makes something of the scope's rows keeps
+    /// the count of before, and makes it anew when it has grown.
+    #[must_use]
+    pub fn news(&self) -> u64 {
+        self.news.load(Ordering::Acquire)
     }
 
     /// Where the newest change stands that this process has made.
@@ -207,7 +204,7 @@ impl ScopeCell {
             return false;
         }
         known.take(head, way.changes.iter().flatten());
-        self.news.store(true, Ordering::Release);
+        self.news.fetch_add(1, Ordering::AcqRel);
         self.revision.store(known.revision, Ordering::Release);
         true
     }
@@ -590,7 +587,9 @@ impl Scopes {
         }
         let (revision, intent) = self.check_head(cell, head, &digest, rows.len(), deadline).await?;
         let mut known = cell.write();
-        cell.news.store(known.loaded, Ordering::Release);
+        if known.loaded {
+            cell.news.fetch_add(1, Ordering::AcqRel);
+        }
         *known = Known { sure: true, loaded: true, revision, attempted: None, intent, digest, newest };
         cell.revision.store(revision, Ordering::Release);
         Ok(())

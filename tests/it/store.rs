@@ -28,6 +28,20 @@ fn refused(site: &Site, to: &std::path::Path, word: &str) {
 }
 
 #[test]
+fn a_store_in_a_file_has_one_replica() {
+    let site = Site::new();
+    fs::copy(site.path("strongroom.toml"), site.path("first.toml")).expect("copies");
+    site.init();
+    // Another name and an empty log would be a way around what the log knows.
+    let other = "sqlite = \"strongroom.db\"\n\n[replica]\nname = \"other\"";
+    let config = fs::read_to_string(with_store(&site, "other.toml", other)).expect("reads");
+    fs::write(site.path("strongroom.toml"), config.replace("dir = \"audit\"", "dir = \"audit-2\"")).expect("writes");
+    let output = site.operator(&["serve"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("is that of replica main"), "{said}");
+}
+
+#[test]
 fn a_store_moves_and_the_service_goes_on() {
     let site = Site::new();
     fs::copy(site.path("strongroom.toml"), site.path("first.toml")).expect("copies");
