@@ -9,7 +9,7 @@ use strongroom_proto::v1::{
     tokens_client::TokensClient, vaults_client::VaultsClient,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tonic::{Code, Request, Response, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status, metadata::MetadataMap, transport::Channel};
 
 use crate::{
     Cause, Error,
@@ -26,13 +26,27 @@ const ANSWER_BYTES_MAX: usize = 5 * 1024 * 1024;
 /// We give up this much later than the server does, so that its own answer is heard.
 const GRACE: Duration = Duration::from_millis(250);
 
+/// In the metadata of an answer to a change: from when on it is in force on every replica (RFC 3339).
+const IN_FORCE_FROM: &str = "strongroom-in-force-from";
+
 /// A connection, to one server or to several that do the same. Cheap to clone: clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
     endpoints: Arc<Endpoints>,
     patience: Patience,
+    in_force_later: Option<InForceLater>,
     /// Who calls, where it is not the connection's certificate that says it.
     token: Option<TokenFile>,
+}
+
+/// Who is told that a change is not in force everywhere yet.
+#[derive(Clone)]
+struct InForceLater(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl std::fmt::Debug for InForceLater {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InForceLater")
+    }
 }
 
 /// How long a call may take.
@@ -52,7 +66,7 @@ impl Client {
     }
 
     pub(crate) const fn on(endpoints: Arc<Endpoints>, timeout: Duration) -> Self {
-        Self { endpoints, patience: Patience::Each(timeout), token: None }
+        Self { endpoints, patience: Patience::Each(timeout), in_force_later: None, token: None }
     }
 
     /// Sends the token in that file with every call. For connections of [`crate::Settings`] only, which are
@@ -71,6 +85,14 @@ impl Client {
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { patience: Patience::Each(timeout), ..self.clone() }
+    }
+
+    /// The same connection. A change that may take a right away (a key disabled, a role taken back) is answered when every
+    /// replica has heard of it; where the deadline comes before that, it is made all the same, and `tell` gets the time
+    /// from which on it is in force on every replica (RFC 3339). Until then one that is cut off may serve what was before.
+    #[must_use]
+    pub fn when_in_force_later(&self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self { in_force_later: Some(InForceLater(Arc::new(tell))), ..self.clone() }
     }
 
     /// A channel to one of the servers, for stubs of one's own: no other server, no deadline, no repetition, no
@@ -205,6 +227,7 @@ impl Client {
             let status = match answer {
                 Ok(answer) => {
                     self.endpoints.answered(way.at);
+                    self.tell_when_in_force(answer.metadata());
                     return Ok((answer.into_inner(), way.at));
                 }
                 Err(status) => status,
@@ -220,6 +243,13 @@ impl Client {
                 Next::End(error) => return Err(error),
                 Next::Now | Next::At(_) => return Err(self.endpoints.refused(&way, &status)),
             }
+        }
+    }
+
+    fn tell_when_in_force(&self, metadata: &MetadataMap) {
+        let from = metadata.get(IN_FORCE_FROM).and_then(|from| from.to_str().ok());
+        if let (Some(InForceLater(tell)), Some(from)) = (&self.in_force_later, from) {
+            tell(from);
         }
     }
 

@@ -16,6 +16,7 @@ use x509_parser::extensions::GeneralName;
 use super::{
     client::Client,
     failure::{self, Caller, Failure},
+    output,
 };
 use crate::model::VaultName;
 
@@ -97,6 +98,11 @@ impl ConnectionArgs {
             timeout_s: self.timeout,
         };
         let api = settings.connect().await.map_err(|error| failure::to_connect(&error, &caller))?;
+        let api = api.when_in_force_later(|from| {
+            output::note(&format!(
+                "changed; in force on every replica from {from} on (until then one may not have heard)"
+            ));
+        });
         Ok((api, caller))
     }
 

@@ -278,7 +278,9 @@ impl keys_server::Keys for Fake {
     async fn create_key(&self, request: Request<v1::CreateKeyRequest>) -> Result<Response<v1::Key>, Status> {
         self.0.creations.lock().expect("not poisoned").push(request.into_inner().request_id);
         if self.0.creates.load(Ordering::Relaxed) {
-            return Ok(Response::new(v1::Key::default()));
+            let mut answer = Response::new(v1::Key::default());
+            answer.metadata_mut().insert("strongroom-in-force-from", "2026-11-26T12:00:00Z".parse().expect("is text"));
+            return Ok(answer);
         }
         std::future::pending().await
     }

@@ -44,6 +44,19 @@ async fn a_change_is_repeated_with_one_request_id_which_its_error_names() {
 }
 
 #[tokio::test]
+async fn who_changes_something_hears_that_it_is_not_in_force_everywhere_yet() {
+    let (client, seen) = start().await;
+    seen.creates.store(true, std::sync::atomic::Ordering::Relaxed);
+    let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let tell = std::sync::Arc::clone(&heard);
+    let telling = client.when_in_force_later(move |from| tell.lock().expect("not poisoned").push(from.to_owned()));
+    for client in [&client, &telling] {
+        client.create_key(v1::CreateKeyRequest::default()).await.expect("made");
+    }
+    assert_eq!(*heard.lock().expect("not poisoned"), ["2026-11-26T12:00:00Z"]);
+}
+
+#[tokio::test]
 async fn a_call_ends_at_its_deadline() {
     let (client, _) = start().await;
     let request = v1::CreateKeyRequest { request_id: "6f".into(), ..Default::default() };
