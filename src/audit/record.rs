@@ -199,6 +199,11 @@ impl Record {
             batch: None,
         }
     }
+
+    /// Whether what the log says as a whole is the same after it: no head, no intent, no end of one.
+    pub(super) fn leaves_standing(&self) -> bool {
+        self.kind == Kind::Operation && self.intent.is_none() && self.heads.is_empty()
+    }
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -8,6 +8,11 @@
 //! waiting for, and an operation in a queue loses nothing by a record that is durable a millisecond later. (What
 //! PostgreSQL calls `commit_delay` and `commit_siblings`.)
 //!
+//! Records of one turn share a write(2), too: whoever has one that is to be in the kernel before the answer, no more, lays
+//! it with the others ([`Commit::lay`]), lets the other tasks of the runtime have their turn, and then whoever comes first
+//! writes all of them ([`Commit::laid`]). A call of write(2) costs as much as all else that is done for a record. The thread
+//! writes what nobody comes back for.
+//!
 //! Those who waited are told by a task of the runtime that they run on, all at once: then their answers leave together.
 //! Told by the thread, each would be woken by a system call of its own and answered by itself, which at 256 callers
 //! cost more than the syncs.
@@ -63,11 +68,42 @@ pub(in crate::audit) struct Commit {
     herald: Option<mpsc::UnboundedSender<Told>>,
 }
 
+/// What becomes of the records of one turn.
+#[derive(Debug, Default)]
+struct Turn(OnceLock<Written>);
+
+/// What became of them: so many from the first on are in the log, the others are not.
+#[derive(Debug)]
+struct Written {
+    first: u64,
+    count: u64,
+    error: Option<LogError>,
+}
+
+/// A record's place in a turn.
+#[derive(Debug)]
+pub(in crate::audit) struct Laid {
+    turn: Arc<Turn>,
+    place: u64,
+}
+
+impl Laid {
+    /// The record's index, once it is written.
+    fn outcome(&self) -> Option<Result<u64, LogError>> {
+        let written = self.turn.0.get()?;
+        let failed = || written.error.clone().unwrap_or(LogError::Closed);
+        Some(if self.place < written.count { Ok(written.first + self.place) } else { Err(failed()) })
+    }
+}
+
 /// Who waited, and what became of it.
 type Told = (Vec<Waiter>, Option<LogError>);
 
 struct State {
     writer: Writer,
+    /// The records of this turn, to be written together.
+    laid: Vec<Entry>,
+    turn: Arc<Turn>,
     waiters: Vec<Waiter>,
     /// When the first of them began to wait.
     waiting_since: Option<Instant>,
@@ -98,6 +134,8 @@ impl Commit {
         let (durable, owed) = (writer.tree.clone(), writer.owed());
         let state = State {
             writer,
+            laid: Vec::new(),
+            turn: Arc::default(),
             waiters: Vec::new(),
             waiting_since: None,
             durable,
@@ -144,6 +182,26 @@ impl Commit {
         state.append(record, entry, durability, room, now).inspect(|_| self.wake_if_needed(&mut state, durability))
     }
 
+    /// Lays a record with those of this turn: it is of an operation without a change, and has the room that is for those.
+    /// The caller lets others have their turn and then asks what became of it.
+    pub(in crate::audit) fn lay(&self, entry: Entry) -> Laid {
+        let mut state = self.lock();
+        let laid = Laid { turn: Arc::clone(&state.turn), place: state.laid.len() as u64 };
+        state.laid.push(entry);
+        self.wake_if_needed(&mut state, Durability::Write);
+        laid
+    }
+
+    /// The index of a record that was laid. It is in the kernel when this returns.
+    pub(in crate::audit) fn laid(&self, laid: &Laid) -> Result<u64, LogError> {
+        if let Some(outcome) = laid.outcome() {
+            return outcome;
+        }
+        self.lock().write_laid(Instant::now());
+        // Under the lock every turn that was begun is written.
+        laid.outcome().unwrap_or(Err(LogError::Closed))
+    }
+
     /// Writes the last record. The receiver tells when everything is durable.
     pub(in crate::audit) fn close(&self, record: &Record, entry: &Entry) -> Result<Synced, LogError> {
         let now = Instant::now();
@@ -166,7 +224,8 @@ impl Commit {
 
     /// What the log says as a whole, and the index of its next record.
     pub(in crate::audit) fn standing(&self) -> (Standing, u64) {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.write_laid(Instant::now());
         (state.writer.standing.clone(), state.writer.next_index())
     }
 
@@ -191,6 +250,7 @@ impl Commit {
     /// Lets the thread end when it has synced what is written.
     pub(in crate::audit) fn stop(&self) {
         let mut state = self.lock();
+        state.write_laid(Instant::now());
         state.writer.close();
         state.is_stopping = true;
         self.wake.notify_one();
@@ -238,6 +298,7 @@ impl Commit {
             let due = state.dirty_since.map(|since| SYNC_AFTER.saturating_sub(since.elapsed()));
             let is_due = !state.waiters.is_empty() || due.is_some_and(|rest| rest.is_zero() || state.is_stopping);
             if is_due && !failed {
+                state.write_laid(Instant::now());
                 state.dirty_since = None;
                 state.waiting_since = None;
                 let waiters = std::mem::take(&mut state.waiters);
@@ -289,6 +350,23 @@ impl Commit {
 }
 
 impl State {
+    /// Writes the records of this turn, and begins another.
+    fn write_laid(&mut self, now: Instant) {
+        if self.laid.is_empty() {
+            return;
+        }
+        let first = self.writer.next_index();
+        let error = self.writer.append_all(&self.laid, Room::Plain, now).err();
+        let count = self.writer.next_index() - first;
+        self.laid.clear();
+        if let Some(error @ LogError::Poisoned(_)) = &error {
+            answer(std::mem::take(&mut self.waiters), Some(error.clone()));
+        }
+        let turn = std::mem::take(&mut self.turn);
+        // Set once: a turn is written once.
+        let _ = turn.0.set(Written { first, count, error });
+    }
+
     fn append(
         &mut self,
         record: &Record,
@@ -297,6 +375,7 @@ impl State {
         room: Room,
         now: Instant,
     ) -> Result<(u64, Option<Synced>), LogError> {
+        self.write_laid(now);
         let index = self.writer.append(record, entry, room, now).inspect_err(|error| {
             if matches!(error, LogError::Poisoned(_)) {
                 answer(std::mem::take(&mut self.waiters), Some(error.clone()));

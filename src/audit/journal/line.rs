@@ -131,9 +131,8 @@ pub(in crate::audit) const fn framed_bytes_max(body: &[u8]) -> u64 {
     (FRAME_BYTES_MAX + body.len()) as u64
 }
 
-/// Replaces `line` by the whole line, newline included.
+/// Adds the whole line, newline included.
 pub(in crate::audit) fn frame(line: &mut Vec<u8>, index: u64, leaf: &Hash, body: &[u8]) {
-    line.clear();
     line.reserve(FRAME_BYTES_MAX + body.len());
     line.extend_from_slice(BEFORE_INDEX);
     push_decimal(line, index);
@@ -208,10 +207,12 @@ fn push_decimal(line: &mut Vec<u8>, number: u64) {
 
 fn push_hex(line: &mut Vec<u8>, bytes: &Hash) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        line.push(DIGITS[usize::from(byte >> 4)]);
-        line.push(DIGITS[usize::from(byte & 15)]);
+    let mut digits = [0; 64];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
     }
+    line.extend_from_slice(&digits);
 }
 
 /// Compact JSON in which everything but printable ASCII is escaped. JSON itself (RFC 8259, section 7)
@@ -220,7 +221,8 @@ struct Ascii;
 
 impl Formatter for Ascii {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        if fragment.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        // Without a way out in the middle, so that many bytes are looked at together.
+        if fragment.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~')) {
             return writer.write_all(fragment.as_bytes());
         }
         for character in fragment.chars() {

@@ -52,7 +52,7 @@ pub(in crate::audit) struct Writer {
     debt: Debt,
     /// The last look found less than the reserve, and said so.
     is_low: bool,
-    /// The line in the making; kept for its memory.
+    /// The lines in the making; kept for their memory.
     line: Vec<u8>,
 }
 
@@ -117,21 +117,49 @@ impl Writer {
         room: Room,
         now: Instant,
     ) -> Result<u64, LogError> {
+        let index = self.next_index();
+        self.append_all(std::slice::from_ref(entry), room, now)?;
+        self.standing.note(index, record);
+        Ok(index)
+    }
+
+    /// Writes records that change nothing of how things stand, with as few calls of write(2) as segments allow. The error
+    /// is that of the first that is not in the log, nor are those behind it: the next index tells.
+    pub(in crate::audit) fn append_all(&mut self, entries: &[Entry], room: Room, now: Instant) -> Result<(), LogError> {
         self.usable()?;
         self.inspect(now)?;
         if room == Room::Plain && self.is_low_on_room() {
             return Err(LogError::NoSpace);
         }
-        if self.is_full(&entry.body) {
-            self.rotate()?;
+        let mut rest = entries;
+        while let Some(first) = rest.first() {
+            if self.is_full(0, &first.body) {
+                self.rotate()?;
+            }
+            let (fit, later) = rest.split_at(self.frame(rest));
+            self.write()?;
+            for entry in fit {
+                let index = self.next_index();
+                self.tree.push(entry.leaf);
+                self.debt.note(index, entry.body.len());
+            }
+            rest = later;
         }
-        let index = self.next_index();
-        line::frame(&mut self.line, index, &entry.leaf, &entry.body);
-        self.write()?;
-        self.tree.push(entry.leaf);
-        self.standing.note(index, record);
-        self.debt.note(index, entry.body.len());
-        Ok(index)
+        Ok(())
+    }
+
+    /// Puts as many of these into the line in the making as the segment takes, at least one. How many.
+    fn frame(&mut self, entries: &[Entry]) -> usize {
+        self.line.clear();
+        let mut framed = 0;
+        for (index, entry) in (self.next_index()..).zip(entries) {
+            if framed > 0 && self.is_full(self.line.len() as u64, &entry.body) {
+                break;
+            }
+            line::frame(&mut self.line, index, &entry.leaf, &entry.body);
+            framed += 1;
+        }
+        framed
     }
 
     /// What is owed to the tree for all records so far.
@@ -206,10 +234,12 @@ impl Writer {
         LogError::Poisoned(cause)
     }
 
-    /// A header that many heads have made long must not fill every segment by itself.
-    fn is_full(&self, body: &[u8]) -> bool {
+    /// Whether a record does not fit behind what is there and `more` bytes. A header that many heads have made long must
+    /// not fill every segment by itself.
+    fn is_full(&self, more: u64, body: &[u8]) -> bool {
         let bytes_max = self.options.segment_bytes_max.max(self.header_bytes.saturating_mul(2));
-        self.size > self.header_bytes && self.size.saturating_add(line::framed_bytes_max(body)) > bytes_max
+        let size = self.size.saturating_add(more);
+        size > self.header_bytes && size.saturating_add(line::framed_bytes_max(body)) > bytes_max
     }
 
     /// Looks, at most every second, whether the files are still ours and how much space is left.
@@ -275,6 +305,7 @@ impl Writer {
         let time = self.options.clock.now().0;
         let body = line::encode(&Header::new(time, self.resource.clone(), &self.tree.root(), &self.standing));
         let index = self.next_index();
+        self.line.clear();
         line::frame(&mut self.line, index, &hash::leaf(&body), &body);
         self.size = 0;
         self.write()?;
@@ -282,7 +313,7 @@ impl Writer {
         self.segment.sync().and_then(|()| self.disk.sync()).map_err(|error| self.fail(Cause::Sync(error)))
     }
 
-    /// Writes the line in the making, whole or not at all.
+    /// Writes the lines in the making, all or none.
     fn write(&mut self) -> Result<(), LogError> {
         if let Err((written, error)) = write_whole(&*self.segment, &self.line) {
             if written > 0 {

@@ -126,8 +126,8 @@ async fn close_is_the_last_record() {
     let (log, _) = open(&path, 1 << 20);
     log.append(operation(1), Durability::Write).await.unwrap();
     log.close().await.unwrap();
-    assert!(matches!(log.append(operation(2), Durability::Write).await, Err(super::super::LogError::Closed)));
-    assert!(matches!(log.close().await, Err(super::super::LogError::Closed)));
+    assert!(matches!(log.append(operation(2), Durability::Write).await, Err(LogError::Closed)));
+    assert!(matches!(log.close().await, Err(LogError::Closed)));
     assert!(log.health().is_err());
     let lines = lines(&path);
     assert_eq!(lines.last().unwrap()["operation"], "log.closed");
@@ -169,4 +169,71 @@ async fn refusals_are_recorded_once_and_summed_up() {
     assert_eq!(lines(&path).len(), 5);
     log.close().await.unwrap();
     assert!(refusals.append(start, refusal).await.is_err());
+}
+
+#[tokio::test]
+async fn operations_that_end_together_share_a_write() {
+    let (_dir, path) = temporary();
+    let (log, faults) = faulty::open(&path, options(1 << 20));
+    let before = faults.writes.load(SeqCst);
+    let appends = (0..100).map(|n| log.append(operation(n), Durability::Write));
+    let indices: Vec<u64> =
+        futures_util::future::join_all(appends).await.into_iter().map(|index| index.unwrap()).collect();
+    assert_eq!(indices, (0..100).collect::<Vec<u64>>());
+    assert_eq!(faults.writes.load(SeqCst) - before, 1);
+    // Each is in the kernel when it is answered.
+    assert_eq!(lines(&path).len(), 101);
+    drop(log);
+    assert_eq!(verify(&path).unwrap().records, 100);
+}
+
+#[tokio::test]
+async fn a_turn_goes_over_the_ends_of_segments() {
+    let (_dir, path) = temporary();
+    let (log, _) = open(&path, 4 * 1024);
+    let appends = (0..100).map(|n| log.append(operation(n), Durability::Write));
+    assert!(futures_util::future::join_all(appends).await.iter().all(Result::is_ok));
+    assert!(segments(&path).len() > 5);
+    assert!(segments(&path).iter().all(|path| std::fs::metadata(path).unwrap().len() <= 4 * 1024));
+    drop(log);
+    assert_eq!(verify(&path).unwrap().records, 100);
+}
+
+#[tokio::test]
+async fn a_turn_that_finds_no_room_is_refused_and_leaves_nothing() {
+    let (_dir, path) = temporary();
+    let (log, faults) = faulty::open(&path, options(1 << 20));
+    log.append(operation(1), Durability::Write).await.unwrap();
+    faults.space.store(700, SeqCst);
+    let appends = (0..10).map(|n| log.append(operation(n), Durability::Write));
+    let results = futures_util::future::join_all(appends).await;
+    assert!(results.iter().all(|result| matches!(result, Err(LogError::NoSpace))), "{results:?}");
+    assert_eq!(lines(&path).len(), 2);
+    faults.space.store(usize::MAX, SeqCst);
+    assert_eq!(log.append(operation(2), Durability::Write).await.unwrap(), 1);
+    faults.write_fails.store(true, SeqCst);
+    let appends = (0..10).map(|n| log.append(operation(n), Durability::Write));
+    let results = futures_util::future::join_all(appends).await;
+    assert!(results.iter().all(|result| matches!(result, Err(LogError::Poisoned(_)))), "{results:?}");
+}
+
+#[tokio::test]
+async fn a_record_whose_operation_went_away_is_written_all_the_same() {
+    let (_dir, path) = temporary();
+    let (log, _) = open(&path, 1 << 20);
+    let mut append = Box::pin(log.append(operation(1), Durability::Write));
+    assert!(futures_util::poll!(&mut append).is_pending());
+    drop(append);
+    let begun = std::time::Instant::now();
+    while lines(&path).len() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is not written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(log.append(operation(2), Durability::Fsync).await.unwrap(), 1);
+    // And before what comes later, or when the log ends.
+    let mut append = Box::pin(log.append(operation(3), Durability::Write));
+    assert!(futures_util::poll!(&mut append).is_pending());
+    drop(append);
+    drop(log);
+    assert_eq!(verify(&path).unwrap().records, 3);
 }

@@ -37,6 +37,7 @@ pub(super) struct Faults {
     /// A sync takes as long as a test holds this.
     pub(super) gate: Mutex<()>,
     pub(super) syncs: AtomicUsize,
+    pub(super) writes: AtomicUsize,
 }
 
 struct FaultyDisk(Folder, Arc<Faults>, PathBuf);
@@ -55,6 +56,7 @@ pub(super) fn open(dir: &Path, options: Options) -> (Log, Arc<Faults>) {
         disk_bytes: AtomicU64::new(u64::MAX),
         gate: Mutex::new(()),
         syncs: AtomicUsize::new(0),
+        writes: AtomicUsize::new(0),
     });
     let disk = FaultyDisk(Folder::open(dir).unwrap(), Arc::clone(&faults), dir.to_owned());
     let (log, _) = Log::open_on(Arc::new(disk), dir, options, INSTANCE).unwrap();
@@ -104,6 +106,7 @@ impl Disk for FaultyDisk {
 impl Segment for FaultySegment {
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         fail_if(&self.1.write_fails, EIO)?;
+        self.1.writes.fetch_add(1, SeqCst);
         let space = self.1.space.load(SeqCst);
         if space == 0 {
             return Err(io::Error::from_raw_os_error(ENOSPC));

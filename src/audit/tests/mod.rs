@@ -19,8 +19,8 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    Against, Damage, Durability, HeadMark, Kind, Log, OpenError, Options, Outcome, Record, Recovered, Verified,
-    journal::disk, tlog::hash,
+    Against, Damage, Durability, HeadMark, Kind, Log, LogError, OpenError, Options, Outcome, Record, Recovered,
+    Verified, journal::disk, tlog::hash,
 };
 use crate::model::time::{ManualClock, Timestamp};
 
