@@ -40,7 +40,7 @@ async fn migrate(connection: &mut PgConnection, schema: &SchemaName) -> Result<(
         create(connection, schema).await?;
     }
     if check(connection, schema).await? == Found::Newer {
-        return Ok(());
+        return count_from_here(connection).await;
     }
     MIGRATOR.run_direct(None, &mut *connection, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(found)
@@ -51,7 +51,23 @@ async fn migrate(connection: &mut PgConnection, schema: &SchemaName) -> Result<(
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => fault(source),
         other => fault(other.into()),
     })?;
-    check(connection, schema).await.map(drop)
+    check(connection, schema).await?;
+    count_from_here(connection).await
+}
+
+/// Changes stand where their transactions' numbers stand, and those are the server's: in a dump that was loaded into another
+/// server they are of the future there, and every replica would hear of them again and again until it has come so far.
+async fn count_from_here(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let words = "UPDATE heads SET position = pg_current_xact_id()::text::bigint \
+        WHERE position > pg_current_xact_id()::text::bigint";
+    let done = sqlx::query(words).persistent(false).execute(connection).await.map_err(fault)?;
+    if done.rows_affected() > 0 {
+        tracing::info!(
+            scopes = done.rows_affected(),
+            "the store comes from another server: its changes are counted anew"
+        );
+    }
+    Ok(())
 }
 
 /// Makes the schema; a role that may not is told so by PostgreSQL, unless another made it at the same time.

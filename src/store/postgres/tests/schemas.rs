@@ -58,6 +58,26 @@ async fn reopening_keeps_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_of_another_server_is_counted_anew() {
+    let Some(server) = shared().await else { return };
+    let name = schema();
+    let store = opens(server, &name).await.expect("opens");
+    store.commit(granted(1)).await.expect("committed");
+    say(server, format!("UPDATE {name}.heads SET position = position + 1000000")).await;
+    let store = opens(server, &name).await.expect("opens again");
+    let heard = store.heard(Some(Position(1))).await.expect("heard");
+    assert_eq!(heard.heads.len(), 1, "everybody hears of it once");
+    // What other tests have under way on this server holds positions up.
+    let begun = Instant::now();
+    let mut heard = store.heard(Some(heard.position)).await.expect("heard");
+    while !heard.heads.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is heard of again and again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        heard = store.heard(Some(heard.position)).await.expect("heard");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_needs_no_more_than_its_schema() {
     let Some(server) = shared().await else { return };
     let name = schema();
