@@ -52,5 +52,6 @@ pub mod jobs;
 pub mod model;
 pub mod observe;
 pub mod outbound;
+pub mod rotation;
 pub mod service;
 pub mod store;

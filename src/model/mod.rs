@@ -1,6 +1,7 @@
 //! Plain types of the domain, parsed once at the rim. No async, no input or output, no clock.
 
 pub mod access_rows;
+pub mod duration;
 pub mod identity;
 pub mod jwk;
 pub mod lease;
@@ -10,6 +11,7 @@ pub mod network;
 pub mod principal;
 pub mod replica;
 pub mod roles;
+pub mod rotation_policy;
 pub mod rows;
 pub mod scope;
 pub mod staleness;
@@ -18,6 +20,7 @@ pub mod time;
 pub mod tokens;
 
 pub use access_rows::{AccessPolicyRow, Permissions, RoleDefinitionRow, access_policy_id};
+pub use duration::{CalendarDuration, DurationError};
 pub use identity::{Identity, Origin};
 pub use jwk::Jwk;
 pub use lease::{Ended, Lease};
@@ -26,6 +29,7 @@ pub use network::{AddressRange, NetworkPatch, NetworkRules};
 pub use principal::Principal;
 pub use replica::{Ordinal, ReplicaName, ReplicaRow};
 pub use roles::{ADMINISTRATOR, ActionPattern, AssignmentId, BREAK_GLASS, RoleId, RolePatterns};
+pub use rotation_policy::{BudgetAction, LifetimeAction, LifetimeActionType, RotationPolicy, Trigger, UseBudget};
 pub use rows::{
     AssignmentRow, Escrow, InstanceRow, KeyObjectRow, Row, RowId, RowKind, State, UsageRow, VaultAuthorization,
     VaultRow, VersionRow,

@@ -132,6 +132,7 @@ fn keys(run: impl Fn(&[&str])) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 async fn what_a_second_replica_gives_and_postgresql_costs() {
     let Some(mut cluster) = Cluster::start() else { return };
     cluster.stop(2);
