@@ -2,7 +2,7 @@
 
 use strongroom_proto::v1::{
     CreateKeyRequest, DeleteKeyRequest, GetKeyRequest, GetPublicKeysRequest, ImportKeyRequest, Key, KeyVersion,
-    ListKeyVersionsRequest, ListKeysRequest, PublicKey, UndeleteKeyRequest, UpdateKeyVersionRequest,
+    ListKeyVersionsRequest, ListKeysRequest, PublicKey, RotateKeyRequest, UndeleteKeyRequest, UpdateKeyVersionRequest,
     import_key_request,
 };
 
@@ -53,6 +53,16 @@ impl Client {
         };
         let made = self.call(request, |request| async { self.keys().import_key(request).await }).await;
         made.map_err(|error| error.of_change(&id))
+    }
+
+    /// Makes a new version of a key, as the newest is. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn rotate_key(&self, mut request: RotateKeyRequest) -> Result<Key, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.keys().rotate_key(request).await }).await
     }
 
     /// The public keys of a key's enabled versions, newest first, from the request's page to the last one.

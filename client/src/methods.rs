@@ -15,7 +15,7 @@ pub enum Repetition {
 use Repetition::{ById, Safe};
 
 /// Every method of `strongroom.v1`, and whether it may be repeated.
-pub const METHODS: [(&str, Repetition); 52] = [
+pub const METHODS: [(&str, Repetition); 53] = [
     ("/strongroom.v1.Crypto/Sign", Safe),
     ("/strongroom.v1.Crypto/Verify", Safe),
     ("/strongroom.v1.Crypto/Encrypt", Safe),
@@ -30,6 +30,7 @@ pub const METHODS: [(&str, Repetition); 52] = [
     ("/strongroom.v1.Crypto/Stream", Safe),
     ("/strongroom.v1.Keys/CreateKey", ById),
     ("/strongroom.v1.Keys/ImportKey", ById),
+    ("/strongroom.v1.Keys/RotateKey", ById),
     ("/strongroom.v1.Keys/GetKey", Safe),
     ("/strongroom.v1.Keys/ListKeys", Safe),
     ("/strongroom.v1.Keys/ListKeyVersions", Safe),

@@ -82,6 +82,8 @@ actions! {
     KeysDelete "keys.delete" Data ["Microsoft.KeyVault/vaults/keys/delete"] ["keys/delete"] ["keys/delete"];
     KeysUndelete "keys.undelete" Data
         ["Microsoft.KeyVault/vaults/keys/recover/action"] ["keys/deletedKeys/recover/action"] ["keys/recover"];
+    KeysRotate "keys.rotate" Data
+        ["Microsoft.KeyVault/vaults/keys/rotate/action"] ["keys/rotate/action"] ["keys/rotate"];
     KeysSign "keys.sign" Data ["Microsoft.KeyVault/vaults/keys/sign/action"] ["keys/sign/action"] ["keys/sign"];
     KeysVerify "keys.verify" Data
         ["Microsoft.KeyVault/vaults/keys/verify/action"] ["keys/verify/action"] ["keys/verify"];

@@ -70,6 +70,7 @@ fn the_commands_of_the_manual_are_taken() {
         "audit checkpoint",
         "key delete k --etag e --request-id 00000000-0000-4000-8000-000000000001",
         "key recover k",
+        "key rotate k --etag e --request-id 00000000-0000-4000-8000-000000000001 -o json",
         "file encrypt --key k in out",
         "file encrypt --key k --key vaults/dev/keys/l --armor - -",
         "file decrypt in out -o json",

@@ -25,6 +25,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ("keys.update", "KeyUpdate"),
     ("keys.delete", "KeyDelete"),
     ("keys.undelete", "KeyRecover"),
+    ("keys.rotate", "KeyRotate"),
     ("keys.sign", "KeySign"),
     ("keys.verify", "KeyVerify"),
     ("keys.encrypt", "KeyEncrypt"),

@@ -65,7 +65,7 @@ const RESERVE_MAX: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 58] = [
+const METHODS: [&str; 59] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -79,6 +79,7 @@ const METHODS: [&str; 58] = [
     STREAM,
     "/strongroom.v1.Keys/CreateKey",
     "/strongroom.v1.Keys/ImportKey",
+    "/strongroom.v1.Keys/RotateKey",
     "/strongroom.v1.Keys/GetKey",
     "/strongroom.v1.Keys/ListKeys",
     "/strongroom.v1.Keys/ListKeyVersions",

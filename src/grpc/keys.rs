@@ -6,7 +6,7 @@ use strongroom_hsm::{Material, SecretBytes};
 use strongroom_proto::v1::{
     CreateKeyRequest, DeleteKeyRequest, GetKeyRequest, GetPublicKeysRequest, GetPublicKeysResponse, ImportKeyRequest,
     Key, KeyVersion, ListKeyVersionsRequest, ListKeyVersionsResponse, ListKeysRequest, ListKeysResponse,
-    UndeleteKeyRequest, UpdateKeyVersionRequest, import_key_request, keys_server,
+    RotateKeyRequest, UndeleteKeyRequest, UpdateKeyVersionRequest, import_key_request, keys_server,
 };
 
 use super::{call::serve, decode, encode, names, pages::List};
@@ -18,6 +18,7 @@ use crate::{
 serve!(keys_server::Keys {
     create_key(CreateKeyRequest) -> Key;
     import_key(ImportKeyRequest) -> Key;
+    rotate_key(RotateKeyRequest) -> Key;
     get_key(GetKeyRequest) -> Key;
     list_keys(ListKeysRequest) -> ListKeysResponse;
     list_key_versions(ListKeyVersionsRequest) -> ListKeyVersionsResponse;
@@ -129,6 +130,13 @@ async fn import_key(
         must_not_exist: message.must_not_exist,
     };
     Ok(encode::key(&service.import_key(caller, new, material, options).await?))
+}
+
+async fn rotate_key(service: &Arc<Service>, caller: &Caller, message: RotateKeyRequest) -> Result<Key, ServiceError> {
+    let name = names::key("name", &message.name)?;
+    let options =
+        decode::options("RotateKey", &message, None, &message.request_id, &message.etag, message.validate_only)?;
+    Ok(encode::key(&service.rotate_key(caller, &name, options).await?))
 }
 
 async fn get_key(service: &Arc<Service>, caller: &Caller, message: GetKeyRequest) -> Result<Key, ServiceError> {

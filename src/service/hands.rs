@@ -104,9 +104,9 @@ impl Hands {
     }
 
     /// Makes a key for a version that does not exist yet.
-    pub async fn generate(
+    pub async fn generate<O: Generates>(
         &self,
-        permit: &Permit<ops::KeysCreate>,
+        permit: &Permit<O>,
         spec: KeySpec,
         residency: Residency,
         version: VersionId,
@@ -168,6 +168,12 @@ impl Hands {
         self.pool.destroy_token(version.bytes(), deadline).await.map_err(outage)
     }
 }
+
+/// An operation that makes keys in the HSM.
+pub trait Generates: Op {}
+
+impl Generates for ops::KeysCreate {}
+impl Generates for ops::KeysRotate {}
 
 /// A token that was signed is worth nothing before its row is committed, and the commit asks for the right again:
 /// nothing is gained by asking in between.

@@ -1,12 +1,16 @@
-//! Keys and versions: made (in [`make`]), shown, changed, softly deleted and brought back.
+//! Keys and versions: made (in [`make`]), rotated, shown, changed, softly deleted and brought back.
 
 mod make;
+mod rotate;
 
 use std::sync::{Arc, OnceLock};
 
 use strongroom_hsm::{Material, protocol::Moment};
 
-use self::make::{Fresh, Imported, MakeKey, Source};
+use self::{
+    make::{Fresh, Imported, MakeKey, Source},
+    rotate::RotateKey,
+};
 use super::{
     Caller, ChangeOptions, KeyRef, KeyView, NewKey, Page, Paged, PublicKeys, Service, VersionPatch,
     catalog::Checked,
@@ -37,7 +41,7 @@ impl Service {
         new: NewKey,
         options: ChangeOptions,
     ) -> Result<KeyView, ServiceError> {
-        self.make_key(caller, MakeKey::new(new, Fresh), options).await
+        self.make_key(caller, MakeKey::new(new, Fresh::<ops::KeysCreate>::new()), options).await
     }
 
     /// Brings a key in from outside, as a key or a new version of one.
@@ -53,6 +57,22 @@ impl Service {
         options: ChangeOptions,
     ) -> Result<KeyView, ServiceError> {
         self.make_key(caller, MakeKey::new(new, Imported::new(material)), options).await
+    }
+
+    /// Makes a new version of a key, as the newest is: its kind, residency, operations and tags; enabled, and without
+    /// dates.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`]; [`Problem::SoftDeleted`]; [`Problem::Precondition`] when the key has public halves only, or
+    /// got another version meanwhile.
+    pub async fn rotate_key(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        options: ChangeOptions,
+    ) -> Result<KeyView, ServiceError> {
+        let scope = Scope::key(&name.vault, &name.key);
+        self.change(caller, name.to_string(), scope, options, RotateKey::new(name.clone())).await
     }
 
     async fn make_key<S: Source>(

@@ -158,6 +158,32 @@ fn deleted_keys_do_nothing_until_they_are_brought_back() {
 }
 
 #[test]
+fn a_rotated_key_signs_with_its_new_version_and_verifies_with_the_old_one() {
+    let dev = Dev::new();
+    dev.ok(&["key", "create", "k", "--type", "EC", "--tag", "team=red"]);
+    let (file, old, new) = (dev.file("file", "text"), dev.path("old"), dev.path("new"));
+    let paths = |signature| ["--in", text(&file), "--out", text(signature)].map(str::to_owned).to_vec();
+    let signed = |signature: &std::path::PathBuf| {
+        let arguments = ["key", "sign", "k", "--algorithm", "ES256", "-o", "json"].map(str::to_owned).to_vec();
+        let said = dev.ok(&[arguments, paths(signature)].concat());
+        let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        said["version"].as_str().expect("a name").to_owned()
+    };
+    let first = signed(&old);
+    let shown: serde_json::Value = serde_json::from_str(&dev.ok(&["key", "rotate", "k", "-o", "json"])).expect("JSON");
+    assert_eq!(shown["version"]["tags"]["team"], "red");
+    let second = signed(&new);
+    assert_ne!(first, second);
+    let verify = |name: &str, signature| {
+        let arguments =
+            ["key", "verify", name, "--algorithm", "ES256", "--in", text(&file), "--signature", text(signature)];
+        dev.run(&arguments).status.code()
+    };
+    assert_eq!((verify(&first, &old), verify("k", &new), verify("k", &old)), (Some(0), Some(0), Some(1)));
+    assert!(dev.fails(&["key", "rotate", "nothing"]).contains("does not exist"));
+}
+
+#[test]
 fn files_of_a_development_folder_are_private() {
     let dev = Dev::new();
     fn walk(folder: &std::path::Path, seen: &mut usize) {

@@ -134,6 +134,9 @@ fn rows() -> Vec<Row> {
             let (parent, key_id) = (VAULT.to_owned(), format!("imported-{key}"));
             v1::ImportKeyRequest { parent, key_id, material, validate_only: true, ..Default::default() }.encode_to_vec()
         }),
+        row("Keys/RotateKey", A::KeysRotate, At::Key, |_, key| {
+            v1::RotateKeyRequest { name: name(key), validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
         row("Keys/GetKey", A::KeysRead, At::Key, |_, key| v1::GetKeyRequest { name: name(key) }.encode_to_vec()),
         row("Keys/ListKeys", A::KeysList, At::Keys, |_, _| {
             v1::ListKeysRequest { parent: VAULT.to_owned(), ..Default::default() }.encode_to_vec()

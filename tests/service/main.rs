@@ -9,6 +9,7 @@ mod exports;
 mod imports;
 mod limits;
 mod roles;
+mod rotate;
 mod rows;
 mod tokens;
 

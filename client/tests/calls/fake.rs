@@ -326,6 +326,10 @@ impl keys_server::Keys for Fake {
         Err(Status::unimplemented(""))
     }
 
+    async fn rotate_key(&self, _: Request<v1::RotateKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn undelete_key(&self, _: Request<v1::UndeleteKeyRequest>) -> Result<Response<v1::Key>, Status> {
         Err(Status::unimplemented(""))
     }

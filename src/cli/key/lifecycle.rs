@@ -1,7 +1,7 @@
-//! `key delete` and `key recover`.
+//! `key rotate`, `key delete` and `key recover`.
 
 use clap::Args;
-use strongroom_proto::v1::{DeleteKeyRequest, UndeleteKeyRequest};
+use strongroom_proto::v1::{DeleteKeyRequest, RotateKeyRequest, UndeleteKeyRequest};
 
 use super::{NameArgs, changing};
 use crate::cli::{
@@ -11,7 +11,7 @@ use crate::cli::{
     view::KeyView,
 };
 
-/// What both take.
+/// What they take.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LifecycleArgs {
     #[command(flatten)]
@@ -22,6 +22,18 @@ pub(in crate::cli) struct LifecycleArgs {
     change: ChangeArgs,
     #[command(flatten)]
     format: FormatArgs,
+}
+
+/// Makes the next version.
+pub(in crate::cli) async fn rotate(connection: &ConnectionArgs, args: &LifecycleArgs) -> anyhow::Result<()> {
+    let key = args.name.key(connection)?;
+    let request_id = args.change.request_id()?;
+    let client = connection.connect().await?;
+    let action = changing("rotate", &key, &request_id);
+    let (name, etag) = (key.to_string(), args.etag.value());
+    let request = RotateKeyRequest { name, etag, request_id, validate_only: false };
+    let rotated = client.call(&action, client.api.rotate_key(request)).await?;
+    output::show(args.format.format, &KeyView::from(&rotated))
 }
 
 /// Deletes a key softly.

@@ -33,6 +33,8 @@ pub(super) enum KeyCommand {
     Create(create::CreateArgs),
     /// Bring a key in from outside: a public key, or the bytes of a secret one
     Import(import::ImportArgs),
+    /// Make the next version of a key: the newest one's kind, operations and tags, and new material
+    Rotate(lifecycle::LifecycleArgs),
     /// Show a key with its newest version, or one version
     Show(show::ShowArgs),
     /// List the keys of the vault
@@ -71,6 +73,7 @@ pub(super) async fn run(connection: &ConnectionArgs, command: KeyCommand) -> any
     match command {
         KeyCommand::Create(args) => create::run(connection, &args).await,
         KeyCommand::Import(args) => import::run(connection, &args).await,
+        KeyCommand::Rotate(args) => lifecycle::rotate(connection, &args).await,
         KeyCommand::Show(args) => show::show(connection, &args).await,
         KeyCommand::List(args) => show::list(connection, &args).await,
         KeyCommand::Versions(args) => show::versions(connection, &args).await,

@@ -3,6 +3,7 @@
 
 use std::{
     future::Future,
+    marker::PhantomData,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -23,7 +24,7 @@ use crate::{
         door::{Applied, Context, Work},
         error::{Problem, ServiceError},
         fresh_id,
-        hands::Hands,
+        hands::{Generates, Hands},
         scopes::{Making, NewRow, Put},
         settle::REAP_WITHIN,
         version_name,
@@ -66,11 +67,18 @@ pub(super) trait Source: Send + Sync + 'static {
     }
 }
 
-/// Generated in the HSM.
-pub(super) struct Fresh;
+/// Generated in the HSM, by that operation.
+pub(super) struct Fresh<O>(PhantomData<O>);
 
-impl Source for Fresh {
-    type Op = ops::KeysCreate;
+impl<O> Fresh<O> {
+    /// For that operation.
+    pub(super) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<O: Generates> Source for Fresh<O> {
+    type Op = O;
 
     fn check(&self, new: &NewKey) -> Result<(), ServiceError> {
         if new.residency == Residency::Public {
@@ -162,6 +170,8 @@ pub(super) struct MakeKey<S> {
     new: NewKey,
     version: VersionId,
     source: S,
+    /// The version that it takes the place of, if that is to be a certain one.
+    follows: Option<VersionId>,
     /// The key, once it is made: a change that another process was quicker than is decided again, and its key stays.
     made: OnceCell<Generated>,
 }
@@ -175,7 +185,12 @@ struct Place {
 impl<S: Source> MakeKey<S> {
     /// Under an id of its own: whoever asks does not choose what a version is called on the token.
     pub(super) fn new(new: NewKey, source: S) -> Self {
-        Self { new, version: VersionId::from_bytes(fresh_id()), source, made: OnceCell::new() }
+        Self { new, version: VersionId::from_bytes(fresh_id()), source, follows: None, made: OnceCell::new() }
+    }
+
+    /// The successor of that version, and of no other.
+    pub(super) fn after(predecessor: VersionId, new: NewKey, version: VersionId, source: S) -> Self {
+        Self { new, version, source, follows: Some(predecessor), made: OnceCell::new() }
     }
 
     /// The key's own scope.
@@ -207,6 +222,10 @@ impl<S: Source> MakeKey<S> {
         }
         let newest = service.catalog.version(&vault.row, &key.row, key.row.current, deadline).await?;
         self.check_origin(&newest.row)?;
+        if self.follows.is_some_and(|follows| follows != newest.row.version) {
+            let why = format!("{} has a newer version than when its rotation began", self.key_name());
+            return Err(Problem::Precondition { reason: "ROTATED_MEANWHILE", why }.into());
+        }
         Ok(Place { vault, key: Some((key, newest)) })
     }
 
