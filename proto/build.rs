@@ -3,7 +3,7 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "strongroom/v1/access.proto",
     "strongroom/v1/audit.proto",
     "strongroom/v1/common.proto",
@@ -11,6 +11,7 @@ const FILES: [&str; 9] = [
     "strongroom/v1/keys.proto",
     "strongroom/v1/replicas.proto",
     "strongroom/v1/roles.proto",
+    "strongroom/v1/rotation.proto",
     "strongroom/v1/tokens.proto",
     "strongroom/v1/vaults.proto",
 ];

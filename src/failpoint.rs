@@ -36,8 +36,11 @@ pub const STORE_BEFORE_COMMIT: &str = "store.before_commit";
 /// A change is durable, nobody has been told.
 pub const STORE_AFTER_COMMIT: &str = "store.after_commit";
 
+/// A notice is recorded, and not yet noted in its key's row.
+pub const ROTATION_AFTER_NOTICE: &str = "rotation.after_notice";
+
 /// Every fail-point, for tests that go through all of them.
-pub const ALL: [&str; 11] = [
+pub const ALL: [&str; 12] = [
     SERVICE_AFTER_INTENT,
     SERVICE_AFTER_GENERATE,
     SERVICE_BEFORE_OUTCOME,
@@ -49,6 +52,7 @@ pub const ALL: [&str; 11] = [
     AUDIT_BEFORE_INDEX,
     STORE_BEFORE_COMMIT,
     STORE_AFTER_COMMIT,
+    ROTATION_AFTER_NOTICE,
 ];
 
 /// Passes the fail-point of that name. `true` asks the caller to fail as if the next step had failed;

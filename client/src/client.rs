@@ -6,7 +6,7 @@ use strongroom_proto::v1::{
     access_client::AccessClient, access_policies_client::AccessPoliciesClient, audit_log_client::AuditLogClient,
     crypto_client::CryptoClient, keys_client::KeysClient, replicas_client::ReplicasClient,
     role_assignments_client::RoleAssignmentsClient, role_definitions_client::RoleDefinitionsClient,
-    tokens_client::TokensClient, vaults_client::VaultsClient,
+    rotations_client::RotationsClient, tokens_client::TokensClient, vaults_client::VaultsClient,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap, transport::Channel};
@@ -132,6 +132,10 @@ impl Client {
 
     pub(crate) fn access_policies(&self) -> AccessPoliciesClient<Wire> {
         AccessPoliciesClient::new(self.wire())
+    }
+
+    pub(crate) fn rotations(&self) -> RotationsClient<Wire> {
+        RotationsClient::new(self.wire())
     }
 
     pub(crate) fn replicas(&self) -> ReplicasClient<Wire> {

@@ -59,6 +59,7 @@ mod names;
 mod operation;
 mod replicas;
 mod roles;
+mod rotation;
 mod settings;
 mod stream;
 mod tokens;

@@ -15,7 +15,7 @@ pub enum Repetition {
 use Repetition::{ById, Safe};
 
 /// Every method of `strongroom.v1`, and whether it may be repeated.
-pub const METHODS: [(&str, Repetition); 53] = [
+pub const METHODS: [(&str, Repetition); 56] = [
     ("/strongroom.v1.Crypto/Sign", Safe),
     ("/strongroom.v1.Crypto/Verify", Safe),
     ("/strongroom.v1.Crypto/Encrypt", Safe),
@@ -38,6 +38,9 @@ pub const METHODS: [(&str, Repetition); 53] = [
     ("/strongroom.v1.Keys/UpdateKeyVersion", ById),
     ("/strongroom.v1.Keys/DeleteKey", ById),
     ("/strongroom.v1.Keys/UndeleteKey", ById),
+    ("/strongroom.v1.Rotations/GetRotationPolicy", Safe),
+    ("/strongroom.v1.Rotations/UpdateRotationPolicy", ById),
+    ("/strongroom.v1.Rotations/ListRotations", Safe),
     ("/strongroom.v1.Vaults/CreateVault", ById),
     ("/strongroom.v1.Vaults/GetVault", Safe),
     ("/strongroom.v1.Vaults/ListVaults", Safe),

@@ -84,6 +84,10 @@ actions! {
         ["Microsoft.KeyVault/vaults/keys/recover/action"] ["keys/deletedKeys/recover/action"] ["keys/recover"];
     KeysRotate "keys.rotate" Data
         ["Microsoft.KeyVault/vaults/keys/rotate/action"] ["keys/rotate/action"] ["keys/rotate"];
+    RotationPoliciesRead "rotationPolicies.read" Data
+        ["Microsoft.KeyVault/vaults/keyrotationpolicies/read"] ["keys/read/action"] ["keys/getrotationpolicy"];
+    RotationPoliciesUpdate "rotationPolicies.update" Data
+        ["Microsoft.KeyVault/vaults/keyrotationpolicies/write"] ["keys/write/action"] ["keys/setrotationpolicy"];
     KeysSign "keys.sign" Data ["Microsoft.KeyVault/vaults/keys/sign/action"] ["keys/sign/action"] ["keys/sign"];
     KeysVerify "keys.verify" Data
         ["Microsoft.KeyVault/vaults/keys/verify/action"] ["keys/verify/action"] ["keys/verify"];
@@ -321,7 +325,9 @@ mod tests {
             let control = action.plane() == Plane::Control;
             assert_eq!(Rights::CONTROL.has(action), control, "{}", action.name());
             for name in action.azure() {
-                let data = ["/keys/", "/secrets/", "/certificates/"].iter().any(|part| name.contains(part));
+                let data = ["/keys/", "/keyrotationpolicies/", "/secrets/", "/certificates/"]
+                    .iter()
+                    .any(|part| name.contains(part));
                 assert_eq!(data, !control, "{name}");
             }
             assert!(!control || action.policy().is_empty(), "access policies administer nothing");

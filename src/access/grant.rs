@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use strongroom_hsm::Tenant;
 
 use super::{
-    action::{Action, Op, Rights},
+    action::{Action, Op, Rights, ops},
     policy::{Decision, Policy},
 };
 use crate::model::{Identity, Origin, Principal, Scope, VaultName};
@@ -112,14 +112,30 @@ impl PolicyCell {
         let place = place.into();
         let policy = self.0.load();
         let epoch = policy.epoch();
-        let claim = Claim { cell: Arc::clone(self), epoch, identity: Arc::clone(identity), origin, place };
+        let (cell, identity) = (Arc::clone(self), Arc::clone(identity));
+        let claim = Claim { cell, epoch, identity, origin, place, is_scheduled: false };
         if claim.identity.holds() && claim.is_allowed(&policy, O::ACTION) {
             Ok(Permit { claim, op: PhantomData })
         } else {
             Err(claim.denied_by(&policy, O::ACTION))
         }
     }
+
+    /// A permit of the service itself for scheduled work: the right is that of whoever has set the schedule, and the lease
+    /// under which the work is committed says whose turn it is.
+    #[must_use]
+    pub fn scheduled<O: Scheduled>(self: &Arc<Self>, identity: &Arc<Identity>, scope: Scope) -> Permit<O> {
+        let (cell, identity) = (Arc::clone(self), Arc::clone(identity));
+        let (epoch, place) = (self.0.load().epoch(), Where::At(scope));
+        let claim = Claim { cell, epoch, identity, origin: Origin::Local, place, is_scheduled: true };
+        Permit { claim, op: PhantomData }
+    }
 }
+
+/// An operation that the service does by itself, when what somebody with the right has set says so.
+pub trait Scheduled: Op {}
+
+impl Scheduled for ops::KeysRotate {}
 
 /// What a decision was made for, and under which policy.
 #[derive(Clone, Debug)]
@@ -129,10 +145,15 @@ struct Claim {
     identity: Arc<Identity>,
     origin: Origin,
     place: Where,
+    /// Of scheduled work: nobody's role decides.
+    is_scheduled: bool,
 }
 
 impl Claim {
     fn is_allowed(&self, policy: &Policy, action: Action) -> bool {
+        if self.is_scheduled {
+            return true;
+        }
         match &self.place {
             Where::At(scope) => {
                 policy.decide(&self.identity, action, scope) == Decision::Allowed
@@ -173,7 +194,29 @@ impl Claim {
     }
 }
 
-/// That a principal may do one operation in one place. Made by [`PolicyCell::permit`] only.
+/// What asks again for a permit that was given away.
+pub struct Renewal<O: Op> {
+    claim: Claim,
+    op: PhantomData<O>,
+}
+
+impl<O: Op> Renewal<O> {
+    /// The permit, if it would be given now.
+    ///
+    /// # Errors
+    /// When it would not.
+    pub fn permit(&self) -> Result<Permit<O>, Denied> {
+        let policy = self.claim.cell.0.load();
+        let claim = Claim { epoch: policy.epoch(), ..self.claim.clone() };
+        if claim.identity.holds() && claim.is_allowed(&policy, O::ACTION) {
+            Ok(Permit { claim, op: PhantomData })
+        } else {
+            Err(claim.denied_by(&policy, O::ACTION))
+        }
+    }
+}
+
+/// That a principal may do one operation in one place. Made by [`PolicyCell`] only.
 #[derive(Debug)]
 pub struct Permit<O: Op> {
     claim: Claim,
@@ -194,6 +237,12 @@ impl<O: Op> Permit<O> {
             Where::At(scope) => scope.vault(),
             Where::Anywhere => None,
         }
+    }
+
+    /// What asks for it again, once it was given away.
+    #[must_use]
+    pub fn renewal(&self) -> Renewal<O> {
+        Renewal { claim: self.claim.clone(), op: PhantomData }
     }
 
     /// Whether it would be given now.

@@ -26,6 +26,6 @@ pub mod state;
 mod tests;
 
 pub use action::{Action, Op, Plane, Rights, ops};
-pub use grant::{Barrier, Denied, Grant, Permit, PolicyCell, Target, Where};
+pub use grant::{Barrier, Denied, Grant, Permit, PolicyCell, Scheduled, Target, Where};
 pub use policy::{Decision, Policy, Rows, VaultAccess};
 pub use roles::RoleDefinition;

@@ -194,6 +194,7 @@ fn start_jobs(
     metrics: PrometheusHandle,
 ) {
     jobs.tidy(&house.service);
+    jobs.rotate(&house.service);
     jobs.checkpoints(&house.service, config.audit.checkpoint_every);
     jobs.export(&config.audit.exporters, &house.service);
     jobs.index(&house.service);

@@ -208,7 +208,6 @@ fn by_reason(reason: &str, action: &Action) -> Option<Option<String>> {
         "KEY_EXPIRED" => "make a new version (strongroom key rotate NAME), or change the date: \
                           strongroom key update NAME --expires TIME"
             .to_owned(),
-        "ROTATED_MEANWHILE" => "look at its newest version: strongroom key show NAME".to_owned(),
         "OPERATION_NOT_PERMITTED" => "see what it may do: strongroom key show NAME".to_owned(),
         "DELETED" => {
             "bring it back: strongroom key recover NAME; if it is the vault: strongroom vault recover NAME".to_owned()

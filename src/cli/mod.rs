@@ -46,6 +46,7 @@ mod pin;
 pub mod plugin;
 mod proto;
 mod review;
+mod rotation;
 mod serve;
 mod store;
 mod token;
@@ -97,6 +98,9 @@ enum ClientCommand {
     /// The audit log: find what was done and by whom, prove it, watch it, archive what is old
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// What is due for keys that have a rotation policy, and what will be
+    #[command(subcommand)]
+    Rotation(rotation::RotationCommand),
     /// The replicas that serve one instance on a shared store
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -207,6 +211,7 @@ async fn client_command(connection: &ConnectionArgs, command: ClientCommand) -> 
         ClientCommand::Access(command) => access::run(connection, command).await,
         ClientCommand::Token(command) => token::run(connection, command).await,
         ClientCommand::Audit(command) => audit::run(connection, command).await,
+        ClientCommand::Rotation(command) => rotation::run(connection, command).await,
         ClientCommand::Cluster(command) => cluster::run(connection, command).await,
     }
 }

@@ -30,10 +30,11 @@ use super::{
         identity::{IdentityView, RecipientView},
     },
     init::{InitialisedView, RecoveredView},
-    key::random::RandomView,
+    key::{random::RandomView, rotation_policy::RotationPolicyView},
     manual::tests::commands,
     pin::LatchView,
     review::{DifferenceView, ExplanationView, PermittedView},
+    rotation::RotationView,
     store::{MigratedView, TableView},
     token::IssuedView,
     view::{AssignmentView, KeyView, PolicyView, RoleView, TokenView, UseView, VaultView},
@@ -62,6 +63,17 @@ fn part(title: &'static str, whole: &impl Serialize, field: &str) -> Sample {
     let begin = text.lines().position(|line| line == format!("  \"{field}\": {{")).expect("the field is an object");
     let inner = text.lines().skip(begin + 1).take_while(|line| !["  }", "  },"].contains(line));
     let inner: Vec<&str> = inner.map(|line| &line[2..]).collect();
+    Sample { title, json: format!("{{\n{}\n}}", inner.join("\n")) }
+}
+
+/// The same of the one object in a list.
+fn part_of_list(title: &'static str, whole: &impl Serialize, field: &str) -> Sample {
+    let value = serde_json::to_value(whole).expect("JSON");
+    assert_eq!(value[field].as_array().expect("a list").len(), 1, "{field}");
+    let text = serde_json::to_string_pretty(whole).expect("JSON");
+    let begin = text.lines().position(|line| line == format!("  \"{field}\": [")).expect("the field is a list");
+    let inner = text.lines().skip(begin + 2).take_while(|line| *line != "    }");
+    let inner: Vec<&str> = inner.map(|line| &line[4..]).collect();
     Sample { title, json: format!("{{\n{}\n}}", inner.join("\n")) }
 }
 
@@ -162,6 +174,35 @@ fn broken_glass() -> BrokenGlassView {
         assignment: "roleAssignments/0123456789abcdef0123456789abcdef".into(),
         existed: false,
     }
+}
+
+fn rotation_policy() -> RotationPolicyView {
+    RotationPolicyView::from(&v1::RotationPolicy {
+        name: "vaults/payments/keys/release/rotationPolicy".into(),
+        lifetime_actions: vec![v1::LifetimeAction {
+            trigger: Some(v1::lifetime_action::Trigger::TimeAfterCreate("P90D".into())),
+            action: v1::LifetimeActionType::Rotate.into(),
+        }],
+        expiry_time: "P1Y".into(),
+        next_key: "P-384".into(),
+        create_time: at(1_798_761_600),
+        update_time: at(1_798_848_000),
+        etag: "0123456789abcdef".into(),
+    })
+}
+
+fn rotation() -> RotationView {
+    RotationView::from(&v1::KeyRotation {
+        key: "vaults/payments/keys/release".into(),
+        steps: vec![v1::RotationStep {
+            work: "rotate".into(),
+            due_time: at(1_798_761_600),
+            run_time: at(1_798_762_000),
+        }],
+        failure: "the HSM does not answer".into(),
+        failures: 2,
+        failure_time: at(1_798_848_000),
+    })
 }
 
 fn cluster() -> ClusterView {
@@ -549,6 +590,10 @@ fn samples() -> Vec<Sample> {
         sample("BrokenGlass", &broken_glass()),
         sample("Token", &token()),
         sample("IssuedToken", &IssuedView { token: token(), text: Some("eyJ0eXAi.eyJpc3Mi.MEUCIQ".to_owned().into()) }),
+        sample("RotationPolicy", &rotation_policy()),
+        part_of_list("LifetimeAction", &rotation_policy(), "lifetimeActions"),
+        sample("KeyRotation", &rotation()),
+        part_of_list("RotationStep", &rotation(), "steps"),
         sample("Cluster", &cluster()),
         sample("Replica", &cluster().replicas[0]),
         sample("WorkLease", &cluster().leases[0]),

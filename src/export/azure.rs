@@ -26,6 +26,10 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ("keys.delete", "KeyDelete"),
     ("keys.undelete", "KeyRecover"),
     ("keys.rotate", "KeyRotate"),
+    ("keys.nearExpiry", "KeyNearExpiry"),
+    ("keys.expired", "KeyExpired"),
+    ("rotationPolicies.read", "KeyRotationPolicyGet"),
+    ("rotationPolicies.update", "KeyRotationPolicySet"),
     ("keys.sign", "KeySign"),
     ("keys.verify", "KeyVerify"),
     ("keys.encrypt", "KeyEncrypt"),
@@ -35,6 +39,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     // From here on there is none of Azure's.
     ("keys.batch", "KeyBatch"),
     ("keys.reserve", "KeyReserve"),
+    ("keys.note", "KeyNote"),
     ("dataKeys.generate", "DataKeyGenerate"),
     ("dataKeys.generateWrapped", "DataKeyGenerateWrapped"),
     ("random.generate", "RandomGenerate"),

@@ -65,7 +65,7 @@ const RESERVE_MAX: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 59] = [
+const METHODS: [&str; 62] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -87,6 +87,9 @@ const METHODS: [&str; 59] = [
     "/strongroom.v1.Keys/UpdateKeyVersion",
     "/strongroom.v1.Keys/DeleteKey",
     "/strongroom.v1.Keys/UndeleteKey",
+    "/strongroom.v1.Rotations/GetRotationPolicy",
+    "/strongroom.v1.Rotations/UpdateRotationPolicy",
+    "/strongroom.v1.Rotations/ListRotations",
     "/strongroom.v1.Vaults/CreateVault",
     "/strongroom.v1.Vaults/GetVault",
     "/strongroom.v1.Vaults/ListVaults",

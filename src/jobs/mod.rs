@@ -34,6 +34,8 @@ use crate::{
 
 /// How often refusals are written out and old request ids forgotten.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether something is due for a key.
+const ROTATE_EVERY: Duration = Duration::from_secs(1);
 /// How often new records are taken into the index of the audit log.
 const INDEX_EVERY: Duration = Duration::from_secs(1);
 /// How often readiness is judged.
@@ -106,6 +108,19 @@ impl Jobs {
                 }
                 if let Err(error) = service.tidy().await {
                     tracing::error!(error = %error, "refusals or old request ids could not be tidied up");
+                }
+            }
+        });
+    }
+
+    /// Does what is due for keys.
+    pub fn rotate(&self, service: &Arc<Service>) {
+        let (service, look_at_all) = (Arc::clone(service), Arc::new(tokio::sync::Mutex::new(None)));
+        self.every(ROTATE_EVERY, move || {
+            let (service, look_at_all) = (Arc::clone(&service), Arc::clone(&look_at_all));
+            async move {
+                if let Err(error) = service.do_what_is_due(&mut *look_at_all.lock().await).await {
+                    tracing::error!(%error, cause = ?error.cause, "it is not known what is due for keys");
                 }
             }
         });

@@ -31,8 +31,8 @@ pub use replica::{Ordinal, ReplicaName, ReplicaRow};
 pub use roles::{ADMINISTRATOR, ActionPattern, AssignmentId, BREAK_GLASS, RoleId, RolePatterns};
 pub use rotation_policy::{BudgetAction, LifetimeAction, LifetimeActionType, RotationPolicy, Trigger, UseBudget};
 pub use rows::{
-    AssignmentRow, Escrow, InstanceRow, KeyObjectRow, Row, RowId, RowKind, State, UsageRow, VaultAuthorization,
-    VaultRow, VersionRow,
+    AssignmentRow, Escrow, InstanceRow, KeyObjectRow, KeyRotation, Row, RowId, RowKind, State, UsageRow,
+    VaultAuthorization, VaultRow, VersionRow,
 };
 pub use scope::{ObjectType, Scope};
 pub use staleness::MaxStaleness;

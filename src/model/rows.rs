@@ -16,6 +16,7 @@ use super::{
     network::NetworkRules,
     principal::Principal,
     roles::{AssignmentId, RoleId, stored_role},
+    rotation_policy::RotationPolicy,
     scope::Scope,
     staleness::MaxStaleness,
     tags::Tags,
@@ -273,9 +274,16 @@ pub struct KeyObjectRow {
     pub current: VersionId,
     /// In use or deleted.
     pub state: State,
+    /// What happens to it by itself, if that was said.
+    pub rotation: Option<KeyRotation>,
+    /// Up to which instant notices about the newest version were given.
+    pub noted: Option<Timestamp>,
+    /// When somebody is to look whether anything is due for it. Not sealed: who looks reckons anew, and all keys with a
+    /// policy are looked at from time to time, whatever is said here.
+    pub due: Option<Timestamp>,
     /// When it was made.
     pub created: Timestamp,
-    /// When it was last changed (a new version, a deletion).
+    /// When it was last changed (a new version, a policy, a deletion).
     pub updated: Timestamp,
     /// The audit log's index of the intent of the newest change: settles an open intent after a crash.
     pub intent: u64,
@@ -301,9 +309,24 @@ impl Row for KeyObjectRow {
             .optional_number(5, Some(self.created.0))
             .optional_number(6, Some(self.updated.0))
             .number(7, self.revision)
-            .number(8, self.intent);
+            .number(8, self.intent)
+            .field(9, self.rotation.as_ref().map(|rotation| rotation.policy.canonical()).unwrap_or_default().as_bytes())
+            .optional_number(10, self.rotation.as_ref().map(|rotation| rotation.created.0))
+            .optional_number(11, self.rotation.as_ref().map(|rotation| rotation.updated.0))
+            .optional_number(12, self.noted.map(|noted| noted.0));
         state_fields(form, self.state).finish()
     }
+}
+
+/// What happens to a key by itself, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRotation {
+    /// What.
+    pub policy: RotationPolicy,
+    /// When the key first had a policy.
+    pub created: Timestamp,
+    /// When it was last changed.
+    pub updated: Timestamp,
 }
 
 /// One version of a key. Its canonical form is the statement that workers read.

@@ -43,6 +43,10 @@ pub const CONNECTIONS: &str = "strongroom_connections";
 pub const READY: &str = "strongroom_ready";
 /// How many are administrator by break-glass.
 pub const BREAK_GLASS: &str = "strongroom_break_glass_assignments";
+/// Rotations that were due and tried, by outcome.
+pub const ROTATIONS: &str = "strongroom_rotations_total";
+/// For how long what is due for a key has been due, at most, as the replica saw it that has the turn.
+pub const ROTATION_BEHIND: &str = "strongroom_rotation_behind_seconds";
 /// 1 while records can be written, as far as is known, else 0.
 pub const AUDIT_USABLE: &str = "strongroom_audit_log_usable";
 /// What the disk of the audit log has left, in bytes.
@@ -97,6 +101,12 @@ fn describe() {
     metrics::describe_counter!(REQUESTS, "Requests ended, by method and gRPC code");
     metrics::describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From the arrival of a request until its answer");
     metrics::describe_gauge!(REQUESTS_UNDER_WAY, "Requests under way");
+    metrics::describe_counter!(ROTATIONS, "Rotations that were due and tried, by outcome");
+    metrics::describe_gauge!(
+        ROTATION_BEHIND,
+        Unit::Seconds,
+        "For how long what is due for a key has been due, at most"
+    );
     metrics::describe_counter!(OPERATIONS, "Operations of batches and streams ended, by form, operation and gRPC code");
     metrics::describe_counter!(QUOTA_REFUSALS, "Refusals because a quota was used up, by whose it was");
     metrics::describe_counter!(BEARER_TOKENS, "Bearer tokens, by what came of them");

@@ -25,7 +25,7 @@ use super::{
     scopes::Locked,
 };
 use crate::{
-    access::{Action, Denied, Op, Permit, Rights, Where},
+    access::{Action, Denied, Op, Permit, Rights, Scheduled, Where},
     audit::{Durability, HeadMark, Kind, LogError, Outcome, Record},
     failpoint,
     model::{Algorithm, Identity, Scope, Timestamp, VersionId, VersionRow},
@@ -386,6 +386,25 @@ impl Service {
         result.map_err(|error| self.told(caller, untold, error))
     }
 
+    /// A change that the service makes by itself, on a schedule: recorded as any other, under its own name. What turns out
+    /// not to be due leaves no record.
+    pub(super) async fn scheduled<W: Work>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        resource: String,
+        scope: Scope,
+        work: W,
+    ) -> Result<W::Out, ServiceError>
+    where
+        W::Op: Scheduled,
+    {
+        self.catch_up(&Where::At(scope.clone()), caller.deadline).await?;
+        let permit = self.policy.scheduled::<W::Op>(&caller.identity, scope.clone());
+        let context = self.context(caller, ChangeOptions::default(), scope);
+        work.check(self, &permit, &context).await?;
+        self.make(work, permit, context, resource).await
+    }
+
     async fn permitted<W: Work>(
         self: &Arc<Self>,
         caller: &Caller,
@@ -527,6 +546,7 @@ impl Service {
         permit: Permit<W::Op>,
         context: &Context,
     ) -> Result<Applied<W::Out>, ServiceError> {
+        let renewal = permit.renewal();
         let mut result = work.apply(self, permit, context).await;
         let mut pause = RACE_PAUSE;
         while matches!(&result, Err(error) if error.is_race()) && self.hearing().is_shared() {
@@ -538,9 +558,7 @@ impl Service {
             // Somewhere in the pause, so that those who met do not meet again.
             tokio::time::sleep(part_of(pause)).await;
             pause = (pause * 2).min(RACE_PAUSE_MAX);
-            let Context { caller, scope, .. } = context;
-            let permit = self.policy.permit::<W::Op>(&caller.identity, caller.origin, scope.clone());
-            result = work.apply(self, permit.map_err(Problem::Denied)?, context).await;
+            result = work.apply(self, renewal.permit().map_err(Problem::Denied)?, context).await;
         }
         result
     }

@@ -15,7 +15,7 @@ use super::{
     version_name,
 };
 use crate::{
-    access::{Grant, Permit, ops},
+    access::{Grant, Op, Permit, ops},
     model::{Algorithm, IssuerKeyRow, KeyOps, KeySpec, Residency, VersionId, VersionRow},
 };
 

@@ -133,6 +133,7 @@ impl Service {
             made_of_news: AtomicU64::new(0),
             heard_by_all: tokio::sync::Mutex::new((Moment(0), Position::default())),
             hearing_turn: tokio::sync::Mutex::new(()),
+            rotations_failed: super::rotation::Failures::default(),
         });
         service.hear().await?;
         settle::settle(&service, recovered.open_intents, deadline).await?;

@@ -1,7 +1,7 @@
 //! Keys and versions: made (in [`make`]), rotated, shown, changed, softly deleted and brought back.
 
 mod make;
-mod rotate;
+pub(super) mod rotate;
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,6 +17,7 @@ use super::{
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
     quota::ROW_US,
+    rotation::look_at,
     scopes::{Making, NewRow, Put},
     version_name,
 };
@@ -26,6 +27,7 @@ use crate::{
         KeyName, KeyObjectRow, KeyOps, KeySpec, Residency, Row as _, Scope, State, Timestamp, VaultName, VaultRow,
         VersionId, VersionRow,
     },
+    rotation::PolicyProblem,
     store::HeadScope,
 };
 
@@ -63,8 +65,8 @@ impl Service {
     /// dates.
     ///
     /// # Errors
-    /// [`Problem::NotFound`]; [`Problem::SoftDeleted`]; [`Problem::Precondition`] when the key has public halves only, or
-    /// got another version meanwhile.
+    /// [`Problem::NotFound`]; [`Problem::SoftDeleted`]; [`Problem::Precondition`] when the key has public halves only;
+    /// [`Problem::Changed`] when the key was changed meanwhile.
     pub async fn rotate_key(
         self: &Arc<Self>,
         caller: &Caller,
@@ -269,11 +271,7 @@ struct UpdateVersion {
 }
 
 impl UpdateVersion {
-    async fn plan(
-        &self,
-        service: &Service,
-        context: &Context,
-    ) -> Result<(Arc<Checked<VaultRow>>, Checked<VersionRow>, VersionRow), ServiceError> {
+    async fn plan(&self, service: &Service, context: &Context) -> Result<Planned, ServiceError> {
         let deadline = context.caller.deadline;
         let vault = service.catalog.live_vault(&self.name.vault, deadline).await?;
         let key = service.catalog.key(&vault.row, &self.name.key, deadline).await?;
@@ -295,8 +293,38 @@ impl UpdateVersion {
         new.updated = context.now;
         new.intent = context.intent;
         new.revision += 1;
-        Ok((vault, old, new))
+        let key = looked_at_anew(&key, &new, context)?.map(|row| (key, row));
+        Ok(Planned { old, new, key })
     }
+}
+
+/// A change of a version, and of its key where that is to be looked at at another time from then on.
+struct Planned {
+    old: Checked<VersionRow>,
+    new: VersionRow,
+    key: Option<(Arc<Checked<KeyObjectRow>>, KeyObjectRow)>,
+}
+
+/// The key, where a change of its newest version changes when it is to be looked at.
+fn looked_at_anew(
+    key: &Checked<KeyObjectRow>,
+    version: &VersionRow,
+    context: &Context,
+) -> Result<Option<KeyObjectRow>, ServiceError> {
+    let Some(rotation) = key.row.rotation.as_ref().filter(|_| key.row.current == version.version) else {
+        return Ok(None);
+    };
+    let unfit = |problem: PolicyProblem| invalid("version.expire_time", problem.to_string());
+    rotation.policy.check_current(version.expires).map_err(unfit)?;
+    let due = look_at(&key.row, version, context.now);
+    let changed = KeyObjectRow {
+        due,
+        updated: context.now,
+        intent: context.intent,
+        revision: key.row.revision + 1,
+        ..KeyObjectRow::clone(&key.row)
+    };
+    Ok((due != key.row.due).then_some(changed))
 }
 
 impl Work for UpdateVersion {
@@ -318,7 +346,7 @@ impl Work for UpdateVersion {
         _: &Permit<Self::Op>,
         context: &Context,
     ) -> Result<Self::Out, ServiceError> {
-        Ok(Arc::new(self.plan(service, context).await?.2))
+        Ok(Arc::new(self.plan(service, context).await?.new))
     }
 
     async fn apply(
@@ -330,8 +358,9 @@ impl Work for UpdateVersion {
         let deadline = context.caller.deadline;
         let scope = HeadScope::Vault(super::catalog::vault_id(&self.name.vault));
         let locked = service.catalog.scopes.lock(scope, deadline).await?;
-        let (_, old, new) = self.plan(service, context).await?;
-        let put = Put::replace(old.row.as_ref(), old.seal, NewRow::Version(Box::new(new.clone())));
+        let Planned { old, new, key } = self.plan(service, context).await?;
+        let mut puts = vec![Put::replace(old.row.as_ref(), old.seal, NewRow::Version(Box::new(new.clone())))];
+        puts.extend(key.map(|(old, new)| Put::replace(old.row.as_ref(), old.seal, NewRow::Key(new))));
         let request = context.request_record(version_name(&new));
         let committed = service
             .catalog
@@ -339,7 +368,7 @@ impl Work for UpdateVersion {
             .commit(
                 &locked,
                 Making { name: "keys.update", right: &permit, intent: context.intent, request, deadline },
-                vec![put],
+                puts,
             )
             .await?;
         Ok(Applied { out: Arc::new(new), heads: vec![committed.mark] })

@@ -11,6 +11,7 @@
 //! * [`bounds`]: how many of each thing there can be.
 //! * [`audit`]: reading the audit log.
 //! * [`checkpoints`]: the audit log's newest tree under a signature.
+//! * [`rotation`]: what keys do by themselves.
 //! * [`padding`]: the bounds of decryptions that tell right padding from wrong.
 
 use std::{
@@ -59,6 +60,7 @@ pub mod policies;
 pub mod quota;
 pub mod replicas;
 pub mod review;
+pub mod rotation;
 pub mod scopes;
 pub mod settle;
 pub mod shares;
@@ -114,6 +116,8 @@ pub struct Service {
     heard_by_all: tokio::sync::Mutex<(Moment, Position)>,
     /// One hearing at a time.
     hearing_turn: tokio::sync::Mutex<()>,
+    /// Keys whose turn came and went wrong.
+    rotations_failed: rotation::Failures,
 }
 
 impl Service {

@@ -19,7 +19,7 @@ pub(crate) mod fixtures;
 use fixtures::{
     access_policy, assignment, bare, beat, change, head, instance, issuer_key, key, key_name, odd_tags, replica,
     replica_name, request, request_id, role_definition, sealed, step, token, usage, vault, vault_name, version,
-    version_id,
+    version_id, with_policy,
 };
 
 /// Makes the tests. `$fresh` is an async function that gives something to keep and an empty store, or nothing
@@ -44,6 +44,7 @@ macro_rules! contract_tests {
             ids_are_unique,
             vaults_page_in_order,
             keys_page_in_order,
+            keys_are_found_when_they_are_to_be_looked_at,
             versions_page_newest_first,
             a_stale_revision_is_a_conflict,
             a_stale_head_is_a_conflict,
@@ -189,7 +190,15 @@ pub(crate) async fn keys_come_back(store: AnyStore) {
     row.state = deleted(-1, 0);
     row.updated = Timestamp(0);
     must(&store, change([Write::Key(sealed(row.clone()))])).await;
-    assert_eq!(store.key(&row.vault, &row.name).await.expect("read"), Some(sealed(row)));
+    assert_eq!(store.key(&row.vault, &row.name).await.expect("read"), Some(sealed(row.clone())));
+    let mut row = with_policy(row);
+    row.revision = 3;
+    must(&store, change([Write::Key(sealed(row.clone()))])).await;
+    let found = store.key(&row.vault, &row.name).await.expect("read").expect("a key");
+    assert_eq!(found, sealed(row.clone()));
+    assert_eq!(found.unchecked().canonical(), row.canonical());
+    assert_ne!(row.canonical(), crate::model::KeyObjectRow { noted: None, ..row.clone() }.canonical());
+    assert_eq!(row.canonical(), crate::model::KeyObjectRow { due: None, ..row.clone() }.canonical());
 }
 
 pub(crate) async fn versions_come_back(store: AnyStore) {
@@ -419,6 +428,44 @@ pub(crate) async fn versions_page_newest_first(store: AnyStore) {
         let ordinals: Vec<u64> = page.iter().map(|row| row.unchecked().ordinal).collect();
         assert_eq!(ordinals, wanted, "before {before:?}");
     }
+}
+
+pub(crate) async fn keys_are_found_when_they_are_to_be_looked_at(store: AnyStore) {
+    let due = |n: u8, at: i64| {
+        let named = key(n, "dev", &format!("k{n}"));
+        crate::model::KeyObjectRow { due: Some(Timestamp(at)), ..with_policy(named) }
+    };
+    let deleted = State::Deleted { since: Timestamp(1), purge_at: Timestamp(2) };
+    let rows = [
+        due(3, 30),
+        due(4, 20),
+        due(5, 20),
+        crate::model::KeyObjectRow { state: deleted, ..due(6, 10) },
+        crate::model::KeyObjectRow { vault: vault_name("gone"), ..due(7, 10) },
+        key(8, "dev", "without"),
+    ];
+    let gone = crate::model::VaultRow { state: deleted, ..vault(9, "gone") };
+    let vaults = [vault(1, "dev"), gone].map(|row| Write::Vault(sealed(row)));
+    must(&store, change(vaults.into_iter().chain(rows.map(|row| Write::Key(sealed(row)))))).await;
+    let found = async |now: i64, after: Option<(i64, u8)>, limit| {
+        let after = after.map(|(time, n)| (Timestamp(time), [n; 16]));
+        let rows = store.keys_due(Timestamp(now), after, limit).await.expect("read");
+        rows.iter().map(|row| row.unchecked().id[0]).collect::<Vec<_>>()
+    };
+    assert!(found(19, None, 9).await.is_empty());
+    assert_eq!(found(20, None, 9).await, [4, 5]);
+    assert_eq!(found(30, None, 9).await, [4, 5, 3]);
+    assert_eq!(found(30, None, 1).await, [4]);
+    assert_eq!(found(30, Some((20, 4)), 9).await, [5, 3]);
+    assert_eq!(found(30, Some((20, 5)), 9).await, [3]);
+    assert!(found(30, Some((30, 3)), 9).await.is_empty());
+    let policed = async |after: Option<u8>, limit| {
+        let rows = store.keys_with_policy(after.map(|n| [n; 16]), limit).await.expect("read");
+        rows.iter().map(|row| row.unchecked().id[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(policed(None, 9).await, [3, 4, 5]);
+    assert_eq!(policed(None, 2).await, [3, 4]);
+    assert_eq!(policed(Some(4), 9).await, [5]);
 }
 
 pub(crate) async fn a_stale_revision_is_a_conflict(store: AnyStore) {

@@ -240,6 +240,19 @@ pub trait Store: Send + Sync {
         limit: u32,
         deleted: bool,
     ) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError>;
+    /// At most `limit` keys in use that are to be looked at by `now`, in the order of those times, after a time and an id.
+    async fn keys_due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, [u8; 16])>,
+        limit: u32,
+    ) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError>;
+    /// At most `limit` keys in use that have a rotation policy, in the order of their ids.
+    async fn keys_with_policy(
+        &self,
+        after: Option<[u8; 16]>,
+        limit: u32,
+    ) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError>;
     /// A version of any key of a vault.
     async fn version(&self, vault: &VaultName, version: VersionId) -> Result<Option<Sealed<VersionRow>>, StoreError>;
     /// At most `limit` versions, newest first, with ordinals below `before`.

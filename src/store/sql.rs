@@ -150,6 +150,23 @@ impl<D: Database> Store for SqlStore<D> {
         keys::page(&mut self.session(Purpose::Read).await?, vault, after, limit, deleted).await
     }
 
+    async fn keys_due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, [u8; 16])>,
+        limit: u32,
+    ) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError> {
+        keys::due(&mut self.session(Purpose::Read).await?, now, after, limit).await
+    }
+
+    async fn keys_with_policy(
+        &self,
+        after: Option<[u8; 16]>,
+        limit: u32,
+    ) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError> {
+        keys::with_policy(&mut self.session(Purpose::Read).await?, after, limit).await
+    }
+
     async fn version(&self, vault: &VaultName, version: VersionId) -> Result<Option<Sealed<VersionRow>>, StoreError> {
         versions::by_id(&mut self.session(Purpose::Read).await?, vault, version).await
     }

@@ -162,12 +162,11 @@ fn a_rotated_key_signs_with_its_new_version_and_verifies_with_the_old_one() {
     let dev = Dev::new();
     dev.ok(&["key", "create", "k", "--type", "EC", "--tag", "team=red"]);
     let (file, old, new) = (dev.file("file", "text"), dev.path("old"), dev.path("new"));
-    let paths = |signature| ["--in", text(&file), "--out", text(signature)].map(str::to_owned).to_vec();
     let signed = |signature: &std::path::PathBuf| {
-        let arguments = ["key", "sign", "k", "--algorithm", "ES256", "-o", "json"].map(str::to_owned).to_vec();
-        let said = dev.ok(&[arguments, paths(signature)].concat());
+        let sign = ["key", "sign", "k", "--algorithm", "ES256", "-o", "json", "--in", text(&file), "--out"];
+        let said = dev.ok(&[&sign[..], &[text(signature)]].concat());
         let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
-        said["version"].as_str().expect("a name").to_owned()
+        said["name"].as_str().expect("a name").to_owned()
     };
     let first = signed(&old);
     let shown: serde_json::Value = serde_json::from_str(&dev.ok(&["key", "rotate", "k", "-o", "json"])).expect("JSON");

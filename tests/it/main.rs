@@ -27,6 +27,7 @@ mod proof;
 mod python;
 mod replicas;
 mod review;
+mod rotation;
 mod rpc;
 mod store;
 mod stream;

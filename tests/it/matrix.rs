@@ -160,6 +160,18 @@ fn rows() -> Vec<Row> {
         row("Keys/UndeleteKey", A::KeysUndelete, At::Key, |_, key| {
             v1::UndeleteKeyRequest { name: name(key), validate_only: true, ..Default::default() }.encode_to_vec()
         }),
+        row("Rotations/GetRotationPolicy", A::RotationPoliciesRead, At::Key, |_, key| {
+            v1::GetRotationPolicyRequest { name: name(key) + "/rotationPolicy" }.encode_to_vec()
+        }),
+        row("Rotations/UpdateRotationPolicy", A::RotationPoliciesUpdate, At::Key, |_, key| {
+            let rotation_policy =
+                Some(v1::RotationPolicy { name: name(key) + "/rotationPolicy", ..Default::default() });
+            v1::UpdateRotationPolicyRequest { rotation_policy, validate_only: true, ..Default::default() }
+                .encode_to_vec()
+        }),
+        row("Rotations/ListRotations", A::KeysList, At::Keys, |_, _| {
+            v1::ListRotationsRequest { parent: VAULT.to_owned(), ..Default::default() }.encode_to_vec()
+        }),
         row("Crypto/Sign", A::KeysSign, At::Key, |_, key| sign(key).encode_to_vec()),
         row("Crypto/Verify", A::KeysVerify, At::Key, |_, key| {
             let input = Some(v1::verify_request::Input::Digest(vec![1; 32]));

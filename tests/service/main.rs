@@ -10,6 +10,7 @@ mod imports;
 mod limits;
 mod roles;
 mod rotate;
+mod rotation;
 mod rows;
 mod tokens;
 

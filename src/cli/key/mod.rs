@@ -19,6 +19,7 @@ mod encrypt;
 mod import;
 mod lifecycle;
 pub(super) mod random;
+pub(super) mod rotation_policy;
 mod show;
 mod sign;
 mod update;
@@ -35,6 +36,9 @@ pub(super) enum KeyCommand {
     Import(import::ImportArgs),
     /// Make the next version of a key: the newest one's kind, operations and tags, and new material
     Rotate(lifecycle::LifecycleArgs),
+    /// What a key does by itself: rotate, and tell that it will expire
+    #[command(subcommand)]
+    RotationPolicy(rotation_policy::PolicyCommand),
     /// Show a key with its newest version, or one version
     Show(show::ShowArgs),
     /// List the keys of the vault
@@ -74,6 +78,7 @@ pub(super) async fn run(connection: &ConnectionArgs, command: KeyCommand) -> any
         KeyCommand::Create(args) => create::run(connection, &args).await,
         KeyCommand::Import(args) => import::run(connection, &args).await,
         KeyCommand::Rotate(args) => lifecycle::rotate(connection, &args).await,
+        KeyCommand::RotationPolicy(command) => rotation_policy::run(connection, &command).await,
         KeyCommand::Show(args) => show::show(connection, &args).await,
         KeyCommand::List(args) => show::list(connection, &args).await,
         KeyCommand::Versions(args) => show::versions(connection, &args).await,

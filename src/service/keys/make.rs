@@ -17,7 +17,7 @@ use super::{check_ops, check_times, invalid};
 use crate::{
     access::{Op, Permit, ops},
     failpoint,
-    model::{KeyObjectRow, KeyOps, Residency, Scope, State, VaultRow, VersionId, VersionRow},
+    model::{KeyObjectRow, KeyOps, Residency, Scope, State, Timestamp, VaultRow, VersionId, VersionRow},
     service::{
         Caller, KeyRef, KeyView, NewKey, Service,
         catalog::{Checked, key_id, vault_id},
@@ -25,11 +25,12 @@ use crate::{
         error::{Problem, ServiceError},
         fresh_id,
         hands::{Generates, Hands},
-        scopes::{Making, NewRow, Put},
+        rotation::look_at,
+        scopes::{Making, NewRow, Put, Right},
         settle::REAP_WITHIN,
         version_name,
     },
-    store::HeadScope,
+    store::{HeadScope, WorkLease},
 };
 
 /// Where a key comes from.
@@ -170,10 +171,20 @@ pub(super) struct MakeKey<S> {
     new: NewKey,
     version: VersionId,
     source: S,
-    /// The version that it takes the place of, if that is to be a certain one.
-    follows: Option<VersionId>,
+    /// What it follows, where it is the successor of a certain version.
+    follows: Option<Follows>,
     /// The key, once it is made: a change that another process was quicker than is decided again, and its key stays.
     made: OnceCell<Generated>,
+}
+
+/// What a successor follows, and when it begins.
+pub(super) struct Follows {
+    /// The key as it was when its successor was decided on.
+    pub(super) key_revision: u64,
+    /// When it counts as made, where that is not now.
+    pub(super) created: Timestamp,
+    /// Whose turn it is, where it is made on a schedule.
+    pub(super) lease: Option<WorkLease>,
 }
 
 /// What a creation found: the vault, and the key with its newest version if it exists.
@@ -188,9 +199,9 @@ impl<S: Source> MakeKey<S> {
         Self { new, version: VersionId::from_bytes(fresh_id()), source, follows: None, made: OnceCell::new() }
     }
 
-    /// The successor of that version, and of no other.
-    pub(super) fn after(predecessor: VersionId, new: NewKey, version: VersionId, source: S) -> Self {
-        Self { new, version, source, follows: Some(predecessor), made: OnceCell::new() }
+    /// A successor.
+    pub(super) fn after(follows: Follows, new: NewKey, version: VersionId, source: S) -> Self {
+        Self { new, version, source, follows: Some(follows), made: OnceCell::new() }
     }
 
     /// The key's own scope.
@@ -222,9 +233,9 @@ impl<S: Source> MakeKey<S> {
         }
         let newest = service.catalog.version(&vault.row, &key.row, key.row.current, deadline).await?;
         self.check_origin(&newest.row)?;
-        if self.follows.is_some_and(|follows| follows != newest.row.version) {
-            let why = format!("{} has a newer version than when its rotation began", self.key_name());
-            return Err(Problem::Precondition { reason: "ROTATED_MEANWHILE", why }.into());
+        if self.follows.as_ref().is_some_and(|follows| follows.key_revision != key.row.revision) {
+            // Another version, or another policy: what was decided was decided on something else.
+            return Err(Problem::Changed { name: self.key_name() }.into());
         }
         Ok(Place { vault, key: Some((key, newest)) })
     }
@@ -249,6 +260,7 @@ impl<S: Source> MakeKey<S> {
         match &place.key {
             Some((key, _)) => KeyObjectRow {
                 current: self.version,
+                noted: None,
                 updated: context.now,
                 intent: context.intent,
                 revision: key.row.revision + 1,
@@ -260,6 +272,9 @@ impl<S: Source> MakeKey<S> {
                 name: self.new.name.clone(),
                 current: self.version,
                 state: State::Active,
+                rotation: None,
+                noted: None,
+                due: None,
                 created: context.now,
                 updated: context.now,
                 intent: context.intent,
@@ -286,7 +301,7 @@ impl<S: Source> MakeKey<S> {
             public: made.public.into_vec(),
             check_value: made.check_value.into_vec(),
             intent: context.intent,
-            created: context.now,
+            created: self.follows.as_ref().map_or(context.now, |follows| follows.created),
             updated: context.now,
             revision: 1,
         }
@@ -294,9 +309,10 @@ impl<S: Source> MakeKey<S> {
 
     /// The rows of a key that was made, and the change that puts them in place.
     fn rows(&self, place: &Place, made: Generated, context: &Context) -> (KeyObjectRow, VersionRow, Vec<Put>) {
-        let key = self.key_row(place, context);
+        let mut key = self.key_row(place, context);
         let ordinal = place.key.as_ref().map_or(1, |(_, newest)| newest.row.ordinal + 1);
         let version = self.version_row(&key, ordinal, made, context);
+        key.due = look_at(&key, &version, context.now);
         let key_put = match &place.key {
             Some((old, _)) => Put::replace(old.row.as_ref(), old.seal, NewRow::Key(key.clone())),
             None => Put::insert(NewRow::Key(key.clone())),
@@ -347,7 +363,11 @@ impl<S: Source> Work for MakeKey<S> {
         let place = self.place(service, deadline).await?;
         let (key, version, puts) = self.rows(&place, made, context);
         let request = context.request_record(version_name(&version));
-        let making = Making { name: S::Op::ACTION.name(), right: &permit, intent: context.intent, request, deadline };
+        let right: &dyn Right = match self.follows.as_ref().and_then(|follows| follows.lease.as_ref()) {
+            Some(lease) => lease,
+            None => &permit,
+        };
+        let making = Making { name: S::Op::ACTION.name(), right, intent: context.intent, request, deadline };
         let committed = service.catalog.scopes.commit(&locked, making, puts).await?;
         let out = KeyView { vault: Arc::clone(&place.vault.row), key: Arc::new(key), version: Arc::new(version) };
         Ok(Applied { out, heads: vec![committed.mark] })

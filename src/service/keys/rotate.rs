@@ -1,34 +1,45 @@
-//! Rotates keys: a new version takes the place of the newest, and is as that one is but for its material and dates.
+//! Rotates keys: a new version takes the place of the newest, and is as that one is but for its material and dates, and
+//! for what the key's policy says.
 
 use tokio::sync::OnceCell;
 
-use super::make::{Fresh, MakeKey};
+use super::make::{Follows, Fresh, MakeKey};
 use crate::{
     access::{Permit, ops},
-    model::{KeyObjectRow, Residency, Row as _, VersionId, VersionRow},
+    model::{KeyObjectRow, Residency, Row as _, Timestamp, VersionId, VersionRow},
+    rotation::{NextVersion, Work as Step, next_version, plan},
     service::{
         KeyRef, KeyView, NewKey, Service,
         door::{Applied, Context, Work},
         error::{Problem, ServiceError},
         fresh_id,
+        rotation::life,
     },
+    store::WorkLease,
 };
 
 type Successor = MakeKey<Fresh<ops::KeysRotate>>;
 
 /// Makes the successor of a key's newest version.
-pub(super) struct RotateKey {
+pub(in crate::service) struct RotateKey {
     /// The key.
     name: KeyRef,
     version: VersionId,
+    /// Only if it is due, under this lease.
+    on_schedule: Option<WorkLease>,
     /// What is made: decided by the version that was the newest when the request was checked.
     successor: OnceCell<Successor>,
 }
 
 impl RotateKey {
-    /// Of that key.
-    pub(super) fn new(name: KeyRef) -> Self {
-        Self { name, version: VersionId::from_bytes(fresh_id()), successor: OnceCell::new() }
+    /// Of that key, now.
+    pub(in crate::service) fn new(name: KeyRef) -> Self {
+        Self { name, version: VersionId::from_bytes(fresh_id()), on_schedule: None, successor: OnceCell::new() }
+    }
+
+    /// Of that key, if it is due.
+    pub(in crate::service) fn if_due(name: KeyRef, lease: WorkLease) -> Self {
+        Self { on_schedule: Some(lease), ..Self::new(name) }
     }
 
     async fn successor(&self, service: &Service, context: &Context) -> Result<&Successor, ServiceError> {
@@ -49,21 +60,37 @@ impl RotateKey {
             let why = format!("{name} has public halves only: import the next one");
             return Err(Problem::Precondition { reason: "PUBLIC_AND_PRIVATE", why }.into());
         }
-        let new = as_it_is(&key.row, &newest.row);
-        Ok(MakeKey::after(newest.row.version, new, self.version, Fresh::new()))
+        let next = self.next(&key.row, &newest.row, context.now)?;
+        let follows =
+            Follows { key_revision: key.row.revision, created: next.created, lease: self.on_schedule.clone() };
+        let new = successor_of(&key.row, &newest.row, next);
+        Ok(MakeKey::after(follows, new, self.version, Fresh::new()))
+    }
+
+    /// When the next version begins and ends.
+    fn next(&self, key: &KeyObjectRow, newest: &VersionRow, now: Timestamp) -> Result<NextVersion, ServiceError> {
+        let life = life(key, newest);
+        let due = plan(&life, now, now).due.into_iter().find(|due| matches!(due.work, Step::Rotate { .. }));
+        if due.is_none() && self.on_schedule.is_some() {
+            let why = format!("{} is not due", self.name);
+            return Err(Problem::Precondition { reason: "NOT_DUE", why }.into());
+        }
+        let due = due.filter(|_| self.on_schedule.is_some());
+        Ok(next_version(life.policy.as_ref(), &life.current, due.as_ref(), now))
     }
 }
 
 /// The next version.
-fn as_it_is(key: &KeyObjectRow, newest: &VersionRow) -> NewKey {
+fn successor_of(key: &KeyObjectRow, newest: &VersionRow, next: NextVersion) -> NewKey {
+    let spec = key.rotation.as_ref().and_then(|rotation| rotation.policy.next_spec);
     NewKey {
         vault: key.vault.clone(),
         name: key.name.clone(),
-        spec: newest.spec,
+        spec: spec.unwrap_or(newest.spec),
         ops: Some(newest.ops),
         enabled: true,
         not_before: None,
-        expires: None,
+        expires: next.expires,
         tags: newest.tags.clone(),
         residency: newest.residency,
         must_not_exist: false,

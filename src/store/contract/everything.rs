@@ -17,7 +17,7 @@ pub(crate) fn one_of_each() -> Change {
         ..change([
             Write::Instance(sealed(instance())),
             Write::Vault(sealed(vault(1, "dev"))),
-            Write::Key(sealed(key(2, "dev", "Root"))),
+            Write::Key(sealed(with_policy(key(2, "dev", "Root")))),
             Write::Version(sealed(version(2, "dev", "Root", 1))),
             Write::Usage(sealed(usage(2, 1, 1))),
             Write::Assignment(sealed(assignment(3, scope))),
@@ -45,6 +45,8 @@ pub(crate) async fn read_all(store: &dyn Store) -> Result<usize, StoreError> {
     found += store.vaults(None, 9, true).await?.len();
     found += usize::from(store.key(&dev, &root).await?.is_some());
     found += store.keys(&dev, None, 9, true).await?.len();
+    found += store.keys_due(Timestamp(i64::MAX), None, 9).await?.len();
+    found += store.keys_with_policy(None, 9).await?.len();
     found += usize::from(store.version(&dev, version_id(2)).await?.is_some());
     found += store.versions(&dev, &root, None, 9).await?.len();
     found += usize::from(store.usage(version_id(2)).await?.is_some());
@@ -69,4 +71,4 @@ pub(crate) async fn read_all(store: &dyn Store) -> Result<usize, StoreError> {
 }
 
 /// How much that is in a store that was filled.
-pub(crate) const FOUND: usize = 34;
+pub(crate) const FOUND: usize = 36;

@@ -5,9 +5,10 @@ use strongroom_hsm::{Seal, protocol::ServiceKeys};
 use crate::{
     model::{
         AccessPolicyRow, AssignmentId, AssignmentRow, Escrow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KeyOps,
-        KeySpec, MaxStaleness, NetworkRules, ObjectType, Ordinal, Permissions, ReplicaName, ReplicaRow, RequestId,
-        Residency, RoleDefinitionRow, RoleId, RolePatterns, Row, RowId, RowKind, Scope, State, Tags, Timestamp,
-        TokenId, TokenRow, UsageRow, VaultAuthorization, VaultName, VaultRow, VersionId, VersionRow,
+        KeyRotation, KeySpec, MaxStaleness, NetworkRules, ObjectType, Ordinal, Permissions, ReplicaName, ReplicaRow,
+        RequestId, Residency, RoleDefinitionRow, RoleId, RolePatterns, RotationPolicy, Row, RowId, RowKind, Scope,
+        State, Tags, Timestamp, TokenId, TokenRow, UsageRow, VaultAuthorization, VaultName, VaultRow, VersionId,
+        VersionRow,
     },
     store::{
         Beat, Change, HeadChange, HeadRow, HeadScope, Position, RequestRecord, Sealed, Step, Write, head::SetDigest,
@@ -71,10 +72,25 @@ pub(crate) fn key(n: u8, vault: &str, name: &str) -> KeyObjectRow {
         name: key_name(name),
         current: version_id(n),
         state: State::Active,
+        rotation: None,
+        noted: None,
+        due: None,
         created: Timestamp(1_700_000_000),
         updated: Timestamp(1_700_000_000),
         intent: 7,
         revision: 1,
+    }
+}
+
+/// The key with a rotation policy, to be looked at.
+pub(crate) fn with_policy(key: KeyObjectRow) -> KeyObjectRow {
+    let policy = RotationPolicy::from_canonical("rotation-policy.v1;Rotate=timeAfterCreate:P90D;expiryTime=P1Y");
+    let (created, updated) = (Timestamp(1_700_000_001), Timestamp(1_700_000_002));
+    KeyObjectRow {
+        rotation: Some(KeyRotation { policy: policy.expect("a policy"), created, updated }),
+        noted: Some(Timestamp(1_700_000_003)),
+        due: Some(Timestamp(1_700_000_004)),
+        ..key
     }
 }
 

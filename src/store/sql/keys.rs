@@ -8,7 +8,7 @@ use super::{
     vaults,
 };
 use crate::{
-    model::{KeyName, KeyObjectRow, VaultName},
+    model::{KeyName, KeyObjectRow, KeyRotation, RotationPolicy, Timestamp, VaultName},
     store::{Sealed, StoreError},
 };
 
@@ -20,15 +20,23 @@ const PAGE: &str = "SELECT keys.*, vaults.name AS vault FROM vaults JOIN keys ON
     ORDER BY keys.folded_name LIMIT $4";
 const ID_BY_NAME: &str = "SELECT id, name FROM keys WHERE vault_id = $1 AND folded_name = $2";
 const INSERT: &str = "INSERT INTO keys (id, revision, seal, vault_id, folded_name, name, current_version, deleted_at, \
-    purge_at, created_at, updated_at, intent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+    purge_at, created_at, updated_at, intent, rotation_policy, policy_created_at, policy_updated_at, due_at, noted_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 // The primary key is left out where it stays the same, so that the row is changed in its place.
 const UPDATE: &str = "UPDATE keys SET revision = $2, seal = $3, name = $6, current_version = $7, deleted_at = $8, \
-    purge_at = $9, created_at = $10, updated_at = $11, intent = $12 \
-    WHERE id = $1 AND revision = $2 - 1 AND vault_id = $4 AND folded_name = $5";
+    purge_at = $9, created_at = $10, updated_at = $11, intent = $12, rotation_policy = $13, policy_created_at = $14, \
+    policy_updated_at = $15, due_at = $16, noted_at = $17 WHERE id = $1 AND revision = $2 - 1 AND vault_id = $4 AND folded_name = $5";
+
+const DUE: &str = "SELECT keys.*, vaults.name AS vault FROM keys JOIN vaults ON keys.vault_id = vaults.id \
+    WHERE keys.due_at <= $1 AND (keys.due_at > $2 OR (keys.due_at = $2 AND keys.id > $3)) \
+    AND keys.deleted_at IS NULL AND vaults.deleted_at IS NULL ORDER BY keys.due_at, keys.id LIMIT $4";
+const WITH_POLICY: &str = "SELECT keys.*, vaults.name AS vault FROM keys JOIN vaults ON keys.vault_id = vaults.id \
+    WHERE keys.rotation_policy <> '' AND keys.id > $1 \
+    AND keys.deleted_at IS NULL AND vaults.deleted_at IS NULL ORDER BY keys.id LIMIT $2";
 
 /// What must be answered from an index.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 4] = [BY_NAME, PAGE, ID_BY_NAME, UPDATE];
+pub(super) const STATEMENTS: [&str; 6] = [BY_NAME, PAGE, ID_BY_NAME, UPDATE, DUE, WITH_POLICY];
 
 pub(super) async fn by_name(
     session: &mut Session,
@@ -49,6 +57,29 @@ pub(super) async fn page(
 ) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError> {
     let after = after.map_or_else(String::new, KeyName::folded);
     let query = query(PAGE).bind(vault.as_str().to_owned()).bind(after).bind(deleted).bind(i64::from(limit));
+    query.fetch_all(session).await.map_err(fault)?.iter().map(decode).collect()
+}
+
+/// Keys to be looked at by then, from one place on, in the order of their times.
+pub(super) async fn due(
+    session: &mut Session,
+    now: Timestamp,
+    after: Option<(Timestamp, [u8; 16])>,
+    limit: u32,
+) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError> {
+    let (time, id) = after.map_or((i64::MIN, Vec::new()), |(time, id)| (time.0, id.to_vec()));
+    let query = query(DUE).bind(now.0).bind(time).bind(id).bind(i64::from(limit));
+    query.fetch_all(session).await.map_err(fault)?.iter().map(decode).collect()
+}
+
+/// Keys that have a rotation policy, in the order of their ids.
+pub(super) async fn with_policy(
+    session: &mut Session,
+    after: Option<[u8; 16]>,
+    limit: u32,
+) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError> {
+    let after = after.map_or_else(Vec::new, |id| id.to_vec());
+    let query = query(WITH_POLICY).bind(after).bind(i64::from(limit));
     query.fetch_all(session).await.map_err(fault)?.iter().map(decode).collect()
 }
 
@@ -88,7 +119,12 @@ pub(super) async fn write(session: &mut Session, sealed: &Sealed<KeyObjectRow>) 
         .bind(purge_at)
         .bind(row.created.0)
         .bind(row.updated.0)
-        .bind(integer(row.intent, TABLE, "intent")?);
+        .bind(integer(row.intent, TABLE, "intent")?)
+        .bind(row.rotation.as_ref().map(|rotation| rotation.policy.canonical()).unwrap_or_default())
+        .bind(row.rotation.as_ref().map(|rotation| rotation.created.0))
+        .bind(row.rotation.as_ref().map(|rotation| rotation.updated.0))
+        .bind(row.due.map(|due| due.0))
+        .bind(row.noted.map(|noted| noted.0));
     write_one(session, query).await
 }
 
@@ -104,9 +140,25 @@ fn decode(row: &Record) -> Result<Sealed<KeyObjectRow>, StoreError> {
         name,
         current: columns.version("current_version")?,
         state: columns.state()?,
+        rotation: rotation(&columns)?,
+        noted: columns.optional_time("noted_at")?,
+        due: columns.optional_time("due_at")?,
         created: columns.time("created_at")?,
         updated: columns.time("updated_at")?,
         intent: columns.number("intent")?,
         revision: columns.revision()?,
     })
+}
+
+fn rotation(columns: &Columns<'_>) -> Result<Option<KeyRotation>, StoreError> {
+    let text = columns.text("rotation_policy")?;
+    let times = (columns.optional_time("policy_created_at")?, columns.optional_time("policy_updated_at")?);
+    match (text, times) {
+        ("", (None, None)) => Ok(None),
+        (text, (Some(created), Some(updated))) => {
+            let policy = RotationPolicy::from_canonical(text).ok_or_else(|| columns.wrong("rotation_policy"))?;
+            Ok(Some(KeyRotation { policy, created, updated }))
+        }
+        _ => Err(columns.wrong("policy_updated_at")),
+    }
 }

@@ -29,9 +29,9 @@ const STATEMENTS_MAX: usize = 64;
 /// What migrations say they are for (`PRAGMA application_id`): 'Strm'.
 const APPLICATION_ID: i64 = 0x5374_726d;
 /// The schema this release writes.
-pub(super) const SCHEMA_VERSION: i64 = 5;
+pub(super) const SCHEMA_VERSION: i64 = 6;
 /// The schemas this release can open.
-const READS: &str = "1 to 5";
+const READS: &str = "1 to 6";
 
 pub(super) static MIGRATOR: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 

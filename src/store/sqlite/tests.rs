@@ -272,9 +272,21 @@ async fn no_column_content_is_believed_or_panics() {
 /// Columns that hold any time, any bytes, any text or any number, and for which only the seal can tell.
 fn is_free(table: &str, column: &str, value: &str) -> bool {
     let name = matches!((table, column), ("replicas", "name") | ("leases", "holder"));
-    let time = matches!(column, "created_at" | "updated_at" | "expires_at" | "not_before" | "deleted_at" | "purge_at")
-        || matches!(column, "at" | "beat_at");
-    let optional = matches!(column, "not_before" | "expires_at" | "deleted_at" | "purge_at") && table != "leases";
+    let time = matches!(
+        column,
+        "created_at"
+            | "updated_at"
+            | "expires_at"
+            | "not_before"
+            | "deleted_at"
+            | "purge_at"
+            | "policy_created_at"
+            | "policy_updated_at"
+            | "due_at"
+            | "noted_at"
+    ) || matches!(column, "at" | "beat_at");
+    let optional =
+        matches!(column, "not_before" | "expires_at" | "deleted_at" | "purge_at" | "noted_at") && table != "leases";
     let number = matches!(column, "encryptions" | "ordinal" | "intent" | "row_count" | "retention_days" | "revision");
     let number = number || matches!(column, "ordinal" | "log_size" | "heard" | "token" | "position" | "until");
     let bytes = matches!(

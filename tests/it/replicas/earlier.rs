@@ -94,9 +94,10 @@ fn is_as_it_was(cluster: &Cluster, folder: &Path) {
     let (encrypted, out) = (folder.join("encrypted"), cluster.site.path("decrypted"));
     cluster.ok(2, &["key", "decrypt", "encrypts", "--in", text(&encrypted), "--out", text(&out)]);
     assert_eq!(fs::read_to_string(&out).expect("reads"), MESSAGE);
-    let refused = cluster.run(0, &["key", "sign", "off", "--algorithm", "ES256", "--in", text(&message)]);
+    let sign = ["key", "sign", "off", "--algorithm", "ES256", "--in", text(&message), "--out", text(&out)];
+    let refused = cluster.run(0, &sign);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("disabled"), "{refused:?}");
-    cluster.ok(0, &["key", "undelete", "gone"]);
+    cluster.ok(0, &["key", "recover", "gone"]);
 }
 
 async fn takes_over(folder: &Path) {

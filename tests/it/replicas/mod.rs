@@ -226,6 +226,40 @@ async fn histories_have_one_order_while_replicas_and_database_fall() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_rotate_once_whoever_is_killed() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let keys: Vec<String> = (0..12).map(|n| format!("k{n}")).collect();
+    for (n, key) in keys.iter().enumerate() {
+        cluster.ok(n % 3, &["key", "create", key, "--type", "EC"]);
+        cluster.ok(n % 3, &["key", "rotation-policy", "set", key, "--rotate-after", "PT1M"]);
+    }
+    let versions = |cluster: &Cluster, key: &str| {
+        let listed: Value =
+            serde_json::from_str(&cluster.ok(0, &["key", "versions", key, "-o", "json"])).expect("JSON");
+        listed.as_array().expect("versions").len()
+    };
+    let begun = Instant::now();
+    let rotated = |cluster: &Cluster| keys.iter().filter(|key| versions(cluster, key) > 1).count();
+    while rotated(&cluster) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(240), "none rotates");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // In the midst of it the others are killed, or all but the one that does it.
+    cluster.kill(1);
+    cluster.kill(2);
+    while rotated(&cluster) < keys.len() {
+        assert!(begun.elapsed() < Duration::from_secs(360), "not all rotate");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    for key in &keys {
+        assert_eq!(versions(&cluster, key), 2, "{key}");
+    }
+    cluster.serve(1);
+    cluster.serve(2);
+    cluster.end_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scheduled_work_is_done_once_and_passes_on() {
     let Some(mut cluster) = Cluster::start() else { return };
     let lease = |cluster: &Cluster, asked: usize| {

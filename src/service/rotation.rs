@@ -1,0 +1,522 @@
+//! What keys do by themselves: policies that say it, and the schedule by which it is done.
+//!
+//! Every key has in its row when somebody is to look at it ([`look_at`]). The replica that has the lease looks at those
+//! whose time has come, asks the planner anew (`crate::rotation`), and does what is due: a rotation as anybody's, with its
+//! intent, its proof in the HSM and its outcome; a notice as an event record, then a note in the key's row, so that one
+//! that was not noted is given again. A rotation is committed under the lease, on the key as it was planned on: whoever
+//! was overtaken changes nothing (P5). What fails is tried again, later each time.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use strongroom_hsm::protocol::Moment;
+
+use super::{
+    Caller, ChangeOptions, InForce, KeyRef, Page, Paged, Service, Traffic,
+    catalog::{Checked, vault_id},
+    door::{Applied, Context, Note, Work},
+    error::{Problem, ServiceError},
+    fresh_id,
+    keys::rotate::RotateKey,
+    quota::ROW_US,
+    scopes::{Making, NewRow, Put},
+    version_name,
+};
+use crate::{
+    access::{Op as _, Permit, ops},
+    audit::{Durability, Kind, Outcome, Record},
+    failpoint,
+    model::{
+        Identity, KeyName, KeyObjectRow, KeyRotation, Origin, RotationPolicy, Row as _, Scope, Timestamp, VaultName,
+        VersionRow,
+    },
+    observe::{
+        metrics::{ROTATION_BEHIND, ROTATIONS},
+        trace::Trace,
+    },
+    rotation::{Due, KeyLife, Mark, Profile, VersionLife, Work as Step, WorkKind, forecast, next_due, plan},
+    store::{HeadScope, Sealed, WorkLease},
+};
+
+/// The lease of what one replica does for all.
+const ROTATING: &str = "rotation";
+/// For so long it is taken; a pass ends well before.
+const ROTATING_FOR: Duration = Duration::from_secs(30);
+/// A pass begins nothing new after so long.
+const PASS: Duration = Duration::from_secs(10);
+/// How many keys are worked on at once: as many as keep the lane that makes keys busy beside the disk.
+const AT_ONCE: usize = 4;
+/// How many rows are read at once.
+const ROWS: u32 = 256;
+/// How often all keys with a policy are looked at, whatever their rows say of when.
+const LOOK_AT_ALL: Duration = Duration::from_secs(3600);
+/// One key's work may take so long: RSA-4096 takes seconds, and may wait for others.
+const WORK_WITHIN: Duration = Duration::from_secs(60);
+/// After a failure a key is tried again after so long, twice as long each time,
+const RETRY: Duration = Duration::from_secs(10);
+/// and at most so long.
+const RETRY_MAX: Duration = Duration::from_secs(3600);
+/// Failures of more keys than these are tried again without a pause.
+const FAILURES_MAX: usize = 10_000;
+/// Under which name the service records what it does by itself.
+const PRINCIPAL: &str = "strongroom:rotation";
+
+/// A key as the planner sees it.
+pub(super) fn life(key: &KeyObjectRow, newest: &VersionRow) -> KeyLife {
+    let mark = |kind| key.noted.map(|at| Mark { version: newest.version, kind, at });
+    KeyLife {
+        key: key.id,
+        state: key.state,
+        policy: key.rotation.as_ref().map(|rotation| rotation.policy.clone()),
+        current: VersionLife {
+            version: newest.version,
+            created: newest.created,
+            expires: newest.expires,
+            enabled: newest.enabled,
+            uses: 0,
+        },
+        done: [WorkKind::NotifyNearExpiry, WorkKind::NotifyExpired].into_iter().filter_map(mark).collect(),
+    }
+}
+
+/// When somebody is to look at a key. Nothing happens by itself to one without a policy.
+pub(super) fn look_at(key: &KeyObjectRow, newest: &VersionRow, now: Timestamp) -> Option<Timestamp> {
+    key.rotation.as_ref().and_then(|_| next_due(&life(key, newest), now))
+}
+
+/// A key's policy, as it is shown.
+#[derive(Clone, Debug)]
+pub struct PolicyView {
+    /// The key.
+    pub key: Arc<KeyObjectRow>,
+}
+
+/// What a key does by itself.
+#[derive(Clone, Debug)]
+pub struct RotationView {
+    /// The key.
+    pub key: Arc<KeyObjectRow>,
+    /// What is due, and what will be, up to the time that was asked for.
+    pub steps: Vec<Due>,
+    /// Why it was not done, if it was tried here.
+    pub failure: Option<Failure>,
+}
+
+/// Work that was tried and failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// How often in succession.
+    pub times: u32,
+    /// What was wrong the last time.
+    pub why: String,
+    /// When it was tried the last time.
+    pub last: Timestamp,
+    /// It is not tried again before.
+    retry_at: Moment,
+}
+
+/// Keys whose turn came and went wrong, by id. Known to the replica that tried.
+#[derive(Debug, Default)]
+pub struct Failures(Mutex<HashMap<[u8; 16], Failure>>);
+
+impl Failures {
+    fn all(&self) -> MutexGuard<'_, HashMap<[u8; 16], Failure>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, key: [u8; 16]) -> Option<Failure> {
+        self.all().get(&key).cloned()
+    }
+
+    /// Whether it is to be tried now.
+    fn is_ripe(&self, key: [u8; 16]) -> bool {
+        self.all().get(&key).is_none_or(|failure| failure.retry_at <= Moment::now())
+    }
+
+    fn forget(&self, key: [u8; 16]) {
+        self.all().remove(&key);
+    }
+
+    fn note(&self, key: [u8; 16], why: String, now: Timestamp) {
+        let mut all = self.all();
+        if all.len() >= FAILURES_MAX && !all.contains_key(&key) {
+            return;
+        }
+        let times = all.get(&key).map_or(0, |before| before.times).saturating_add(1);
+        let pause = RETRY.saturating_mul(1 << (times - 1).min(16)).min(RETRY_MAX);
+        all.insert(key, Failure { times, why, last: now, retry_at: Moment::now().after(pause) });
+    }
+}
+
+impl Service {
+    /// Shows what a key does by itself.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`].
+    pub async fn get_rotation_policy(&self, caller: &Caller, name: &KeyRef) -> Result<PolicyView, ServiceError> {
+        let note = Note::default();
+        let scope = Scope::key(&name.vault, &name.key);
+        self.plain(caller, name.to_string(), scope, &note, |_: Permit<ops::RotationPoliciesRead>| async {
+            let vault = self.catalog.live_vault(&name.vault, caller.deadline).await?;
+            let key = self.catalog.key(&vault.row, &name.key, caller.deadline).await?;
+            Ok(PolicyView { key: Arc::clone(&key.row) })
+        })
+        .await
+    }
+
+    /// Says what a key does by itself from now on, in place of what was said before; nothing: no policy.
+    ///
+    /// # Errors
+    /// [`Problem::Invalid`] when the policy breaks a rule; [`Problem::NotFound`]; [`Problem::SoftDeleted`].
+    pub async fn update_rotation_policy(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        policy: RotationPolicy,
+        options: ChangeOptions,
+    ) -> Result<PolicyView, ServiceError> {
+        let scope = Scope::key(&name.vault, &name.key);
+        let work = SetRotationPolicy { name: name.clone(), policy };
+        self.change(caller, name.to_string(), scope, options, work).await
+    }
+
+    /// Lists the keys of a vault that have a policy, with what is due and what will be until then. A page may hold fewer
+    /// than it could: keys without a policy are left out of it.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`].
+    pub async fn list_rotations(
+        &self,
+        caller: &Caller,
+        vault: &VaultName,
+        until: Option<Timestamp>,
+        page: Page<KeyName>,
+    ) -> Result<(Paged<RotationView>, Option<KeyName>), ServiceError> {
+        let note = Note::default();
+        let resource = format!("vaults/{vault}/rotations");
+        self.plain(caller, resource, Scope::keys(vault), &note, |_: Permit<ops::KeysList>| async {
+            let vault = self.catalog.live_vault(vault, caller.deadline).await?;
+            let mut keys = self.catalog.keys(&vault.row, &page, caller.deadline).await?;
+            note.charge(2 * ROW_US * keys.len() as u64);
+            let size = usize::try_from(page.size).unwrap_or(usize::MAX);
+            let more = keys.len() > size;
+            keys.truncate(size);
+            let last = keys.last().filter(|_| more).map(|key| key.row.name.clone());
+            let mut items = Vec::new();
+            for key in keys.into_iter().filter(|key| key.row.rotation.is_some()) {
+                let newest = self.catalog.version(&vault.row, &key.row, key.row.current, caller.deadline).await?;
+                items.push(self.rotation_view(key.row, &newest.row, until));
+            }
+            Ok((Paged { items, more }, last))
+        })
+        .await
+    }
+
+    fn rotation_view(&self, key: Arc<KeyObjectRow>, newest: &VersionRow, until: Option<Timestamp>) -> RotationView {
+        let (life, now) = (life(&key, newest), self.clock.now());
+        let steps = match until {
+            Some(until) => forecast(&life, now, until).collect(),
+            None => {
+                let due = plan(&life, now, now).due;
+                if due.is_empty() { forecast(&life, now, Timestamp::MAX).take(1).collect() } else { due }
+            }
+        };
+        let failure = self.rotations_failed.of(key.id);
+        RotationView { key, steps, failure }
+    }
+
+    /// Does what is due for keys, if it is this replica's turn. Called by a job.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn do_what_is_due(self: &Arc<Self>, look_at_all: &mut Option<Moment>) -> Result<(), ServiceError> {
+        let own = self.own.name().await;
+        let Some(lease) = self.store.take_lease(ROTATING, &own, ROTATING_FOR).await? else {
+            // Who takes over looks at all.
+            *look_at_all = None;
+            return Ok(());
+        };
+        let end = Moment::now().after(PASS);
+        let mut behind = 0_i64;
+        let mut after = None;
+        loop {
+            let now = self.clock.now();
+            let rows = self.store.keys_due(now, after, ROWS).await?;
+            let Some(last) = rows.last().map(|row| row.unchecked()) else { break };
+            after = last.due.map(|due| (due, last.id));
+            let oldest = rows.first().and_then(|row| row.unchecked().due);
+            behind = behind.max(oldest.map_or(0, |due| now.0.saturating_sub(due.0)));
+            self.work_on(rows, &lease).await;
+            if Moment::now() >= end {
+                break;
+            }
+        }
+        // Far fewer than 2^52 seconds.
+        metrics::gauge!(ROTATION_BEHIND).set(behind as f64);
+        if look_at_all.is_none_or(|then| then <= Moment::now()) {
+            self.look_at_all(&lease).await?;
+            *look_at_all = Some(Moment::now().after(LOOK_AT_ALL));
+        }
+        Ok(())
+    }
+
+    /// Looks at every key with a policy: whoever writes the store can hide when a key is due, and for no longer.
+    async fn look_at_all(self: &Arc<Self>, lease: &WorkLease) -> Result<(), ServiceError> {
+        let mut after = None;
+        loop {
+            let rows = self.store.keys_with_policy(after, ROWS).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = Some(last.unchecked().id);
+            self.work_on(rows, lease).await;
+            if self.store.take_lease(ROTATING, &self.own.name().await, ROTATING_FOR).await?.as_ref() != Some(lease) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn work_on(self: &Arc<Self>, rows: Vec<Sealed<KeyObjectRow>>, lease: &WorkLease) {
+        let rows = futures_util::stream::iter(rows);
+        rows.for_each_concurrent(AT_ONCE, |row| async move {
+            // What a row says that is not checked is a reason to look, and nothing else.
+            let row = row.unchecked();
+            let (id, name) = (row.id, KeyRef { vault: row.vault.clone(), key: row.name.clone(), version: None });
+            if !self.rotations_failed.is_ripe(id) {
+                return;
+            }
+            match self.work_on_key(&name, lease).await {
+                Ok(()) => self.rotations_failed.forget(id),
+                Err(error) if is_overtaken(&error) => {}
+                Err(error) => {
+                    metrics::counter!(ROTATIONS, "outcome" => "failed").increment(1);
+                    tracing::error!(%name, %error, cause = ?error.cause, "what is due for a key was not done; it is tried again");
+                    self.rotations_failed.note(id, error.to_string(), self.clock.now());
+                }
+            }
+        })
+        .await;
+    }
+
+    async fn work_on_key(self: &Arc<Self>, name: &KeyRef, lease: &WorkLease) -> Result<(), ServiceError> {
+        let caller = self.itself();
+        let found = self.current(name, &caller).await?;
+        let now = self.clock.now();
+        let plan = plan(&life(&found.key.row, &found.version.row), now, now);
+        for due in &plan.due {
+            match due.work {
+                Step::Rotate { .. } => {
+                    let work = RotateKey::if_due(name.clone(), lease.clone());
+                    let scope = Scope::key(&name.vault, &name.key);
+                    self.scheduled(&caller, name.to_string(), scope, work).await?;
+                    metrics::counter!(ROTATIONS, "outcome" => "done").increment(1);
+                }
+                Step::NotifyNearExpiry | Step::NotifyExpired => self.give_notice(name, due, lease, &caller).await?,
+                // Nothing is purged by itself.
+                Step::Purge => {}
+            }
+        }
+        if plan.due.is_empty() {
+            self.look_again(name, lease, &caller).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives a notice, and then notes that it was given.
+    async fn give_notice(
+        &self,
+        name: &KeyRef,
+        due: &Due,
+        lease: &WorkLease,
+        caller: &Caller,
+    ) -> Result<(), ServiceError> {
+        let found = self.current(name, caller).await?;
+        if found.version.row.version != due.version {
+            return Ok(());
+        }
+        let operation = if due.work == Step::NotifyExpired { "keys.expired" } else { "keys.nearExpiry" };
+        let expires = found.version.row.expires.map(|expires| format!("expires {expires}"));
+        let record = Record {
+            principal: Some(PRINCIPAL.to_owned()),
+            resource: Some(version_name(&found.version.row)),
+            request: Some(caller.request.clone()),
+            detail: expires,
+            ..Record::new(self.clock.now(), Kind::Event, operation, Outcome::Done)
+        };
+        self.append(caller, record, Durability::Fsync).await?;
+        failpoint::hit(failpoint::ROTATION_AFTER_NOTICE);
+        self.keep(name, lease, caller, |row, _| row.noted = Some(due.at)).await
+    }
+
+    /// Keeps in the key's row when to look at it, if it says something else.
+    async fn look_again(&self, name: &KeyRef, lease: &WorkLease, caller: &Caller) -> Result<(), ServiceError> {
+        let found = self.current(name, caller).await?;
+        if look_at(&found.key.row, &found.version.row, self.clock.now()) == found.key.row.due {
+            return Ok(());
+        }
+        self.keep(name, lease, caller, |_, _| {}).await
+    }
+
+    /// Changes what a key's row says of notices and of when to look at it, under the lease.
+    async fn keep(
+        &self,
+        name: &KeyRef,
+        lease: &WorkLease,
+        caller: &Caller,
+        change: impl FnOnce(&mut KeyObjectRow, &VersionRow),
+    ) -> Result<(), ServiceError> {
+        let scope = HeadScope::Vault(vault_id(&name.vault));
+        let locked = self.catalog.scopes.lock(scope, caller.deadline).await?;
+        let found = self.current(name, caller).await?;
+        let old = &found.key;
+        let mut new = KeyObjectRow { revision: old.row.revision + 1, ..KeyObjectRow::clone(&old.row) };
+        change(&mut new, &found.version.row);
+        new.due = look_at(&new, &found.version.row, self.clock.now());
+        let put = Put::replace(old.row.as_ref(), old.seal, NewRow::Key(new));
+        let making = Making { name: "keys.note", right: lease, intent: 0, request: None, deadline: caller.deadline };
+        let committed = self.catalog.scopes.commit(&locked, making, vec![put]).await?;
+        let record = Record {
+            principal: Some(PRINCIPAL.to_owned()),
+            resource: Some(name.to_string()),
+            request: Some(caller.request.clone()),
+            heads: vec![committed.mark],
+            ..Record::new(self.clock.now(), Kind::Event, "keys.note", Outcome::Done)
+        };
+        self.append(caller, record, Durability::Write).await?;
+        Ok(())
+    }
+
+    async fn current(&self, name: &KeyRef, caller: &Caller) -> Result<Found, ServiceError> {
+        let vault = self.catalog.live_vault(&name.vault, caller.deadline).await?;
+        let key = self.catalog.key(&vault.row, &name.key, caller.deadline).await?;
+        if !key.row.state.is_active() {
+            return Err(Problem::SoftDeleted { name: name.to_string() }.into());
+        }
+        let version = self.catalog.version(&vault.row, &key.row, key.row.current, caller.deadline).await?;
+        Ok(Found { key, version })
+    }
+
+    /// The service, where it does something by itself.
+    fn itself(&self) -> Caller {
+        let principal = PRINCIPAL.parse().expect("a name");
+        Caller {
+            identity: Arc::new(Identity::alone(principal)),
+            origin: Origin::Local,
+            source: "schedule".to_owned(),
+            request: base16ct::lower::encode_string(&fresh_id()),
+            deadline: Moment::now().after(WORK_WITHIN),
+            traffic: Traffic::Bulk,
+            in_force: InForce::default(),
+            trace: Trace::default(),
+        }
+    }
+}
+
+/// Whether there is nothing to be done any more, or another does it.
+fn is_overtaken(error: &ServiceError) -> bool {
+    match &error.problem {
+        Problem::Precondition { reason, .. } => *reason == "NOT_DUE",
+        Problem::NotFound { .. } | Problem::SoftDeleted { .. } | Problem::Changed { .. } => true,
+        _ => false,
+    }
+}
+
+/// A key in use, with its newest version.
+struct Found {
+    key: Arc<Checked<KeyObjectRow>>,
+    version: Checked<VersionRow>,
+}
+
+/// Says what a key does by itself.
+struct SetRotationPolicy {
+    name: KeyRef,
+    policy: RotationPolicy,
+}
+
+impl SetRotationPolicy {
+    async fn plan(&self, service: &Service, context: &Context) -> Result<(Found, KeyObjectRow), ServiceError> {
+        let found = service.current(&self.name, &context.caller).await?;
+        context.check_etag(&found.key.row.etag(), &self.name.to_string())?;
+        self.policy.check(Profile::Own).map_err(|problems| unfit(&problems))?;
+        self.policy.check_current(found.version.row.expires).map_err(|problem| unfit(&[problem]))?;
+        self.check_next(&found.version.row)?;
+        let old = &found.key.row;
+        let is_none = self.policy == RotationPolicy::default();
+        let created = old.rotation.as_ref().map_or(context.now, |rotation| rotation.created);
+        let rotation = (!is_none).then(|| KeyRotation { policy: self.policy.clone(), created, updated: context.now });
+        let mut new = KeyObjectRow {
+            rotation,
+            updated: context.now,
+            intent: context.intent,
+            revision: old.revision + 1,
+            ..KeyObjectRow::clone(old)
+        };
+        new.due = look_at(&new, &found.version.row, context.now);
+        Ok((found, new))
+    }
+
+    /// What comes next does what the newest does, and lives where it lives.
+    fn check_next(&self, newest: &VersionRow) -> Result<(), ServiceError> {
+        let Some(next) = self.policy.next_spec else { return Ok(()) };
+        let same_kind = next.key_type() == newest.spec.key_type();
+        if same_kind && newest.residency.possible_ops(next).contains(newest.ops) {
+            return Ok(());
+        }
+        let why = format!("a key of {} is followed by one of its own type that does the same", newest.spec.name());
+        Err(Problem::Invalid { field: "rotation_policy.next_key", why }.into())
+    }
+}
+
+fn unfit(problems: &[crate::rotation::PolicyProblem]) -> ServiceError {
+    let each = problems.iter().map(|problem| format!("{}: {problem}", problem.path()));
+    Problem::Invalid { field: "rotation_policy", why: each.collect::<Vec<_>>().join("; ") }.into()
+}
+
+impl Work for SetRotationPolicy {
+    type Op = ops::RotationPoliciesUpdate;
+    type Out = PolicyView;
+
+    fn detail(&self) -> Option<String> {
+        Some(self.policy.canonical())
+    }
+
+    async fn check(
+        &self,
+        service: &Service,
+        _: &Permit<Self::Op>,
+        context: &Context,
+    ) -> Result<PolicyView, ServiceError> {
+        Ok(PolicyView { key: Arc::new(self.plan(service, context).await?.1) })
+    }
+
+    async fn apply(
+        &self,
+        service: &Service,
+        permit: Permit<Self::Op>,
+        context: &Context,
+    ) -> Result<Applied<PolicyView>, ServiceError> {
+        let deadline = context.caller.deadline;
+        let scope = HeadScope::Vault(vault_id(&self.name.vault));
+        let locked = service.catalog.scopes.lock(scope, deadline).await?;
+        let (found, new) = self.plan(service, context).await?;
+        let put = Put::replace(found.key.row.as_ref(), found.key.seal, NewRow::Key(new.clone()));
+        let request = context.request_record(self.name.to_string());
+        let name = Self::Op::ACTION.name();
+        let making = Making { name, right: &permit, intent: context.intent, request, deadline };
+        let committed = service.catalog.scopes.commit(&locked, making, vec![put]).await?;
+        Ok(Applied { out: PolicyView { key: Arc::new(new) }, heads: vec![committed.mark] })
+    }
+
+    async fn again(
+        &self,
+        service: &Service,
+        _: &Permit<Self::Op>,
+        _: &str,
+        context: &Context,
+    ) -> Result<PolicyView, ServiceError> {
+        let found = service.current(&self.name, &context.caller).await?;
+        Ok(PolicyView { key: Arc::clone(&found.key.row) })
+    }
+}
