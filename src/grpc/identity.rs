@@ -25,8 +25,9 @@ use crate::model::{
 };
 
 /// Schemes of principals that come from elsewhere, or from a certificate by other means. No certificate may bear such a
-/// URI itself: its authority could otherwise let one certificate pass for another, or for the owner of a token.
-const RESERVED_SCHEMES: [&str; 5] = ["x509", "oidc", "token", "unix", "group"];
+/// URI itself: its authority could otherwise let one certificate pass for another, for the owner of a token, or for the
+/// service itself.
+const RESERVED_SCHEMES: [&str; 6] = ["x509", "oidc", "token", "unix", "group", "strongroom"];
 
 /// The most groups of one certificate.
 const GROUPS_MAX: usize = 64;
@@ -50,7 +51,7 @@ pub enum IdentityError {
     },
     /// The URI name is not one that a principal can have.
     #[error(
-        "the URI name of the client certificate is not a principal: a URI of at most 2048 printable ASCII characters, its scheme in lower case and none of x509, oidc, token, unix, group"
+        "the URI name of the client certificate is not a principal: a URI of at most 2048 printable ASCII characters, its scheme in lower case and none of x509, oidc, token, unix, group, strongroom"
     )]
     Name,
     /// The URI name is no SPIFFE ID of a workload.

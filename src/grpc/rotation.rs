@@ -10,7 +10,7 @@ use strongroom_proto::v1::{
 use super::{call::serve, decode, encode, names, pages::List};
 use crate::{
     model::{self, CalendarDuration, KeyObjectRow, KeySpec, LifetimeAction, LifetimeActionType, Row as _, Trigger},
-    rotation::Due,
+    rotation::{ACTIONS_MAX, Due},
     service::{
         Caller, KeyRef, Problem, Service, ServiceError,
         rotation::{PolicyView, RotationView},
@@ -63,8 +63,8 @@ async fn list_rotations(
     let list = List { kind: "rotations", parent: vault.as_str(), deleted: false };
     let page = list.page(message.page_size, &message.page_token, |last| last.parse().ok())?;
     let (found, last) = service.list_rotations(caller, &vault, until, page).await?;
-    let next_page_token = list.next(found.more, last.map(|name| name.to_string()));
-    Ok(ListRotationsResponse { rotations: found.items.iter().map(rotation).collect(), next_page_token })
+    let next_page_token = list.next(last.is_some(), last.map(|name| name.to_string()));
+    Ok(ListRotationsResponse { rotations: found.iter().map(rotation).collect(), next_page_token })
 }
 
 fn policy(said: &RotationPolicy) -> Result<model::RotationPolicy, Problem> {
@@ -79,6 +79,10 @@ fn policy(said: &RotationPolicy) -> Result<model::RotationPolicy, Problem> {
         "" => None,
         text => Some(duration("rotation_policy.expiry_time", text)?),
     };
+    if said.lifetime_actions.len() > ACTIONS_MAX {
+        let why = format!("has more than {ACTIONS_MAX} actions");
+        return Err(Problem::Invalid { field: "rotation_policy.lifetime_actions", why });
+    }
     let lifetime_actions = said.lifetime_actions.iter().map(action).collect::<Result<_, _>>()?;
     Ok(model::RotationPolicy { lifetime_actions, expiry_time, use_budget: None, next_spec })
 }

@@ -29,7 +29,7 @@ use crate::{
         },
         readiness::{self, Board, Readiness},
     },
-    service::Service,
+    service::{Service, rotation::Round},
 };
 
 /// How often refusals are written out and old request ids forgotten.
@@ -115,11 +115,12 @@ impl Jobs {
 
     /// Does what is due for keys.
     pub fn rotate(&self, service: &Arc<Service>) {
-        let (service, look_at_all) = (Arc::clone(service), Arc::new(tokio::sync::Mutex::new(None)));
+        let (service, stop) = (Arc::clone(service), self.stop.clone());
+        let round = Arc::new(tokio::sync::Mutex::new(Round::default()));
         self.every(ROTATE_EVERY, move || {
-            let (service, look_at_all) = (Arc::clone(&service), Arc::clone(&look_at_all));
+            let (service, round, stop) = (Arc::clone(&service), Arc::clone(&round), stop.clone());
             async move {
-                if let Err(error) = service.do_what_is_due(&mut *look_at_all.lock().await).await {
+                if let Err(error) = service.do_what_is_due(&mut *round.lock().await, &stop).await {
                     tracing::error!(%error, cause = ?error.cause, "it is not known what is due for keys");
                 }
             }

@@ -293,7 +293,10 @@ impl UpdateVersion {
         new.updated = context.now;
         new.intent = context.intent;
         new.revision += 1;
-        let key = looked_at_anew(&key, &new, context)?.map(|row| (key, row));
+        if old.row.expires.is_some() && new.expires.is_none() {
+            check_expiry_is_not_needed(&key.row, version)?;
+        }
+        let key = looked_at_anew(&key, &new, context).map(|row| (key, row));
         Ok(Planned { old, new, key })
     }
 }
@@ -305,17 +308,18 @@ struct Planned {
     key: Option<(Arc<Checked<KeyObjectRow>>, KeyObjectRow)>,
 }
 
-/// The key, where a change of its newest version changes when it is to be looked at.
-fn looked_at_anew(
-    key: &Checked<KeyObjectRow>,
-    version: &VersionRow,
-    context: &Context,
-) -> Result<Option<KeyObjectRow>, ServiceError> {
-    let Some(rotation) = key.row.rotation.as_ref().filter(|_| key.row.current == version.version) else {
-        return Ok(None);
-    };
+/// Refuses to take an expiry away that the key's policy reckons from.
+fn check_expiry_is_not_needed(key: &KeyObjectRow, version: VersionId) -> Result<(), ServiceError> {
     let unfit = |problem: PolicyProblem| invalid("version.expire_time", problem.to_string());
-    rotation.policy.check_current(version.expires).map_err(unfit)?;
+    match &key.rotation {
+        Some(rotation) if key.current == version => rotation.policy.check_current(None).map_err(unfit),
+        _ => Ok(()),
+    }
+}
+
+/// The key, where a change of its newest version changes when it is to be looked at.
+fn looked_at_anew(key: &Checked<KeyObjectRow>, version: &VersionRow, context: &Context) -> Option<KeyObjectRow> {
+    key.row.rotation.as_ref().filter(|_| key.row.current == version.version)?;
     let due = look_at(&key.row, version, context.now);
     let changed = KeyObjectRow {
         due,
@@ -324,7 +328,7 @@ fn looked_at_anew(
         revision: key.row.revision + 1,
         ..KeyObjectRow::clone(&key.row)
     };
-    Ok((due != key.row.due).then_some(changed))
+    (due != key.row.due).then_some(changed)
 }
 
 impl Work for UpdateVersion {

@@ -8,43 +8,48 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::StreamExt as _;
 use strongroom_hsm::protocol::Moment;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Caller, ChangeOptions, InForce, KeyRef, Page, Paged, Service, Traffic,
+    Caller, ChangeOptions, InForce, KeyRef, Page, Service, Traffic,
     catalog::{Checked, vault_id},
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
     fresh_id,
-    keys::rotate::RotateKey,
+    keys::rotate::{RotateKey, may_follow},
     quota::ROW_US,
     scopes::{Making, NewRow, Put},
     version_name,
 };
 use crate::{
     access::{Op as _, Permit, ops},
-    audit::{Durability, Kind, Outcome, Record},
+    audit::{Durability, HeadMark, Kind, Outcome, Record},
     failpoint,
     model::{
-        Identity, KeyName, KeyObjectRow, KeyRotation, Origin, RotationPolicy, Row as _, Scope, Timestamp, VaultName,
-        VersionRow,
+        Identity, KeyName, KeyObjectRow, KeyRotation, Origin, Residency, RotationPolicy, Row as _, Scope, Timestamp,
+        VaultName, VersionRow,
     },
     observe::{
         metrics::{ROTATION_BEHIND, ROTATIONS},
         trace::Trace,
     },
     rotation::{Due, KeyLife, Mark, Profile, VersionLife, Work as Step, WorkKind, forecast, next_due, plan},
-    store::{HeadScope, Sealed, WorkLease},
+    store::{CommitError, HeadScope, KeyToLookAt, WorkLease},
 };
 
 /// The lease of what one replica does for all.
 const ROTATING: &str = "rotation";
-/// For so long it is taken; a pass ends well before.
+/// For so long it is taken, each pass anew. Work that takes longer, since the HSM is slow, may find itself overtaken: then
+/// nothing of it is committed.
 const ROTATING_FOR: Duration = Duration::from_secs(30);
 /// A pass begins nothing new after so long.
 const PASS: Duration = Duration::from_secs(10);
@@ -60,8 +65,14 @@ const WORK_WITHIN: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(10);
 /// and at most so long.
 const RETRY_MAX: Duration = Duration::from_secs(3600);
-/// Failures of more keys than these are tried again without a pause.
+/// Failures of so many keys are remembered.
 const FAILURES_MAX: usize = 10_000;
+/// A list tells at most so much of a key,
+const STEPS_OF_A_KEY_MAX: usize = 100;
+/// and at most so much on a page.
+const STEPS_OF_A_PAGE_MAX: usize = 2_000;
+/// A change that only notes something is tried so often where others change the same vault.
+const KEEP_TRIES_MAX: usize = 5;
 /// Under which name the service records what it does by itself.
 const PRINCIPAL: &str = "strongroom:rotation";
 
@@ -86,6 +97,29 @@ pub(super) fn life(key: &KeyObjectRow, newest: &VersionRow) -> KeyLife {
 /// When somebody is to look at a key. Nothing happens by itself to one without a policy.
 pub(super) fn look_at(key: &KeyObjectRow, newest: &VersionRow, now: Timestamp) -> Option<Timestamp> {
     key.rotation.as_ref().and_then(|_| next_due(&life(key, newest), now))
+}
+
+/// How far a look at all keys has come.
+#[derive(Debug, Default)]
+pub struct Round {
+    after: Option<[u8; 16]>,
+    rests_until: Option<Moment>,
+}
+
+/// One pass over what is due.
+struct Turn<'a> {
+    lease: WorkLease,
+    end: Moment,
+    stop: &'a CancellationToken,
+    /// Another has the lease.
+    is_lost: AtomicBool,
+}
+
+impl Turn<'_> {
+    /// Whether nothing more is to be begun.
+    fn is_over(&self) -> bool {
+        self.stop.is_cancelled() || self.is_lost.load(Ordering::Acquire) || Moment::now() >= self.end
+    }
 }
 
 /// A key's policy, as it is shown.
@@ -144,7 +178,9 @@ impl Failures {
     fn note(&self, key: [u8; 16], why: String, now: Timestamp) {
         let mut all = self.all();
         if all.len() >= FAILURES_MAX && !all.contains_key(&key) {
-            return;
+            // One that is forgotten is tried again without a pause, and noted again.
+            let some = all.keys().next().copied();
+            some.map(|some| all.remove(&some));
         }
         let times = all.get(&key).map_or(0, |before| before.times).saturating_add(1);
         let pause = RETRY.saturating_mul(1 << (times - 1).min(16)).min(RETRY_MAX);
@@ -185,7 +221,8 @@ impl Service {
     }
 
     /// Lists the keys of a vault that have a policy, with what is due and what will be until then. A page may hold fewer
-    /// than it could: keys without a policy are left out of it.
+    /// than it could: keys without a policy are left out of it, and so much is told on a page and no more. With it, the key
+    /// that the next page goes on after.
     ///
     /// # Errors
     /// [`Problem::NotFound`].
@@ -195,101 +232,125 @@ impl Service {
         vault: &VaultName,
         until: Option<Timestamp>,
         page: Page<KeyName>,
-    ) -> Result<(Paged<RotationView>, Option<KeyName>), ServiceError> {
+    ) -> Result<(Vec<RotationView>, Option<KeyName>), ServiceError> {
         let note = Note::default();
         let resource = format!("vaults/{vault}/rotations");
-        self.plain(caller, resource, Scope::keys(vault), &note, |_: Permit<ops::KeysList>| async {
+        self.plain(caller, resource, Scope::keys(vault), &note, |_: Permit<ops::RotationPoliciesRead>| async {
             let vault = self.catalog.live_vault(vault, caller.deadline).await?;
             let mut keys = self.catalog.keys(&vault.row, &page, caller.deadline).await?;
             note.charge(2 * ROW_US * keys.len() as u64);
             let size = usize::try_from(page.size).unwrap_or(usize::MAX);
-            let more = keys.len() > size;
+            let mut more = keys.len() > size;
             keys.truncate(size);
-            let last = keys.last().filter(|_| more).map(|key| key.row.name.clone());
-            let mut items = Vec::new();
-            for key in keys.into_iter().filter(|key| key.row.rotation.is_some()) {
-                let newest = self.catalog.version(&vault.row, &key.row, key.row.current, caller.deadline).await?;
-                items.push(self.rotation_view(key.row, &newest.row, until));
+            let (mut found, mut last, mut left) = (Vec::new(), None, STEPS_OF_A_PAGE_MAX);
+            for key in keys {
+                if left == 0 {
+                    more = true;
+                    break;
+                }
+                last = Some(key.row.name.clone());
+                if key.row.rotation.is_some() {
+                    let newest = self.catalog.version(&vault.row, &key.row, key.row.current, caller.deadline).await?;
+                    let view = self.rotation_view(key.row, &newest.row, until, left);
+                    left = left.saturating_sub(view.steps.len());
+                    note.charge(ROW_US * view.steps.len() as u64);
+                    found.push(view);
+                    // Reckoning years takes a while: others have their turn in between.
+                    tokio::task::yield_now().await;
+                }
             }
-            Ok((Paged { items, more }, last))
+            Ok((found, last.filter(|_| more)))
         })
         .await
     }
 
-    fn rotation_view(&self, key: Arc<KeyObjectRow>, newest: &VersionRow, until: Option<Timestamp>) -> RotationView {
+    fn rotation_view(
+        &self,
+        key: Arc<KeyObjectRow>,
+        newest: &VersionRow,
+        until: Option<Timestamp>,
+        steps_max: usize,
+    ) -> RotationView {
         let (life, now) = (life(&key, newest), self.clock.now());
         let steps = match until {
-            Some(until) => forecast(&life, now, until).collect(),
+            Some(until) => forecast(&life, now, until).take(STEPS_OF_A_KEY_MAX.min(steps_max)).collect(),
             None => {
                 let due = plan(&life, now, now).due;
                 if due.is_empty() { forecast(&life, now, Timestamp::MAX).take(1).collect() } else { due }
             }
         };
+        let steps: Vec<Due> = steps;
         let failure = self.rotations_failed.of(key.id);
         RotationView { key, steps, failure }
     }
 
-    /// Does what is due for keys, if it is this replica's turn. Called by a job.
+    /// Does what is due for keys, if it is this replica's turn; begins nothing new once `stop` says so. Called by a job.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn do_what_is_due(self: &Arc<Self>, look_at_all: &mut Option<Moment>) -> Result<(), ServiceError> {
+    pub async fn do_what_is_due(
+        self: &Arc<Self>,
+        round: &mut Round,
+        stop: &CancellationToken,
+    ) -> Result<(), ServiceError> {
         let own = self.own.name().await;
         let Some(lease) = self.store.take_lease(ROTATING, &own, ROTATING_FOR).await? else {
             // Who takes over looks at all.
-            *look_at_all = None;
+            *round = Round::default();
             return Ok(());
         };
-        let end = Moment::now().after(PASS);
+        let turn = Turn { lease, end: Moment::now().after(PASS), stop, is_lost: AtomicBool::new(false) };
         let mut behind = 0_i64;
         let mut after = None;
         loop {
             let now = self.clock.now();
             let rows = self.store.keys_due(now, after, ROWS).await?;
-            let Some(last) = rows.last().map(|row| row.unchecked()) else { break };
+            let Some(last) = rows.last() else { break };
             after = last.due.map(|due| (due, last.id));
-            let oldest = rows.first().and_then(|row| row.unchecked().due);
+            let oldest = rows.first().and_then(|row| row.due);
             behind = behind.max(oldest.map_or(0, |due| now.0.saturating_sub(due.0)));
-            self.work_on(rows, &lease).await;
-            if Moment::now() >= end {
+            self.work_on(rows, &turn).await;
+            if turn.is_over() {
                 break;
             }
         }
         // Far fewer than 2^52 seconds.
         metrics::gauge!(ROTATION_BEHIND).set(behind as f64);
-        if look_at_all.is_none_or(|then| then <= Moment::now()) {
-            self.look_at_all(&lease).await?;
-            *look_at_all = Some(Moment::now().after(LOOK_AT_ALL));
+        self.look_at_some(round, &turn).await
+    }
+
+    /// Looks at some of all keys with a policy, a page each time, and at all of them every [`LOOK_AT_ALL`]: whoever writes
+    /// the store can hide when a key is due, and for no longer.
+    async fn look_at_some(self: &Arc<Self>, round: &mut Round, turn: &Turn<'_>) -> Result<(), ServiceError> {
+        if turn.is_over() || round.rests_until.is_some_and(|then| then > Moment::now()) {
+            return Ok(());
         }
+        let rows = self.store.keys_with_policy(round.after, ROWS).await?;
+        let last = rows.last().map(|row| row.id);
+        self.work_on(rows, turn).await;
+        if turn.is_over() {
+            // What was not looked at is looked at next.
+            return Ok(());
+        }
+        *round = match last {
+            Some(last) => Round { after: Some(last), rests_until: None },
+            None => Round { after: None, rests_until: Some(Moment::now().after(LOOK_AT_ALL)) },
+        };
         Ok(())
     }
 
-    /// Looks at every key with a policy: whoever writes the store can hide when a key is due, and for no longer.
-    async fn look_at_all(self: &Arc<Self>, lease: &WorkLease) -> Result<(), ServiceError> {
-        let mut after = None;
-        loop {
-            let rows = self.store.keys_with_policy(after, ROWS).await?;
-            let Some(last) = rows.last() else { return Ok(()) };
-            after = Some(last.unchecked().id);
-            self.work_on(rows, lease).await;
-            if self.store.take_lease(ROTATING, &self.own.name().await, ROTATING_FOR).await?.as_ref() != Some(lease) {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn work_on(self: &Arc<Self>, rows: Vec<Sealed<KeyObjectRow>>, lease: &WorkLease) {
-        let rows = futures_util::stream::iter(rows);
-        rows.for_each_concurrent(AT_ONCE, |row| async move {
+    async fn work_on(self: &Arc<Self>, keys: Vec<KeyToLookAt>, turn: &Turn<'_>) {
+        let keys = futures_util::stream::iter(keys);
+        keys.for_each_concurrent(AT_ONCE, |KeyToLookAt { id, vault, name, .. }| async move {
             // What a row says that is not checked is a reason to look, and nothing else.
-            let row = row.unchecked();
-            let (id, name) = (row.id, KeyRef { vault: row.vault.clone(), key: row.name.clone(), version: None });
-            if !self.rotations_failed.is_ripe(id) {
+            if turn.is_over() || !self.rotations_failed.is_ripe(id) {
                 return;
             }
-            match self.work_on_key(&name, lease).await {
+            let name = KeyRef { vault, key: name, version: None };
+            match self.work_on_key(&name, &turn.lease).await {
                 Ok(()) => self.rotations_failed.forget(id),
-                Err(error) if is_overtaken(&error) => {}
+                Err(error) if is_fenced(&error) => turn.is_lost.store(true, Ordering::Release),
+                Err(error) if is_overtaken(&error) => self.rotations_failed.forget(id),
                 Err(error) => {
                     metrics::counter!(ROTATIONS, "outcome" => "failed").increment(1);
                     tracing::error!(%name, %error, cause = ?error.cause, "what is due for a key was not done; it is tried again");
@@ -340,6 +401,7 @@ impl Service {
         let expires = found.version.row.expires.map(|expires| format!("expires {expires}"));
         let record = Record {
             principal: Some(PRINCIPAL.to_owned()),
+            source: Some(caller.source.clone()),
             resource: Some(version_name(&found.version.row)),
             request: Some(caller.request.clone()),
             detail: expires,
@@ -347,7 +409,7 @@ impl Service {
         };
         self.append(caller, record, Durability::Fsync).await?;
         failpoint::hit(failpoint::ROTATION_AFTER_NOTICE);
-        self.keep(name, lease, caller, |row, _| row.noted = Some(due.at)).await
+        self.keep(name, lease, caller, |row| row.noted = Some(due.at)).await
     }
 
     /// Keeps in the key's row when to look at it, if it says something else.
@@ -356,7 +418,7 @@ impl Service {
         if look_at(&found.key.row, &found.version.row, self.clock.now()) == found.key.row.due {
             return Ok(());
         }
-        self.keep(name, lease, caller, |_, _| {}).await
+        self.keep(name, lease, caller, |_| {}).await
     }
 
     /// Changes what a key's row says of notices and of when to look at it, under the lease.
@@ -365,27 +427,44 @@ impl Service {
         name: &KeyRef,
         lease: &WorkLease,
         caller: &Caller,
-        change: impl FnOnce(&mut KeyObjectRow, &VersionRow),
+        change: impl Fn(&mut KeyObjectRow),
     ) -> Result<(), ServiceError> {
+        let mut tries = 1;
+        let mark = loop {
+            match self.try_to_keep(name, lease, caller, &change).await {
+                Err(error) if error.is_race() && !is_fenced(&error) && tries < KEEP_TRIES_MAX => tries += 1,
+                result => break result?,
+            }
+        };
+        let record = Record {
+            principal: Some(PRINCIPAL.to_owned()),
+            source: Some(caller.source.clone()),
+            resource: Some(name.to_string()),
+            request: Some(caller.request.clone()),
+            heads: vec![mark],
+            ..Record::new(self.clock.now(), Kind::Event, "keys.note", Outcome::Done)
+        };
+        self.append(caller, record, Durability::Write).await?;
+        Ok(())
+    }
+
+    async fn try_to_keep(
+        &self,
+        name: &KeyRef,
+        lease: &WorkLease,
+        caller: &Caller,
+        change: &impl Fn(&mut KeyObjectRow),
+    ) -> Result<HeadMark, ServiceError> {
         let scope = HeadScope::Vault(vault_id(&name.vault));
         let locked = self.catalog.scopes.lock(scope, caller.deadline).await?;
         let found = self.current(name, caller).await?;
         let old = &found.key;
         let mut new = KeyObjectRow { revision: old.row.revision + 1, ..KeyObjectRow::clone(&old.row) };
-        change(&mut new, &found.version.row);
+        change(&mut new);
         new.due = look_at(&new, &found.version.row, self.clock.now());
         let put = Put::replace(old.row.as_ref(), old.seal, NewRow::Key(new));
         let making = Making { name: "keys.note", right: lease, intent: 0, request: None, deadline: caller.deadline };
-        let committed = self.catalog.scopes.commit(&locked, making, vec![put]).await?;
-        let record = Record {
-            principal: Some(PRINCIPAL.to_owned()),
-            resource: Some(name.to_string()),
-            request: Some(caller.request.clone()),
-            heads: vec![committed.mark],
-            ..Record::new(self.clock.now(), Kind::Event, "keys.note", Outcome::Done)
-        };
-        self.append(caller, record, Durability::Write).await?;
-        Ok(())
+        Ok(self.catalog.scopes.commit(&locked, making, vec![put]).await?.mark)
     }
 
     async fn current(&self, name: &KeyRef, caller: &Caller) -> Result<Found, ServiceError> {
@@ -412,6 +491,12 @@ impl Service {
             trace: Trace::default(),
         }
     }
+}
+
+/// Whether another has the lease.
+fn is_fenced(error: &ServiceError) -> bool {
+    let cause = error.cause.as_deref().and_then(|cause| cause.downcast_ref::<CommitError>());
+    matches!(cause, Some(CommitError::Fenced))
 }
 
 /// Whether there is nothing to be done any more, or another does it.
@@ -442,11 +527,16 @@ impl SetRotationPolicy {
         self.policy.check(Profile::Own).map_err(|problems| unfit(&problems))?;
         self.policy.check_current(found.version.row.expires).map_err(|problem| unfit(&[problem]))?;
         self.check_next(&found.version.row)?;
+        if found.version.row.residency == Residency::Public && self.policy.rotation().is_some() {
+            let why = format!("{} has public halves only: the next one is imported", self.name);
+            return Err(Problem::Precondition { reason: "PUBLIC_AND_PRIVATE", why }.into());
+        }
         let old = &found.key.row;
         let is_none = self.policy == RotationPolicy::default();
         let created = old.rotation.as_ref().map_or(context.now, |rotation| rotation.created);
         let rotation = (!is_none).then(|| KeyRotation { policy: self.policy.clone(), created, updated: context.now });
         let mut new = KeyObjectRow {
+            noted: if is_none { None } else { old.noted },
             rotation,
             updated: context.now,
             intent: context.intent,
@@ -460,8 +550,7 @@ impl SetRotationPolicy {
     /// What comes next does what the newest does, and lives where it lives.
     fn check_next(&self, newest: &VersionRow) -> Result<(), ServiceError> {
         let Some(next) = self.policy.next_spec else { return Ok(()) };
-        let same_kind = next.key_type() == newest.spec.key_type();
-        if same_kind && newest.residency.possible_ops(next).contains(newest.ops) {
+        if may_follow(next, newest) {
             return Ok(());
         }
         let why = format!("a key of {} is followed by one of its own type that does the same", newest.spec.name());
@@ -506,6 +595,8 @@ impl Work for SetRotationPolicy {
         let name = Self::Op::ACTION.name();
         let making = Making { name, right: &permit, intent: context.intent, request, deadline };
         let committed = service.catalog.scopes.commit(&locked, making, vec![put]).await?;
+        // What was wrong may be mended by it: it is tried at once.
+        service.rotations_failed.forget(new.id);
         Ok(Applied { out: PolicyView { key: Arc::new(new) }, heads: vec![committed.mark] })
     }
 

@@ -58,7 +58,7 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
 enum Fate {
     Made,
     Unmade,
-    /// Another replica has changed the same thing since: its row says nothing of this intent any more.
+    /// Another change of the same thing was made since: its row says nothing of this intent any more.
     Overtaken,
 }
 
@@ -67,7 +67,7 @@ impl Fate {
     fn by(found: Option<u64>, number: u64) -> Self {
         match found {
             Some(found) if found == number => Self::Made,
-            Some(found) if Ordinal::of(found) != Ordinal::of(number) => Self::Overtaken,
+            Some(found) if Ordinal::of(found) != Ordinal::of(number) || found > number => Self::Overtaken,
             Some(_) | None => Self::Unmade,
         }
     }

@@ -450,7 +450,7 @@ pub(crate) async fn keys_are_found_when_they_are_to_be_looked_at(store: AnyStore
     let found = async |now: i64, after: Option<(i64, u8)>, limit| {
         let after = after.map(|(time, n)| (Timestamp(time), [n; 16]));
         let rows = store.keys_due(Timestamp(now), after, limit).await.expect("read");
-        rows.iter().map(|row| row.unchecked().id[0]).collect::<Vec<_>>()
+        rows.iter().map(|row| row.id[0]).collect::<Vec<_>>()
     };
     assert!(found(19, None, 9).await.is_empty());
     assert_eq!(found(20, None, 9).await, [4, 5]);
@@ -461,7 +461,7 @@ pub(crate) async fn keys_are_found_when_they_are_to_be_looked_at(store: AnyStore
     assert!(found(30, Some((30, 3)), 9).await.is_empty());
     let policed = async |after: Option<u8>, limit| {
         let rows = store.keys_with_policy(after.map(|n| [n; 16]), limit).await.expect("read");
-        rows.iter().map(|row| row.unchecked().id[0]).collect::<Vec<_>>()
+        rows.iter().map(|row| row.id[0]).collect::<Vec<_>>()
     };
     assert_eq!(policed(None, 9).await, [3, 4, 5]);
     assert_eq!(policed(None, 2).await, [3, 4]);

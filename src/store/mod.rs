@@ -65,6 +65,19 @@ impl<R: Row> Sealed<R> {
     }
 }
 
+/// A key that somebody is to look at: what is needed to find it. Unchecked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyToLookAt {
+    /// Which key.
+    pub id: [u8; 16],
+    /// Its vault.
+    pub vault: VaultName,
+    /// Its name.
+    pub name: KeyName,
+    /// When it is to be looked at.
+    pub due: Option<Timestamp>,
+}
+
 /// One write of a change. A row of revision 1 is inserted; any other replaces the row of the revision before.
 #[derive(Clone, Debug)]
 pub enum Write {
@@ -246,13 +259,9 @@ pub trait Store: Send + Sync {
         now: Timestamp,
         after: Option<(Timestamp, [u8; 16])>,
         limit: u32,
-    ) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError>;
+    ) -> Result<Vec<KeyToLookAt>, StoreError>;
     /// At most `limit` keys in use that have a rotation policy, in the order of their ids.
-    async fn keys_with_policy(
-        &self,
-        after: Option<[u8; 16]>,
-        limit: u32,
-    ) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError>;
+    async fn keys_with_policy(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<KeyToLookAt>, StoreError>;
     /// A version of any key of a vault.
     async fn version(&self, vault: &VaultName, version: VersionId) -> Result<Option<Sealed<VersionRow>>, StoreError>;
     /// At most `limit` versions, newest first, with ordinals below `before`.

@@ -11,8 +11,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Batch, Beat, Change, CommitError, FillingError, HeadRow, HeadScope, Heard, Position, Replica, RequestRecord,
-    ScopeRows, Sealed, Store, StoreError, Way, WorkLease,
+    Batch, Beat, Change, CommitError, FillingError, HeadRow, HeadScope, Heard, KeyToLookAt, Position, Replica,
+    RequestRecord, ScopeRows, Sealed, Store, StoreError, Way, WorkLease,
 };
 use crate::model::{
     AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, ReplicaName,
@@ -155,15 +155,11 @@ impl<D: Database> Store for SqlStore<D> {
         now: Timestamp,
         after: Option<(Timestamp, [u8; 16])>,
         limit: u32,
-    ) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError> {
+    ) -> Result<Vec<KeyToLookAt>, StoreError> {
         keys::due(&mut self.session(Purpose::Read).await?, now, after, limit).await
     }
 
-    async fn keys_with_policy(
-        &self,
-        after: Option<[u8; 16]>,
-        limit: u32,
-    ) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError> {
+    async fn keys_with_policy(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<KeyToLookAt>, StoreError> {
         keys::with_policy(&mut self.session(Purpose::Read).await?, after, limit).await
     }
 

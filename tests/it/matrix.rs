@@ -169,7 +169,7 @@ fn rows() -> Vec<Row> {
             v1::UpdateRotationPolicyRequest { rotation_policy, validate_only: true, ..Default::default() }
                 .encode_to_vec()
         }),
-        row("Rotations/ListRotations", A::KeysList, At::Keys, |_, _| {
+        row("Rotations/ListRotations", A::RotationPoliciesRead, At::Keys, |_, _| {
             v1::ListRotationsRequest { parent: VAULT.to_owned(), ..Default::default() }.encode_to_vec()
         }),
         row("Crypto/Sign", A::KeysSign, At::Key, |_, key| sign(key).encode_to_vec()),

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use sqlx::Connection as _;
 use strongroom::{
     model::{
-        CalendarDuration, KeySpec, LifetimeAction, LifetimeActionType, ManualClock, RotationPolicy, Timestamp, Trigger,
+        CalendarDuration, KeyOps, KeySpec, LifetimeAction, LifetimeActionType, ManualClock, RotationPolicy, Timestamp,
+        Trigger,
     },
-    service::{ChangeOptions, NewKey, Page, Problem, Service, VersionPatch},
+    service::{ChangeOptions, NewKey, Page, Problem, Service, VersionPatch, rotation::Round},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     ec,
-    estate::{Estate, caller},
+    estate::{Estate, caller, key},
     named,
 };
 
@@ -59,8 +61,9 @@ async fn set(service: &Arc<Service>, name: &str, policy: RotationPolicy) -> Resu
 /// Days after the start, and how many versions there are once what is due was done.
 async fn versions_after(service: &Arc<Service>, clock: &ManualClock, name: &str, days: i64) -> usize {
     clock.set(Timestamp(START + days * DAY_S));
+    let mut round = Round::default();
     for _ in 0..2 {
-        service.do_what_is_due(&mut None).await.expect("done");
+        service.do_what_is_due(&mut round, &CancellationToken::new()).await.expect("done");
     }
     let page = Page { size: 100, after: None, deleted: false };
     service.list_versions(&caller(), &named(name), page).await.expect("listed").items.len()
@@ -182,9 +185,13 @@ async fn whoever_writes_the_store_hides_no_rotation_for_long() {
     let mut stranger = sqlx::SqliteConnection::connect(&url).await.expect("connects");
     sqlx::query("UPDATE keys SET due_at = NULL").execute(&mut stranger).await.expect("altered");
     // Looked at all of them before, so not again now.
+    let mut round = Round::default();
+    for _ in 0..2 {
+        service.do_what_is_due(&mut round, &CancellationToken::new()).await.expect("done");
+    }
+    sqlx::query("UPDATE keys SET due_at = NULL").execute(&mut stranger).await.expect("altered");
     clock.set(Timestamp(START + 2 * DAY_S));
-    let mut looked = Some(strongroom_hsm::protocol::Moment::now().after(std::time::Duration::from_secs(60)));
-    service.do_what_is_due(&mut looked).await.expect("done");
+    service.do_what_is_due(&mut round, &CancellationToken::new()).await.expect("done");
     assert_eq!(service.get_key(&caller(), &named("k")).await.expect("shown").version.ordinal, 1);
     assert_eq!(versions_after(&service, &clock, "k", 2).await, 2);
 }
@@ -199,11 +206,58 @@ async fn what_will_be_is_told_and_what_is_due_first() {
     let page = || Page { size: 10, after: None, deleted: false };
     let until = Some(Timestamp(START + 100 * DAY_S));
     let (found, _) = service.list_rotations(&caller(), &vault, until, page()).await.expect("listed");
-    assert_eq!(found.items.len(), 1);
-    assert_eq!(found.items[0].steps.len(), 3);
-    assert!(found.items[0].steps.iter().all(|step| step.run_at >= step.at));
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].steps.len(), 3);
+    assert!(found[0].steps.iter().all(|step| step.run_at >= step.at));
     clock.set(Timestamp(START + 90 * DAY_S));
     let (found, _) = service.list_rotations(&caller(), &vault, None, page()).await.expect("listed");
-    let steps: Vec<_> = found.items[0].steps.iter().map(|step| step.at).collect();
+    let steps: Vec<_> = found[0].steps.iter().map(|step| step.at).collect();
     assert_eq!(steps, [Timestamp(START + 30 * DAY_S)]);
+}
+
+#[tokio::test]
+async fn a_version_that_lost_an_operation_meanwhile_is_followed_by_none_that_has_it() {
+    let (_estate, _, service) = opened().await;
+    service.create_key(&caller(), key("k", KeySpec::Rsa2048), ChangeOptions::default()).await.expect("made");
+    // While the next one is being made, which takes a while, the newest may encrypt no more.
+    let (who, name) = (caller(), named("k"));
+    let rotating = service.rotate_key(&who, &name, ChangeOptions::default());
+    let signs = KeyOps::SIGN.union(KeyOps::VERIFY);
+    let less = VersionPatch { ops: Some(signs), ..VersionPatch::default() };
+    let changing = service.update_version(&who, &name, less, ChangeOptions::default());
+    let (rotated, changed) = tokio::join!(rotating, changing);
+    let changed = changed.expect("changed");
+    match rotated {
+        Err(error) => assert!(matches!(error.problem, Problem::Changed { .. }), "{error:?}"),
+        // It was quicker: what was changed afterwards is what it had made, or what came before.
+        Ok(view) => assert!(changed.updated >= view.version.created),
+    }
+    let newest = service.get_key(&caller(), &named("k")).await.expect("shown").version;
+    assert!(newest.ordinal == 2 || newest.ops == signs);
+}
+
+#[tokio::test]
+async fn a_key_whose_policy_needs_an_expiry_can_be_stopped_though_it_has_none() {
+    let (_estate, _, service) = opened().await;
+    let new = NewKey { expires: Some(Timestamp(START + 100 * DAY_S)), ..ec("k") };
+    service.create_key(&caller(), new, ChangeOptions::default()).await.expect("made");
+    let rotate = before_expiry("P10D", LifetimeActionType::Rotate);
+    set(&service, "k", policy(&[rotate], Some("P60D"))).await.expect("set");
+    // Somebody makes a version by hand that never expires.
+    service.create_key(&caller(), ec("k"), ChangeOptions::default()).await.expect("made");
+    let off = VersionPatch { enabled: Some(false), ..VersionPatch::default() };
+    service.update_version(&caller(), &named("k"), off, ChangeOptions::default()).await.expect("off");
+}
+
+#[tokio::test]
+async fn nothing_new_is_begun_once_the_service_ends() {
+    let (_estate, clock, service) = opened().await;
+    service.create_key(&caller(), ec("k"), ChangeOptions::default()).await.expect("made");
+    set(&service, "k", policy(&[rotate_after("P1D")], None)).await.expect("set");
+    clock.set(Timestamp(START + 2 * DAY_S));
+    let stop = CancellationToken::new();
+    stop.cancel();
+    service.do_what_is_due(&mut Round::default(), &stop).await.expect("nothing to do");
+    assert_eq!(service.get_key(&caller(), &named("k")).await.expect("shown").version.ordinal, 1);
+    assert_eq!(versions_after(&service, &clock, "k", 2).await, 2);
 }

@@ -51,6 +51,9 @@ const GATHER: Duration = Duration::from_millis(1);
 /// With so many operations under way the service is crowded.
 const CROWD: usize = 16;
 
+/// A turn has at most so many records: what they may take of the room that is kept has a bound.
+const TURN_MAX: usize = 64;
+
 /// How many operations are under way in the HSM or wait for it.
 type Crowd = Box<dyn Fn() -> usize + Send + Sync>;
 
@@ -188,6 +191,9 @@ impl Commit {
         let mut state = self.lock();
         let laid = Laid { turn: Arc::clone(&state.turn), place: state.laid.len() as u64 };
         state.laid.push(entry);
+        if state.laid.len() >= TURN_MAX {
+            state.write_laid(Instant::now());
+        }
         self.wake_if_needed(&mut state, Durability::Write);
         laid
     }

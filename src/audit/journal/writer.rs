@@ -128,11 +128,11 @@ impl Writer {
     pub(in crate::audit) fn append_all(&mut self, entries: &[Entry], room: Room, now: Instant) -> Result<(), LogError> {
         self.usable()?;
         self.inspect(now)?;
-        if room == Room::Plain && self.is_low_on_room() {
-            return Err(LogError::NoSpace);
-        }
         let mut rest = entries;
         while let Some(first) = rest.first() {
+            if room == Room::Plain && self.is_low_on_room() {
+                return Err(LogError::NoSpace);
+            }
             if self.is_full(0, &first.body) {
                 self.rotate()?;
             }

@@ -179,12 +179,19 @@ pub(super) struct MakeKey<S> {
 
 /// What a successor follows, and when it begins.
 pub(super) struct Follows {
-    /// The key as it was when its successor was decided on.
-    pub(super) key_revision: u64,
+    /// The key, and its newest version, as they were when the successor was decided on.
+    pub(super) revisions: (u64, u64),
     /// When it counts as made, where that is not now.
     pub(super) created: Timestamp,
     /// Whose turn it is, where it is made on a schedule.
     pub(super) lease: Option<WorkLease>,
+}
+
+impl Follows {
+    /// Whether all is as it was: else the successor would bring back what was taken from its predecessor meanwhile.
+    fn is_of(&self, key: &KeyObjectRow, newest: &VersionRow) -> bool {
+        self.revisions == (key.revision, newest.revision)
+    }
 }
 
 /// What a creation found: the vault, and the key with its newest version if it exists.
@@ -233,8 +240,8 @@ impl<S: Source> MakeKey<S> {
         }
         let newest = service.catalog.version(&vault.row, &key.row, key.row.current, deadline).await?;
         self.check_origin(&newest.row)?;
-        if self.follows.as_ref().is_some_and(|follows| follows.key_revision != key.row.revision) {
-            // Another version, or another policy: what was decided was decided on something else.
+        if self.follows.as_ref().is_some_and(|follows| !follows.is_of(&key.row, &newest.row)) {
+            // Another version, other operations, another policy: what was decided was decided on something else.
             return Err(Problem::Changed { name: self.key_name() }.into());
         }
         Ok(Place { vault, key: Some((key, newest)) })

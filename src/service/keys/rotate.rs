@@ -6,7 +6,7 @@ use tokio::sync::OnceCell;
 use super::make::{Follows, Fresh, MakeKey};
 use crate::{
     access::{Permit, ops},
-    model::{KeyObjectRow, Residency, Row as _, Timestamp, VersionId, VersionRow},
+    model::{KeyObjectRow, KeySpec, Residency, Row as _, Timestamp, VersionId, VersionRow},
     rotation::{NextVersion, Work as Step, next_version, plan},
     service::{
         KeyRef, KeyView, NewKey, Service,
@@ -61,8 +61,8 @@ impl RotateKey {
             return Err(Problem::Precondition { reason: "PUBLIC_AND_PRIVATE", why }.into());
         }
         let next = self.next(&key.row, &newest.row, context.now)?;
-        let follows =
-            Follows { key_revision: key.row.revision, created: next.created, lease: self.on_schedule.clone() };
+        let revisions = (key.row.revision, newest.row.revision);
+        let follows = Follows { revisions, created: next.created, lease: self.on_schedule.clone() };
         let new = successor_of(&key.row, &newest.row, next);
         Ok(MakeKey::after(follows, new, self.version, Fresh::new()))
     }
@@ -80,9 +80,16 @@ impl RotateKey {
     }
 }
 
+/// Whether a key of that kind can do what the newest does, where that one lives.
+pub(in crate::service) fn may_follow(next: KeySpec, newest: &VersionRow) -> bool {
+    next.key_type() == newest.spec.key_type() && newest.residency.possible_ops(next).contains(newest.ops)
+}
+
 /// The next version.
 fn successor_of(key: &KeyObjectRow, newest: &VersionRow, next: NextVersion) -> NewKey {
     let spec = key.rotation.as_ref().and_then(|rotation| rotation.policy.next_spec);
+    // Somebody may have made a version of another kind since the policy was set: that one decides.
+    let spec = spec.filter(|spec| may_follow(*spec, newest));
     NewKey {
         vault: key.vault.clone(),
         name: key.name.clone(),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{KeyName, KeyObjectRow, KeyRotation, RotationPolicy, Timestamp, VaultName},
-    store::{Sealed, StoreError},
+    store::{KeyToLookAt, Sealed, StoreError},
 };
 
 const TABLE: &str = "keys";
@@ -27,10 +27,12 @@ const UPDATE: &str = "UPDATE keys SET revision = $2, seal = $3, name = $6, curre
     purge_at = $9, created_at = $10, updated_at = $11, intent = $12, rotation_policy = $13, policy_created_at = $14, \
     policy_updated_at = $15, due_at = $16, noted_at = $17 WHERE id = $1 AND revision = $2 - 1 AND vault_id = $4 AND folded_name = $5";
 
-const DUE: &str = "SELECT keys.*, vaults.name AS vault FROM keys JOIN vaults ON keys.vault_id = vaults.id \
+// What is found is a reason to look and nothing else, so nothing else of it is read: one row that is not ours must not keep
+// others from being looked at.
+const DUE: &str = "SELECT keys.id, keys.name, keys.due_at, vaults.name AS vault FROM keys JOIN vaults ON keys.vault_id = vaults.id \
     WHERE keys.due_at <= $1 AND (keys.due_at > $2 OR (keys.due_at = $2 AND keys.id > $3)) \
     AND keys.deleted_at IS NULL AND vaults.deleted_at IS NULL ORDER BY keys.due_at, keys.id LIMIT $4";
-const WITH_POLICY: &str = "SELECT keys.*, vaults.name AS vault FROM keys JOIN vaults ON keys.vault_id = vaults.id \
+const WITH_POLICY: &str = "SELECT keys.id, keys.name, keys.due_at, vaults.name AS vault FROM keys JOIN vaults ON keys.vault_id = vaults.id \
     WHERE keys.rotation_policy <> '' AND keys.id > $1 \
     AND keys.deleted_at IS NULL AND vaults.deleted_at IS NULL ORDER BY keys.id LIMIT $2";
 
@@ -66,10 +68,10 @@ pub(super) async fn due(
     now: Timestamp,
     after: Option<(Timestamp, [u8; 16])>,
     limit: u32,
-) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError> {
+) -> Result<Vec<KeyToLookAt>, StoreError> {
     let (time, id) = after.map_or((i64::MIN, Vec::new()), |(time, id)| (time.0, id.to_vec()));
     let query = query(DUE).bind(now.0).bind(time).bind(id).bind(i64::from(limit));
-    query.fetch_all(session).await.map_err(fault)?.iter().map(decode).collect()
+    query.fetch_all(session).await.map_err(fault)?.iter().map(to_look_at).collect()
 }
 
 /// Keys that have a rotation policy, in the order of their ids.
@@ -77,10 +79,20 @@ pub(super) async fn with_policy(
     session: &mut Session,
     after: Option<[u8; 16]>,
     limit: u32,
-) -> Result<Vec<Sealed<KeyObjectRow>>, StoreError> {
+) -> Result<Vec<KeyToLookAt>, StoreError> {
     let after = after.map_or_else(Vec::new, |id| id.to_vec());
     let query = query(WITH_POLICY).bind(after).bind(i64::from(limit));
-    query.fetch_all(session).await.map_err(fault)?.iter().map(decode).collect()
+    query.fetch_all(session).await.map_err(fault)?.iter().map(to_look_at).collect()
+}
+
+fn to_look_at(row: &Record) -> Result<KeyToLookAt, StoreError> {
+    let columns = Columns::of(TABLE, row);
+    Ok(KeyToLookAt {
+        id: columns.array("id")?,
+        vault: columns.parsed("vault")?,
+        name: columns.parsed("name")?,
+        due: columns.optional_time("due_at")?,
+    })
 }
 
 /// Where a version belongs: the ids of its vault and key.
