@@ -364,13 +364,13 @@ fn a_terminal_gets_a_progress_bar_and_a_pipe_does_not() {
     let plain = dev.file("plain", vec![7; 16 << 20]);
     let sealed = dev.path("sealed");
     let line = format!("stty cols 120; {PROGRAM} file encrypt --key files {} {}", text(&plain), text(&sealed));
-    // `script` gives it a terminal.
-    let seen = ran(dev.command("script").args(["-qec", &line, "/dev/null"]));
+    // `script` gives it a terminal, of a kind that can show it: where the tests run there may be none.
+    let seen = ran(dev.command("script").env("TERM", "xterm").args(["-qec", &line, "/dev/null"]));
     let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
     assert!(seen.contains("of 16.00 MiB") && seen.contains("keys/files/versions/"), "{seen}");
     let output = dev.run(&["file", "encrypt", "--key", "files", text(&plain), text(&sealed)]);
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     let line = format!("{PROGRAM} file encrypt --key files {} -", text(&plain));
-    let refused = ran(dev.command("script").args(["-qec", &line, "/dev/null"]));
+    let refused = ran(dev.command("script").env("TERM", "xterm").args(["-qec", &line, "/dev/null"]));
     assert!(String::from_utf8_lossy(&refused.stdout).contains("not for a terminal"));
 }
