@@ -34,6 +34,8 @@ fn a_key_with_a_policy_rotates_and_says_when() {
     let refused =
         dev.fails(&["key", "rotation-policy", "set", "k", "--rotate-before-expiry", "P30D", "--expiry", "P1D"]);
     assert!(refused.contains("lifetime_actions[0]"), "{refused}");
+    let unsaid = dev.fails(&["key", "rotation-policy", "set", "k"]);
+    assert!(unsaid.contains("rotation-policy clear"), "{unsaid}");
     let set = ["key", "rotation-policy", "set", "k", "--rotate-after", "PT1M", "--expiry", "P1Y", "-o", "json"];
     let set: Value = serde_json::from_str(&dev.ok(&set)).expect("JSON");
     assert_eq!(set["lifetimeActions"][0]["timeAfterCreate"], "PT1M");

@@ -11,6 +11,7 @@ use crate::{
     cli::{
         change::{ChangeArgs, EtagArgs},
         connection::ConnectionArgs,
+        failure::Failure,
         output::{self, FormatArgs, Rows},
         view::{EnumName, enum_name, optional_time},
     },
@@ -90,6 +91,13 @@ pub(super) async fn run(connection: &ConnectionArgs, command: &PolicyCommand) ->
         PolicyCommand::Show(args) => show(connection, args).await,
         PolicyCommand::Set(args) => {
             let policy = args.policy();
+            if policy == RotationPolicy::default() {
+                // The server takes it for the wish to have none.
+                return Err(Failure::new("it was not said what the key is to do by itself")
+                    .hint("pass --rotate-after, --rotate-before-expiry, --notify-before-expiry, --expiry or --next-key")
+                    .hint("to let nothing happen to it by itself: strongroom key rotation-policy clear NAME")
+                    .into());
+            }
             set(connection, &args.name, policy, &args.etag, &args.change, &args.format).await
         }
         PolicyCommand::Clear(args) => {
