@@ -3,11 +3,12 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "strongroom/v1/access.proto",
     "strongroom/v1/audit.proto",
     "strongroom/v1/common.proto",
     "strongroom/v1/crypto.proto",
+    "strongroom/v1/events.proto",
     "strongroom/v1/keys.proto",
     "strongroom/v1/replicas.proto",
     "strongroom/v1/roles.proto",

@@ -39,8 +39,11 @@ pub const STORE_AFTER_COMMIT: &str = "store.after_commit";
 /// A notice is recorded, and not yet noted in its key's row.
 pub const ROTATION_AFTER_NOTICE: &str = "rotation.after_notice";
 
+/// The rows of something that is purged are gone, its objects on the token are not.
+pub const PURGE_BEFORE_REAP: &str = "purge.before_reap";
+
 /// Every fail-point, for tests that go through all of them.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     SERVICE_AFTER_INTENT,
     SERVICE_AFTER_GENERATE,
     SERVICE_BEFORE_OUTCOME,
@@ -53,6 +56,7 @@ pub const ALL: [&str; 12] = [
     STORE_BEFORE_COMMIT,
     STORE_AFTER_COMMIT,
     ROTATION_AFTER_NOTICE,
+    PURGE_BEFORE_REAP,
 ];
 
 /// Passes the fail-point of that name. `true` asks the caller to fail as if the next step had failed;

@@ -55,3 +55,4 @@ pub mod outbound;
 pub mod rotation;
 pub mod service;
 pub mod store;
+pub mod webhooks;

@@ -1,8 +1,14 @@
-//! HTTP requests to servers that an operator names: issuers of tokens, receivers of audit records. One request on a
+//! HTTP requests to servers that an operator names: issuers of tokens, receivers of audit records and of events. One request on a
 //! connection of its own, bounded in time and length. Redirects are not followed, and no proxy of the environment is
 //! asked: who may answer is decided by the configuration alone.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
@@ -19,7 +25,10 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
-use crate::config::files::{self, ReadError};
+use crate::{
+    config::files::{self, ReadError},
+    model::AddressRange,
+};
 
 /// The longest body of an answer, in bytes.
 const BYTES_MAX: usize = 256 * 1024;
@@ -34,6 +43,9 @@ pub enum ChannelError {
     /// No CA is trusted.
     #[error("no certificate of an authority (PEM) is there to check the server by")]
     NoRoots,
+    /// Addresses that are not to be reached.
+    #[error("{0} has no address that may be reached: it is not public, and allowed_ranges does not name it")]
+    NotPublic(String),
     /// No connection.
     #[error("the server cannot be reached")]
     Connect(#[source] io::Error),
@@ -63,6 +75,8 @@ pub struct Channel {
     pub plain_loopback: bool,
     /// A file with a bearer token to send, read anew each time.
     pub token_file: Option<PathBuf>,
+    /// Only to addresses of the public internet, and to these; anywhere when absent.
+    pub public_and: Option<Vec<AddressRange>>,
 }
 
 /// What a server answered.
@@ -94,7 +108,8 @@ impl Channel {
             return Err(ChannelError::Url(url.to_string()));
         }
         let tls = if url.scheme_str() == Some("http") { None } else { Some(Arc::new(self.tls()?)) };
-        Ok(Client { url: url.clone(), tls, token_file: self.token_file.clone() })
+        let (token_file, public_and) = (self.token_file.clone(), self.public_and.clone());
+        Ok(Client { url: url.clone(), tls, token_file, public_and })
     }
 
     /// Reads the file of the CA, if there is one, as [`Self::client`] does.
@@ -134,6 +149,7 @@ pub struct Client {
     /// None: plain HTTP on loopback.
     tls: Option<Arc<ClientConfig>>,
     token_file: Option<PathBuf>,
+    public_and: Option<Vec<AddressRange>>,
 }
 
 impl Client {
@@ -173,14 +189,25 @@ impl Client {
         let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']);
         let port = self.url.port_u16().unwrap_or(if self.tls.is_none() { 80 } else { 443 });
         let addresses = tokio::net::lookup_host((host, port)).await.map_err(ChannelError::Connect)?;
-        // Whatever a name is made to mean: unencrypted is loopback.
+        // Whatever a name is made to mean: unencrypted is loopback, and what is not public is what is named. It is these
+        // very addresses that are connected to: a name that means another one a moment later changes nothing.
         let is_allowed = |address: &SocketAddr| self.tls.is_some() || address.ip().is_loopback();
-        let addresses: Vec<SocketAddr> = addresses.filter(is_allowed).collect();
+        let addresses: Vec<SocketAddr> =
+            addresses.filter(is_allowed).filter(|address| self.may_reach(address.ip())).collect();
+        if addresses.is_empty() && self.public_and.is_some() {
+            return Err(ChannelError::NotPublic(host.to_owned()));
+        }
         let tcp = TcpStream::connect(addresses.as_slice()).await.map_err(ChannelError::Connect)?;
         let Some(tls) = &self.tls else { return exchange(tcp, request).await };
         let name = ServerName::try_from(host.to_owned()).map_err(|_| ChannelError::Url(self.url.to_string()))?;
         let tls = TlsConnector::from(Arc::clone(tls));
         exchange(tls.connect(name, tcp).await.map_err(ChannelError::Connect)?, request).await
+    }
+
+    fn may_reach(&self, address: IpAddr) -> bool {
+        self.public_and.as_ref().is_none_or(|ranges| {
+            is_public(address) || ranges.iter().any(|range| range.contains(address.to_canonical()))
+        })
     }
 
     fn request(
@@ -215,9 +242,54 @@ impl Client {
     }
 }
 
+/// What is no address of a server on the public internet: IANA's registries of special addresses (RFC 6890), with multicast,
+/// and with IPv6 addresses that lead to IPv4 ones, whatever those are.
+const SPECIAL: [&str; 31] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::/96",
+    "64:ff9b::/96",
+    "64:ff9b:1::/48",
+    "100::/64",
+    "2001::/23",
+    "2001:db8::/32",
+    "2002::/16",
+    "3fff::/20",
+    "5f00::/16",
+    "fc00::/7",
+    "fe80::/10",
+    "fec0::/10",
+    "ff00::/8",
+    "100:0:0:1::/64",
+    "2620:4f:8000::/48",
+    "::ffff:0:0:0/96",
+];
+
+/// Whether it is an address of the public internet.
+fn is_public(address: IpAddr) -> bool {
+    static RANGES: LazyLock<Vec<AddressRange>> =
+        LazyLock::new(|| SPECIAL.iter().map(|range| range.parse().expect("a range")).collect());
+    // An IPv4 address in IPv6 clothes is the IPv4 address.
+    let address = address.to_canonical();
+    !RANGES.iter().any(|range| range.contains(address))
+}
+
 fn is_loopback(host: &str) -> bool {
     let host = host.trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// One request and its answer.
@@ -250,6 +322,56 @@ async fn exchange(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_public_is_told_in_any_clothes() {
+        for public in ["1.1.1.1", "8.8.8.8", "172.15.255.255", "172.32.0.1", "2606:4700::1111", "::ffff:1.1.1.1"] {
+            assert!(is_public(public.parse().expect("an address")), "{public}");
+        }
+        for special in [
+            "0.0.0.0",
+            "10.1.2.3",
+            "127.0.0.1",
+            "127.8.8.8",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:10.0.0.1",
+            "::ffff:169.254.169.254",
+            "::7f00:1",
+            "64:ff9b::a00:1",
+            "2002:a00:1::1",
+            "fd00::1",
+            "fe80::1",
+            "ff02::1",
+            "2001:db8::1",
+        ] {
+            assert!(!is_public(special.parse().expect("an address")), "{special}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_name_means_is_what_counts() {
+        let url: Uri = "http://localhost:9/".parse().expect("a URI");
+        let channel = |ranges: &[&str]| Channel {
+            plain_loopback: true,
+            public_and: Some(ranges.iter().map(|range| range.parse().expect("a range")).collect()),
+            ..Channel::default()
+        };
+        let post = async |ranges: &[&str]| {
+            let client = channel(ranges).client(&url).expect("a client");
+            client.post(HeaderMap::new(), Bytes::new(), Duration::from_secs(5)).await.expect_err("nobody listens there")
+        };
+        assert!(matches!(post(&[]).await, ChannelError::NotPublic(_)));
+        assert!(matches!(post(&["10.0.0.0/8"]).await, ChannelError::NotPublic(_)));
+        assert!(matches!(post(&["127.0.0.0/8", "::1/128"]).await, ChannelError::Connect(_)));
+    }
 
     #[test]
     fn plain_http_is_for_loopback_where_it_is_allowed() {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use strongroom_proto::v1::{
     access_client::AccessClient, access_policies_client::AccessPoliciesClient, audit_log_client::AuditLogClient,
-    crypto_client::CryptoClient, keys_client::KeysClient, replicas_client::ReplicasClient,
+    crypto_client::CryptoClient, events_client::EventsClient, keys_client::KeysClient, replicas_client::ReplicasClient,
     role_assignments_client::RoleAssignmentsClient, role_definitions_client::RoleDefinitionsClient,
     rotations_client::RotationsClient, tokens_client::TokensClient, vaults_client::VaultsClient,
 };
@@ -132,6 +132,10 @@ impl Client {
 
     pub(crate) fn access_policies(&self) -> AccessPoliciesClient<Wire> {
         AccessPoliciesClient::new(self.wire())
+    }
+
+    pub(crate) fn events(&self) -> EventsClient<Wire> {
+        EventsClient::new(self.wire())
     }
 
     pub(crate) fn rotations(&self) -> RotationsClient<Wire> {

@@ -114,6 +114,37 @@ pub struct UnwrappedKey {
     pub key: SecretSlice<u8>,
 }
 
+/// Under what something is put anew. What is not said is as it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Destination<'a> {
+    /// A key, for its newest version, or a version; the key of the source when absent.
+    pub name: Option<&'a str>,
+    /// The new algorithm.
+    pub algorithm: Option<&'a Algorithm>,
+    /// A*GCM only.
+    pub additional_data: Option<&'a [u8]>,
+    /// A*CBC* only: 16 bytes, random and new.
+    pub iv: &'a [u8],
+}
+
+/// Data that was encrypted anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReEncrypted {
+    /// The version that decrypted.
+    pub source: String,
+    /// What the other made.
+    pub ciphertext: Ciphertext,
+}
+
+/// A key that was wrapped anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrapped {
+    /// The version that unwrapped.
+    pub source: String,
+    /// What the other made.
+    pub wrapped: WrappedKey,
+}
+
 /// What a data key is to be.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DataKeyLength<'a> {
@@ -156,14 +187,15 @@ pub(crate) fn secret(field: &'static str, bytes: Vec<u8>, crc32c: u32) -> Result
 pub(crate) mod wire {
     use strongroom_proto::v1::{
         DecryptResponse, EncryptResponse, GenerateDataKeyResponse, GenerateDataKeyWithoutPlaintextResponse,
-        SignResponse, UnwrapKeyResponse, VerifyResponse, WrapKeyResponse,
+        ReEncryptRequest, ReEncryptResponse, RewrapKeyRequest, RewrapKeyResponse, SignResponse, UnwrapKeyResponse,
+        VerifyResponse, WrapKeyResponse,
     };
 
     use super::{
-        Algorithm, Ciphertext, DataKey, DataKeyLength, DecryptRequest, EncryptRequest, Encryption, Error,
-        GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest, Input, Plaintext, Sealed, SignRequest,
-        Signature, UnwrapKeyRequest, UnwrappedKey, Verdict, VerifyRequest, WrapKeyRequest, WrappedDataKey, WrappedKey,
-        crc32c, intact, secret, sign_request, verify_request,
+        Algorithm, Ciphertext, DataKey, DataKeyLength, DecryptRequest, Destination, EncryptRequest, Encryption, Error,
+        GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest, Input, Plaintext, ReEncrypted, Rewrapped,
+        Sealed, SignRequest, Signature, UnwrapKeyRequest, UnwrappedKey, Verdict, VerifyRequest, WrapKeyRequest,
+        WrappedDataKey, WrappedKey, crc32c, intact, secret, sign_request, verify_request,
     };
 
     pub(crate) fn sign(name: &str, algorithm: &Algorithm, input: Input<'_>) -> SignRequest {
@@ -263,6 +295,46 @@ pub(crate) mod wire {
     pub(crate) fn unwrapped(answer: UnwrapKeyResponse) -> Result<UnwrappedKey, Error> {
         let key = secret("key", answer.key, answer.key_crc32c)?;
         Ok(UnwrappedKey { version: answer.name, key })
+    }
+
+    pub(crate) fn re_encrypt(
+        name: &str,
+        algorithm: &Algorithm,
+        data: Sealed<'_>,
+        to: Destination<'_>,
+    ) -> ReEncryptRequest {
+        ReEncryptRequest {
+            source: Some(decrypt(name, algorithm, data)),
+            destination_name: to.name.unwrap_or_default().to_owned(),
+            destination_algorithm: to.algorithm.map(ToString::to_string).unwrap_or_default(),
+            destination_additional_data: to.additional_data.map(<[u8]>::to_vec),
+            destination_iv: to.iv.to_vec(),
+        }
+    }
+
+    pub(crate) fn re_encrypted(answer: ReEncryptResponse) -> Result<ReEncrypted, Error> {
+        let missing = || Error::Unexpected("an answer without what was made".to_owned());
+        let ciphertext = encrypted(answer.destination.ok_or_else(missing)?)?;
+        Ok(ReEncrypted { source: answer.source_name, ciphertext })
+    }
+
+    pub(crate) fn rewrap_key(
+        name: &str,
+        algorithm: &Algorithm,
+        wrapped_key: &[u8],
+        to: Destination<'_>,
+    ) -> RewrapKeyRequest {
+        RewrapKeyRequest {
+            source: Some(unwrap_key(name, algorithm, wrapped_key)),
+            destination_name: to.name.unwrap_or_default().to_owned(),
+            destination_algorithm: to.algorithm.map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn rewrapped(answer: RewrapKeyResponse) -> Result<Rewrapped, Error> {
+        let missing = || Error::Unexpected("an answer without what was made".to_owned());
+        let wrapped = wrapped(answer.destination.ok_or_else(missing)?)?;
+        Ok(Rewrapped { source: answer.source_name, wrapped })
     }
 
     pub(crate) fn data_key(name: &str, algorithm: &Algorithm, wanted: DataKeyLength<'_>) -> GenerateDataKeyRequest {
@@ -379,6 +451,40 @@ impl Client {
         let request = || wire::unwrap_key(name, algorithm, wrapped_key);
         let answer = self.call(request, |request| async { self.crypto().unwrap_key(request).await }).await?;
         wire::unwrapped(answer)
+    }
+
+    /// Decrypts what is under one key and encrypts it under another, or the newest version of the same, in the service.
+    /// `name` is the version that encrypted.
+    ///
+    /// # Errors
+    /// [`Error::DecryptionFailed`] when it does not authenticate; [`Error`].
+    pub async fn re_encrypt(
+        &self,
+        name: &str,
+        algorithm: &Algorithm,
+        data: Sealed<'_>,
+        to: Destination<'_>,
+    ) -> Result<ReEncrypted, Error> {
+        let request = || wire::re_encrypt(name, algorithm, data, to);
+        let answer = self.call(request, |request| async { self.crypto().re_encrypt(request).await }).await?;
+        wire::re_encrypted(answer)
+    }
+
+    /// Unwraps what is under one key and wraps it under another, in the service. Additional data and IV of the destination
+    /// are not for wrapped keys.
+    ///
+    /// # Errors
+    /// As for [`Self::re_encrypt`].
+    pub async fn rewrap_key(
+        &self,
+        name: &str,
+        algorithm: &Algorithm,
+        wrapped_key: &[u8],
+        to: Destination<'_>,
+    ) -> Result<Rewrapped, Error> {
+        let request = || wire::rewrap_key(name, algorithm, wrapped_key, to);
+        let answer = self.call(request, |request| async { self.crypto().rewrap_key(request).await }).await?;
+        wire::rewrapped(answer)
     }
 
     /// Makes a data key in the HSM, and gives it and its wrapped form.

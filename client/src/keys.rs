@@ -1,9 +1,9 @@
 //! Keys and their versions.
 
 use strongroom_proto::v1::{
-    CreateKeyRequest, DeleteKeyRequest, GetKeyRequest, GetPublicKeysRequest, ImportKeyRequest, Key, KeyVersion,
-    ListKeyVersionsRequest, ListKeysRequest, PublicKey, RotateKeyRequest, UndeleteKeyRequest, UpdateKeyVersionRequest,
-    import_key_request,
+    CreateKeyRequest, DeleteKeyRequest, DeleteKeyVersionRequest, GetKeyRequest, GetPublicKeysRequest, ImportKeyRequest,
+    Key, KeyVersion, ListKeyVersionsRequest, ListKeysRequest, PublicKey, PurgeKeyRequest, PurgeKeyResponse,
+    RotateKeyRequest, UndeleteKeyRequest, UndeleteKeyVersionRequest, UpdateKeyVersionRequest, import_key_request,
 };
 
 use crate::{Client, Error, client::request_id};
@@ -152,5 +152,35 @@ impl Client {
         let id = request_id(&request.request_id);
         request.request_id.clone_from(&id);
         self.change(request, &id, |request| async { self.keys().undelete_key(request).await }).await
+    }
+
+    /// Deletes one version softly, not the newest. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn delete_key_version(&self, mut request: DeleteKeyVersionRequest) -> Result<KeyVersion, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.keys().delete_key_version(request).await }).await
+    }
+
+    /// Brings a deleted version back. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn undelete_key_version(&self, mut request: UndeleteKeyVersionRequest) -> Result<KeyVersion, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.keys().undelete_key_version(request).await }).await
+    }
+
+    /// Destroys a deleted key with all its versions, or a deleted version. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn purge_key(&self, mut request: PurgeKeyRequest) -> Result<PurgeKeyResponse, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.keys().purge_key(request).await }).await
     }
 }

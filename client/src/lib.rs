@@ -53,6 +53,7 @@ mod client;
 mod crypto;
 mod endpoints;
 mod error;
+mod events;
 mod keys;
 mod methods;
 mod names;
@@ -72,10 +73,11 @@ pub use audit::AuditRecordStream;
 pub use cause::Cause;
 pub use client::Client;
 pub use crypto::{
-    Ciphertext, DataKey, DataKeyLength, Encryption, Input, Plaintext, Sealed, Signature, UnwrappedKey, Verdict,
-    WrappedDataKey, WrappedKey,
+    Ciphertext, DataKey, DataKeyLength, Destination, Encryption, Input, Plaintext, ReEncrypted, Rewrapped, Sealed,
+    Signature, UnwrappedKey, Verdict, WrappedDataKey, WrappedKey,
 };
 pub use error::{Error, Refusal, Violation};
+pub use events::EventStream;
 pub use keys::Material;
 pub use methods::{METHODS, Repetition, repetition};
 pub use operation::{Operation, Outcome};

@@ -15,7 +15,7 @@ pub enum Repetition {
 use Repetition::{ById, Safe};
 
 /// Every method of `strongroom.v1`, and whether it may be repeated.
-pub const METHODS: [(&str, Repetition); 56] = [
+pub const METHODS: [(&str, Repetition); 66] = [
     ("/strongroom.v1.Crypto/Sign", Safe),
     ("/strongroom.v1.Crypto/Verify", Safe),
     ("/strongroom.v1.Crypto/Encrypt", Safe),
@@ -24,6 +24,8 @@ pub const METHODS: [(&str, Repetition); 56] = [
     ("/strongroom.v1.Crypto/UnwrapKey", Safe),
     ("/strongroom.v1.Crypto/GenerateDataKey", Safe),
     ("/strongroom.v1.Crypto/GenerateDataKeyWithoutPlaintext", Safe),
+    ("/strongroom.v1.Crypto/ReEncrypt", Safe),
+    ("/strongroom.v1.Crypto/RewrapKey", Safe),
     ("/strongroom.v1.Crypto/GenerateRandomBytes", Safe),
     ("/strongroom.v1.Crypto/Batch", Safe),
     // To open it. What was sent on it is nobody's to send again but its caller's.
@@ -38,15 +40,24 @@ pub const METHODS: [(&str, Repetition); 56] = [
     ("/strongroom.v1.Keys/UpdateKeyVersion", ById),
     ("/strongroom.v1.Keys/DeleteKey", ById),
     ("/strongroom.v1.Keys/UndeleteKey", ById),
+    ("/strongroom.v1.Keys/DeleteKeyVersion", ById),
+    ("/strongroom.v1.Keys/UndeleteKeyVersion", ById),
+    ("/strongroom.v1.Keys/PurgeKey", ById),
     ("/strongroom.v1.Rotations/GetRotationPolicy", Safe),
     ("/strongroom.v1.Rotations/UpdateRotationPolicy", ById),
     ("/strongroom.v1.Rotations/ListRotations", Safe),
+    ("/strongroom.v1.Events/WatchEvents", Safe),
+    ("/strongroom.v1.Events/ListWebhooks", Safe),
+    ("/strongroom.v1.Events/ListDeadLetters", Safe),
+    // Queued twice is queued once.
+    ("/strongroom.v1.Events/ReplayDeadLetters", Safe),
     ("/strongroom.v1.Vaults/CreateVault", ById),
     ("/strongroom.v1.Vaults/GetVault", Safe),
     ("/strongroom.v1.Vaults/ListVaults", Safe),
     ("/strongroom.v1.Vaults/UpdateVault", ById),
     ("/strongroom.v1.Vaults/DeleteVault", ById),
     ("/strongroom.v1.Vaults/UndeleteVault", ById),
+    ("/strongroom.v1.Vaults/PurgeVault", ById),
     ("/strongroom.v1.RoleAssignments/CreateRoleAssignment", ById),
     ("/strongroom.v1.RoleAssignments/GetRoleAssignment", Safe),
     ("/strongroom.v1.RoleAssignments/ListRoleAssignments", Safe),

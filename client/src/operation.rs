@@ -8,8 +8,8 @@ use strongroom_proto::v1::{
 use tonic::{Code, Status};
 
 use crate::{
-    Algorithm, Ciphertext, Client, DataKey, DataKeyLength, Encryption, Error, Input, Plaintext, Sealed, Signature,
-    UnwrappedKey, Verdict, WrappedDataKey, WrappedKey,
+    Algorithm, Ciphertext, Client, DataKey, DataKeyLength, Destination, Encryption, Error, Input, Plaintext,
+    ReEncrypted, Rewrapped, Sealed, Signature, UnwrappedKey, Verdict, WrappedDataKey, WrappedKey,
     crypto::{secret, wire},
 };
 
@@ -35,6 +35,10 @@ pub enum Operation<'a> {
     DataKey(&'a str, &'a Algorithm, DataKeyLength<'a>),
     /// See [`Client::generate_data_key_without_plaintext`].
     WrappedDataKey(&'a str, &'a Algorithm, DataKeyLength<'a>),
+    /// See [`Client::re_encrypt`].
+    ReEncrypt(&'a str, &'a Algorithm, Sealed<'a>, Destination<'a>),
+    /// See [`Client::rewrap_key`]; third, the wrapped key.
+    RewrapKey(&'a str, &'a Algorithm, &'a [u8], Destination<'a>),
 }
 
 /// What an operation of a batch or stream has given.
@@ -58,6 +62,10 @@ pub enum Outcome {
     DataKey(DataKey),
     /// To [`Operation::WrappedDataKey`].
     WrappedDataKey(WrappedDataKey),
+    /// To [`Operation::ReEncrypt`].
+    ReEncrypted(ReEncrypted),
+    /// To [`Operation::RewrapKey`].
+    Rewrapped(Rewrapped),
 }
 
 /// What an operation must give, known when its inputs are forgotten.
@@ -74,6 +82,8 @@ pub(crate) enum Wanted {
     /// Of that length in bytes.
     DataKey(i32),
     WrappedDataKey,
+    ReEncrypted,
+    Rewrapped,
 }
 
 impl Operation<'_> {
@@ -96,6 +106,8 @@ impl Operation<'_> {
             Self::WrappedDataKey(name, algorithm, wanted) => {
                 Sent::GenerateDataKeyWithoutPlaintext(wire::wrapped_data_key(name, algorithm, wanted))
             }
+            Self::ReEncrypt(name, algorithm, data, to) => Sent::ReEncrypt(wire::re_encrypt(name, algorithm, data, to)),
+            Self::RewrapKey(name, algorithm, key, to) => Sent::RewrapKey(wire::rewrap_key(name, algorithm, key, to)),
         };
         OperationRequest { operation: Some(operation) }
     }
@@ -112,6 +124,8 @@ impl Operation<'_> {
             Self::RandomBytes(length) => Wanted::RandomBytes(length),
             Self::DataKey(_, _, wanted) => Wanted::DataKey(wanted.length_bytes),
             Self::WrappedDataKey(..) => Wanted::WrappedDataKey,
+            Self::ReEncrypt(..) => Wanted::ReEncrypted,
+            Self::RewrapKey(..) => Wanted::Rewrapped,
         }
     }
 }
@@ -142,6 +156,8 @@ impl Client {
             (Some(Answer::GenerateDataKeyWithoutPlaintext(answer)), W::WrappedDataKey) => {
                 wire::made_wrapped_data_key(answer).map(Outcome::WrappedDataKey)
             }
+            (Some(Answer::ReEncrypt(answer)), W::ReEncrypted) => wire::re_encrypted(answer).map(Outcome::ReEncrypted),
+            (Some(Answer::RewrapKey(answer)), W::Rewrapped) => wire::rewrapped(answer).map(Outcome::Rewrapped),
             (Some(Answer::Error(error)), _) => {
                 let details = prost::Message::encode_to_vec(&error).into();
                 let status = Status::with_details(Code::from_i32(error.code), error.message, details);

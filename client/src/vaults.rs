@@ -1,8 +1,8 @@
 //! Vaults.
 
 use strongroom_proto::v1::{
-    CreateVaultRequest, DeleteVaultRequest, GetVaultRequest, ListVaultsRequest, UndeleteVaultRequest,
-    UpdateVaultRequest, Vault,
+    CreateVaultRequest, DeleteVaultRequest, GetVaultRequest, ListVaultsRequest, PurgeVaultRequest,
+    UndeleteVaultRequest, UpdateVaultRequest, Vault,
 };
 
 use crate::{Client, Error, client::request_id};
@@ -72,5 +72,16 @@ impl Client {
         let id = request_id(&request.request_id);
         request.request_id.clone_from(&id);
         self.change(request, &id, |request| async { self.vaults().undelete_vault(request).await }).await
+    }
+
+    /// Destroys a deleted vault with all that is in it; says whether all is gone. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn purge_vault(&self, mut request: PurgeVaultRequest) -> Result<bool, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        let purged = self.change(request, &id, |request| async { self.vaults().purge_vault(request).await }).await;
+        Ok(purged?.done)
     }
 }

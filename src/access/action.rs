@@ -71,6 +71,7 @@ actions! {
     VaultsUpdate "vaults.update" Control ["Microsoft.KeyVault/vaults/write"] [] [];
     VaultsDelete "vaults.delete" Control ["Microsoft.KeyVault/vaults/delete"] [] [];
     VaultsUndelete "vaults.undelete" Control ["Microsoft.KeyVault/vaults/write"] [] [];
+    VaultsPurge "vaults.purge" Control ["Microsoft.KeyVault/locations/deletedVaults/purge/action"] [] [];
 
     KeysCreate "keys.create" Data ["Microsoft.KeyVault/vaults/keys/create/action"] ["keys/create"] ["keys/create"];
     KeysImport "keys.import" Data
@@ -82,6 +83,8 @@ actions! {
     KeysDelete "keys.delete" Data ["Microsoft.KeyVault/vaults/keys/delete"] ["keys/delete"] ["keys/delete"];
     KeysUndelete "keys.undelete" Data
         ["Microsoft.KeyVault/vaults/keys/recover/action"] ["keys/deletedKeys/recover/action"] ["keys/recover"];
+    KeysPurge "keys.purge" Data
+        ["Microsoft.KeyVault/vaults/keys/purge/action"] ["keys/deletedKeys/delete"] ["keys/purge"];
     KeysRotate "keys.rotate" Data
         ["Microsoft.KeyVault/vaults/keys/rotate/action"] ["keys/rotate/action"] ["keys/rotate"];
     RotationPoliciesRead "rotationPolicies.read" Data
@@ -136,6 +139,11 @@ actions! {
 
     // Azure's replicas are Azure's business.
     ReplicasRead "replicas.read" Control [] [] [];
+
+    // Azure's events are Event Grid's.
+    EventsRead "events.read" Control [] [] [];
+    WebhooksRead "webhooks.read" Control [] [] [];
+    WebhooksReplay "webhooks.replay" Control [] [] [];
 
     // Azure's logs are Azure Monitor's: whoever reads keys or roles there reads nothing of them.
     AuditRecordsRead "auditRecords.read" Control [] [] [];
@@ -208,6 +216,8 @@ impl Action {
                 | Self::AccessPoliciesRead
                 | Self::TokensRead
                 | Self::AuditRecordsRead
+                | Self::EventsRead
+                | Self::WebhooksRead
                 | Self::ReplicasRead
         )
     }

@@ -136,6 +136,8 @@ impl PolicyCell {
 pub trait Scheduled: Op {}
 
 impl Scheduled for ops::KeysRotate {}
+impl Scheduled for ops::KeysPurge {}
+impl Scheduled for ops::VaultsPurge {}
 
 /// What a decision was made for, and under which policy.
 #[derive(Clone, Debug)]

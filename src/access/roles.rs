@@ -180,9 +180,11 @@ const TABLE: &[BuiltIn] = &[
     BuiltIn {
         id: 0x5d6f2c19_40b8_4e7e_9a53_c17e08b4d26a,
         name: "auditor",
-        description: "Reads the audit log and proves what is in it; sees vaults, keys and roles, and uses nothing",
+        description: "Reads the audit log and proves what is in it; is told of events; sees vaults, keys and roles, and uses nothing",
         actions: &[
             "auditRecords.read",
+            "events.read",
+            "webhooks.read",
             "vaults.read",
             "roleDefinitions.read",
             "roleAssignments.read",
@@ -572,7 +574,7 @@ mod tests {
         assert_eq!(
             names(of("auditor")),
             "vaults.read, keys.read, keys.list, roleDefinitions.read, roleAssignments.read, accessPolicies.read, \
-             auditRecords.read"
+             events.read, webhooks.read, auditRecords.read"
         );
         assert!(of("auditor").intersection(Rights::ADMINISTRATIVE).is_empty());
         let azure = built_in().iter().filter(|role| role.name.contains("Key Vault") || role.name.contains("HSM"));

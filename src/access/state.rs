@@ -4,6 +4,8 @@
 //! |--------------------------|----------|-------------------|----------------|
 //! | encrypt, sign, wrap      | refused  | refused           | refused        |
 //! | decrypt, verify, unwrap  | refused  | allowed           | allowed        |
+//!
+//! A deleted version is refused everything.
 
 use strongroom_hsm::KeyOps;
 
@@ -12,6 +14,8 @@ use crate::model::{Timestamp, VersionRow};
 /// Why a version cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotUsable {
+    /// It is softly deleted.
+    Deleted,
     /// It is disabled.
     Disabled,
     /// `key_operations` does not list the operation.
@@ -30,6 +34,9 @@ const MAKES: KeyOps = KeyOps::ENCRYPT.union(KeyOps::SIGN).union(KeyOps::WRAP_KEY
 /// # Errors
 /// The first rule that forbids it.
 pub fn usable(row: &VersionRow, operation: KeyOps, now: Timestamp) -> Result<(), NotUsable> {
+    if !row.state.is_active() {
+        return Err(NotUsable::Deleted);
+    }
     if !row.enabled {
         return Err(NotUsable::Disabled);
     }
@@ -52,7 +59,7 @@ mod tests {
     use strongroom_hsm::{KeySpec, Residency};
 
     use super::*;
-    use crate::model::{Tags, VersionId};
+    use crate::model::{State, Tags, VersionId};
 
     fn row(enabled: bool, not_before: Option<i64>, expires: Option<i64>) -> VersionRow {
         VersionRow {
@@ -70,6 +77,7 @@ mod tests {
             blob: Vec::new(),
             public: Vec::new(),
             check_value: Vec::new(),
+            state: State::Active,
             intent: 0,
             created: Timestamp(0),
             updated: Timestamp(0),
@@ -84,6 +92,15 @@ mod tests {
     fn a_disabled_version_does_nothing() {
         for op in USES.into_iter().chain(MAKERS) {
             assert_eq!(usable(&row(false, None, None), op, Timestamp(5)), Err(NotUsable::Disabled));
+        }
+    }
+
+    #[test]
+    fn a_deleted_version_does_nothing() {
+        let state = State::Deleted { since: Timestamp(1), purge_at: Timestamp(9) };
+        for op in USES.into_iter().chain(MAKERS) {
+            let row = VersionRow { state, ..row(true, None, None) };
+            assert_eq!(usable(&row, op, Timestamp(5)), Err(NotUsable::Deleted));
         }
     }
 

@@ -134,7 +134,7 @@ fn permissions_come_to_the_actions_that_need_no_others() {
         rights(&["wrapKey", "unwrapKey"]),
         "keys.wrap, keys.unwrap, dataKeys.generate, dataKeys.generateWrapped"
     );
-    assert_eq!(rights(&["backup", "purge"]), "");
+    assert_eq!(rights(&["backup", "release"]), "");
     let all: Rights = Action::ALL.into_iter().filter(|action| !action.policy().is_empty()).collect();
     assert_eq!(rights(&["all"]), all.to_string());
 }

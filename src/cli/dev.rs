@@ -181,6 +181,7 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
         log: LogStyle { level: tracing::level_filters::LevelFilter::INFO, format: LogFormat::Text },
         tracing: None,
         quota: crate::service::quota::Allowances::default(),
+        webhooks: Vec::new(),
     })
 }
 

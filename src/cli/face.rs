@@ -195,6 +195,8 @@ fn start_jobs(
 ) {
     jobs.tidy(&house.service);
     jobs.rotate(&house.service);
+    jobs.activity(&house.service);
+    jobs.deliver(&config.webhooks, &house.service);
     jobs.checkpoints(&house.service, config.audit.checkpoint_every);
     jobs.export(&config.audit.exporters, &house.service);
     jobs.index(&house.service);

@@ -110,6 +110,8 @@ pub(super) enum Noun {
     Audit,
     /// `cluster …`.
     Cluster,
+    /// `event …`, `webhook …`.
+    Event,
 }
 
 /// What is being done, for errors: `sign with vaults/dev/keys/k`.
@@ -292,7 +294,8 @@ fn ask_for_role(action: &Action, caller: &Caller) -> String {
         (Noun::Vault, None) => "'Key Vault Reader'",
         (Noun::Vault, Some(_)) => "'Key Vault Contributor'",
         (Noun::Access | Noun::Token | Noun::Cluster, _) => "administrator",
-        (Noun::Audit, _) => "auditor",
+        (Noun::Event, Some(_)) => "administrator",
+        (Noun::Audit | Noun::Event, _) => "auditor",
     };
     format!(
         "ask an administrator for a role: strongroom access grant --principal {principal} --role {role} --scope {}",
@@ -310,6 +313,7 @@ impl Noun {
             Self::Token => "token",
             Self::Audit => "audit",
             Self::Cluster => "cluster",
+            Self::Event => "event",
         }
     }
 
@@ -322,6 +326,7 @@ impl Noun {
             Self::Token => "strongroom token list",
             Self::Audit => "strongroom audit list",
             Self::Cluster => "strongroom cluster status",
+            Self::Event => "strongroom vault list, strongroom webhook list",
         }
     }
 
@@ -334,6 +339,7 @@ impl Noun {
             Self::Token => "strongroom token list",
             Self::Audit => "strongroom audit list",
             Self::Cluster => "strongroom cluster status",
+            Self::Event => "strongroom webhook list",
         }
     }
 }
@@ -373,7 +379,7 @@ mod tests {
     #[test]
     fn what_a_hint_names_is_a_command() {
         let known: Vec<String> = crate::cli::manual::tests::commands().into_iter().map(|(words, _)| words).collect();
-        for noun in [Noun::Vault, Noun::Key, Noun::Access, Noun::Token, Noun::Audit, Noun::Cluster] {
+        for noun in [Noun::Vault, Noun::Key, Noun::Access, Noun::Token, Noun::Audit, Noun::Cluster, Noun::Event] {
             for hint in [noun.listing(), noun.showing()] {
                 for command in hint.split("strongroom ").skip(1) {
                     let words = command.trim_end_matches(", for a role ").trim_end_matches(", ");

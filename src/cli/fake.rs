@@ -196,6 +196,24 @@ impl keys_server::Keys for Keys {
     async fn undelete_key(&self, _: Request<v1::UndeleteKeyRequest>) -> Result<Response<v1::Key>, Status> {
         Err(Status::unimplemented(""))
     }
+
+    async fn delete_key_version(
+        &self,
+        _: Request<v1::DeleteKeyVersionRequest>,
+    ) -> Result<Response<v1::KeyVersion>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn undelete_key_version(
+        &self,
+        _: Request<v1::UndeleteKeyVersionRequest>,
+    ) -> Result<Response<v1::KeyVersion>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn purge_key(&self, _: Request<v1::PurgeKeyRequest>) -> Result<Response<v1::PurgeKeyResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
 }
 
 struct Crypto;
@@ -269,6 +287,14 @@ impl crypto_server::Crypto for Crypto {
         &self,
         _: Request<v1::GenerateRandomBytesRequest>,
     ) -> Result<Response<v1::GenerateRandomBytesResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn re_encrypt(&self, _: Request<v1::ReEncryptRequest>) -> Result<Response<v1::ReEncryptResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn rewrap_key(&self, _: Request<v1::RewrapKeyRequest>) -> Result<Response<v1::RewrapKeyResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 

@@ -29,6 +29,7 @@ mod dev;
 mod doctor;
 mod ecdsa_der;
 mod envelope;
+mod event;
 mod face;
 mod failure;
 mod file;
@@ -101,6 +102,12 @@ enum ClientCommand {
     /// What is due for keys that have a rotation policy, and what will be
     #[command(subcommand)]
     Rotation(rotation::RotationCommand),
+    /// What happens to keys and vaults, as it happens
+    #[command(subcommand)]
+    Event(event::EventCommand),
+    /// Who is told of events by the server, and what could not be delivered
+    #[command(subcommand)]
+    Webhook(event::WebhookCommand),
     /// The replicas that serve one instance on a shared store
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -212,6 +219,8 @@ async fn client_command(connection: &ConnectionArgs, command: ClientCommand) -> 
         ClientCommand::Token(command) => token::run(connection, command).await,
         ClientCommand::Audit(command) => audit::run(connection, command).await,
         ClientCommand::Rotation(command) => rotation::run(connection, command).await,
+        ClientCommand::Event(command) => event::run(connection, command).await,
+        ClientCommand::Webhook(command) => event::webhooks(connection, command).await,
         ClientCommand::Cluster(command) => cluster::run(connection, command).await,
     }
 }

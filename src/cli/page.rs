@@ -24,19 +24,21 @@ use super::{
     cluster::ClusterView,
     config::{ConfigView, LaneView},
     dev::DevView,
+    event::{DeadLetterView, EventView, ReplayedView, WebhookView},
     failure::{Answered, Failure},
     file::{
         FileView,
         identity::{IdentityView, RecipientView},
     },
     init::{InitialisedView, RecoveredView},
-    key::{random::RandomView, rotation_policy::RotationPolicyView},
+    key::{lifecycle::PurgedKeyView, random::RandomView, rotation_policy::RotationPolicyView},
     manual::tests::commands,
     pin::LatchView,
     review::{DifferenceView, ExplanationView, PermittedView},
     rotation::RotationView,
     store::{MigratedView, TableView},
     token::IssuedView,
+    vault::PurgedVaultView,
     view::{AssignmentView, KeyView, PolicyView, RoleView, TokenView, UseView, VaultView},
 };
 
@@ -62,6 +64,15 @@ fn part(title: &'static str, whole: &impl Serialize, field: &str) -> Sample {
     let text = serde_json::to_string_pretty(whole).expect("JSON");
     let begin = text.lines().position(|line| line == format!("  \"{field}\": {{")).expect("the field is an object");
     let inner = text.lines().skip(begin + 1).take_while(|line| !["  }", "  },"].contains(line));
+    let inner: Vec<&str> = inner.map(|line| &line[2..]).collect();
+    Sample { title, json: format!("{{\n{}\n}}", inner.join("\n")) }
+}
+
+/// A part of a part.
+fn part_of_part(title: &'static str, whole: &impl Serialize, outer: &str, field: &str) -> Sample {
+    let json = part(title, whole, outer).json;
+    let begin = json.lines().position(|line| line == format!("  \"{field}\": {{")).expect("the field is an object");
+    let inner = json.lines().skip(begin + 1).take_while(|line| !["  }", "  },"].contains(line));
     let inner: Vec<&str> = inner.map(|line| &line[2..]).collect();
     Sample { title, json: format!("{{\n{}\n}}", inner.join("\n")) }
 }
@@ -129,6 +140,12 @@ fn key() -> KeyView {
             change: Some(change()),
             etag: "7d793037".into(),
             imported: false,
+            state: v1::State::Active.into(),
+            r#use: Some(v1::KeyVersionUse {
+                last_use_time: at(1_798_848_000),
+                uses: 1_234,
+                recorded_since_time: at(1_798_761_600),
+            }),
         }),
         state: v1::State::Deleted.into(),
         change: Some(change()),
@@ -188,6 +205,29 @@ fn rotation_policy() -> RotationPolicyView {
         create_time: at(1_798_761_600),
         update_time: at(1_798_848_000),
         etag: "0123456789abcdef".into(),
+        use_budget: Some(v1::UseBudget { uses: 1_000_000, action: v1::BudgetAction::Rotate.into() }),
+    })
+}
+
+fn event() -> v1::Event {
+    v1::Event {
+        id: "9a2f5a30-6f2e-4d58-9d2b-0a0f4f5b8b11".into(),
+        r#type: "strongroom.v1.KeyDeleted".into(),
+        time: at(1_798_848_000),
+        subject: "vaults/payments/keys/release".into(),
+        principal: "spiffe://example.org/ci".into(),
+        due_time: at(1_806_624_000),
+        detail: String::new(),
+    }
+}
+
+fn dead_letter() -> DeadLetterView {
+    DeadLetterView::from(&v1::DeadLetter {
+        name: "webhooks/ops/deadLetters/9a2f5a30-6f2e-4d58-9d2b-0a0f4f5b8b11".into(),
+        event: Some(event()),
+        attempts: 10,
+        last_attempt_time: at(1_799_107_200),
+        failure: "the receiver answered with status 503".into(),
     })
 }
 
@@ -575,11 +615,14 @@ fn samples() -> Vec<Sample> {
         gained: vec!["keys.sign".into(), "keys.verify".into()],
         lost: Vec::new(),
     });
+    let webhook = WebhookView::from(&v1::Webhook { name: "webhooks/ops".into(), pending: 2, dead_letters: 1 });
+    let purged_key = PurgedKeyView { name: "vaults/payments/keys/release".into(), versions: "3".into() };
     vec![
         sample("Vault", &vault()),
         part("NetworkRules", &vault(), "network"),
         sample("Key", &key()),
         part("KeyVersion", &key(), "version"),
+        part_of_part("KeyVersionUse", &key(), "version", "use"),
         part("Change", &vault(), "change"),
         part("Recovery", &key(), "recovery"),
         sample("RoleAssignment", &assignment()),
@@ -592,8 +635,15 @@ fn samples() -> Vec<Sample> {
         sample("IssuedToken", &IssuedView { token: token(), text: Some("eyJ0eXAi.eyJpc3Mi.MEUCIQ".to_owned().into()) }),
         sample("RotationPolicy", &rotation_policy()),
         part_of_list("LifetimeAction", &rotation_policy(), "lifetimeActions"),
+        part("UseBudget", &rotation_policy(), "useBudget"),
         sample("KeyRotation", &rotation()),
         part_of_list("RotationStep", &rotation(), "steps"),
+        sample("Event", &EventView::from(&event())),
+        sample("Webhook", &webhook),
+        sample("DeadLetter", &dead_letter()),
+        sample("Replayed", &ReplayedView { queued: "3".into() }),
+        sample("PurgedKey", &purged_key),
+        sample("PurgedVault", &PurgedVaultView { name: "vaults/payments".into(), done: true }),
         sample("Cluster", &cluster()),
         sample("Replica", &cluster().replicas[0]),
         sample("WorkLease", &cluster().leases[0]),

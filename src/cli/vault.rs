@@ -4,16 +4,17 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use prost_types::FieldMask;
+use serde::Serialize;
 use strongroom_proto::v1::{
-    CreateVaultRequest, DeleteVaultRequest, ListVaultsRequest, NetworkRules, UndeleteVaultRequest, UpdateVaultRequest,
-    Vault, VaultAuthorization, preview_access_request::Change,
+    CreateVaultRequest, DeleteVaultRequest, ListVaultsRequest, NetworkRules, PurgeVaultRequest, UndeleteVaultRequest,
+    UpdateVaultRequest, Vault, VaultAuthorization, preview_access_request::Change,
 };
 
 use super::{
     change::{self, ChangeArgs, DryRunArgs, EtagArgs},
     connection::ConnectionArgs,
     failure::{Action, Noun},
-    output::{self, FormatArgs},
+    output::{self, FormatArgs, Rows},
     parse::{self, AuthorizationArg},
     review,
     view::{VaultList, VaultView},
@@ -37,6 +38,8 @@ pub(super) enum VaultCommand {
     Delete(DeleteArgs),
     /// Bring a deleted vault back, with everything in it
     Recover(DeleteArgs),
+    /// Destroy a deleted vault with everything in it, for ever
+    Purge(DeleteArgs),
     /// Say who may do what with what is in a vault that decides by access policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -214,6 +217,7 @@ pub(super) async fn run(connection: &ConnectionArgs, command: VaultCommand) -> a
         VaultCommand::Update(args) => update(connection, &args).await,
         VaultCommand::Delete(args) => delete(connection, &args).await,
         VaultCommand::Recover(args) => recover(connection, &args).await,
+        VaultCommand::Purge(args) => purge(connection, &args).await,
         VaultCommand::Policy(command) => policy::run(connection, command).await,
     }?;
     Ok(ExitCode::SUCCESS)
@@ -351,4 +355,35 @@ async fn recover(connection: &ConnectionArgs, args: &DeleteArgs) -> anyhow::Resu
         validate_only: false,
     };
     shown(args.format, &client.call(&action, client.api.undelete_vault(request)).await?)
+}
+
+async fn purge(connection: &ConnectionArgs, args: &DeleteArgs) -> anyhow::Result<()> {
+    let request_id = args.change.request_id()?;
+    let client = connection.connect().await?;
+    let action = change("purge", &args.name, &request_id);
+    let name = format!("vaults/{}", args.name);
+    let request = PurgeVaultRequest { name: name.clone(), etag: args.etag.value(), request_id, validate_only: false };
+    let done = client.call(&action, client.api.purge_vault(request)).await?;
+    output::show(args.format.format, &PurgedVaultView { name, done })
+}
+
+/// How far the destruction of a vault is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PurgedVaultView {
+    /// The vault.
+    pub(super) name: String,
+    /// All is gone.
+    pub(super) done: bool,
+}
+
+impl Rows for PurgedVaultView {
+    fn head(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        let state = if self.done { "destroyed" } else { "being destroyed: it goes on by itself" };
+        vec![vec!["name".to_owned(), self.name.clone()], vec!["state".to_owned(), state.to_owned()]]
+    }
 }

@@ -278,6 +278,9 @@ pub(super) struct VersionView {
     change: Option<ChangeView>,
     etag: String,
     imported: bool,
+    state: EnumName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#use: Option<VersionUseView>,
     #[serde(skip)]
     kind: String,
     #[serde(skip)]
@@ -303,6 +306,8 @@ impl From<&v1::KeyVersion> for VersionView {
             change: version.change.as_ref().map(ChangeView::from),
             etag: version.etag.clone(),
             imported: version.imported,
+            state: enum_name!(v1::State, version.state),
+            r#use: version.r#use.as_ref().map(VersionUseView::from),
             kind: kind(version),
             operations: operation_names(version).join(", "),
         }
@@ -310,6 +315,10 @@ impl From<&v1::KeyVersion> for VersionView {
 }
 
 impl VersionView {
+    fn used(&self, field: impl Fn(&VersionUseView) -> String) -> String {
+        self.r#use.as_ref().map(field).unwrap_or_default()
+    }
+
     fn id(&self) -> String {
         self.name.rsplit('/').next().unwrap_or_default().to_owned()
     }
@@ -349,7 +358,19 @@ pub(super) struct VersionList(pub(super) Vec<VersionView>);
 
 impl Rows for VersionList {
     fn head(&self) -> Vec<&'static str> {
-        vec!["VERSION", "TYPE", "ENABLED", "RESIDENCY", "CREATED", "NOT BEFORE", "EXPIRES"]
+        vec![
+            "VERSION",
+            "TYPE",
+            "STATE",
+            "ENABLED",
+            "RESIDENCY",
+            "CREATED",
+            "NOT BEFORE",
+            "EXPIRES",
+            "LAST USED",
+            "USES",
+            "SINCE",
+        ]
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
@@ -357,14 +378,39 @@ impl Rows for VersionList {
             vec![
                 version.id(),
                 version.kind.clone(),
+                word(&version.state, "STATE_"),
                 yes_no(version.enabled).to_owned(),
                 word(&version.residency, "RESIDENCY_"),
                 created(version.change.as_ref()),
                 version.not_before_time.clone().unwrap_or_default(),
                 version.expire_time.clone().unwrap_or_default(),
+                version.used(|used| used.last_use_time.clone().unwrap_or_else(|| "never".to_owned())),
+                version.used(|used| used.uses.clone()),
+                version.used(|used| used.recorded_since_time.clone().unwrap_or_default()),
             ]
         };
         self.0.iter().map(row).collect()
+    }
+}
+
+/// `strongroom.v1.KeyVersionUse`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct VersionUseView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_use_time: Option<String>,
+    uses: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded_since_time: Option<String>,
+}
+
+impl From<&v1::KeyVersionUse> for VersionUseView {
+    fn from(used: &v1::KeyVersionUse) -> Self {
+        Self {
+            last_use_time: optional_time(used.last_use_time.as_ref()),
+            uses: used.uses.to_string(),
+            recorded_since_time: optional_time(used.recorded_since_time.as_ref()),
+        }
     }
 }
 
@@ -639,7 +685,7 @@ mod tests {
             r#""keySize":256,"curve":"CURVE_P256","keyOperations":["KEY_OPERATION_SIGN",99],"enabled":true,"#,
             r#""expireTime":"9999-12-31T23:59:59Z","tags":{"a":"1","b":"2"},"residency":"RESIDENCY_WRAPPED","#,
             r#""publicKey":"/w==","algorithms":["ES256"],"change":{"createTime":"1970-01-01T00:00:00Z","#,
-            r#""updateTime":"1970-01-02T00:00:00Z","revision":"2"},"etag":"v","imported":false},"state":"STATE_ACTIVE","#,
+            r#""updateTime":"1970-01-02T00:00:00Z","revision":"2"},"etag":"v","imported":false,"state":"STATE_UNSPECIFIED"},"state":"STATE_ACTIVE","#,
             r#""change":{"createTime":"1970-01-01T00:00:00Z","updateTime":"1970-01-02T00:00:00Z","revision":"2"},"#,
             r#""recovery":{"level":"Recoverable","retentionDays":90},"etag":"k"}"#,
         );

@@ -42,6 +42,12 @@ pub fn faults_on_disk(config: &Config) -> Vec<Fault> {
     for (at, exporter) in config.audit.exporters.iter().enumerate() {
         faults.exporter(&format!("audit.exporters[{at}]"), &exporter.target);
     }
+    for (at, webhook) in config.webhooks.iter().enumerate() {
+        let section = format!("webhooks[{at}]");
+        // Who reads it can sign what the receiver believes.
+        faults.file(&format!("{section}.signature_key_file"), &webhook.signature_key_file, 0o007);
+        faults.channel(&section, &webhook.channel);
+    }
     if let Some(tracing) = &config.tracing {
         faults.channel("tracing", &tracing.channel);
     }

@@ -102,6 +102,7 @@ pub(super) fn receiver(section: &mut Section, key: &str) -> Option<(Uri, Channel
         ca: section.path("ca"),
         plain_loopback: section.switch("allow_http_loopback", false),
         token_file: section.path("token_file"),
+        public_and: None,
     };
     let text = section.required_text(key);
     match text.parse::<Uri>() {

@@ -23,7 +23,7 @@ use strongroom_hsm::{
     profile::{LaneProfile, Sandbox, TokenName},
 };
 
-use crate::{bearer::Trust, export::Exporter, observe::trace::Tracing};
+use crate::{bearer::Trust, export::Exporter, observe::trace::Tracing, webhooks::Webhook};
 
 mod disk;
 mod exporters;
@@ -33,6 +33,7 @@ mod server;
 mod store;
 mod tokens;
 mod tracing;
+mod webhooks;
 
 pub use disk::faults_on_disk;
 pub use reader::Fault;
@@ -76,6 +77,8 @@ pub struct Config {
     pub tracing: Option<Tracing>,
     /// How much may be asked for.
     pub quota: Allowances,
+    /// Who is told of events.
+    pub webhooks: Vec<Webhook>,
 }
 
 /// Metrics and health over HTTP.
@@ -224,10 +227,11 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     let log = log(root.section("log"));
     let tracing = tracing::tracing(root.section("tracing"));
     let quota = quota(root.section("quota"));
+    let webhooks = webhooks::webhooks(&mut root);
     root.finish();
     match (server, metrics, faults.take()) {
         (Some(server), Some(metrics), found) if found.is_empty() => {
-            Ok(Config { server, metrics, hsm, store, replica, audit, oidc, tokens, log, tracing, quota })
+            Ok(Config { server, metrics, hsm, store, replica, audit, oidc, tokens, log, tracing, quota, webhooks })
         }
         (_, _, found) => Err(found),
     }

@@ -81,6 +81,7 @@ fn issuer(section: &mut Section) -> Trust {
         ca: section.path("ca"),
         plain_loopback: section.switch("allow_http_loopback", false),
         token_file: section.path("fetch_token_file"),
+        public_and: None,
     };
     let keys = key_source(section);
     let is_reached = match (&keys, issuer.parse::<Uri>()) {

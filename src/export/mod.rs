@@ -19,6 +19,7 @@ mod follow;
 pub(crate) mod http;
 pub(crate) mod otlp;
 mod shape;
+pub(crate) mod signing;
 mod sink;
 mod source;
 mod syslog;

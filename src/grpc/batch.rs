@@ -164,6 +164,14 @@ fn read(message: OperationRequest) -> Result<Item, Problem> {
             Item::WrappedDataKey(name, Asked::wrapped_data_key(new))
         }
         Operation::GenerateRandomBytes(message) => Item::Random(crypto::read_length(&message)),
+        Operation::ReEncrypt(message) => {
+            let (name, algorithm, input, to) = crypto::read_re_encrypt(message)?;
+            Item::ReEncrypt(name, Asked::decrypt(algorithm, input), to)
+        }
+        Operation::RewrapKey(message) => {
+            let (name, algorithm, input, to) = crypto::read_rewrap_key(message)?;
+            Item::Rewrap(name, Asked::unwrap(algorithm, input), to)
+        }
     })
 }
 
@@ -179,6 +187,8 @@ fn show(result: Result<Done, ServiceError>, caller: &Caller) -> operation_respon
         Ok(Done::DataKey(done)) => Answer::GenerateDataKey(crypto::data_key(done)),
         Ok(Done::WrappedDataKey(done)) => Answer::GenerateDataKeyWithoutPlaintext(crypto::wrapped_data_key(done)),
         Ok(Done::Random(done)) => Answer::GenerateRandomBytes(crypto::random(done)),
+        Ok(Done::ReEncrypted(source, done)) => Answer::ReEncrypt(crypto::re_encrypted(&source, done)),
+        Ok(Done::Rewrapped(source, done)) => Answer::RewrapKey(crypto::rewrapped(&source, done)),
         Err(error) => failed(&error, &caller.request),
     }
 }
@@ -201,6 +211,8 @@ pub(super) fn label(message: &OperationRequest) -> &'static str {
         Some(Operation::GenerateDataKey(_)) => "GenerateDataKey",
         Some(Operation::GenerateDataKeyWithoutPlaintext(_)) => "GenerateDataKeyWithoutPlaintext",
         Some(Operation::GenerateRandomBytes(_)) => "GenerateRandomBytes",
+        Some(Operation::ReEncrypt(_)) => "ReEncrypt",
+        Some(Operation::RewrapKey(_)) => "RewrapKey",
         None => "none",
     }
 }

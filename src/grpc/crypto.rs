@@ -13,9 +13,10 @@ use strongroom_hsm::{
 use strongroom_proto::v1::{
     DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, GenerateDataKeyRequest, GenerateDataKeyResponse,
     GenerateDataKeyWithoutPlaintextRequest, GenerateDataKeyWithoutPlaintextResponse, GenerateRandomBytesRequest,
-    GenerateRandomBytesResponse, OperationRequest, SignRequest, SignResponse, StreamRequest, UnwrapKeyRequest,
-    UnwrapKeyResponse, VerifyRequest, VerifyResponse, WrapKeyRequest, WrapKeyResponse, crypto_server,
-    operation_request, operation_response, sign_request, verify_request,
+    GenerateRandomBytesResponse, OperationRequest, ReEncryptRequest, ReEncryptResponse, RewrapKeyRequest,
+    RewrapKeyResponse, SignRequest, SignResponse, StreamRequest, UnwrapKeyRequest, UnwrapKeyResponse, VerifyRequest,
+    VerifyResponse, WrapKeyRequest, WrapKeyResponse, crypto_server, operation_request, operation_response,
+    sign_request, verify_request,
 };
 
 use super::{batch::batch, call::serve, decode, encode, names, stream::Conversation};
@@ -23,7 +24,7 @@ use crate::{
     model::{Algorithm, VersionRow},
     service::{
         Caller, Ciphertext, DataKey, Encrypted, KeyRef, NewDataKey, Problem, Service, ServiceError, Signed,
-        version_name,
+        batch::Destination, version_name,
     },
 };
 
@@ -37,6 +38,8 @@ serve!(crypto_server::Crypto {
     generate_data_key(GenerateDataKeyRequest) -> GenerateDataKeyResponse;
     generate_data_key_without_plaintext(GenerateDataKeyWithoutPlaintextRequest)
         -> GenerateDataKeyWithoutPlaintextResponse;
+    re_encrypt(ReEncryptRequest) -> ReEncryptResponse;
+    rewrap_key(RewrapKeyRequest) -> RewrapKeyResponse;
     generate_random_bytes(GenerateRandomBytesRequest) -> GenerateRandomBytesResponse;
     batch(BatchRequest) -> BatchResponse;
 } {
@@ -75,6 +78,8 @@ pub(super) async fn operate(
             let made = generate_data_key_without_plaintext(service, caller, message).await;
             made.map(Answer::GenerateDataKeyWithoutPlaintext)
         }
+        Operation::ReEncrypt(message) => re_encrypt(service, caller, message).await.map(Answer::ReEncrypt),
+        Operation::RewrapKey(message) => rewrap_key(service, caller, message).await.map(Answer::RewrapKey),
     }
 }
 
@@ -277,6 +282,66 @@ pub(super) fn read_unwrap_key(message: UnwrapKeyRequest) -> Result<(KeyRef, Algo
 pub(super) fn unwrapped((version, key): (Arc<VersionRow>, SecretBytes)) -> UnwrapKeyResponse {
     let key_crc32c = encode::crc32c_of(&key);
     UnwrapKeyResponse { name: version_name(&version), key: key.into_exposed(), key_crc32c }
+}
+
+async fn re_encrypt(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: ReEncryptRequest,
+) -> Result<ReEncryptResponse, ServiceError> {
+    let (name, algorithm, input, to) = read_re_encrypt(message)?;
+    let (source, plaintext) = service.decrypt(caller, &name, algorithm, input).await?;
+    let Destination { name, algorithm, iv, additional_data } = to;
+    let made = service.encrypt(caller, &name, algorithm, plaintext, iv, additional_data).await?;
+    Ok(re_encrypted(&source, made))
+}
+
+type Anew = (KeyRef, Algorithm, Ciphertext, Destination);
+
+/// What is decrypted, and under what it is put.
+pub(super) fn read_re_encrypt(message: ReEncryptRequest) -> Result<Anew, Problem> {
+    let (name, algorithm, input) = read_decrypt(decode::required("source", message.source)?)?;
+    let mut to = destination(&name, algorithm, &message.destination_name, &message.destination_algorithm)?;
+    let same = || if to.algorithm.scheme() == Scheme::AesGcm { input.additional_data.clone() } else { Vec::new() };
+    let additional_data = message.destination_additional_data.unwrap_or_else(same);
+    (to.iv, to.additional_data) = (message.destination_iv, additional_data);
+    Ok((name, algorithm, input, to))
+}
+
+/// The key of the source, and its algorithm, unless others are said.
+fn destination(source: &KeyRef, algorithm: Algorithm, name: &str, by: &str) -> Result<Destination, Problem> {
+    let name = match name {
+        "" => KeyRef { version: None, ..source.clone() },
+        name => names::key_or_version("destination_name", name)?,
+    };
+    let algorithm = if by.is_empty() { algorithm } else { decode::algorithm(by)? };
+    Ok(Destination { name, algorithm, iv: Vec::new(), additional_data: Vec::new() })
+}
+
+pub(super) fn re_encrypted(source: &VersionRow, made: Encrypted) -> ReEncryptResponse {
+    ReEncryptResponse { source_name: version_name(source), destination: Some(encrypted(made)) }
+}
+
+async fn rewrap_key(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: RewrapKeyRequest,
+) -> Result<RewrapKeyResponse, ServiceError> {
+    let (name, algorithm, input, to) = read_rewrap_key(message)?;
+    let (source, key) = service.unwrap_key(caller, &name, algorithm, input).await?;
+    let made = service.wrap_key(caller, &to.name, to.algorithm, key).await?;
+    Ok(rewrapped(&source, made))
+}
+
+/// What is unwrapped, and under what it is put.
+pub(super) fn read_rewrap_key(message: RewrapKeyRequest) -> Result<Anew, Problem> {
+    let (name, algorithm, input) = read_unwrap_key(decode::required("source", message.source)?)?;
+    let to = destination(&name, algorithm, &message.destination_name, &message.destination_algorithm)?;
+    Ok((name, algorithm, input, to))
+}
+
+pub(super) fn rewrapped(source: &VersionRow, made: Encrypted) -> RewrapKeyResponse {
+    RewrapKeyResponse { source_name: version_name(source), destination: Some(wrapped(made)) }
 }
 
 /// The length of a data key when it is not said.

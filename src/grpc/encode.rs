@@ -6,10 +6,10 @@ use strongroom_proto::v1;
 use crate::{
     access::RoleDefinition,
     model::{
-        AccessPolicyRow, AssignmentRow, Jwk, KeyOps, KeySpec, ObjectType, Residency, Row as _, State, Tags, Timestamp,
-        TokenRow, VaultAuthorization, VaultRow, VersionRow,
+        AccessPolicyRow, AssignmentRow, EventRow, Jwk, KeyOps, KeySpec, ObjectType, Residency, Row as _, State, Tags,
+        Timestamp, TokenRow, VaultAuthorization, VaultRow, VersionRow,
     },
-    service::{KeyView, version_name},
+    service::{KeyView, VersionView, version_name},
 };
 
 /// CRC32C of a secret that is answered.
@@ -108,10 +108,40 @@ pub(super) fn version(row: &VersionRow) -> v1::KeyVersion {
         .into(),
         public_key: row.public.clone(),
         algorithms: algorithms(row),
-        change: Some(change(row.created, row.updated, State::Active, row.revision)),
+        change: Some(change(row.created, row.updated, row.state, row.revision)),
         etag: row.etag(),
         imported: row.is_imported(),
+        state: state(row.state).into(),
+        r#use: None,
     }
+}
+
+/// A version, with what is known of its use.
+pub(super) fn used_version(view: &VersionView) -> v1::KeyVersion {
+    let r#use = v1::KeyVersionUse {
+        last_use_time: view.activity.map(|activity| time(activity.used)),
+        uses: view.activity.map_or(0, |activity| i64::try_from(activity.uses).unwrap_or(i64::MAX)),
+        recorded_since_time: Some(time(view.since)),
+    };
+    v1::KeyVersion { r#use: Some(r#use), ..version(&view.version) }
+}
+
+/// An event.
+pub(super) fn event(row: &EventRow) -> v1::Event {
+    v1::Event {
+        id: event_id(row.id),
+        r#type: row.kind.name().to_owned(),
+        time: Some(time(row.time)),
+        subject: row.subject(),
+        principal: row.principal.clone(),
+        due_time: row.due.map(time),
+        detail: row.detail.clone(),
+    }
+}
+
+/// The id of an event, as it is shown.
+pub(super) fn event_id(id: [u8; 16]) -> String {
+    uuid::Uuid::from_bytes(id).to_string()
 }
 
 /// Those that its kind takes and its operations allow.

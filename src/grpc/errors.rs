@@ -48,6 +48,7 @@ pub const fn code(problem: &Problem) -> Code {
         | Problem::OperationNotPermitted { .. }
         | Problem::PublicOnly { .. }
         | Problem::UsedUp { .. }
+        | Problem::BudgetSpent { .. }
         | Problem::Precondition { .. } => Code::FailedPrecondition,
         Problem::Unsupported { .. } => Code::Unimplemented,
         Problem::QuotaExceeded { .. } | Problem::Overloaded { .. } | Problem::PaddingFailures { .. } => {
@@ -178,6 +179,7 @@ fn resource(problem: &Problem) -> Option<&str> {
         | Problem::PublicOnly { name, .. }
         | Problem::WrongAlgorithm { name, .. }
         | Problem::UsedUp { name }
+        | Problem::BudgetSpent { name, .. }
         | Problem::BareCipher { name, .. }
         | Problem::PaddingFailures { name, .. }
         | Problem::Tampered { name }

@@ -49,6 +49,8 @@ pub(super) const BATCH: &str = "/strongroom.v1.Crypto/Batch";
 const STREAM: &str = "/strongroom.v1.Crypto/Stream";
 /// The method that gives records of the audit log as they come.
 const RECORDS: &str = "/strongroom.v1.AuditLog/StreamAuditRecords";
+/// The method that tells of events as they come.
+const EVENTS: &str = "/strongroom.v1.Events/WatchEvents";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 /// What is answered to everybody: with nothing that says who asks, and to a certificate that says nobody.
 const PUBLIC: [&str; 3] = [HEALTH_CHECK, DISCOVERY_PATH, KEYS_PATH];
@@ -65,7 +67,7 @@ const RESERVE_MAX: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 62] = [
+const METHODS: [&str; 72] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -74,6 +76,8 @@ const METHODS: [&str; 62] = [
     "/strongroom.v1.Crypto/UnwrapKey",
     "/strongroom.v1.Crypto/GenerateDataKey",
     "/strongroom.v1.Crypto/GenerateDataKeyWithoutPlaintext",
+    "/strongroom.v1.Crypto/ReEncrypt",
+    "/strongroom.v1.Crypto/RewrapKey",
     "/strongroom.v1.Crypto/GenerateRandomBytes",
     BATCH,
     STREAM,
@@ -87,6 +91,13 @@ const METHODS: [&str; 62] = [
     "/strongroom.v1.Keys/UpdateKeyVersion",
     "/strongroom.v1.Keys/DeleteKey",
     "/strongroom.v1.Keys/UndeleteKey",
+    "/strongroom.v1.Keys/DeleteKeyVersion",
+    "/strongroom.v1.Keys/UndeleteKeyVersion",
+    "/strongroom.v1.Keys/PurgeKey",
+    EVENTS,
+    "/strongroom.v1.Events/ListWebhooks",
+    "/strongroom.v1.Events/ListDeadLetters",
+    "/strongroom.v1.Events/ReplayDeadLetters",
     "/strongroom.v1.Rotations/GetRotationPolicy",
     "/strongroom.v1.Rotations/UpdateRotationPolicy",
     "/strongroom.v1.Rotations/ListRotations",
@@ -96,6 +107,7 @@ const METHODS: [&str; 62] = [
     "/strongroom.v1.Vaults/UpdateVault",
     "/strongroom.v1.Vaults/DeleteVault",
     "/strongroom.v1.Vaults/UndeleteVault",
+    "/strongroom.v1.Vaults/PurgeVault",
     "/strongroom.v1.RoleAssignments/CreateRoleAssignment",
     "/strongroom.v1.RoleAssignments/GetRoleAssignment",
     "/strongroom.v1.RoleAssignments/ListRoleAssignments",
@@ -336,7 +348,7 @@ impl Front {
                 return Err(stranger.status(id));
             }
         }
-        if [STREAM, RECORDS].contains(&request.uri().path()) {
+        if [STREAM, RECORDS, EVENTS].contains(&request.uri().path()) {
             request.extensions_mut().insert(self.terms(peer, asked));
         }
         let known = request.extensions().get::<Caller>().map(|caller| Arc::clone(&caller.identity));
@@ -412,7 +424,7 @@ impl Answers for Front {
         let id = uuid.to_string();
         let mut ticket = Ticket::new(method);
         let span = tracing::info_span!("grpc", request = id, method);
-        let keeps = [BATCH, STREAM, RECORDS].contains(&request.uri().path());
+        let keeps = [BATCH, STREAM, RECORDS, EVENTS].contains(&request.uri().path());
         let answered = self.admit(peer, (&id, uuid), request, &mut ticket.trace).instrument(span).await;
         let (mut response, place) = answered.unwrap_or_else(|status| (status.into_http(), None));
         own(&mut response, method, &id);

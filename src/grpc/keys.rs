@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use strongroom_hsm::{Material, SecretBytes};
 use strongroom_proto::v1::{
-    CreateKeyRequest, DeleteKeyRequest, GetKeyRequest, GetPublicKeysRequest, GetPublicKeysResponse, ImportKeyRequest,
-    Key, KeyVersion, ListKeyVersionsRequest, ListKeyVersionsResponse, ListKeysRequest, ListKeysResponse,
-    RotateKeyRequest, UndeleteKeyRequest, UpdateKeyVersionRequest, import_key_request, keys_server,
+    self, CreateKeyRequest, DeleteKeyRequest, DeleteKeyVersionRequest, GetKeyRequest, GetPublicKeysRequest,
+    GetPublicKeysResponse, ImportKeyRequest, Key, KeyVersion, ListKeyVersionsRequest, ListKeyVersionsResponse,
+    ListKeysRequest, ListKeysResponse, PurgeKeyRequest, PurgeKeyResponse, RotateKeyRequest, UndeleteKeyRequest,
+    UndeleteKeyVersionRequest, UpdateKeyVersionRequest, import_key_request, keys_server,
 };
 
 use super::{call::serve, decode, encode, names, pages::List};
 use crate::{
-    model::{KeySpec, Residency, Tags},
-    service::{Caller, NewKey, Problem, Service, ServiceError, VersionPatch},
+    model::{Algorithm, KeySpec, Residency, Tags},
+    service::{Caller, KeyFilter, NewKey, Problem, Service, ServiceError, VersionPatch},
 };
 
 serve!(keys_server::Keys {
@@ -26,6 +29,9 @@ serve!(keys_server::Keys {
     update_key_version(UpdateKeyVersionRequest) -> KeyVersion;
     delete_key(DeleteKeyRequest) -> Key;
     undelete_key(UndeleteKeyRequest) -> Key;
+    delete_key_version(DeleteKeyVersionRequest) -> KeyVersion;
+    undelete_key_version(UndeleteKeyVersionRequest) -> KeyVersion;
+    purge_key(PurgeKeyRequest) -> PurgeKeyResponse;
 });
 
 /// What can be changed.
@@ -150,11 +156,44 @@ async fn list_keys(
     message: ListKeysRequest,
 ) -> Result<ListKeysResponse, ServiceError> {
     let vault = names::vault("parent", &message.parent)?;
-    let list = List { kind: "keys", parent: vault.as_str(), deleted: message.show_deleted };
+    let filter = filter(message.filter.as_ref())?;
+    // A token goes on with what was asked for, and with nothing else.
+    let parent = match &message.filter {
+        Some(said) => format!("{vault}/{}", base16ct::lower::encode_string(&Sha256::digest(said.encode_to_vec()))),
+        None => vault.to_string(),
+    };
+    let list = List { kind: "keys", parent: &parent, deleted: message.show_deleted };
     let page = list.page(message.page_size, &message.page_token, |last| last.parse().ok())?;
-    let found = service.list_keys(caller, &vault, page).await?;
-    let next_page_token = list.next(found.more, found.items.last().map(|view| view.key.name.to_string()));
-    Ok(ListKeysResponse { keys: found.items.iter().map(encode::key).collect(), next_page_token })
+    let (found, last) = service.list_keys(caller, &vault, &filter, page).await?;
+    let next_page_token = list.next(last.is_some(), last.map(|name| name.to_string()));
+    Ok(ListKeysResponse { keys: found.iter().map(encode::key).collect(), next_page_token })
+}
+
+fn filter(said: Option<&v1::KeyFilter>) -> Result<KeyFilter, Problem> {
+    let Some(said) = said else { return Ok(KeyFilter::default()) };
+    let deleted = match v1::State::try_from(said.state) {
+        Ok(v1::State::Unspecified) => None,
+        Ok(v1::State::Active) => Some(false),
+        Ok(v1::State::Deleted) => Some(true),
+        Err(_) => {
+            let why = format!("{} is no State", said.state);
+            return Err(Problem::Invalid { field: "filter.state", why });
+        }
+    };
+    let algorithm = match said.algorithm.as_str() {
+        "" => None,
+        name => Some(Algorithm::from_name(name).ok_or_else(|| Problem::Invalid {
+            field: "filter.algorithm",
+            why: format!("there is no algorithm {name:?}; PS256, ES256 and A256GCM are some"),
+        })?),
+    };
+    Ok(KeyFilter {
+        deleted,
+        enabled: said.enabled,
+        expires_before: decode::time("filter.expire_before_time", said.expire_before_time)?,
+        expires_from: decode::time("filter.expire_from_time", said.expire_from_time)?,
+        algorithm,
+    })
 }
 
 async fn list_key_versions(
@@ -164,12 +203,12 @@ async fn list_key_versions(
 ) -> Result<ListKeyVersionsResponse, ServiceError> {
     let name = names::key("parent", &message.parent)?;
     let parent = name.to_string();
-    let list = List { kind: "versions", parent: &parent, deleted: false };
+    let list = List { kind: "versions", parent: &parent, deleted: message.show_deleted };
     let page = list.page(message.page_size, &message.page_token, |last| last.parse().ok())?;
     let found = service.list_versions(caller, &name, page).await?;
-    let next_page_token = list.next(found.more, found.items.last().map(|row| row.ordinal.to_string()));
-    let versions = found.items.iter().map(|row| encode::version(row)).collect();
-    Ok(ListKeyVersionsResponse { versions, next_page_token })
+    let (found, last) = found;
+    let next_page_token = list.next(last.is_some(), last.map(|ordinal| ordinal.to_string()));
+    Ok(ListKeyVersionsResponse { versions: found.iter().map(encode::used_version).collect(), next_page_token })
 }
 
 async fn get_public_keys(
@@ -239,6 +278,40 @@ async fn undelete_key(
     let options =
         decode::options("UndeleteKey", &message, None, &message.request_id, &message.etag, message.validate_only)?;
     Ok(encode::key(&service.undelete_key(caller, &name, options).await?))
+}
+
+async fn delete_key_version(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: DeleteKeyVersionRequest,
+) -> Result<KeyVersion, ServiceError> {
+    let name = names::version("name", &message.name)?;
+    let options =
+        decode::options("DeleteKeyVersion", &message, None, &message.request_id, &message.etag, message.validate_only)?;
+    Ok(encode::version(&*service.delete_version(caller, &name, options).await?))
+}
+
+async fn undelete_key_version(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: UndeleteKeyVersionRequest,
+) -> Result<KeyVersion, ServiceError> {
+    let name = names::version("name", &message.name)?;
+    let (id, etag) = (&message.request_id, &message.etag);
+    let options = decode::options("UndeleteKeyVersion", &message, None, id, etag, message.validate_only)?;
+    Ok(encode::version(&*service.undelete_version(caller, &name, options).await?))
+}
+
+async fn purge_key(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: PurgeKeyRequest,
+) -> Result<PurgeKeyResponse, ServiceError> {
+    let name = names::key_or_version("name", &message.name)?;
+    let options =
+        decode::options("PurgeKey", &message, None, &message.request_id, &message.etag, message.validate_only)?;
+    let versions = service.purge_key(caller, &name, options).await?;
+    Ok(PurgeKeyResponse { versions: i64::try_from(versions).unwrap_or(i64::MAX) })
 }
 
 #[cfg(test)]

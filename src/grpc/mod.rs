@@ -8,7 +8,7 @@
 //! front      who, request id, deadline, room; figures              front.rs
 //! routes     tonic: protobuf, health, reflection
 //! call       the caller and the message; the status of an error    call.rs, errors.rs
-//! vaults, keys, crypto, assignments, definitions, policies, rotation, tokens, replicas    one file for each noun    decode, names, pages, encode
+//! vaults, keys, crypto, events, assignments, definitions, policies, rotation, tokens, replicas    one file for each noun    decode, names, pages, encode
 //! batch, stream      many operations of crypto at once            kept.rs: what they hold meanwhile
 //! ```
 //!
@@ -34,6 +34,7 @@ mod decode;
 mod definitions;
 mod encode;
 pub mod errors;
+mod events;
 pub mod front;
 pub mod gate;
 pub mod identity;
@@ -67,7 +68,7 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of `strongroom.v1`, for health reports.
-pub const SERVICES: [&str; 10] = [
+pub const SERVICES: [&str; 11] = [
     "strongroom.v1.Vaults",
     "strongroom.v1.Keys",
     "strongroom.v1.Crypto",
@@ -78,6 +79,7 @@ pub const SERVICES: [&str; 10] = [
     "strongroom.v1.AuditLog",
     "strongroom.v1.Replicas",
     "strongroom.v1.Rotations",
+    "strongroom.v1.Events",
 ];
 
 /// The face itself: implements the services of the contract, one file for each.
@@ -119,6 +121,7 @@ pub fn routes(service: &Arc<Service>, health: HealthReporter) -> Result<Routes, 
         .add_service(
             v1::rotations_server::RotationsServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
+        .add_service(v1::events_server::EventsServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(
             v1::replicas_server::ReplicasServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
         )

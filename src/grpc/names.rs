@@ -3,6 +3,7 @@
 use crate::{
     model::{AssignmentId, RoleId, TokenId, VaultName},
     service::{KeyRef, Problem},
+    webhooks::Webhook,
 };
 
 /// The longest name that is looked at: the longest right one has 24 + 127 + 32 characters and its words.
@@ -51,6 +52,29 @@ pub(super) fn key(field: &'static str, name: &str) -> Result<KeyRef, Problem> {
         return Err(wrong(field, name, "vaults/{vault}/keys/{key}, without a version"));
     }
     Ok(found)
+}
+
+/// `vaults/{vault}/keys/{key}/versions/{version}`.
+pub(super) fn version(field: &'static str, name: &str) -> Result<KeyRef, Problem> {
+    let found = key_or_version(field, name)?;
+    if found.version.is_none() {
+        return Err(wrong(field, name, "vaults/{vault}/keys/{key}/versions/{version}"));
+    }
+    Ok(found)
+}
+
+/// `webhooks/{webhook}`.
+pub(super) fn webhook(field: &'static str, name: &str) -> Result<String, Problem> {
+    let webhook = name.strip_prefix("webhooks/").filter(|webhook| Webhook::is_name(webhook));
+    webhook.map(str::to_owned).ok_or_else(|| wrong(field, name, "webhooks/{webhook}"))
+}
+
+/// `webhooks/{webhook}`, or a dead letter of it, by the id of its event.
+pub(super) fn dead_letters(field: &'static str, name: &str) -> Result<(String, Option<[u8; 16]>), Problem> {
+    let Some((hook, id)) = name.split_once("/deadLetters/") else { return Ok((webhook(field, name)?, None)) };
+    let event = uuid::Uuid::try_parse(id).ok().filter(|event| event.to_string() == id);
+    let event = event.ok_or_else(|| wrong(field, name, "webhooks/{webhook}/deadLetters/{event id}"))?;
+    Ok((webhook(field, hook)?, Some(event.into_bytes())))
 }
 
 /// `roleAssignments/{id}`.
@@ -116,6 +140,18 @@ mod tests {
         assert!(key("name", &format!("vaults/dev/keys/k/versions/{VERSION}")).is_err());
         assert!(assignment("name", "roleAssignments/x").is_err());
         assert!(role("role", "Key Vault Reader").is_err());
+    }
+
+    #[test]
+    fn dead_letters_are_named_by_their_events() {
+        let event = "9a2f5a30-6f2e-4d58-9d2b-0a0f4f5b8b11";
+        assert_eq!(dead_letters("name", "webhooks/ops").expect("all"), ("ops".to_owned(), None));
+        let (_, one) = dead_letters("name", &format!("webhooks/ops/deadLetters/{event}")).expect("one");
+        assert_eq!(one.map(|id| uuid::Uuid::from_bytes(id).to_string()).as_deref(), Some(event));
+        for wrong in ["ops", "webhooks/", "webhooks/A b", "webhooks/ops/deadLetters/", "webhooks/ops/deadLetters/7"] {
+            assert!(dead_letters("name", wrong).is_err(), "{wrong}");
+        }
+        assert!(version("name", "vaults/dev/keys/a").is_err());
     }
 
     #[test]

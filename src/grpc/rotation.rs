@@ -9,7 +9,10 @@ use strongroom_proto::v1::{
 
 use super::{call::serve, decode, encode, names, pages::List};
 use crate::{
-    model::{self, CalendarDuration, KeyObjectRow, KeySpec, LifetimeAction, LifetimeActionType, Row as _, Trigger},
+    model::{
+        self, BudgetAction, CalendarDuration, KeyObjectRow, KeySpec, LifetimeAction, LifetimeActionType, Row as _,
+        Trigger, UseBudget,
+    },
     rotation::{ACTIONS_MAX, Due},
     service::{
         Caller, KeyRef, Problem, Service, ServiceError,
@@ -84,7 +87,21 @@ fn policy(said: &RotationPolicy) -> Result<model::RotationPolicy, Problem> {
         return Err(Problem::Invalid { field: "rotation_policy.lifetime_actions", why });
     }
     let lifetime_actions = said.lifetime_actions.iter().map(action).collect::<Result<_, _>>()?;
-    Ok(model::RotationPolicy { lifetime_actions, expiry_time, use_budget: None, next_spec })
+    let use_budget = said.use_budget.as_ref().map(budget).transpose()?;
+    Ok(model::RotationPolicy { lifetime_actions, expiry_time, use_budget, next_spec })
+}
+
+fn budget(said: &v1::UseBudget) -> Result<UseBudget, Problem> {
+    let action = match v1::BudgetAction::try_from(said.action) {
+        Ok(v1::BudgetAction::Rotate) => BudgetAction::Rotate,
+        Ok(v1::BudgetAction::Refuse) => BudgetAction::Refuse,
+        Ok(v1::BudgetAction::Unspecified) | Err(_) => {
+            let why = "is BUDGET_ACTION_ROTATE or BUDGET_ACTION_REFUSE".to_owned();
+            return Err(Problem::Invalid { field: "rotation_policy.use_budget.action", why });
+        }
+    };
+    // What is no number of uses is refused with the other rules.
+    Ok(UseBudget { uses: u64::try_from(said.uses).unwrap_or(0), action })
 }
 
 fn duration(field: &'static str, text: &str) -> Result<CalendarDuration, Problem> {
@@ -138,6 +155,14 @@ fn shown(view: &PolicyView) -> RotationPolicy {
         create_time: Some(encode::time(rotation.created)),
         update_time: Some(encode::time(rotation.updated)),
         etag: key.etag(),
+        use_budget: rotation.policy.use_budget.map(|budget| v1::UseBudget {
+            uses: i64::try_from(budget.uses).unwrap_or(i64::MAX),
+            action: match budget.action {
+                BudgetAction::Rotate => v1::BudgetAction::Rotate,
+                BudgetAction::Refuse => v1::BudgetAction::Refuse,
+            }
+            .into(),
+        }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use strongroom_proto::v1::{
     CreateVaultRequest, DeleteVaultRequest, GetVaultRequest, ListVaultsRequest, ListVaultsResponse, NetworkRules,
-    UndeleteVaultRequest, UpdateVaultRequest, Vault, vaults_server,
+    PurgeVaultRequest, PurgeVaultResponse, UndeleteVaultRequest, UpdateVaultRequest, Vault, vaults_server,
 };
 
 use super::{call::serve, decode, encode, names, pages::List};
@@ -20,6 +20,7 @@ serve!(vaults_server::Vaults {
     update_vault(UpdateVaultRequest) -> Vault;
     delete_vault(DeleteVaultRequest) -> Vault;
     undelete_vault(UndeleteVaultRequest) -> Vault;
+    purge_vault(PurgeVaultRequest) -> PurgeVaultResponse;
 });
 
 /// What can be changed.
@@ -145,6 +146,17 @@ async fn delete_vault(
     let options =
         decode::options("DeleteVault", &message, None, &message.request_id, &message.etag, message.validate_only)?;
     Ok(encode::vault(&*service.delete_vault(caller, &name, options).await?))
+}
+
+async fn purge_vault(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: PurgeVaultRequest,
+) -> Result<PurgeVaultResponse, ServiceError> {
+    let name = names::vault("name", &message.name)?;
+    let options =
+        decode::options("PurgeVault", &message, None, &message.request_id, &message.etag, message.validate_only)?;
+    Ok(PurgeVaultResponse { done: service.purge_vault(caller, &name, options).await? })
 }
 
 async fn undelete_vault(

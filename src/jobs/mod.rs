@@ -30,12 +30,15 @@ use crate::{
         readiness::{self, Board, Readiness},
     },
     service::{Service, rotation::Round},
+    webhooks::{self, Webhook},
 };
 
 /// How often refusals are written out and old request ids forgotten.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// How often it is looked whether something is due for a key.
 const ROTATE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is kept when versions were last used.
+const ACTIVITY_EVERY: Duration = Duration::from_secs(5);
 /// How often new records are taken into the index of the audit log.
 const INDEX_EVERY: Duration = Duration::from_secs(1);
 /// How often readiness is judged.
@@ -105,6 +108,9 @@ impl Jobs {
                 metrics::gauge!(BREAK_GLASS).set(service.broken_glass() as f64);
                 if let Err(error) = service.count_replicas().await {
                     tracing::debug!(%error, "replicas could not be counted");
+                }
+                if let Err(error) = service.count_deliveries().await {
+                    tracing::debug!(%error, "deliveries could not be counted");
                 }
                 if let Err(error) = service.tidy().await {
                     tracing::error!(error = %error, "refusals or old request ids could not be tidied up");
@@ -216,6 +222,26 @@ impl Jobs {
             let source = export::Source::new(service.log(), service.instance().id);
             self.tasks.spawn(export::run(exporter.clone(), source, self.stop.clone()));
         }
+    }
+
+    /// Tells webhooks of events.
+    pub fn deliver(&self, webhooks: &[Webhook], service: &Arc<Service>) {
+        for webhook in webhooks {
+            self.tasks.spawn(webhooks::run(webhook.clone(), Arc::clone(service), self.stop.clone()));
+        }
+    }
+
+    /// Keeps when versions were last used.
+    pub fn activity(&self, service: &Arc<Service>) {
+        let service = Arc::clone(service);
+        self.every(ACTIVITY_EVERY, move || {
+            let service = Arc::clone(&service);
+            async move {
+                if let Err(error) = service.keep_activity().await {
+                    tracing::warn!(%error, cause = ?error.cause, "the use of keys is noted later");
+                }
+            }
+        });
     }
 
     /// Folds what histograms have collected.

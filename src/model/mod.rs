@@ -1,7 +1,9 @@
 //! Plain types of the domain, parsed once at the rim. No async, no input or output, no clock.
 
 pub mod access_rows;
+pub mod boot;
 pub mod duration;
+pub mod event;
 pub mod identity;
 pub mod jwk;
 pub mod lease;
@@ -20,7 +22,9 @@ pub mod time;
 pub mod tokens;
 
 pub use access_rows::{AccessPolicyRow, Permissions, RoleDefinitionRow, access_policy_id};
+pub use boot::{ClockRow, Uptime};
 pub use duration::{CalendarDuration, DurationError};
+pub use event::{EventRow, EventType};
 pub use identity::{Identity, Origin};
 pub use jwk::Jwk;
 pub use lease::{Ended, Lease};
@@ -29,7 +33,9 @@ pub use network::{AddressRange, NetworkPatch, NetworkRules};
 pub use principal::Principal;
 pub use replica::{Ordinal, ReplicaName, ReplicaRow};
 pub use roles::{ADMINISTRATOR, ActionPattern, AssignmentId, BREAK_GLASS, RoleId, RolePatterns};
-pub use rotation_policy::{BudgetAction, LifetimeAction, LifetimeActionType, RotationPolicy, Trigger, UseBudget};
+pub use rotation_policy::{
+    BudgetAction, LifetimeAction, LifetimeActionType, RotationPolicy, Trigger, USES_MAX, UseBudget,
+};
 pub use rows::{
     AssignmentRow, Escrow, InstanceRow, KeyObjectRow, KeyRotation, Row, RowId, RowKind, State, UsageRow,
     VaultAuthorization, VaultRow, VersionRow,

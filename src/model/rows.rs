@@ -79,11 +79,15 @@ pub enum RowKind {
     AccessPolicy,
     /// [`super::ReplicaRow`]: in no head.
     Replica,
+    /// [`super::EventRow`]: in no head.
+    Event,
+    /// [`super::ClockRow`]: in no head.
+    Clock,
 }
 
 impl RowKind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Vault,
         Self::Key,
         Self::Version,
@@ -95,6 +99,8 @@ impl RowKind {
         Self::RoleDefinition,
         Self::AccessPolicy,
         Self::Replica,
+        Self::Event,
+        Self::Clock,
     ];
 
     /// The kind of that code.
@@ -118,6 +124,8 @@ impl RowKind {
             Self::RoleDefinition => 7,
             Self::AccessPolicy => 8,
             Self::Replica => 30,
+            Self::Event => 31,
+            Self::Clock => 32,
         }
     }
 }
@@ -208,6 +216,8 @@ pub struct VaultRow {
     pub max_staleness: MaxStaleness,
     /// In use or deleted.
     pub state: State,
+    /// All that is in it is being destroyed, and then it: nobody brings it back any more.
+    pub purging: bool,
     /// When it was made.
     pub created: Timestamp,
     /// When it was last changed.
@@ -256,7 +266,8 @@ impl Row for VaultRow {
             .number(12, u64::from(!self.network.local_access()))
             .field(13, &self.network.sealed_ranges())
             .number(14, self.authorization.code())
-            .number(15, self.max_staleness.sealed());
+            .number(15, self.max_staleness.sealed())
+            .number(16, u64::from(self.purging));
         state_fields(form, self.state).finish()
     }
 }
@@ -360,6 +371,8 @@ pub struct VersionRow {
     pub public: Vec<u8>,
     /// What tells one oct key from another ([`KeyStatement::check_value`]); empty for others.
     pub check_value: Vec<u8>,
+    /// In use or deleted.
+    pub state: State,
     /// The audit log's index of the intent of the newest change: settles an open intent after a crash.
     pub intent: u64,
     /// When it was made.
@@ -384,8 +397,8 @@ impl VersionRow {
             .number(1, self.ordinal)
             .field(2, self.tags.to_json().as_bytes())
             .number(3, self.intent)
-            .optional_number(4, Some(self.updated.0))
-            .finish();
+            .optional_number(4, Some(self.updated.0));
+        let rest = state_fields(rest, self.state).finish();
         KeyStatement {
             vault: self.vault.as_str().to_owned(),
             key: self.key.as_str().to_owned(),
@@ -420,14 +433,17 @@ impl Row for VersionRow {
     }
 }
 
-/// How many AES-GCM encryptions of a version have been reserved. Counted before they are made, in
-/// ranges, so that a crash loses numbers and never repeats them (NIST SP 800-38D section 8.3).
+/// How many AES-GCM encryptions of a version have been reserved, and how many uses out of the budget of its key's policy.
+/// Counted before they are made, in ranges, so that a crash loses numbers and never repeats them (NIST SP 800-38D section
+/// 8.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsageRow {
     /// Whose.
     pub version: VersionId,
-    /// Reserved so far.
+    /// Reserved so far, of AES-GCM encryptions.
     pub encryptions: u64,
+    /// Reserved so far, out of the budget.
+    pub uses: u64,
     /// Grows with every change.
     pub revision: u64,
 }
@@ -446,6 +462,7 @@ impl Row for UsageRow {
             .field(1, &self.version.bytes())
             .number(2, self.encryptions)
             .number(3, self.revision)
+            .number(4, self.uses)
             .finish()
     }
 }

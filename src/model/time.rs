@@ -1,9 +1,14 @@
 //! Wall-clock time in whole seconds, and the clock as a thing that is handed in.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
+
+use super::boot::Uptime;
 
 /// Seconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +41,8 @@ impl std::fmt::Display for Timestamp {
 pub trait Clock: Send + Sync {
     /// Now, by the wall.
     fn now(&self) -> Timestamp;
+    /// How long the machine has been up, which nobody sets.
+    fn uptime(&self) -> Uptime;
 }
 
 /// The machine's clock.
@@ -51,27 +58,53 @@ impl Clock for SystemClock {
         };
         Timestamp(seconds)
     }
+
+    fn uptime(&self) -> Uptime {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Uptime { boot: *BOOT, seconds: u64::try_from(time.tv_sec).unwrap_or(0) }
+    }
 }
 
-/// A clock that a test sets.
+/// Which start of the machine this is. Where the kernel does not say, that of this process: no time is counted that passes
+/// between two of them.
+static BOOT: LazyLock<[u8; 16]> = LazyLock::new(|| {
+    let said = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let id = said.and_then(|text| uuid::Uuid::parse_str(text.trim()).ok());
+    id.unwrap_or_else(uuid::Uuid::new_v4).into_bytes()
+});
+
+/// Clocks that a test sets: the wall's, and how long the machine has been up.
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    wall: AtomicI64,
+    uptime_s: AtomicU64,
+}
 
 impl ManualClock {
     /// A clock that stands at `now`.
     #[must_use]
     pub const fn at(now: Timestamp) -> Self {
-        Self(AtomicI64::new(now.0))
+        Self { wall: AtomicI64::new(now.0), uptime_s: AtomicU64::new(0) }
     }
 
-    /// Sets it.
+    /// Sets the wall's clock, and no other.
     pub fn set(&self, now: Timestamp) {
-        self.0.store(now.0, Ordering::SeqCst);
+        self.wall.store(now.0, Ordering::SeqCst);
+    }
+
+    /// So many seconds pass, by every clock.
+    pub fn pass(&self, seconds: u32) {
+        self.wall.fetch_add(i64::from(seconds), Ordering::SeqCst);
+        self.uptime_s.fetch_add(u64::from(seconds), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.wall.load(Ordering::SeqCst))
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime { boot: [7; 16], seconds: self.uptime_s.load(Ordering::SeqCst) }
     }
 }

@@ -45,6 +45,16 @@ pub const READY: &str = "strongroom_ready";
 pub const BREAK_GLASS: &str = "strongroom_break_glass_assignments";
 /// Rotations that were due and tried, by outcome.
 pub const ROTATIONS: &str = "strongroom_rotations_total";
+/// How far the time of destruction is behind the wall clock, in seconds.
+pub const DESTRUCTION_BEHIND: &str = "strongroom_destruction_behind_seconds";
+/// Keys, versions and vaults whose time has come, by outcome.
+pub const PURGES: &str = "strongroom_purges_total";
+/// Deliveries to webhooks, by webhook and outcome.
+pub const DELIVERIES: &str = "strongroom_webhook_deliveries_total";
+/// Deliveries that wait, by webhook.
+pub const DELIVERIES_PENDING: &str = "strongroom_webhook_pending";
+/// Deliveries that were given up, by webhook.
+pub const DEAD_LETTERS: &str = "strongroom_webhook_dead_letters";
 /// For how long what is due for a key has been due, at most, as the replica saw it that has the turn.
 pub const ROTATION_BEHIND: &str = "strongroom_rotation_behind_seconds";
 /// 1 while records can be written, as far as is known, else 0.
@@ -107,6 +117,15 @@ fn describe() {
         Unit::Seconds,
         "For how long what is due for a key has been due, at most"
     );
+    metrics::describe_gauge!(
+        DESTRUCTION_BEHIND,
+        Unit::Seconds,
+        "How far the time by which things are destroyed is behind the wall clock"
+    );
+    metrics::describe_counter!(PURGES, "Keys, versions and vaults whose time had come, by outcome");
+    metrics::describe_counter!(DELIVERIES, "Deliveries of events, by webhook and outcome");
+    metrics::describe_gauge!(DELIVERIES_PENDING, "Deliveries of events that wait, by webhook");
+    metrics::describe_gauge!(DEAD_LETTERS, "Deliveries of events that were given up, by webhook");
     metrics::describe_counter!(OPERATIONS, "Operations of batches and streams ended, by form, operation and gRPC code");
     metrics::describe_counter!(QUOTA_REFUSALS, "Refusals because a quota was used up, by whose it was");
     metrics::describe_counter!(BEARER_TOKENS, "Bearer tokens, by what came of them");

@@ -79,6 +79,11 @@ impl<O: KeyOp> Asked<O> {
         encrypts && self.algorithm().scheme() == Scheme::AesGcm
     }
 
+    /// Whether it makes something new with the key: what a budget of uses counts.
+    pub(super) fn makes(&self) -> bool {
+        !matches!(self.operation, Operation::Verify { .. } | Operation::Decrypt { .. })
+    }
+
     /// Whether it tells right padding from wrong, which has its bounds: see [`super::padding`].
     pub(super) fn unpads(&self) -> bool {
         matches!(self.operation, Operation::Decrypt { .. }) && self.algorithm().is_padding_oracle()

@@ -19,6 +19,7 @@ use super::{
     door::{Note, ending},
     error::{Problem, ServiceError},
     quota::{Bill, ITEM_US, REQUEST_US},
+    usage::{Counted, budget},
 };
 use crate::{
     access::{Action, Denied, Grant, Op as _, Rights, Where, ops},
@@ -56,6 +57,23 @@ pub enum Item {
     WrappedDataKey(KeyRef, Asked<ops::DataKeysGenerateWrapped>),
     /// See [`Service::random`].
     Random(u32),
+    /// Decrypts, and encrypts elsewhere what that gives.
+    ReEncrypt(KeyRef, Asked<ops::KeysDecrypt>, Destination),
+    /// Unwraps, and wraps elsewhere what that gives.
+    Rewrap(KeyRef, Asked<ops::KeysUnwrap>, Destination),
+}
+
+/// Under what something is put anew.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Which key or version.
+    pub name: KeyRef,
+    /// By which algorithm.
+    pub algorithm: Algorithm,
+    /// A*CBC, A*CBCPAD: 16 bytes; else empty.
+    pub iv: Vec<u8>,
+    /// A*GCM only.
+    pub additional_data: Vec<u8>,
 }
 
 /// What one operation of a batch gives.
@@ -79,6 +97,10 @@ pub enum Done {
     WrappedDataKey(Encrypted),
     /// To [`Item::Random`].
     Random(SecretBytes),
+    /// To [`Item::ReEncrypt`]: the version that decrypted, and what the other made.
+    ReEncrypted(Arc<VersionRow>, Encrypted),
+    /// To [`Item::Rewrap`].
+    Rewrapped(Arc<VersionRow>, Encrypted),
 }
 
 /// The items of one operation with one key, each with its place in the batch.
@@ -113,6 +135,8 @@ impl Groups {
             Item::DataKey(name, asked) => put(&mut self.data_key, name, place, asked),
             Item::WrappedDataKey(name, asked) => put(&mut self.wrapped_data_key, name, place, asked),
             Item::Random(length) => self.random.push((place, length)),
+            Item::ReEncrypt(name, asked, _) => put(&mut self.decrypt, name, place, asked),
+            Item::Rewrap(name, asked, _) => put(&mut self.unwrap, name, place, asked),
         }
     }
 }
@@ -191,11 +215,53 @@ impl Service {
         step.count(items.len());
         // All calls of a batch are told together, not one by one.
         let result = match caller.trace.gathering() {
-            None => self.batch_untraced(caller, items).await,
-            Some(trace) => self.batch_untraced(&Caller { trace, ..caller.clone() }, items).await,
+            None => self.batch_in_turn(caller, items).await,
+            Some(trace) => self.batch_in_turn(&Caller { trace, ..caller.clone() }, items).await,
         };
         step.conclude(ending(result.as_ref().err()));
         result
+    }
+
+    /// What is to be put elsewhere is opened with all others, and then sealed: two batches, each with its record.
+    async fn batch_in_turn(
+        self: &Arc<Self>,
+        caller: &Caller,
+        items: Vec<Result<Item, ServiceError>>,
+    ) -> Result<Vec<Result<Done, ServiceError>>, ServiceError> {
+        let destination = |item: &Result<Item, ServiceError>| match item {
+            Ok(Item::ReEncrypt(.., to) | Item::Rewrap(.., to)) => Some(to.clone()),
+            _ => None,
+        };
+        let destinations: Vec<Option<Destination>> = items.iter().map(destination).collect();
+        let mut results = self.batch_untraced(caller, items).await?;
+        let (mut second, mut places) = (Vec::new(), Vec::new());
+        for (place, (to, result)) in destinations.into_iter().zip(&mut results).enumerate() {
+            let Some(to) = to else { continue };
+            let opened = std::mem::replace(result, Err(Problem::Internal.into()));
+            match opened {
+                Ok(Done::Decrypted((source, plaintext))) => {
+                    let asked = Asked::encrypt(to.algorithm, plaintext, to.iv, to.additional_data);
+                    second.push(Ok(Item::Encrypt(to.name, asked)));
+                    places.push((place, source));
+                }
+                Ok(Done::Unwrapped((source, key))) => {
+                    second.push(Ok(Item::Wrap(to.name, Asked::wrap(to.algorithm, key))));
+                    places.push((place, source));
+                }
+                other => *result = other,
+            }
+        }
+        if second.is_empty() {
+            return Ok(results);
+        }
+        for ((place, source), sealed) in places.into_iter().zip(self.batch_untraced(caller, second).await?) {
+            results[place] = sealed.and_then(|done| match done {
+                Done::Encrypted(sealed) => Ok(Done::ReEncrypted(source, sealed)),
+                Done::Wrapped(sealed) => Ok(Done::Rewrapped(source, sealed)),
+                _ => Err(Problem::Internal.into()),
+            });
+        }
+        Ok(results)
     }
 
     async fn batch_untraced(
@@ -339,42 +405,50 @@ impl Service {
         let marks: Vec<Mark> = right.iter().map(|(place, asked)| Mark::of(*place, asked)).collect();
         let right = right.into_iter().map(|(_, asked)| asked).collect();
         let outputs = self.hands.operate_all(grant, right, caller).await;
+        let mut used = 0;
         for (mark, mut output) in marks.into_iter().zip(outputs) {
             if mark.unpads {
                 output = self.unpadded(entry, mark.algorithm, caller.deadline, output).await;
             }
             let digest = mark.given.or_else(|| output.as_ref().ok().and_then(asked::made));
             let result = output.and_then(|output| O::answer(Arc::clone(&entry.version.row), output)).map(done);
+            used += u64::from(result.is_ok());
             ends.push(End { place: mark.place, algorithm: Some(mark.algorithm), ran: true, digest, result });
         }
+        self.activities.note(&entry.activity, self.clock.now(), used);
         ends
     }
 
-    /// Takes what the items need out of the version's budget of encryptions, for all of them at once. For
+    /// Takes what the items need out of the version's budgets, for all of them at once. For
     /// which of them there is none left is an end; the others are given back.
     async fn counted<O: KeyOp>(
         self: &Arc<Self>,
         caller: &Caller,
         grant: &Grant<O, VersionEntry>,
-        items: Vec<(usize, Asked<O>)>,
+        mut items: Vec<(usize, Asked<O>)>,
         ends: &mut Vec<End>,
     ) -> Vec<(usize, Asked<O>)> {
-        let wanted = items.iter().filter(|(_, asked)| asked.is_counted()).count() as u64;
-        let (mut taken, mut refusal) = (0, None);
-        while taken < wanted && refusal.is_none() {
-            match self.count_encryptions(grant.target(), wanted - taken, caller.deadline).await {
-                Ok(more) => taken += more,
-                Err(error) => refusal = Some(error),
+        let entry = grant.target();
+        for counted in [budget(entry), Some(Counted::Encryptions)].into_iter().flatten() {
+            let takes = |asked: &Asked<O>| self.counted_by(entry, asked).any(|other| other == counted);
+            let wanted = items.iter().filter(|(_, asked)| takes(asked)).count() as u64;
+            let (mut taken, mut refusal) = (0, None);
+            while taken < wanted && refusal.is_none() {
+                match self.count(entry, counted, wanted - taken, caller.deadline).await {
+                    Ok(more) => taken += more,
+                    Err(error) => refusal = Some(error),
+                }
             }
+            let Some(refusal) = refusal else { continue };
+            let mut count = 0;
+            let (paid, unpaid): (Vec<_>, Vec<_>) = items.into_iter().partition(|(_, asked)| {
+                count += u64::from(takes(asked));
+                !takes(asked) || count <= taken
+            });
+            ends.extend(all(unpaid, refusal));
+            items = paid;
         }
-        let Some(refusal) = refusal else { return items };
-        let mut counted = 0;
-        let (paid, unpaid): (Vec<_>, Vec<_>) = items.into_iter().partition(|(_, asked)| {
-            counted += u64::from(asked.is_counted());
-            !asked.is_counted() || counted <= taken
-        });
-        ends.extend(all(unpaid, refusal));
-        paid
+        items
     }
 
     async fn random_part(self: &Arc<Self>, caller: &Caller, items: Vec<(usize, u32)>) -> Part {

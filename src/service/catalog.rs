@@ -18,6 +18,7 @@ use strongroom_hsm::{KeyRow, Pool, Seal, protocol::Moment};
 
 use super::{
     KeyRef, Page,
+    activity::Activity,
     error::{Problem, ServiceError},
     scopes::{ScopeCell, Scopes},
     usage::UsageCell,
@@ -83,6 +84,10 @@ pub struct VersionEntry {
     pub hsm: Arc<KeyRow>,
     /// The AES-GCM encryptions that may still be made before more are reserved.
     pub usage: UsageCell,
+    /// The uses that may still be made before more are reserved, where the key's policy gives a budget.
+    pub budget: UsageCell,
+    /// When it was last used.
+    pub activity: Arc<Activity>,
 }
 
 impl Target for VersionEntry {
@@ -469,8 +474,10 @@ impl Catalog {
         }
         let version = self.version(&vault.row, &key.row, version, deadline).await?;
         let hsm = Arc::new(KeyRow::new(version.row.statement(), version.seal));
-        let usage = self.versions.get(&cache_key).map(|old| old.usage.clone()).unwrap_or_default();
-        let entry = Arc::new(VersionEntry { vault, key, version, hsm, usage });
+        let old = self.versions.get(&cache_key);
+        let (usage, budget) = old.as_ref().map(|old| (old.usage.clone(), old.budget.clone())).unwrap_or_default();
+        let activity = old.map_or_else(|| Activity::of(version.row.version), |old| Arc::clone(&old.activity));
+        let entry = Arc::new(VersionEntry { vault, key, version, hsm, usage, budget, activity });
         self.versions.insert(cache_key, Arc::clone(&entry));
         Ok(entry)
     }
@@ -580,6 +587,8 @@ fn describe<R: Row>(row: &R) -> String {
         RowKind::RoleDefinition => "a role definition's row",
         RowKind::AccessPolicy => "an access policy's row",
         RowKind::Replica => "a replica's row",
+        RowKind::Event => "an event",
+        RowKind::Clock => "the clock's row",
     };
     format!("{what} (id {})", base16ct::lower::encode_string(&id.id))
 }

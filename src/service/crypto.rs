@@ -12,6 +12,7 @@ use super::{
     error::{Problem, ServiceError},
     hands,
     quota::ROW_US,
+    usage::{Counted, budget},
     version_name,
 };
 use crate::{
@@ -164,8 +165,8 @@ impl Service {
             let grant = self.granted(permit, caller, name, &note).await?;
             let grant = grant.demanding(self.check(&grant, &asked)?);
             let (entry, algorithm, unpads) = (grant.target(), asked.algorithm(), asked.unpads());
-            if asked.is_counted() {
-                self.count_encryptions(entry, 1, caller.deadline).await?;
+            for counted in self.counted_by(entry, &asked) {
+                self.count(entry, counted, 1, caller.deadline).await?;
             }
             note.charge(asked.cost_us(entry.version.row.spec));
             note.ran();
@@ -173,9 +174,17 @@ impl Service {
             if unpads {
                 output = self.unpadded(entry, algorithm, caller.deadline, output).await;
             }
-            O::answer(Arc::clone(&entry.version.row), output?)
+            let answer = O::answer(Arc::clone(&entry.version.row), output?)?;
+            self.activities.note(&entry.activity, self.clock.now(), 1);
+            Ok(answer)
         })
         .await
+    }
+
+    /// Out of which budgets an operation takes one.
+    pub(super) fn counted_by<O: KeyOp>(&self, entry: &VersionEntry, asked: &Asked<O>) -> impl Iterator<Item = Counted> {
+        let uses = if asked.makes() { budget(entry) } else { None };
+        uses.into_iter().chain(asked.is_counted().then_some(Counted::Encryptions))
     }
 
     /// Checks what is asked of a version against its state, its kind and the vault; says which rights it takes
@@ -251,6 +260,7 @@ pub(super) fn check_random(length: u32) -> Result<(), Problem> {
 fn not_usable(row: &VersionRow, operation: KeyOps, why: NotUsable) -> Problem {
     let name = version_name(row);
     match why {
+        NotUsable::Deleted => Problem::SoftDeleted { name },
         NotUsable::Disabled => Problem::Disabled { name },
         NotUsable::NotPermitted => hands::not_permitted(row, operation),
         NotUsable::NotYetValid(from) => Problem::NotYetValid { name, from: from.to_string() },

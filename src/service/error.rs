@@ -243,6 +243,16 @@ pub enum Problem {
         /// How many there are.
         readable: u64,
     },
+    /// The budget that the key's policy gives a version is spent.
+    #[error(
+        "{name} was used {uses} times, as often as the key's rotation policy allows: rotate the key, or change its policy"
+    )]
+    BudgetSpent {
+        /// The version's name.
+        name: String,
+        /// How often.
+        uses: u64,
+    },
     /// A fault of ours.
     #[error("an internal error; the server's log has the details under the request id")]
     Internal,
@@ -272,6 +282,7 @@ impl Problem {
             Self::WrongAlgorithm { .. } => "WRONG_ALGORITHM",
             Self::DecryptionFailed => "DECRYPTION_FAILED",
             Self::UsedUp { .. } => "KEY_USED_UP",
+            Self::BudgetSpent { .. } => "USE_BUDGET_SPENT",
             Self::Unsupported { .. } => "UNSUPPORTED_BY_HSM",
             Self::Precondition { reason, .. } => reason,
             Self::PaddingFailures { .. } => "PADDING_FAILURES",

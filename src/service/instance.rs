@@ -134,6 +134,8 @@ impl Service {
             heard_by_all: tokio::sync::Mutex::new((Moment(0), Position::default())),
             hearing_turn: tokio::sync::Mutex::new(()),
             rotations_failed: super::rotation::Failures::default(),
+            activities: super::activity::Activities::default(),
+            clock_went_back: AtomicBool::new(false),
         });
         service.hear().await?;
         settle::settle(&service, recovered.open_intents, deadline).await?;

@@ -3,7 +3,10 @@
 mod make;
 pub(super) mod rotate;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use strongroom_hsm::{Material, protocol::Moment};
 
@@ -12,10 +15,11 @@ use self::{
     rotate::RotateKey,
 };
 use super::{
-    Caller, ChangeOptions, KeyRef, KeyView, NewKey, Page, Paged, PublicKeys, Service, VersionPatch,
+    Caller, ChangeOptions, KeyFilter, KeyRef, KeyView, NewKey, Page, PublicKeys, Service, VersionPatch, VersionView,
     catalog::Checked,
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
+    events,
     quota::ROW_US,
     rotation::look_at,
     scopes::{Making, NewRow, Put},
@@ -24,11 +28,11 @@ use super::{
 use crate::{
     access::{Op, Permit, ops},
     model::{
-        KeyName, KeyObjectRow, KeyOps, KeySpec, Residency, Row as _, Scope, State, Timestamp, VaultName, VaultRow,
-        VersionId, VersionRow,
+        EventRow, EventType, KeyName, KeyObjectRow, KeyOps, KeySpec, Residency, Row as _, Scope, State, Timestamp,
+        VaultName, VaultRow, VersionId, VersionRow,
     },
-    rotation::PolicyProblem,
-    store::HeadScope,
+    rotation::{PolicyProblem, deleted},
+    store::{Activity, HeadScope},
 };
 
 impl Service {
@@ -97,7 +101,8 @@ impl Service {
             .await
     }
 
-    /// Lists the keys of a vault, each with its newest version.
+    /// Lists the keys of a vault that are wanted, each with its newest version. A page may hold fewer than it could: keys
+    /// that are not wanted are left out of it. With it, the key that the next page goes on after.
     ///
     /// # Errors
     /// [`Problem::NotFound`] when the vault does not exist or is deleted.
@@ -105,8 +110,9 @@ impl Service {
         &self,
         caller: &Caller,
         vault: &VaultName,
+        filter: &KeyFilter,
         page: Page<KeyName>,
-    ) -> Result<Paged<KeyView>, ServiceError> {
+    ) -> Result<(Vec<KeyView>, Option<KeyName>), ServiceError> {
         let note = Note::default();
         let resource = format!("vaults/{vault}/keys");
         self.plain(caller, resource, Scope::keys(vault), &note, |_: Permit<ops::KeysList>| async {
@@ -114,17 +120,21 @@ impl Service {
             let mut keys = self.catalog.keys(&vault.row, &page, caller.deadline).await?;
             note.charge(2 * ROW_US * keys.len() as u64);
             let more = truncate(&mut keys, page.size);
+            let last = keys.last().filter(|_| more).map(|key| key.row.name.clone());
             let mut items = Vec::with_capacity(keys.len());
             for key in keys {
                 let version = self.catalog.version(&vault.row, &key.row, key.row.current, caller.deadline).await?;
-                items.push(KeyView { vault: Arc::clone(&vault.row), key: key.row, version: version.row });
+                if filter.wants(&key.row, &version.row) {
+                    items.push(KeyView { vault: Arc::clone(&vault.row), key: key.row, version: version.row });
+                }
             }
-            Ok(Paged { items, more })
+            Ok((items, last))
         })
         .await
     }
 
-    /// Lists the versions of a key, newest first.
+    /// Lists the versions of a key, newest first, with what is known of their use; deleted ones where the page says so, else
+    /// a page may hold fewer than it could. With it, the ordinal that the next page goes on below.
     ///
     /// # Errors
     /// [`Problem::NotFound`] when the key does not exist.
@@ -133,7 +143,7 @@ impl Service {
         caller: &Caller,
         name: &KeyRef,
         page: Page<u64>,
-    ) -> Result<Paged<Arc<VersionRow>>, ServiceError> {
+    ) -> Result<(Vec<VersionView>, Option<u64>), ServiceError> {
         let note = Note::default();
         let scope = Scope::key(&name.vault, &name.key);
         let resource = format!("{name}/versions");
@@ -141,9 +151,19 @@ impl Service {
             let vault = self.catalog.live_vault(&name.vault, caller.deadline).await?;
             let key = self.catalog.key(&vault.row, &name.key, caller.deadline).await?;
             let mut versions = self.catalog.versions(&vault.row, &key.row, &page, caller.deadline).await?;
-            note.charge(ROW_US * versions.len() as u64);
+            note.charge(2 * ROW_US * versions.len() as u64);
             let more = truncate(&mut versions, page.size);
-            Ok(Paged { items: versions.into_iter().map(|version| version.row).collect(), more })
+            let last = versions.last().filter(|_| more).map(|version| version.row.ordinal);
+            let known = self.store.activity(&name.vault, &name.key, page.after, page.size + 1).await?;
+            let known: HashMap<VersionId, Activity> = known.into_iter().collect();
+            let since = self.store.activity_since().await?;
+            let shown = versions.into_iter().filter(|version| page.deleted || version.row.state.is_active());
+            let shown = shown.map(|version| VersionView {
+                activity: known.get(&version.row.version).copied(),
+                since: since.max(version.row.created),
+                version: version.row,
+            });
+            Ok((shown.collect(), last))
         })
         .await
     }
@@ -173,7 +193,8 @@ impl Service {
             let more = truncate(&mut versions, page.size);
             let last = versions.last().filter(|_| more).map(|version| version.row.ordinal);
             let published = versions.into_iter().map(|version| version.row);
-            Ok(PublicKeys { versions: published.filter(|row| row.enabled && !row.public.is_empty()).collect(), last })
+            let is_published = |row: &Arc<VersionRow>| row.state.is_active() && row.enabled && !row.public.is_empty();
+            Ok(PublicKeys { versions: published.filter(is_published).collect(), last })
         })
         .await
     }
@@ -221,6 +242,36 @@ impl Service {
     ) -> Result<KeyView, ServiceError> {
         let scope = Scope::key(&name.vault, &name.key);
         let work = TurnKey::<ops::KeysUndelete> { name: name.clone(), delete: false, op: std::marker::PhantomData };
+        self.change(caller, name.to_string(), scope, options, work).await
+    }
+
+    /// Deletes a version softly, which must not be the newest.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`]; [`Problem::Precondition`] when it is the newest.
+    pub async fn delete_version(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        options: ChangeOptions,
+    ) -> Result<Arc<VersionRow>, ServiceError> {
+        let scope = Scope::key(&name.vault, &name.key);
+        let work = TurnVersion::<ops::KeysDelete> { name: name.clone(), delete: true, op: std::marker::PhantomData };
+        self.change(caller, name.to_string(), scope, options, work).await
+    }
+
+    /// Brings a deleted version back.
+    ///
+    /// # Errors
+    /// [`Problem::Precondition`] when it is not deleted.
+    pub async fn undelete_version(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        options: ChangeOptions,
+    ) -> Result<Arc<VersionRow>, ServiceError> {
+        let scope = Scope::key(&name.vault, &name.key);
+        let work = TurnVersion::<ops::KeysUndelete> { name: name.clone(), delete: false, op: std::marker::PhantomData };
         self.change(caller, name.to_string(), scope, options, work).await
     }
 
@@ -281,6 +332,9 @@ impl UpdateVersion {
         let version = *self.exact.get_or_init(|| self.name.version.unwrap_or(key.row.current));
         let old = service.catalog.version(&vault.row, &key.row, version, deadline).await?;
         context.check_etag(&old.row.etag(), &version_name(&old.row))?;
+        if !old.row.state.is_active() {
+            return Err(Problem::SoftDeleted { name: version_name(&old.row) }.into());
+        }
         let mut new = VersionRow::clone(&old.row);
         let patch = &self.patch;
         new.enabled = patch.enabled.unwrap_or(new.enabled);
@@ -296,7 +350,8 @@ impl UpdateVersion {
         if old.row.expires.is_some() && new.expires.is_none() {
             check_expiry_is_not_needed(&key.row, version)?;
         }
-        let key = looked_at_anew(&key, &new, context).map(|row| (key, row));
+        let uses = service.uses(&vault.row, &key.row, &new, deadline).await?;
+        let key = looked_at_anew(&key, &new, uses, context).map(|row| (key, row));
         Ok(Planned { old, new, key })
     }
 }
@@ -318,9 +373,14 @@ fn check_expiry_is_not_needed(key: &KeyObjectRow, version: VersionId) -> Result<
 }
 
 /// The key, where a change of its newest version changes when it is to be looked at.
-fn looked_at_anew(key: &Checked<KeyObjectRow>, version: &VersionRow, context: &Context) -> Option<KeyObjectRow> {
+fn looked_at_anew(
+    key: &Checked<KeyObjectRow>,
+    version: &VersionRow,
+    uses: u64,
+    context: &Context,
+) -> Option<KeyObjectRow> {
     key.row.rotation.as_ref().filter(|_| key.row.current == version.version)?;
-    let due = look_at(&key.row, version, context.now);
+    let due = look_at(&key.row, version, uses, context.now);
     let changed = KeyObjectRow {
         due,
         updated: context.now,
@@ -405,18 +465,7 @@ impl<O> TurnKey<O> {
         let old = service.catalog.key(&vault.row, &self.name.key, deadline).await?;
         let name = self.name.to_string();
         context.check_etag(&old.row.etag(), &name)?;
-        let state = match (self.delete, old.row.state) {
-            (true, State::Active) => {
-                let purge_at = context.now.plus_days(vault.row.retention_days);
-                State::Deleted { since: context.now, purge_at }
-            }
-            (true, State::Deleted { .. }) => return Err(Problem::SoftDeleted { name }.into()),
-            (false, State::Deleted { .. }) => State::Active,
-            (false, State::Active) => {
-                let why = format!("{name} is not deleted");
-                return Err(Problem::Precondition { reason: "NOT_DELETED", why }.into());
-            }
-        };
+        let state = service.turned(old.row.state, self.delete, &name, &vault.row, context).await?;
         let new = KeyObjectRow {
             state,
             updated: context.now,
@@ -437,6 +486,31 @@ impl<O> TurnKey<O> {
         let (vault, _) = found;
         let version = service.catalog.version(&vault.row, &key, key.current, deadline).await?;
         Ok(KeyView { vault: Arc::clone(&vault.row), key: Arc::new(key), version: version.row })
+    }
+}
+
+impl Service {
+    /// The state of something that is deleted, or brought back.
+    async fn turned(
+        &self,
+        old: State,
+        delete: bool,
+        name: &str,
+        vault: &VaultRow,
+        context: &Context,
+    ) -> Result<State, ServiceError> {
+        match (delete, old) {
+            (true, State::Active) => {
+                let trusted = self.trusted_time(context.caller.deadline).await?;
+                Ok(deleted(context.now, trusted, vault.retention_days))
+            }
+            (true, State::Deleted { .. }) => Err(Problem::SoftDeleted { name: name.to_owned() }.into()),
+            (false, State::Deleted { .. }) => Ok(State::Active),
+            (false, State::Active) => {
+                let why = format!("{name} is not deleted");
+                Err(Problem::Precondition { reason: "NOT_DELETED", why }.into())
+            }
+        }
     }
 }
 
@@ -462,15 +536,17 @@ impl<O: Op> Work for TurnKey<O> {
         let locked = service.catalog.scopes.lock(scope, deadline).await?;
         let (found, new) = self.plan(service, context).await?;
         let put = Put::replace(found.1.row.as_ref(), found.1.seal, NewRow::Key(new.clone()));
+        let event = turning(self.delete, false, new.state, &self.name, context);
         let view = self.view(service, found, new, deadline).await?;
         let request = context.request_record(self.name.to_string());
         let committed = service
             .catalog
             .scopes
-            .commit(
+            .commit_and_tell(
                 &locked,
                 Making { name: O::ACTION.name(), right: &permit, intent: context.intent, request, deadline },
                 vec![put],
+                vec![event],
             )
             .await?;
         Ok(Applied { out: view, heads: vec![committed.mark] })
@@ -484,5 +560,98 @@ impl<O: Op> Work for TurnKey<O> {
         context: &Context,
     ) -> Result<KeyView, ServiceError> {
         service.view(&self.name, context.caller.deadline).await
+    }
+}
+
+/// What others are told of a deletion, or of its end.
+fn turning(delete: bool, is_version: bool, state: State, name: &KeyRef, context: &Context) -> EventRow {
+    let kind = match (is_version, delete) {
+        (false, true) => EventType::KeyDeleted,
+        (false, false) => EventType::KeyRecovered,
+        (true, true) => EventType::KeyVersionDeleted,
+        (true, false) => EventType::KeyVersionRecovered,
+    };
+    let due = match state {
+        State::Active => None,
+        State::Deleted { purge_at, .. } => Some(purge_at),
+    };
+    EventRow { due, ..events::of_key(kind, &context.caller, context.now, name) }
+}
+
+/// Deletes a version softly, or brings it back.
+struct TurnVersion<O> {
+    name: KeyRef,
+    delete: bool,
+    op: std::marker::PhantomData<O>,
+}
+
+impl<O> TurnVersion<O> {
+    async fn plan(
+        &self,
+        service: &Service,
+        context: &Context,
+    ) -> Result<(Checked<VersionRow>, VersionRow), ServiceError> {
+        let deadline = context.caller.deadline;
+        let vault = service.catalog.live_vault(&self.name.vault, deadline).await?;
+        let key = service.catalog.key(&vault.row, &self.name.key, deadline).await?;
+        if !key.row.state.is_active() {
+            let name = KeyRef { version: None, ..self.name.clone() }.to_string();
+            return Err(Problem::SoftDeleted { name }.into());
+        }
+        let version = self.name.version.ok_or(Problem::Internal)?;
+        let old = service.catalog.version(&vault.row, &key.row, version, deadline).await?;
+        let name = self.name.to_string();
+        context.check_etag(&old.row.etag(), &name)?;
+        if key.row.current == version {
+            let why = format!("{name} is the newest version: rotate the key first, or delete the key");
+            return Err(Problem::Precondition { reason: "NEWEST_VERSION", why }.into());
+        }
+        let state = service.turned(old.row.state, self.delete, &name, &vault.row, context).await?;
+        let new = VersionRow {
+            state,
+            updated: context.now,
+            intent: context.intent,
+            revision: old.row.revision + 1,
+            ..VersionRow::clone(&old.row)
+        };
+        Ok((old, new))
+    }
+}
+
+impl<O: Op> Work for TurnVersion<O> {
+    type Op = O;
+    type Out = Arc<VersionRow>;
+
+    async fn check(&self, service: &Service, _: &Permit<O>, context: &Context) -> Result<Self::Out, ServiceError> {
+        Ok(Arc::new(self.plan(service, context).await?.1))
+    }
+
+    async fn apply(
+        &self,
+        service: &Service,
+        permit: Permit<O>,
+        context: &Context,
+    ) -> Result<Applied<Self::Out>, ServiceError> {
+        let deadline = context.caller.deadline;
+        let scope = HeadScope::Vault(super::catalog::vault_id(&self.name.vault));
+        let locked = service.catalog.scopes.lock(scope, deadline).await?;
+        let (old, new) = self.plan(service, context).await?;
+        let put = Put::replace(old.row.as_ref(), old.seal, NewRow::Version(Box::new(new.clone())));
+        let event = turning(self.delete, true, new.state, &self.name, context);
+        let request = context.request_record(version_name(&new));
+        let name = O::ACTION.name();
+        let making = Making { name, right: &permit, intent: context.intent, request, deadline };
+        let committed = service.catalog.scopes.commit_and_tell(&locked, making, vec![put], vec![event]).await?;
+        Ok(Applied { out: Arc::new(new), heads: vec![committed.mark] })
+    }
+
+    async fn again(
+        &self,
+        service: &Service,
+        _: &Permit<O>,
+        _: &str,
+        context: &Context,
+    ) -> Result<Self::Out, ServiceError> {
+        Ok(service.view(&self.name, context.caller.deadline).await?.version)
     }
 }

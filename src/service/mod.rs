@@ -11,7 +11,8 @@
 //! * [`bounds`]: how many of each thing there can be.
 //! * [`audit`]: reading the audit log.
 //! * [`checkpoints`]: the audit log's newest tree under a signature.
-//! * [`rotation`]: what keys do by themselves.
+//! * [`rotation`]: what keys do by themselves; [`purge`]: how what was deleted is destroyed, by [`trusted`] time.
+//! * [`events`]: what others are told.
 //! * [`padding`]: the bounds of decryptions that tell right padding from wrong.
 
 use std::{
@@ -36,9 +37,10 @@ use crate::{
         VaultName, VaultRow, VersionId, VersionRow,
     },
     observe::trace::Trace,
-    store::{HeadScope, Position, Store},
+    store::{Activity, HeadScope, Position, Store},
 };
 
+pub mod activity;
 pub mod asked;
 pub mod assignments;
 pub mod audit;
@@ -49,14 +51,17 @@ pub mod catalog;
 pub mod checkpoints;
 pub mod crypto;
 pub mod definitions;
+pub mod deliveries;
 pub mod door;
 pub mod error;
+pub mod events;
 pub mod hands;
 pub mod hearing;
 pub mod instance;
 pub mod keys;
 pub mod padding;
 pub mod policies;
+pub mod purge;
 pub mod quota;
 pub mod replicas;
 pub mod review;
@@ -65,6 +70,7 @@ pub mod scopes;
 pub mod settle;
 pub mod shares;
 pub mod tokens;
+pub mod trusted;
 pub mod turns;
 pub mod usage;
 pub mod vaults;
@@ -118,6 +124,10 @@ pub struct Service {
     hearing_turn: tokio::sync::Mutex<()>,
     /// Keys whose turn came and went wrong.
     rotations_failed: rotation::Failures,
+    /// What is not kept yet of the use of versions.
+    activities: activity::Activities,
+    /// The wall clock went backwards, and nothing is destroyed.
+    clock_went_back: AtomicBool,
 }
 
 impl Service {
@@ -138,6 +148,10 @@ impl Service {
         let Some(lease) = self.store.take_lease(TIDYING, &own, TIDYING_FOR).await? else { return Ok(()) };
         self.store.forget_requests(self.clock.now()).await?;
         self.store.forget_steps(STEPS_KEPT).await?;
+        let letters = self.store.forget_events(events::KEPT, events::LETTERS_KEPT).await?;
+        if letters > 0 {
+            tracing::warn!(letters, "dead letters were forgotten: nobody has asked for them to be delivered again");
+        }
         self.forget_tokens(&lease).await
     }
 
@@ -146,6 +160,9 @@ impl Service {
     /// # Errors
     /// When the log cannot be synced.
     pub async fn close(&self) -> Result<(), ServiceError> {
+        if let Err(error) = self.keep_activity().await {
+            tracing::warn!(%error, cause = ?error.cause, "the last uses of keys are not noted");
+        }
         self.refusals.close(Instant::now()).await?;
         self.index.close().await;
         if let Some((size, root)) = self.checkpoints.close_log().await? {
@@ -167,6 +184,12 @@ impl Service {
             Some((size, root)) => self.own.note(size, root, false, Moment::now().after(NOTE_WITHIN)).await,
             None => Ok(()),
         }
+    }
+
+    /// What time it is, by the wall clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The audit log.
@@ -454,6 +477,49 @@ pub struct KeyView {
     pub key: Arc<KeyObjectRow>,
     /// The version that was asked for.
     pub version: Arc<VersionRow>,
+}
+
+/// A version, with what is known of its use.
+#[derive(Clone, Debug)]
+pub struct VersionView {
+    /// The version.
+    pub version: Arc<VersionRow>,
+    /// What is known; nothing: it was not used since then.
+    pub activity: Option<Activity>,
+    /// Since when its use is noted.
+    pub since: Timestamp,
+}
+
+/// Which keys are wanted, by their newest versions; what is not said is not asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyFilter {
+    /// Whether they are deleted.
+    pub deleted: Option<bool>,
+    /// Whether they are enabled.
+    pub enabled: Option<bool>,
+    /// They expire before then.
+    pub expires_before: Option<Timestamp>,
+    /// They expire then or later.
+    pub expires_from: Option<Timestamp>,
+    /// They can be used with it.
+    pub algorithm: Option<Algorithm>,
+}
+
+impl KeyFilter {
+    /// Whether a key is one of them.
+    #[must_use]
+    pub fn wants(&self, key: &KeyObjectRow, newest: &VersionRow) -> bool {
+        let usable = |algorithm: Algorithm| {
+            let ops = newest.residency.possible_ops(newest.spec);
+            let allowed = |(op, _): (KeyOps, &str)| newest.ops.contains(op) && ops.contains(op);
+            algorithm.takes(newest.spec) && algorithm.ops().iter().any(allowed)
+        };
+        self.deleted.is_none_or(|deleted| deleted != key.state.is_active())
+            && self.enabled.is_none_or(|enabled| enabled == newest.enabled)
+            && self.expires_before.is_none_or(|before| newest.expires.is_some_and(|expires| expires < before))
+            && self.expires_from.is_none_or(|from| newest.expires.is_some_and(|expires| expires >= from))
+            && self.algorithm.is_none_or(usable)
+    }
 }
 
 /// A new role assignment.

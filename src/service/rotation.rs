@@ -24,7 +24,7 @@ use super::{
     catalog::{Checked, vault_id},
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
-    fresh_id,
+    events, fresh_id,
     keys::rotate::{RotateKey, may_follow},
     quota::ROW_US,
     scopes::{Making, NewRow, Put},
@@ -35,8 +35,8 @@ use crate::{
     audit::{Durability, HeadMark, Kind, Outcome, Record},
     failpoint,
     model::{
-        Identity, KeyName, KeyObjectRow, KeyRotation, Origin, Residency, RotationPolicy, Row as _, Scope, Timestamp,
-        VaultName, VersionRow,
+        EventRow, EventType, Identity, KeyName, KeyObjectRow, KeyRotation, Origin, Residency, RotationPolicy, Row as _,
+        Scope, Timestamp, VaultName, VaultRow, VersionRow,
     },
     observe::{
         metrics::{ROTATION_BEHIND, ROTATIONS},
@@ -73,11 +73,11 @@ const STEPS_OF_A_KEY_MAX: usize = 100;
 const STEPS_OF_A_PAGE_MAX: usize = 2_000;
 /// A change that only notes something is tried so often where others change the same vault.
 const KEEP_TRIES_MAX: usize = 5;
-/// Under which name the service records what it does by itself.
+/// Under which name the service records what keys do by themselves.
 const PRINCIPAL: &str = "strongroom:rotation";
 
 /// A key as the planner sees it.
-pub(super) fn life(key: &KeyObjectRow, newest: &VersionRow) -> KeyLife {
+pub(super) fn life(key: &KeyObjectRow, newest: &VersionRow, uses: u64) -> KeyLife {
     let mark = |kind| key.noted.map(|at| Mark { version: newest.version, kind, at });
     KeyLife {
         key: key.id,
@@ -88,15 +88,15 @@ pub(super) fn life(key: &KeyObjectRow, newest: &VersionRow) -> KeyLife {
             created: newest.created,
             expires: newest.expires,
             enabled: newest.enabled,
-            uses: 0,
+            uses,
         },
         done: [WorkKind::NotifyNearExpiry, WorkKind::NotifyExpired].into_iter().filter_map(mark).collect(),
     }
 }
 
 /// When somebody is to look at a key. Nothing happens by itself to one without a policy.
-pub(super) fn look_at(key: &KeyObjectRow, newest: &VersionRow, now: Timestamp) -> Option<Timestamp> {
-    key.rotation.as_ref().and_then(|_| next_due(&life(key, newest), now))
+pub(super) fn look_at(key: &KeyObjectRow, newest: &VersionRow, uses: u64, now: Timestamp) -> Option<Timestamp> {
+    key.rotation.as_ref().and_then(|_| next_due(&life(key, newest, uses), now))
 }
 
 /// How far a look at all keys has come.
@@ -107,7 +107,7 @@ pub struct Round {
 }
 
 /// One pass over what is due.
-struct Turn<'a> {
+pub(super) struct Turn<'a> {
     lease: WorkLease,
     end: Moment,
     stop: &'a CancellationToken,
@@ -116,8 +116,13 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// Under what it is done.
+    pub(super) const fn lease(&self) -> &WorkLease {
+        &self.lease
+    }
+
     /// Whether nothing more is to be begun.
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.stop.is_cancelled() || self.is_lost.load(Ordering::Acquire) || Moment::now() >= self.end
     }
 }
@@ -175,7 +180,8 @@ impl Failures {
         self.all().remove(&key);
     }
 
-    fn note(&self, key: [u8; 16], why: String, now: Timestamp) {
+    /// Says how often in succession it has failed.
+    fn note(&self, key: [u8; 16], why: String, now: Timestamp) -> u32 {
         let mut all = self.all();
         if all.len() >= FAILURES_MAX && !all.contains_key(&key) {
             // One that is forgotten is tried again without a pause, and noted again.
@@ -185,6 +191,7 @@ impl Failures {
         let times = all.get(&key).map_or(0, |before| before.times).saturating_add(1);
         let pause = RETRY.saturating_mul(1 << (times - 1).min(16)).min(RETRY_MAX);
         all.insert(key, Failure { times, why, last: now, retry_at: Moment::now().after(pause) });
+        times
     }
 }
 
@@ -251,7 +258,8 @@ impl Service {
                 last = Some(key.row.name.clone());
                 if key.row.rotation.is_some() {
                     let newest = self.catalog.version(&vault.row, &key.row, key.row.current, caller.deadline).await?;
-                    let view = self.rotation_view(key.row, &newest.row, until, left);
+                    let uses = self.uses(&vault.row, &key.row, &newest.row, caller.deadline).await?;
+                    let view = self.rotation_view(key.row, &newest.row, uses, until, left);
                     left = left.saturating_sub(view.steps.len());
                     note.charge(ROW_US * view.steps.len() as u64);
                     found.push(view);
@@ -268,10 +276,11 @@ impl Service {
         &self,
         key: Arc<KeyObjectRow>,
         newest: &VersionRow,
+        uses: u64,
         until: Option<Timestamp>,
         steps_max: usize,
     ) -> RotationView {
-        let (life, now) = (life(&key, newest), self.clock.now());
+        let (life, now) = (life(&key, newest, uses), self.clock.now());
         let steps = match until {
             Some(until) => forecast(&life, now, until).take(STEPS_OF_A_KEY_MAX.min(steps_max)).collect(),
             None => {
@@ -316,7 +325,8 @@ impl Service {
         }
         // Far fewer than 2^52 seconds.
         metrics::gauge!(ROTATION_BEHIND).set(behind as f64);
-        self.look_at_some(round, &turn).await
+        self.look_at_some(round, &turn).await?;
+        self.purge_what_is_due(&turn).await
     }
 
     /// Looks at some of all keys with a policy, a page each time, and at all of them every [`LOOK_AT_ALL`]: whoever writes
@@ -347,25 +357,59 @@ impl Service {
                 return;
             }
             let name = KeyRef { vault, key: name, version: None };
-            match self.work_on_key(&name, &turn.lease).await {
-                Ok(()) => self.rotations_failed.forget(id),
-                Err(error) if is_fenced(&error) => turn.is_lost.store(true, Ordering::Release),
-                Err(error) if is_overtaken(&error) => self.rotations_failed.forget(id),
-                Err(error) => {
-                    metrics::counter!(ROTATIONS, "outcome" => "failed").increment(1);
-                    tracing::error!(%name, %error, cause = ?error.cause, "what is due for a key was not done; it is tried again");
-                    self.rotations_failed.note(id, error.to_string(), self.clock.now());
-                }
+            let result = self.work_on_key(&name, &turn.lease).await;
+            if let Some((times, error)) = self.ended(id, &name.to_string(), result, turn) {
+                metrics::counter!(ROTATIONS, "outcome" => "failed").increment(1);
+                self.tell_of_failure(&name, times, &error, &turn.lease).await;
             }
         })
         .await;
     }
 
+    /// Whether work may be tried that failed before.
+    pub(super) fn is_ripe(&self, id: [u8; 16]) -> bool {
+        self.rotations_failed.is_ripe(id)
+    }
+
+    /// Notes how work has ended; says how often in succession it has failed, and why.
+    pub(super) fn ended(
+        &self,
+        id: [u8; 16],
+        name: &str,
+        result: Result<(), ServiceError>,
+        turn: &Turn<'_>,
+    ) -> Option<(u32, ServiceError)> {
+        match result {
+            Ok(()) => self.rotations_failed.forget(id),
+            Err(error) if is_fenced(&error) => turn.is_lost.store(true, Ordering::Release),
+            Err(error) if is_overtaken(&error) => self.rotations_failed.forget(id),
+            Err(error) => {
+                tracing::error!(name, %error, cause = ?error.cause, "what is due was not done; it is tried again");
+                let times = self.rotations_failed.note(id, error.to_string(), self.clock.now());
+                return Some((times, error));
+            }
+        }
+        None
+    }
+
+    /// Tells others of a failure: at once, and then ever more seldom. What cannot be told is in the log.
+    async fn tell_of_failure(&self, name: &KeyRef, times: u32, error: &ServiceError, lease: &WorkLease) {
+        if !times.is_power_of_two() {
+            return;
+        }
+        let caller = self.itself(PRINCIPAL);
+        let event = events::of_key(EventType::KeyRotationFailed, &caller, self.clock.now(), name);
+        let event = EventRow { detail: format!("{times} times: {error}"), ..event };
+        if let Err(error) = self.tell(event, lease, caller.deadline).await {
+            tracing::warn!(%name, %error, cause = ?error.cause, "nobody is told that what is due for a key was not done");
+        }
+    }
+
     async fn work_on_key(self: &Arc<Self>, name: &KeyRef, lease: &WorkLease) -> Result<(), ServiceError> {
-        let caller = self.itself();
+        let caller = self.itself(PRINCIPAL);
         let found = self.current(name, &caller).await?;
         let now = self.clock.now();
-        let plan = plan(&life(&found.key.row, &found.version.row), now, now);
+        let plan = plan(&life(&found.key.row, &found.version.row, found.uses), now, now);
         for due in &plan.due {
             match due.work {
                 Step::Rotate { .. } => {
@@ -375,7 +419,7 @@ impl Service {
                     metrics::counter!(ROTATIONS, "outcome" => "done").increment(1);
                 }
                 Step::NotifyNearExpiry | Step::NotifyExpired => self.give_notice(name, due, lease, &caller).await?,
-                // Nothing is purged by itself.
+                // Of keys that are deleted, which these are not: see `purge`.
                 Step::Purge => {}
             }
         }
@@ -409,16 +453,20 @@ impl Service {
         };
         self.append(caller, record, Durability::Fsync).await?;
         failpoint::hit(failpoint::ROTATION_AFTER_NOTICE);
-        self.keep(name, lease, caller, |row| row.noted = Some(due.at)).await
+        let kind = if due.work == Step::NotifyExpired { EventType::KeyExpired } else { EventType::KeyNearExpiry };
+        let version = KeyRef { version: Some(due.version), ..name.clone() };
+        let event = events::of_key(kind, caller, self.clock.now(), &version);
+        let event = EventRow { due: found.version.row.expires, ..event };
+        self.keep(name, lease, caller, Some(event), |row| row.noted = Some(due.at)).await
     }
 
     /// Keeps in the key's row when to look at it, if it says something else.
     async fn look_again(&self, name: &KeyRef, lease: &WorkLease, caller: &Caller) -> Result<(), ServiceError> {
         let found = self.current(name, caller).await?;
-        if look_at(&found.key.row, &found.version.row, self.clock.now()) == found.key.row.due {
+        if look_at(&found.key.row, &found.version.row, found.uses, self.clock.now()) == found.key.row.due {
             return Ok(());
         }
-        self.keep(name, lease, caller, |_| {}).await
+        self.keep(name, lease, caller, None, |_| {}).await
     }
 
     /// Changes what a key's row says of notices and of when to look at it, under the lease.
@@ -427,11 +475,12 @@ impl Service {
         name: &KeyRef,
         lease: &WorkLease,
         caller: &Caller,
+        event: Option<EventRow>,
         change: impl Fn(&mut KeyObjectRow),
     ) -> Result<(), ServiceError> {
         let mut tries = 1;
         let mark = loop {
-            match self.try_to_keep(name, lease, caller, &change).await {
+            match self.try_to_keep(name, lease, caller, event.clone(), &change).await {
                 Err(error) if error.is_race() && !is_fenced(&error) && tries < KEEP_TRIES_MAX => tries += 1,
                 result => break result?,
             }
@@ -453,6 +502,7 @@ impl Service {
         name: &KeyRef,
         lease: &WorkLease,
         caller: &Caller,
+        event: Option<EventRow>,
         change: &impl Fn(&mut KeyObjectRow),
     ) -> Result<HeadMark, ServiceError> {
         let scope = HeadScope::Vault(vault_id(&name.vault));
@@ -461,10 +511,11 @@ impl Service {
         let old = &found.key;
         let mut new = KeyObjectRow { revision: old.row.revision + 1, ..KeyObjectRow::clone(&old.row) };
         change(&mut new);
-        new.due = look_at(&new, &found.version.row, self.clock.now());
+        new.due = look_at(&new, &found.version.row, found.uses, self.clock.now());
         let put = Put::replace(old.row.as_ref(), old.seal, NewRow::Key(new));
         let making = Making { name: "keys.note", right: lease, intent: 0, request: None, deadline: caller.deadline };
-        Ok(self.catalog.scopes.commit(&locked, making, vec![put]).await?.mark)
+        let events = event.into_iter().collect();
+        Ok(self.catalog.scopes.commit_and_tell(&locked, making, vec![put], events).await?.mark)
     }
 
     async fn current(&self, name: &KeyRef, caller: &Caller) -> Result<Found, ServiceError> {
@@ -474,12 +525,28 @@ impl Service {
             return Err(Problem::SoftDeleted { name: name.to_string() }.into());
         }
         let version = self.catalog.version(&vault.row, &key.row, key.row.current, caller.deadline).await?;
-        Ok(Found { key, version })
+        let uses = self.uses(&vault.row, &key.row, &version.row, caller.deadline).await?;
+        Ok(Found { key, version, uses })
+    }
+
+    /// How often a version was used out of the budget of its key's policy; 0 where there is none.
+    pub(super) async fn uses(
+        &self,
+        vault: &VaultRow,
+        key: &KeyObjectRow,
+        version: &VersionRow,
+        deadline: Moment,
+    ) -> Result<u64, ServiceError> {
+        if key.rotation.as_ref().and_then(|rotation| rotation.policy.use_budget).is_none() {
+            return Ok(0);
+        }
+        let usage = self.catalog.usage(vault, version.version, deadline).await?;
+        Ok(usage.map_or(0, |usage| usage.row.uses))
     }
 
     /// The service, where it does something by itself.
-    fn itself(&self) -> Caller {
-        let principal = PRINCIPAL.parse().expect("a name");
+    pub(super) fn itself(&self, name: &str) -> Caller {
+        let principal = name.parse().expect("a name");
         Caller {
             identity: Arc::new(Identity::alone(principal)),
             origin: Origin::Local,
@@ -512,6 +579,7 @@ fn is_overtaken(error: &ServiceError) -> bool {
 struct Found {
     key: Arc<Checked<KeyObjectRow>>,
     version: Checked<VersionRow>,
+    uses: u64,
 }
 
 /// Says what a key does by itself.
@@ -543,7 +611,7 @@ impl SetRotationPolicy {
             revision: old.revision + 1,
             ..KeyObjectRow::clone(old)
         };
-        new.due = look_at(&new, &found.version.row, context.now);
+        new.due = look_at(&new, &found.version.row, found.uses, context.now);
         Ok((found, new))
     }
 
@@ -594,7 +662,10 @@ impl Work for SetRotationPolicy {
         let request = context.request_record(self.name.to_string());
         let name = Self::Op::ACTION.name();
         let making = Making { name, right: &permit, intent: context.intent, request, deadline };
-        let committed = service.catalog.scopes.commit(&locked, making, vec![put]).await?;
+        let kind = EventType::KeyRotationPolicyUpdated;
+        let event = events::of_key(kind, &context.caller, context.now, &self.name);
+        let event = EventRow { detail: self.policy.canonical(), ..event };
+        let committed = service.catalog.scopes.commit_and_tell(&locked, making, vec![put], vec![event]).await?;
         // What was wrong may be mended by it: it is tried at once.
         service.rotations_failed.forget(new.id);
         Ok(Applied { out: PolicyView { key: Arc::new(new) }, heads: vec![committed.mark] })

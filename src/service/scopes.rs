@@ -30,8 +30,8 @@ use crate::{
     access::{Denied, Op, Permit},
     audit::{self, HeadMark},
     model::{
-        AccessPolicyRow, AssignmentRow, InstanceRow, IssuerKeyRow, KeyObjectRow, Ordinal, RoleDefinitionRow, Row,
-        RowId, RowKind, TokenRow, UsageRow, VaultRow, VersionRow,
+        AccessPolicyRow, AssignmentRow, EventRow, InstanceRow, IssuerKeyRow, KeyObjectRow, Ordinal, RoleDefinitionRow,
+        Row, RowId, RowKind, TokenRow, UsageRow, VaultRow, VersionRow,
     },
     store::{
         Change, CommitError, HeadChange, HeadRow, HeadScope, Position, RequestRecord, ScopeRows, Sealed, Step, Store,
@@ -222,6 +222,19 @@ impl ScopeCell {
         self.read().newest.contains_key(id)
     }
 
+    /// Whether there are no rows at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let known = self.read();
+        known.sure && known.newest.is_empty()
+    }
+
+    /// The intent that the head names.
+    #[must_use]
+    pub fn intent(&self) -> u64 {
+        self.read().intent
+    }
+
     /// How many rows of that kind there are.
     #[must_use]
     pub fn count(&self, kind: RowKind) -> usize {
@@ -265,37 +278,37 @@ pub enum NewRow {
     RemoveRoleDefinition(Box<RoleDefinitionRow>),
     AccessPolicy(AccessPolicyRow),
     RemoveAccessPolicy(AccessPolicyRow),
+    RemoveUsage(UsageRow),
+    RemoveVersion(Box<VersionRow>),
+    RemoveKey(KeyObjectRow),
+    RemoveVault(VaultRow),
+}
+
+/// Does the same with whichever row it is.
+macro_rules! each {
+    ($self:expr, $row:ident => $do:expr) => {
+        match $self {
+            NewRow::Instance($row) => $do,
+            NewRow::Vault($row) | NewRow::RemoveVault($row) => $do,
+            NewRow::Key($row) | NewRow::RemoveKey($row) => $do,
+            NewRow::Version($row) | NewRow::RemoveVersion($row) => $do,
+            NewRow::Usage($row) | NewRow::RemoveUsage($row) => $do,
+            NewRow::Assignment($row) | NewRow::RemoveAssignment($row) => $do,
+            NewRow::Token($row) | NewRow::RemoveToken($row) => $do,
+            NewRow::IssuerKey($row) => $do,
+            NewRow::RoleDefinition($row) | NewRow::RemoveRoleDefinition($row) => $do,
+            NewRow::AccessPolicy($row) | NewRow::RemoveAccessPolicy($row) => $do,
+        }
+    };
 }
 
 impl NewRow {
     fn id(&self) -> RowId {
-        match self {
-            Self::Instance(row) => row.row_id(),
-            Self::Vault(row) => row.row_id(),
-            Self::Key(row) => row.row_id(),
-            Self::Version(row) => row.row_id(),
-            Self::Usage(row) => row.row_id(),
-            Self::Assignment(row) | Self::RemoveAssignment(row) => row.row_id(),
-            Self::Token(row) | Self::RemoveToken(row) => row.row_id(),
-            Self::IssuerKey(row) => row.row_id(),
-            Self::RoleDefinition(row) | Self::RemoveRoleDefinition(row) => row.row_id(),
-            Self::AccessPolicy(row) | Self::RemoveAccessPolicy(row) => row.row_id(),
-        }
+        each!(self, row => row.row_id())
     }
 
     fn revision(&self) -> u64 {
-        match self {
-            Self::Instance(row) => row.revision,
-            Self::Vault(row) => row.revision,
-            Self::Key(row) => row.revision,
-            Self::Version(row) => row.revision,
-            Self::Usage(row) => row.revision,
-            Self::Assignment(row) | Self::RemoveAssignment(row) => row.revision,
-            Self::Token(row) | Self::RemoveToken(row) => row.revision,
-            Self::IssuerKey(row) => row.revision,
-            Self::RoleDefinition(row) | Self::RemoveRoleDefinition(row) => row.revision,
-            Self::AccessPolicy(row) | Self::RemoveAccessPolicy(row) => row.revision,
-        }
+        each!(self, row => row.revision)
     }
 
     /// Whether it is not softly deleted.
@@ -308,18 +321,7 @@ impl NewRow {
     }
 
     fn canonical(&self) -> Vec<u8> {
-        match self {
-            Self::Instance(row) => row.canonical(),
-            Self::Vault(row) => row.canonical(),
-            Self::Key(row) => row.canonical(),
-            Self::Version(row) => row.canonical(),
-            Self::Usage(row) => row.canonical(),
-            Self::Assignment(row) | Self::RemoveAssignment(row) => row.canonical(),
-            Self::Token(row) | Self::RemoveToken(row) => row.canonical(),
-            Self::IssuerKey(row) => row.canonical(),
-            Self::RoleDefinition(row) | Self::RemoveRoleDefinition(row) => row.canonical(),
-            Self::AccessPolicy(row) | Self::RemoveAccessPolicy(row) => row.canonical(),
-        }
+        each!(self, row => row.canonical())
     }
 
     fn sealed(self, seal: Seal) -> Write {
@@ -338,6 +340,10 @@ impl NewRow {
             Self::RemoveRoleDefinition(row) => Write::RemoveRoleDefinition(row.id),
             Self::AccessPolicy(row) => Write::AccessPolicy(Sealed::new(row, seal)),
             Self::RemoveAccessPolicy(row) => Write::RemoveAccessPolicy(row.row_id().id),
+            Self::RemoveUsage(row) => Write::RemoveUsage(row.version),
+            Self::RemoveVersion(row) => Write::RemoveVersion(row.version),
+            Self::RemoveKey(row) => Write::RemoveKey(row.id),
+            Self::RemoveVault(row) => Write::RemoveVault(row.id),
         }
     }
 
@@ -348,6 +354,10 @@ impl NewRow {
                 | Self::RemoveToken(_)
                 | Self::RemoveRoleDefinition(_)
                 | Self::RemoveAccessPolicy(_)
+                | Self::RemoveUsage(_)
+                | Self::RemoveVersion(_)
+                | Self::RemoveKey(_)
+                | Self::RemoveVault(_)
         )
     }
 }
@@ -666,16 +676,53 @@ impl Scopes {
         }
     }
 
+    /// A seal for each row, of which those that are taken away need none, and sealed events.
+    async fn seal(
+        &self,
+        puts: &[Put],
+        events: Vec<EventRow>,
+        deadline: Moment,
+    ) -> Result<(Vec<Seal>, Vec<Sealed<EventRow>>), ServiceError> {
+        let kept = puts.iter().filter(|put| !put.row.is_removal()).map(|put| put.row.canonical());
+        let forms: Vec<Vec<u8>> = kept.chain(events.iter().map(Row::canonical)).collect();
+        if forms.is_empty() {
+            return Ok((vec![[0; 32]; puts.len()], Vec::new()));
+        }
+        let count = forms.len();
+        let made = self.pool.seal(forms, deadline).await.map_err(super::hands::outage)?;
+        if made.len() != count {
+            return Err(Problem::Internal.into());
+        }
+        let mut made = made.into_iter();
+        let mut next = || made.next().unwrap_or_default();
+        let seals = puts.iter().map(|put| if put.row.is_removal() { [0; 32] } else { next() }).collect();
+        let events = events.into_iter().map(|event| Sealed::new(event, next())).collect();
+        Ok((seals, events))
+    }
+
     /// Seals and commits rows of one locked scope, with its new head. Returns the mark for the record.
     ///
     /// # Errors
     /// [`Problem::Changed`] when the store holds something else than was read; [`Problem::Unknown`]
     /// when the store failed during the commit.
     pub async fn commit(&self, locked: &Locked, change: Making<'_>, puts: Vec<Put>) -> Result<Committed, ServiceError> {
+        self.commit_and_tell(locked, change, puts, Vec::new()).await
+    }
+
+    /// As [`Self::commit`], with what others are told of it.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_and_tell(
+        &self,
+        locked: &Locked,
+        change: Making<'_>,
+        puts: Vec<Put>,
+        events: Vec<EventRow>,
+    ) -> Result<Committed, ServiceError> {
         let cell = &locked.cell;
         let Making { name, right, intent, request, deadline } = change;
-        let forms = puts.iter().map(|put| put.row.canonical()).collect();
-        let seals = self.pool.seal(forms, deadline).await.map_err(super::hands::outage)?;
+        let (seals, events) = self.seal(&puts, events, deadline).await?;
         let raced =
             || ServiceError::because(Problem::Changed { name: "the resource".to_owned() }, CommitError::Conflict);
         let decided_on = locked.revision.load(Ordering::Acquire);
@@ -690,7 +737,7 @@ impl Scopes {
         let writes = puts.into_iter().zip(&seals).map(|(put, seal)| put.row.sealed(*seal)).collect();
         let heads = vec![HeadChange { head: Sealed::new(head.clone(), head_seal), steps: steps.clone() }];
         let (lease, is_urgent) = (right.lease().cloned(), right.is_urgent());
-        let change = Change { name, writes, heads, request, lease, is_urgent };
+        let change = Change { name, writes, heads, request, lease, events, is_urgent };
         right.check()?;
         let under_way = UnderWay::begin(cell, (head.revision, head.digest.short()));
         let revision = head.revision;

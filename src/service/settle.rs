@@ -8,8 +8,9 @@ use strongroom_hsm::protocol::Moment;
 
 use super::{
     KeyRef, Service,
-    catalog::vault_id,
+    catalog::{key_id, vault_id},
     error::{Problem, ServiceError},
+    purge::on_token,
     scopes::ScopeCell,
 };
 use crate::{
@@ -36,6 +37,13 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
         let version = intent.version.as_deref().and_then(|version| version.parse::<VersionId>().ok());
         if let (Fate::Unmade, Some(version)) = (fate, version) {
             service.hands.reap(version, Moment::now().after(REAP_WITHIN)).await?;
+        }
+        // Said to be destroyed, and their rows are gone: whatever has been made under their names since.
+        for version in on_token(&intent) {
+            let row = RowId { kind: RowKind::Version, id: version.bytes() };
+            if !scope.has(&row) && !service.store.version_exists(version).await? {
+                service.hands.reap(version, Moment::now().after(REAP_WITHIN)).await?;
+            }
         }
         tracing::warn!(index, operation = intent.operation, made, "an open intent was settled");
         let mut outcome = Record {
@@ -87,6 +95,8 @@ impl Fate {
 /// What an intent was about, read from its resource name.
 enum About {
     Vault(VaultName),
+    /// Some keys of a vault that is purged.
+    Keys(VaultName),
     Key(KeyRef),
     Assignment(VersionId),
     Token(VersionId),
@@ -99,6 +109,7 @@ fn about(resource: &str) -> Option<About> {
     let parts: Vec<&str> = resource.split('/').collect();
     match parts.as_slice() {
         ["vaults", vault] => Some(About::Vault(vault.parse().ok()?)),
+        ["vaults", vault, "keys"] => Some(About::Keys(vault.parse().ok()?)),
         ["vaults", vault, "keys", key] => {
             Some(About::Key(KeyRef { vault: vault.parse().ok()?, key: key.parse().ok()?, version: None }))
         }
@@ -121,6 +132,7 @@ fn about(resource: &str) -> Option<About> {
 fn scope_of(intent: &Record) -> HeadScope {
     match intent.resource.as_deref().and_then(about) {
         Some(About::Key(name)) => HeadScope::Vault(vault_id(&name.vault)),
+        Some(About::Keys(vault)) => HeadScope::Vault(vault_id(&vault)),
         _ => HeadScope::Service,
     }
 }
@@ -159,7 +171,24 @@ async fn fate(
             let found = rows.iter().find(|checked| same(&checked.row)).map(|checked| checked.row.intent);
             return Ok(removed_or_newest(intent, Action::AccessPoliciesDelete, found, number));
         }
+        About::Vault(name) if intent.operation == Action::VaultsPurge.name() => {
+            match service.catalog.vault(&name, deadline).await {
+                // It was marked, or taken away.
+                Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => return Ok(Fate::Made),
+                found => found.map(|vault| vault.row.intent),
+            }
+        }
         About::Vault(name) => service.catalog.vault(&name, deadline).await.map(|vault| vault.row.intent),
+        // No row of it is left to say so: the scope's head does.
+        About::Keys(_) => Ok(scope.intent()),
+        About::Key(name) if intent.operation == Action::KeysPurge.name() => {
+            let row = match name.version {
+                Some(version) => RowId { kind: RowKind::Version, id: version.bytes() },
+                None => RowId { kind: RowKind::Key, id: key_id(vault_id(&name.vault), &name.key) },
+            };
+            // One that is there may be another of the same name: then its row's head has gone on.
+            return Ok(if scope.has(&row) { Fate::by(Some(scope.intent()), number) } else { Fate::Made });
+        }
         About::Key(name) => key_intent(service, &name, intent, deadline).await,
     };
     match found {
@@ -178,7 +207,7 @@ fn removed_or_newest(intent: &Record, removal: Action, found: Option<u64>, numbe
 async fn key_intent(service: &Service, name: &KeyRef, intent: &Record, deadline: Moment) -> Result<u64, ServiceError> {
     let vault = service.catalog.vault(&name.vault, deadline).await?;
     let key = service.catalog.key(&vault.row, &name.key, deadline).await?;
-    if intent.operation != "keys.update" {
+    if name.version.is_none() && intent.operation != "keys.update" {
         return Ok(key.row.intent);
     }
     let version = name.version.unwrap_or(key.row.current);

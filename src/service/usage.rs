@@ -1,6 +1,9 @@
-//! The count of AES-GCM encryptions: at most 2^32 with one key and random IVs (NIST SP 800-38D section
-//! 8.3). Numbers are reserved in the store in ranges before they are used, so a crash loses some and
-//! repeats none, and the hot path writes nothing.
+//! What a version is counted: AES-GCM encryptions, at most 2^32 with one key and random IVs (NIST SP 800-38D section
+//! 8.3), and uses, where the key's policy gives it a budget. Numbers are reserved in the store in ranges before they are
+//! used, so a crash loses some and repeats none, and the hot path writes nothing.
+//!
+//! A range out of a budget is at most a quarter of what is left of it, so that a replica that keeps some to itself keeps
+//! little. What is reserved counts as used: a version makes at most as many as its budget says, and may be a few short of it.
 
 use std::{
     sync::{
@@ -17,12 +20,13 @@ use super::{
     Service,
     catalog::VersionEntry,
     error::{Problem, ServiceError},
+    rotation::look_at,
     scopes::{ByItself, Making, NewRow, Put},
     version_name,
 };
 use crate::{
     audit::{Durability, Kind, Outcome, Record},
-    model::UsageRow,
+    model::{BudgetAction, KeyObjectRow, USES_MAX, UsageRow, UseBudget},
     store::HeadScope,
 };
 
@@ -60,10 +64,10 @@ impl UsageCell {
         }
     }
 
-    /// Adds a range.
-    fn add(&self, range: u64) {
+    /// Adds a range; the next one is reserved ahead, if that is said.
+    fn add(&self, range: u64, ahead: bool) {
         self.0.left.fetch_add(range, Ordering::AcqRel);
-        self.0.low.store(range / 2, Ordering::Release);
+        self.0.low.store(if ahead { range / 2 } else { 0 }, Ordering::Release);
     }
 
     /// Whether the next range is to be reserved now: said once, to one.
@@ -73,45 +77,107 @@ impl UsageCell {
     }
 }
 
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// AES-GCM encryptions.
+    Encryptions,
+    /// Uses out of the budget of the key's policy.
+    Uses(UseBudget),
+}
+
+impl Counted {
+    /// How many may be made at all.
+    const fn max(self) -> u64 {
+        match self {
+            Self::Encryptions => GCM_ENCRYPTIONS_MAX,
+            Self::Uses(UseBudget { uses, action: BudgetAction::Refuse }) => uses,
+            // Until the key has rotated its version goes on.
+            Self::Uses(UseBudget { action: BudgetAction::Rotate, .. }) => USES_MAX,
+        }
+    }
+
+    fn cell(self, entry: &VersionEntry) -> &UsageCell {
+        match self {
+            Self::Encryptions => &entry.usage,
+            Self::Uses(_) => &entry.budget,
+        }
+    }
+
+    /// How many were reserved.
+    fn of(self, row: &UsageRow) -> u64 {
+        match self {
+            Self::Encryptions => row.encryptions,
+            Self::Uses(_) => row.uses,
+        }
+    }
+
+    /// How many more to reserve.
+    fn range(self, used: u64, wanted: u64) -> u64 {
+        let left = self.max().saturating_sub(used);
+        let usual = match self {
+            Self::Encryptions => used.clamp(RANGE_MIN, RANGE_MAX),
+            // Spent, and not rotated yet: nobody is to wait for a commit each time.
+            Self::Uses(budget) if budget.is_spent(used) => RANGE_MIN,
+            Self::Uses(budget) => budget.uses.saturating_sub(used).div_ceil(4).clamp(1, RANGE_MAX),
+        };
+        usual.max(wanted).min(left)
+    }
+
+    /// Whether the key is to rotate now.
+    fn rotates(self, used: u64) -> bool {
+        matches!(self, Self::Uses(budget) if budget.action == BudgetAction::Rotate && budget.is_spent(used))
+    }
+}
+
+/// The budget of a version, by the policy of its key.
+pub(super) fn budget(entry: &VersionEntry) -> Option<Counted> {
+    let rotation = entry.key.row.rotation.as_ref()?;
+    rotation.policy.use_budget.map(Counted::Uses)
+}
+
 impl Service {
-    /// Takes encryptions out of the version's budget, reserving more when none is left: at least one, at
-    /// most `wanted`. Reserving is a commit; in steady use it is begun while half of a range is left, so that
+    /// Takes uses out of what a version may be used, reserving more when none is left: at least one, at
+    /// most `wanted`. Reserving is a commit; encryptions are, in steady use, reserved while half of a range is left, so that
     /// nobody waits for it.
-    pub(super) async fn count_encryptions(
+    pub(super) async fn count(
         self: &Arc<Self>,
         entry: &Arc<VersionEntry>,
+        counted: Counted,
         wanted: u64,
         deadline: Moment,
     ) -> Result<u64, ServiceError> {
+        let cell = counted.cell(entry);
         loop {
-            let taken = entry.usage.take(wanted);
+            let taken = cell.take(wanted);
             if taken > 0 {
-                if entry.usage.is_low() {
+                if cell.is_low() {
                     self.refill_ahead(entry);
                 }
                 return Ok(taken);
             }
-            let _one_at_a_time = entry.usage.0.refill.lock().await;
-            let taken = entry.usage.take(wanted);
+            let _one_at_a_time = cell.0.refill.lock().await;
+            let taken = cell.take(wanted);
             if taken > 0 {
                 return Ok(taken);
             }
             // Detached: a caller that goes away does not stop a commit half-way.
             let (service, reserving) = (Arc::clone(self), Arc::clone(entry));
-            let task = tokio::spawn(async move { service.reserve_first(&reserving, wanted, deadline).await });
+            let task = tokio::spawn(async move { service.reserve_first(&reserving, counted, wanted, deadline).await });
             let reserved = task.await.map_err(|error| ServiceError::because(Problem::Internal, error))??;
-            entry.usage.add(reserved);
+            cell.add(reserved, counted == Counted::Encryptions);
         }
     }
 
-    /// Reserves the next range while the last one is used. When it fails, whoever finds none left tries again,
-    /// and hears why.
+    /// Reserves the next range of encryptions while the last one is used. When it fails, whoever finds none left tries
+    /// again, and hears why.
     fn refill_ahead(self: &Arc<Self>, entry: &Arc<VersionEntry>) {
         let (service, entry) = (Arc::clone(self), Arc::clone(entry));
         tokio::spawn(async move {
             let _one_at_a_time = entry.usage.0.refill.lock().await;
-            match service.reserve_first(&entry, 0, Moment::now().after(AHEAD_WITHIN)).await {
-                Ok(reserved) => entry.usage.add(reserved),
+            let deadline = Moment::now().after(AHEAD_WITHIN);
+            match service.reserve_first(&entry, Counted::Encryptions, 0, deadline).await {
+                Ok(reserved) => entry.usage.add(reserved, true),
                 Err(error) => tracing::debug!(%error, "encryptions could not be reserved ahead"),
             }
         });
@@ -121,43 +187,55 @@ impl Service {
     async fn reserve_first(
         &self,
         entry: &Arc<VersionEntry>,
+        counted: Counted,
         wanted: u64,
         deadline: Moment,
     ) -> Result<u64, ServiceError> {
         loop {
-            match self.reserve(entry, wanted, deadline).await {
+            match self.reserve(entry, counted, wanted, deadline).await {
                 Err(error) if error.is_race() && self.hearing().is_shared() && Moment::now() < deadline => {}
                 result => return result,
             }
         }
     }
 
-    /// Reserves a range, if possible for all that are wanted at once; says how many encryptions it holds.
-    async fn reserve(&self, entry: &Arc<VersionEntry>, wanted: u64, deadline: Moment) -> Result<u64, ServiceError> {
+    /// Reserves a range, if possible for all that are wanted at once; says how many it holds.
+    async fn reserve(
+        &self,
+        entry: &Arc<VersionEntry>,
+        counted: Counted,
+        wanted: u64,
+        deadline: Moment,
+    ) -> Result<u64, ServiceError> {
         let vault = &entry.vault.row;
         let version = entry.version.row.version;
         let locked = self.catalog.scopes.lock(HeadScope::Vault(vault.id), deadline).await?;
         let old = self.catalog.usage(vault, version, deadline).await?;
-        let used = old.as_ref().map_or(0, |old| old.row.encryptions);
-        let range = used.clamp(RANGE_MIN, RANGE_MAX).max(wanted).min(GCM_ENCRYPTIONS_MAX.saturating_sub(used));
+        let before = old.as_ref().map_or(UsageRow { version, encryptions: 0, uses: 0, revision: 0 }, |old| *old.row);
+        let used = counted.of(&before);
+        let range = counted.range(used, wanted);
         if range == 0 {
-            return Err(Problem::UsedUp { name: version_name(&entry.version.row) }.into());
+            let name = version_name(&entry.version.row);
+            return Err(match counted {
+                Counted::Encryptions => Problem::UsedUp { name },
+                Counted::Uses(budget) => Problem::BudgetSpent { name, uses: budget.uses },
+            }
+            .into());
         }
-        let revision = old.as_ref().map_or(0, |old| old.row.revision) + 1;
-        let row = NewRow::Usage(UsageRow { version, encryptions: used + range, revision });
-        let put = match &old {
-            Some(old) => Put::replace(old.row.as_ref(), old.seal, row),
-            None => Put::insert(row),
+        let revision = before.revision + 1;
+        let row = match counted {
+            Counted::Encryptions => UsageRow { encryptions: used + range, revision, ..before },
+            Counted::Uses(_) => UsageRow { uses: used + range, revision, ..before },
         };
-        let committed = self
-            .catalog
-            .scopes
-            .commit(
-                &locked,
-                Making { name: "keys.reserve", right: &ByItself, intent: 0, request: None, deadline },
-                vec![put],
-            )
-            .await?;
+        let mut puts = vec![match &old {
+            Some(old) => Put::replace(old.row.as_ref(), old.seal, NewRow::Usage(row)),
+            None => Put::insert(NewRow::Usage(row)),
+        }];
+        if counted.rotates(used) {
+            puts.extend(self.due_now(entry, used, deadline).await?);
+        }
+        let making = Making { name: "keys.reserve", right: &ByItself, intent: 0, request: None, deadline };
+        let committed = self.catalog.scopes.commit(&locked, making, puts).await?;
         let record = Record {
             resource: Some(version_name(&entry.version.row)),
             heads: vec![committed.mark],
@@ -165,5 +243,51 @@ impl Service {
         };
         self.log.append(record, Durability::Write).await?;
         Ok(range)
+    }
+
+    /// The key's row, so that somebody looks at it now, if nobody does anyway: its newest version has spent its budget.
+    async fn due_now(&self, entry: &VersionEntry, uses: u64, deadline: Moment) -> Result<Option<Put>, ServiceError> {
+        let key = self.catalog.key(&entry.vault.row, &entry.key.row.name, deadline).await?;
+        let now = self.clock.now();
+        if key.row.current != entry.version.row.version || key.row.due.is_some_and(|due| due <= now) {
+            return Ok(None);
+        }
+        let due = look_at(&key.row, &entry.version.row, uses, now);
+        if due == key.row.due {
+            return Ok(None);
+        }
+        let new = KeyObjectRow { due, revision: key.row.revision + 1, ..KeyObjectRow::clone(&key.row) };
+        Ok(Some(Put::replace(key.row.as_ref(), key.seal, NewRow::Key(new))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_handed_out_to_the_last_and_no_further() {
+        let refuse = |uses| Counted::Uses(UseBudget { uses, action: BudgetAction::Refuse });
+        for uses in [1, 2, 3, 10, 1_000, 1 << 40] {
+            let (mut used, mut ranges) = (0, 0);
+            loop {
+                let range = refuse(uses).range(used, 1);
+                if range == 0 || ranges > 100_000 {
+                    break;
+                }
+                assert!(range <= RANGE_MAX && (range <= (uses - used).div_ceil(4) || range == 1));
+                used += range;
+                ranges += 1;
+            }
+            assert!(used == uses || ranges > 100_000, "{used} of {uses}");
+        }
+        assert_eq!(refuse(10).range(4, 100), 6);
+    }
+
+    #[test]
+    fn a_budget_that_rotates_is_exceeded_until_the_key_has_rotated() {
+        let counted = Counted::Uses(UseBudget { uses: 10, action: BudgetAction::Rotate });
+        assert_eq!((counted.range(9, 1), counted.range(10, 1), counted.range(11, 500)), (1, RANGE_MIN, 500));
+        assert!(counted.rotates(10) && !counted.rotates(9));
     }
 }

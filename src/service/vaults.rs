@@ -9,16 +9,19 @@ use super::{
     catalog::{Checked, vault_id},
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
+    events,
+    purge::{PURGING, Schedule, may_purge},
     quota::ROW_US,
-    scopes::{Making, NewRow, Put},
+    scopes::{Making, NewRow, Put, Right},
 };
 use crate::{
     access::{Action, Barrier, Denied, Permit, Where, ops},
     model::{
-        MaxStaleness, NetworkPatch, Row as _, Scope, State, VaultAuthorization, VaultName, VaultRow,
-        network::NetworkRulesError,
+        EventRow, EventType, MaxStaleness, NetworkPatch, Row as _, Scope, State, Timestamp, VaultAuthorization,
+        VaultName, VaultRow, network::NetworkRulesError,
     },
-    store::HeadScope,
+    rotation::deleted,
+    store::{HeadScope, WorkLease},
 };
 
 /// Days that a deleted object can be recovered for, at least and at most (Azure Key Vault's bounds).
@@ -144,6 +147,45 @@ impl Service {
         let work = ChangeVault::<ops::VaultsUndelete>::new(name, Edit::Undelete);
         self.change(caller, resource(name), Scope::Vault(name.clone()), options, work).await
     }
+
+    /// Destroys a deleted vault with all that is in it. Says whether all is gone; if not, it goes on by itself.
+    ///
+    /// # Errors
+    /// [`Problem::Precondition`] when it is not deleted, or has purge protection.
+    pub async fn purge_vault(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &VaultName,
+        options: ChangeOptions,
+    ) -> Result<bool, ServiceError> {
+        let validate_only = options.validate_only;
+        let work = ChangeVault::<ops::VaultsPurge>::new(name, Edit::Purge(None));
+        self.change(caller, resource(name), Scope::Vault(name.clone()), options, work).await?;
+        if validate_only {
+            return Ok(false);
+        }
+        // From here on nobody takes it back, and whoever does what is due would do the same.
+        let itself = Caller { deadline: caller.deadline, ..self.itself(PURGING) };
+        let has_time = || Moment::now() < caller.deadline;
+        match self.purge_contents(&itself, name, None, has_time).await {
+            Ok(done) => Ok(done),
+            Err(error) => {
+                tracing::info!(vault = %name, %error, cause = ?error.cause, "a vault is not purged yet: it goes on");
+                Ok(matches!(error.problem, Problem::NotFound { .. }))
+            }
+        }
+    }
+
+    /// Marks a vault whose time has come, so that it can be destroyed.
+    pub(super) async fn mark_vault(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &VaultName,
+        schedule: Schedule,
+    ) -> Result<(), ServiceError> {
+        let work = ChangeVault::<ops::VaultsPurge>::new(name, Edit::Purge(Some(schedule)));
+        self.scheduled(caller, resource(name), Scope::Vault(name.clone()), work).await.map(drop)
+    }
 }
 
 impl Service {
@@ -185,6 +227,7 @@ impl CreateVault {
             authorization: self.0.authorization,
             max_staleness: self.0.max_staleness,
             state: State::Active,
+            purging: false,
             created: context.now,
             updated: context.now,
             intent: context.intent,
@@ -279,6 +322,8 @@ enum Edit {
     Patch(VaultPatch),
     Delete,
     Undelete,
+    /// Marks it to be destroyed: now, or if its time has come.
+    Purge(Option<Schedule>),
 }
 
 struct ChangeVault<O> {
@@ -301,7 +346,11 @@ impl<O> ChangeVault<O> {
         let old = service.catalog.vault(&self.name, deadline).await?;
         context.check_etag(&old.row.etag(), &resource(&self.name))?;
         let mut new = VaultRow::clone(&old.row);
-        self.edit.apply(&mut new, context)?;
+        let trusted = match self.edit {
+            Edit::Delete => service.trusted_time(deadline).await?,
+            Edit::Patch(_) | Edit::Undelete | Edit::Purge(_) => context.now,
+        };
+        self.edit.apply(&mut new, context, trusted)?;
         if new.authorization != old.row.authorization {
             may_turn(service, context, &self.name)?;
         }
@@ -324,9 +373,37 @@ fn may_turn(service: &Service, context: &Context, vault: &VaultName) -> Result<(
 }
 
 impl Edit {
-    fn apply(&self, row: &mut VaultRow, context: &Context) -> Result<(), ServiceError> {
+    /// What others are told of it.
+    fn event(&self, row: &VaultRow, context: &Context) -> Option<EventRow> {
+        let event = |kind| events::of_vault(kind, &context.caller, context.now, &row.name);
+        match (self, row.state) {
+            (Self::Delete, State::Deleted { purge_at, .. }) => {
+                Some(EventRow { due: Some(purge_at), ..event(EventType::VaultDeleted) })
+            }
+            (Self::Undelete, _) => Some(event(EventType::VaultRecovered)),
+            (Self::Delete | Self::Patch(_) | Self::Purge(_), _) => None,
+        }
+    }
+
+    /// Whose turn it is, where it is done in turn.
+    const fn lease(&self) -> Option<&WorkLease> {
+        match self {
+            Self::Purge(Some(Schedule { lease: Some(lease), .. })) => Some(lease),
+            _ => None,
+        }
+    }
+
+    fn apply(&self, row: &mut VaultRow, context: &Context, trusted: Timestamp) -> Result<(), ServiceError> {
         let name = resource(&row.name);
         match self {
+            Self::Purge(schedule) => {
+                may_purge(row.state, row, &name, schedule.as_ref())?;
+                row.purging = true;
+            }
+            Self::Undelete if row.purging => {
+                let why = format!("{name} is being purged: nothing of it comes back");
+                return Err(Problem::Precondition { reason: "BEING_PURGED", why }.into());
+            }
             Self::Undelete if row.state.is_active() => {
                 let why = format!("{name} is not deleted");
                 return Err(Problem::Precondition { reason: "NOT_DELETED", why }.into());
@@ -336,8 +413,7 @@ impl Edit {
                 return Err(Problem::SoftDeleted { name }.into());
             }
             Self::Delete => {
-                let purge_at = context.now.plus_days(row.retention_days);
-                row.state = State::Deleted { since: context.now, purge_at };
+                row.state = deleted(context.now, trusted, row.retention_days);
             }
             Self::Patch(patch) => {
                 if let Some(tags) = &patch.tags {
@@ -366,6 +442,7 @@ impl<O: crate::access::Op> Work for ChangeVault<O> {
     fn detail(&self) -> Option<String> {
         match &self.edit {
             Edit::Patch(patch) => Some(patch.to_string()),
+            Edit::Purge(_) => Some("nobody brings it back from now on".to_owned()),
             Edit::Delete | Edit::Undelete => None,
         }
     }
@@ -385,15 +462,11 @@ impl<O: crate::access::Op> Work for ChangeVault<O> {
         let (old, new) = self.plan(service, context, deadline).await?;
         let put = Put::replace(old.row.as_ref(), old.seal, NewRow::Vault(new.clone()));
         let request = context.request_record(resource(&new.name));
-        let committed = service
-            .catalog
-            .scopes
-            .commit(
-                &locked,
-                Making { name: O::ACTION.name(), right: &permit, intent: context.intent, request, deadline },
-                vec![put],
-            )
-            .await;
+        let events = self.edit.event(&new, context);
+        let right: &dyn Right = self.edit.lease().map_or(&permit as &dyn Right, |lease| lease);
+        let making = Making { name: O::ACTION.name(), right, intent: context.intent, request, deadline };
+        let committed =
+            service.catalog.scopes.commit_and_tell(&locked, making, vec![put], events.into_iter().collect()).await;
         let committed = service.note_policy(committed)?;
         service.put_rules(&new);
         Ok(Applied { out: Arc::new(new), heads: vec![committed.mark] })

@@ -14,7 +14,7 @@ use super::{HeadRow, HeadScope, Sealed};
 use crate::model::{ReplicaName, ReplicaRow, RowId};
 
 /// Where a change stands among all changes of the store. Grows, with gaps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position(pub u64);
 
 /// One row of a change, as those hear of it who did not make it.

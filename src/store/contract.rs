@@ -6,20 +6,21 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 
 use super::{
-    Beat, Change, CommitError, HeadChange, HeadScope, Heard, Position, Replica, Step, Store, Way, WorkLease, Write,
+    Activity, Beat, Change, CommitError, EventPlace, HeadChange, HeadScope, Heard, Position, Replica, Sealed, Step,
+    Store, Undelivered, Use, Way, WebhookState, WorkLease, Write,
 };
 use crate::model::{
-    ADMINISTRATOR, IssuerKeyRow, KeyOps, KeySpec, MaxStaleness, NetworkRules, ReplicaRow, Residency, Row, RowId,
-    RowKind, Scope, State, Timestamp, TokenRow, UsageRow, VaultAuthorization,
+    ADMINISTRATOR, EventRow, IssuerKeyRow, KeyOps, KeySpec, MaxStaleness, NetworkRules, ReplicaRow, Residency, Row,
+    RowId, RowKind, Scope, State, Timestamp, TokenRow, UsageRow, VaultAuthorization,
 };
 
 pub(crate) mod everything;
 pub(crate) mod fixtures;
 
 use fixtures::{
-    access_policy, assignment, bare, beat, change, head, instance, issuer_key, key, key_name, odd_tags, replica,
-    replica_name, request, request_id, role_definition, sealed, step, token, usage, vault, vault_name, version,
-    version_id, with_policy,
+    access_policy, assignment, bare, beat, change, clock, event, head, instance, issuer_key, key, key_name, odd_tags,
+    replica, replica_name, request, request_id, role_definition, sealed, step, token, usage, vault, vault_name,
+    version, version_id, with_policy,
 };
 
 /// Makes the tests. `$fresh` is an async function that gives something to keep and an empty store, or nothing
@@ -68,6 +69,12 @@ macro_rules! contract_tests {
             of_two_takers_one_gets_the_lease,
             a_fenced_change_applies_nothing,
             a_lease_is_not_taken_during_a_change_under_it,
+            what_is_to_be_purged_is_found_and_taken_away,
+            events_come_in_the_order_of_their_changes,
+            old_events_are_forgotten_but_those_that_wait,
+            deliveries_are_queued_settled_and_replayed,
+            the_clock_is_set_by_one,
+            uses_add_up,
             a_closed_store_fails,
         }
     };
@@ -396,7 +403,7 @@ pub(crate) async fn keys_page_in_order(store: AnyStore) {
     writes.push(Write::Key(sealed(gone)));
     must(&store, change(writes)).await;
     let dev = vault_name("dev");
-    let names_of = |page: Vec<super::Sealed<crate::model::KeyObjectRow>>| -> Vec<String> {
+    let names_of = |page: Vec<Sealed<crate::model::KeyObjectRow>>| -> Vec<String> {
         page.iter().map(|row| row.unchecked().name.to_string()).collect()
     };
     assert_eq!(names_of(store.keys(&dev, None, 100, false).await.expect("read")), names);
@@ -967,4 +974,158 @@ pub(crate) async fn a_closed_store_fails(store: AnyStore) {
     assert!(store.vaults(None, 1, true).await.is_err());
     assert!(matches!(store.commit(change([])).await, Err(CommitError::Store(_))));
     store.close().await;
+}
+
+pub(crate) async fn what_is_to_be_purged_is_found_and_taken_away(store: AnyStore) {
+    furnish(&store).await;
+    let (dev, root) = (vault_name("dev"), key_name("root"));
+    let gone = |revision| crate::model::KeyObjectRow { state: deleted(5, 50), revision, ..key(3, "dev", "Gone") };
+    let old = crate::model::VersionRow { state: deleted(5, 40), ..version(4, "dev", "Root", 0) };
+    let rows = [
+        Write::Key(sealed(gone(1))),
+        Write::Version(sealed(version(3, "dev", "Gone", 1))),
+        Write::Usage(sealed(usage(3, 1, 1))),
+        Write::Version(sealed(old.clone())),
+    ];
+    must(&store, change(rows)).await;
+    assert_eq!(store.version(&dev, version_id(4)).await.expect("read"), Some(sealed(old)));
+    assert_eq!(store.keys_to_purge(Timestamp(49), None, 9).await.expect("read"), []);
+    let found = store.keys_to_purge(Timestamp(50), None, 9).await.expect("read");
+    assert_eq!(
+        (found.len(), &found[0].key, found[0].version, found[0].at),
+        (1, &key_name("Gone"), None, Timestamp(50))
+    );
+    let after = Some((found[0].at, found[0].id));
+    assert_eq!(store.keys_to_purge(Timestamp(50), after, 9).await.expect("read"), []);
+    let found = store.versions_to_purge(Timestamp(40), None, 9).await.expect("read");
+    assert_eq!((found.len(), found[0].version), (1, Some(version_id(4))));
+    // What others hang on is not taken away, and what is gone is a conflict.
+    conflict(&store, change([Write::RemoveKey([3; 16])])).await;
+    let all = [Write::RemoveKey([3; 16]), Write::RemoveVersion(version_id(3)), Write::RemoveUsage(version_id(3))];
+    must(&store, change(all.clone())).await;
+    conflict(&store, change(all)).await;
+    must(&store, change([Write::RemoveVersion(version_id(4))])).await;
+    assert!(store.keys(&dev, None, 9, true).await.expect("read").len() == 1);
+    assert_eq!(store.versions(&dev, &root, None, 9).await.expect("read").len(), 1);
+    let vaults = async |by| store.vaults_to_purge(Timestamp(by), 9).await.expect("read");
+    let marked = crate::model::VaultRow { state: deleted(1, 90), purging: true, ..vault(8, "marked") };
+    let waits = crate::model::VaultRow { state: deleted(1, 80), ..vault(9, "waits") };
+    must(&store, change([Write::Vault(sealed(marked.clone())), Write::Vault(sealed(waits))])).await;
+    assert_eq!(store.vault(&vault_name("marked")).await.expect("read"), Some(sealed(marked)));
+    assert_eq!(vaults(7).await, [vault_name("marked")]);
+    assert_eq!(vaults(80).await, [vault_name("waits"), vault_name("marked")]);
+    must(&store, change([Write::RemoveVault([8; 16])])).await;
+    assert_eq!(vaults(80).await, [vault_name("waits")]);
+}
+
+fn telling(events: impl IntoIterator<Item = EventRow>) -> Change {
+    Change { events: events.into_iter().map(sealed).collect(), ..change([]) }
+}
+
+/// All events after a place, once so many are there: what others do on a shared database holds them up.
+async fn told(store: &AnyStore, after: EventPlace, count: usize) -> Vec<(EventPlace, Sealed<EventRow>)> {
+    for _ in 0..1_000 {
+        let found = store.events(after, 100).await.expect("read");
+        if found.len() >= count {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("events do not come");
+}
+
+pub(crate) async fn events_come_in_the_order_of_their_changes(store: AnyStore) {
+    let (begin, _) = store.event_bounds().await.expect("read");
+    must(&store, telling([event(1, "dev"), event(2, "dev")])).await;
+    must(&store, telling([event(3, "prod")])).await;
+    let found = told(&store, begin, 3).await;
+    assert_eq!(found.iter().map(|(_, event)| event.unchecked().id[0]).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(found[1].1, sealed(event(2, "dev")));
+    assert!(found.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    assert_eq!(store.events(found[0].0, 1).await.expect("read"), found[1..2]);
+    assert_eq!(store.events(found[2].0, 9).await.expect("read"), []);
+    let (_, end) = store.event_bounds().await.expect("read");
+    assert!(found[2].0 < end && store.events(end, 9).await.expect("read").is_empty());
+    // An event of a change that is refused is none, and an id is one event's.
+    conflict(&store, Change { events: vec![sealed(event(4, "dev"))], ..change([Write::RemoveKey([9; 16])]) }).await;
+    exists(&store, telling([event(3, "dev")])).await;
+    assert_eq!(store.events(begin, 9).await.expect("read").len(), 3);
+}
+
+pub(crate) async fn old_events_are_forgotten_but_those_that_wait(store: AnyStore) {
+    let (begin, _) = store.event_bounds().await.expect("read");
+    must(&store, telling([event(1, "dev"), event(2, "dev")])).await;
+    let found = told(&store, begin, 2).await;
+    store.queue("ops", None, begin, Vec::new()).await.expect("begun");
+    store.queue("ops", Some(begin), found[1].0, vec![found[0].0]).await.expect("queued");
+    let hour = Duration::from_secs(3600);
+    store.forget_events(hour, hour).await.expect("nothing to forget");
+    assert_eq!(store.events(begin, 9).await.expect("read").len(), 2);
+    assert_eq!(store.forget_events(Duration::ZERO, hour).await.expect("forgotten"), 0);
+    assert_eq!(store.events(begin, 9).await.expect("read"), found[..1], "it waits");
+    assert_eq!(store.event_bounds().await.expect("read").0, found[1].0);
+    let failed = vec![Undelivered { place: found[0].0, failure: "no".to_owned(), retry_after: None }];
+    store.settle_deliveries("ops", Vec::new(), failed).await.expect("settled");
+    assert_eq!(store.forget_events(Duration::ZERO, Duration::ZERO).await.expect("forgotten"), 1);
+    assert_eq!(store.events(begin, 9).await.expect("read"), []);
+}
+
+pub(crate) async fn deliveries_are_queued_settled_and_replayed(store: AnyStore) {
+    let (begin, _) = store.event_bounds().await.expect("read");
+    must(&store, telling([event(1, "dev"), event(2, "dev"), event(3, "dev")])).await;
+    let found = told(&store, begin, 3).await;
+    let places: Vec<EventPlace> = found.iter().map(|(place, _)| *place).collect();
+    assert_eq!(store.webhook("ops").await.expect("read"), None);
+    store.queue("ops", None, begin, Vec::new()).await.expect("begun");
+    store.queue("ops", Some(begin), places[2], places.clone()).await.expect("queued");
+    for from in [None, Some(begin)] {
+        let again = store.queue("ops", from, places[2], places.clone()).await;
+        assert!(matches!(again, Err(CommitError::Conflict)), "{again:?}");
+    }
+    assert_eq!(store.webhook("ops").await.expect("read"), Some(places[2]));
+    let due = store.deliveries("ops", 9).await.expect("read");
+    assert_eq!(due.iter().map(|delivery| delivery.place).collect::<Vec<_>>(), places);
+    assert!(
+        due.iter().all(|delivery| delivery.attempts == 0)
+            && store.deliveries("other", 9).await.expect("read").is_empty()
+    );
+    let failed = |place, retry_after| Undelivered { place, failure: "no".to_owned(), retry_after };
+    let later = failed(places[1], Some(Duration::from_secs(600)));
+    store.settle_deliveries("ops", vec![places[0]], vec![later, failed(places[2], None)]).await.expect("settled");
+    assert_eq!(store.deliveries("ops", 9).await.expect("read"), []);
+    let state = WebhookState { name: "ops".to_owned(), pending: 1, dead: 1 };
+    assert_eq!(store.webhooks().await.expect("read"), [state]);
+    let dead = store.dead_letters("ops", begin, 9).await.expect("read");
+    assert_eq!((dead.len(), dead[0].place, dead[0].attempts, dead[0].failure.as_str()), (1, places[2], 1, "no"));
+    assert!(dead[0].event == found[2].1 && dead[0].age < Duration::from_secs(60));
+    assert_eq!(store.dead_letters("ops", places[2], 9).await.expect("read"), []);
+    assert_eq!(store.replay("ops", Some([9; 16])).await.expect("none"), 0);
+    assert_eq!(store.replay("ops", Some([3; 16])).await.expect("one"), 1);
+    assert_eq!(store.replay("ops", None).await.expect("none left"), 0);
+    let due = store.deliveries("ops", 9).await.expect("read");
+    assert_eq!((due.len(), due[0].place, due[0].attempts), (1, places[2], 0));
+}
+
+pub(crate) async fn the_clock_is_set_by_one(store: AnyStore) {
+    assert_eq!(store.clock().await.expect("read"), None);
+    store.put_clock(sealed(clock(7, 1))).await.expect("set");
+    let again = store.put_clock(sealed(clock(8, 1))).await;
+    assert!(matches!(again, Err(CommitError::Conflict)), "{again:?}");
+    store.put_clock(sealed(clock(9, 2))).await.expect("set");
+    let stale = store.put_clock(sealed(clock(10, 2))).await;
+    assert!(matches!(stale, Err(CommitError::Conflict)), "{stale:?}");
+    assert_eq!(store.clock().await.expect("read"), Some(sealed(clock(9, 2))));
+}
+
+pub(crate) async fn uses_add_up(store: AnyStore) {
+    furnish(&store).await;
+    let (dev, root) = (vault_name("dev"), key_name("root"));
+    let used = |n, at, uses| Use { version: version_id(n), used: Timestamp(at), uses };
+    store.note_uses(vec![used(2, 50, 3), used(9, 50, 1)]).await.expect("noted");
+    store.note_uses(vec![used(2, 40, 4)]).await.expect("noted");
+    let known = vec![(version_id(2), Activity { used: Timestamp(50), uses: 7 })];
+    assert_eq!(store.activity(&dev, &root, None, 9).await.expect("read"), known);
+    assert_eq!(store.activity(&dev, &root, Some(1), 9).await.expect("read"), []);
+    assert_eq!(store.all_activity(None, 9).await.expect("read"), known, "nothing of what is not there");
+    assert!(store.activity_since().await.expect("read") > Timestamp(1_700_000_000));
 }

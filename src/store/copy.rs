@@ -4,7 +4,9 @@
 //! held against the source: the same heads, each with the rows that its digest counts, and as many rows in every
 //! table. Nobody may change the source meanwhile; if somebody does, that is found.
 
-use super::{Batch, CommitError, FillingError, HeadRow, HeadScope, Sealed, Store, StoreError, Write, head::SetDigest};
+use super::{
+    Batch, CommitError, EventPlace, FillingError, HeadRow, HeadScope, Sealed, Store, StoreError, Write, head::SetDigest,
+};
 use crate::model::{KeyName, KeyObjectRow, VaultName, VaultRow};
 
 /// How many rows are read, and written in one transaction.
@@ -36,7 +38,7 @@ pub enum CopyError {
     },
 }
 
-/// Copies everything but steps and signs of life into an empty store; says how many rows of each table.
+/// Copies everything but steps, signs of life and queued deliveries into an empty store; says how many rows of each table.
 ///
 /// # Errors
 /// [`CopyError::Target`] before anything is written. After any other the target stays unfinished.
@@ -131,7 +133,35 @@ async fn copy_unscoped(source: &dyn Store, target: &dyn Store, heads: &[Sealed<H
     let replicas = source.replicas().await.map_err(CopyError::Read)?.into_iter().map(|replica| replica.row).collect();
     let leases = source.leases().await.map_err(CopyError::Read)?.into_iter();
     let leases = leases.map(|(lease, holder, _)| (lease, holder)).collect();
-    put(target, Batch { replicas, leases, ..Batch::default() }).await
+    let clock = source.clock().await.map_err(CopyError::Read)?;
+    put(target, Batch { replicas, leases, clock, ..Batch::default() }).await?;
+    copy_events(source, target).await?;
+    copy_activity(source, target).await
+}
+
+/// Events in their order; every webhook is told of them anew, since places are a store's own.
+async fn copy_events(source: &dyn Store, target: &dyn Store) -> Result<(), CopyError> {
+    let mut after = EventPlace::default();
+    loop {
+        let found = source.events(after, PAGE).await.map_err(CopyError::Read)?;
+        let Some((last, _)) = found.last() else { break };
+        after = *last;
+        let events = found.into_iter().map(|(_, event)| event).collect();
+        put(target, Batch { events, ..Batch::default() }).await?;
+    }
+    let webhooks = source.webhooks().await.map_err(CopyError::Read)?.into_iter().map(|webhook| webhook.name).collect();
+    put(target, Batch { webhooks, ..Batch::default() }).await
+}
+
+async fn copy_activity(source: &dyn Store, target: &dyn Store) -> Result<(), CopyError> {
+    let since = source.activity_since().await.map_err(CopyError::Read)?;
+    let mut after = None;
+    loop {
+        let known = source.all_activity(after, PAGE).await.map_err(CopyError::Read)?;
+        let Some((last, _)) = known.last() else { return Ok(()) };
+        after = Some(*last);
+        put(target, Batch { activity: Some((known, since)), ..Batch::default() }).await?;
+    }
 }
 
 async fn verify(

@@ -14,13 +14,15 @@ use async_trait::async_trait;
 use strongroom_hsm::Seal;
 
 use crate::model::{
-    AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, ReplicaName,
-    ReplicaRow, RequestId, RoleDefinitionRow, RoleId, Row, RowId, Timestamp, TokenId, TokenRow, UsageRow, VaultName,
-    VaultRow, VersionId, VersionRow,
+    AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, EventRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow,
+    ReplicaName, ReplicaRow, RequestId, RoleDefinitionRow, RoleId, Row, RowId, Timestamp, TokenId, TokenRow, UsageRow,
+    VaultName, VaultRow, VersionId, VersionRow,
 };
 
+pub mod activity;
 pub mod cluster;
 pub mod copy;
+pub mod events;
 
 #[cfg(test)]
 pub(crate) mod contract;
@@ -29,7 +31,9 @@ pub mod postgres;
 pub mod sql;
 pub mod sqlite;
 
+pub use activity::{Activity, Use};
 pub use cluster::{Beat, HeadChange, Heard, Position, Replica, Step, Way, WorkLease};
+pub use events::{DeadLetter, Delivery, EventPlace, Undelivered, WebhookState};
 pub use head::{HeadRow, HeadScope};
 
 /// A row with its seal, not yet checked.
@@ -78,6 +82,21 @@ pub struct KeyToLookAt {
     pub due: Option<Timestamp>,
 }
 
+/// Something that was deleted and whose time has come: what is needed to find it. Unchecked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToPurge {
+    /// The vault it is in.
+    pub vault: VaultName,
+    /// The key.
+    pub key: KeyName,
+    /// The version; the whole key when absent.
+    pub version: Option<VersionId>,
+    /// Its id.
+    pub id: [u8; 16],
+    /// When it is to be destroyed.
+    pub at: Timestamp,
+}
+
 /// One write of a change. A row of revision 1 is inserted; any other replaces the row of the revision before.
 #[derive(Clone, Debug)]
 pub enum Write {
@@ -109,6 +128,14 @@ pub enum Write {
     AccessPolicy(Sealed<AccessPolicyRow>),
     /// Takes an access policy away, by its id.
     RemoveAccessPolicy([u8; 16]),
+    /// Takes a version's usage counter away.
+    RemoveUsage(VersionId),
+    /// Takes a version away that has no usage counter any more.
+    RemoveVersion(VersionId),
+    /// Takes a key away that has no versions any more, by its id.
+    RemoveKey([u8; 16]),
+    /// Takes a vault away that holds nothing any more, by its id.
+    RemoveVault([u8; 16]),
 }
 
 /// A change that was asked for with a request id: what it was and what it made.
@@ -140,6 +167,8 @@ pub struct Change {
     pub request: Option<RequestRecord>,
     /// The lease under which it is made, if it is scheduled work.
     pub lease: Option<WorkLease>,
+    /// What others are told of it.
+    pub events: Vec<Sealed<EventRow>>,
     /// Somebody waits until every replica has heard of it.
     pub is_urgent: bool,
 }
@@ -210,6 +239,14 @@ pub struct Batch {
     pub replicas: Vec<Sealed<ReplicaRow>>,
     /// Leases with who had them last.
     pub leases: Vec<(WorkLease, ReplicaName)>,
+    /// Events in their order, to be kept where the batch stands.
+    pub events: Vec<Sealed<EventRow>>,
+    /// The clock of destruction.
+    pub clock: Option<Sealed<ClockRow>>,
+    /// Webhooks that events were delivered to: all are to be delivered again.
+    pub webhooks: Vec<String>,
+    /// What is known of the use of versions, and since when.
+    pub activity: Option<(Vec<(VersionId, Activity)>, Timestamp)>,
 }
 
 /// Why a store cannot be filled.
@@ -262,6 +299,23 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<KeyToLookAt>, StoreError>;
     /// At most `limit` keys in use that have a rotation policy, in the order of their ids.
     async fn keys_with_policy(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<KeyToLookAt>, StoreError>;
+    /// At most `limit` deleted keys of vaults in use that are to be purged by `by`, in the order of those times, after a
+    /// time and an id.
+    async fn keys_to_purge(
+        &self,
+        by: Timestamp,
+        after: Option<(Timestamp, [u8; 16])>,
+        limit: u32,
+    ) -> Result<Vec<ToPurge>, StoreError>;
+    /// The same of deleted versions of keys in use.
+    async fn versions_to_purge(
+        &self,
+        by: Timestamp,
+        after: Option<(Timestamp, [u8; 16])>,
+        limit: u32,
+    ) -> Result<Vec<ToPurge>, StoreError>;
+    /// At most `limit` deleted vaults that are to be purged by `by`, or are being purged.
+    async fn vaults_to_purge(&self, by: Timestamp, limit: u32) -> Result<Vec<VaultName>, StoreError>;
     /// A version of any key of a vault.
     async fn version(&self, vault: &VaultName, version: VersionId) -> Result<Option<Sealed<VersionRow>>, StoreError>;
     /// At most `limit` versions, newest first, with ordinals below `before`.
@@ -276,6 +330,62 @@ pub trait Store: Send + Sync {
     async fn version_exists(&self, version: VersionId) -> Result<bool, StoreError>;
     /// A version's usage counter.
     async fn usage(&self, version: VersionId) -> Result<Option<Sealed<UsageRow>>, StoreError>;
+    /// Adds to what is known of the use of versions; of those that are gone, nothing. It need not survive a crash of the
+    /// database.
+    async fn note_uses(&self, uses: Vec<Use>) -> Result<(), StoreError>;
+    /// What is known of the use of a key's versions, of at most `limit` of them with ordinals below `before`.
+    async fn activity(
+        &self,
+        vault: &VaultName,
+        key: &KeyName,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(VersionId, Activity)>, StoreError>;
+    /// Since when the use of versions is noted.
+    async fn activity_since(&self) -> Result<Timestamp, StoreError>;
+    /// Everything that is known of the use of versions, in the order of their ids.
+    async fn all_activity(
+        &self,
+        after: Option<VersionId>,
+        limit: u32,
+    ) -> Result<Vec<(VersionId, Activity)>, StoreError>;
+    /// The clock of destruction, unless nothing has set it yet.
+    async fn clock(&self) -> Result<Option<Sealed<ClockRow>>, StoreError>;
+    /// Sets the clock of destruction: [`CommitError::Conflict`] when another was quicker.
+    async fn put_clock(&self, row: Sealed<ClockRow>) -> Result<(), CommitError>;
+    /// At most `limit` events after a place, in the order of their changes. An event comes only when nothing before it can
+    /// come any more.
+    async fn events(&self, after: EventPlace, limit: u32) -> Result<Vec<(EventPlace, Sealed<EventRow>)>, StoreError>;
+    /// Up to where events were forgotten, and up to where all there will ever be are there.
+    async fn event_bounds(&self) -> Result<(EventPlace, EventPlace), StoreError>;
+    /// Forgets events that are older than so long by the store's clock and wait for no delivery, and dead letters that are
+    /// older than `letters`; says how many letters.
+    async fn forget_events(&self, older_than: Duration, letters: Duration) -> Result<u64, StoreError>;
+    /// Up to where the deliveries of a webhook are queued; `None` of one that was never seen.
+    async fn webhook(&self, name: &str) -> Result<Option<EventPlace>, StoreError>;
+    /// Queues deliveries of events and moves the place up to which all are queued, if it is still `from`; `None` begins.
+    async fn queue(
+        &self,
+        webhook: &str,
+        from: Option<EventPlace>,
+        to: EventPlace,
+        wanted: Vec<EventPlace>,
+    ) -> Result<(), CommitError>;
+    /// At most `limit` deliveries whose time has come, with their events.
+    async fn deliveries(&self, webhook: &str, limit: u32) -> Result<Vec<Delivery>, StoreError>;
+    /// Takes away what was delivered, and puts off what was not.
+    async fn settle_deliveries(
+        &self,
+        webhook: &str,
+        delivered: Vec<EventPlace>,
+        failed: Vec<Undelivered>,
+    ) -> Result<(), StoreError>;
+    /// At most `limit` dead letters of a webhook, in the order of their events.
+    async fn dead_letters(&self, webhook: &str, after: EventPlace, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
+    /// Queues dead letters again: one, by its event's id, or all of a webhook; says how many.
+    async fn replay(&self, webhook: &str, event: Option<[u8; 16]>) -> Result<u64, StoreError>;
+    /// Every webhook that was ever seen, with what waits for it.
+    async fn webhooks(&self) -> Result<Vec<WebhookState>, StoreError>;
     /// Every role assignment.
     async fn assignments(&self) -> Result<Vec<Sealed<AssignmentRow>>, StoreError>;
     /// A role assignment.

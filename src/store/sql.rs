@@ -11,21 +11,26 @@ use std::{future::Future, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Batch, Beat, Change, CommitError, FillingError, HeadRow, HeadScope, Heard, KeyToLookAt, Position, Replica,
-    RequestRecord, ScopeRows, Sealed, Store, StoreError, Way, WorkLease,
+    Activity, Batch, Beat, Change, CommitError, DeadLetter, Delivery, EventPlace, FillingError, HeadRow, HeadScope,
+    Heard, KeyToLookAt, Position, Replica, RequestRecord, ScopeRows, Sealed, Store, StoreError, ToPurge, Undelivered,
+    Use, Way, WebhookState, WorkLease,
 };
 use crate::model::{
-    AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, ReplicaName,
-    ReplicaRow, RequestId, RoleDefinitionRow, Timestamp, TokenRow, UsageRow, VaultName, VaultRow, VersionId,
-    VersionRow,
+    AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, EventRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow,
+    ReplicaName, ReplicaRow, RequestId, RoleDefinitionRow, Timestamp, TokenRow, UsageRow, VaultName, VaultRow,
+    VersionId, VersionRow,
 };
 
+mod activity;
 mod assignments;
+mod boot;
 mod clock;
 mod columns;
 mod commit;
 mod definitions;
+mod deliveries;
 mod error;
+mod events;
 mod filling;
 mod heads;
 mod instance;
@@ -81,8 +86,17 @@ pub(super) async fn write_head(session: &mut Session, change: &super::HeadChange
 /// What must be answered from an index.
 #[cfg(test)]
 pub(super) fn looked_up() -> Vec<&'static str> {
-    [keys::STATEMENTS.as_slice(), &versions::STATEMENTS, &usage::STATEMENTS, &scopes::STATEMENTS, &steps::STATEMENTS]
-        .concat()
+    [
+        keys::STATEMENTS.as_slice(),
+        &versions::STATEMENTS,
+        &usage::STATEMENTS,
+        &scopes::STATEMENTS,
+        &steps::STATEMENTS,
+        &activity::STATEMENTS,
+        &events::STATEMENTS,
+        &deliveries::STATEMENTS,
+    ]
+    .concat()
 }
 
 impl<D> Clone for SqlStore<D> {
@@ -163,6 +177,28 @@ impl<D: Database> Store for SqlStore<D> {
         keys::with_policy(&mut self.session(Purpose::Read).await?, after, limit).await
     }
 
+    async fn keys_to_purge(
+        &self,
+        by: Timestamp,
+        after: Option<(Timestamp, [u8; 16])>,
+        limit: u32,
+    ) -> Result<Vec<ToPurge>, StoreError> {
+        keys::to_purge(&mut self.session(Purpose::Read).await?, by, after, limit).await
+    }
+
+    async fn versions_to_purge(
+        &self,
+        by: Timestamp,
+        after: Option<(Timestamp, [u8; 16])>,
+        limit: u32,
+    ) -> Result<Vec<ToPurge>, StoreError> {
+        versions::to_purge(&mut self.session(Purpose::Read).await?, by, after, limit).await
+    }
+
+    async fn vaults_to_purge(&self, by: Timestamp, limit: u32) -> Result<Vec<VaultName>, StoreError> {
+        vaults::to_purge(&mut self.session(Purpose::Read).await?, by, limit).await
+    }
+
     async fn version(&self, vault: &VaultName, version: VersionId) -> Result<Option<Sealed<VersionRow>>, StoreError> {
         versions::by_id(&mut self.session(Purpose::Read).await?, vault, version).await
     }
@@ -183,6 +219,109 @@ impl<D: Database> Store for SqlStore<D> {
 
     async fn usage(&self, version: VersionId) -> Result<Option<Sealed<UsageRow>>, StoreError> {
         usage::by_version(&mut self.session(Purpose::Read).await?, version).await
+    }
+
+    async fn note_uses(&self, uses: Vec<Use>) -> Result<(), StoreError> {
+        let mut session = self.session(Purpose::WriteLoosely).await?;
+        activity::note(&mut session, &uses).await.map_err(Failure::into_store_error)?;
+        session.commit().await.map_err(fault)
+    }
+
+    async fn activity(
+        &self,
+        vault: &VaultName,
+        key: &KeyName,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(VersionId, Activity)>, StoreError> {
+        activity::of_key(&mut self.session(Purpose::Read).await?, vault, key, before, limit).await
+    }
+
+    async fn activity_since(&self) -> Result<Timestamp, StoreError> {
+        activity::since(&mut self.session(Purpose::Read).await?).await
+    }
+
+    async fn all_activity(
+        &self,
+        after: Option<VersionId>,
+        limit: u32,
+    ) -> Result<Vec<(VersionId, Activity)>, StoreError> {
+        activity::all(&mut self.session(Purpose::Read).await?, after, limit).await
+    }
+
+    async fn clock(&self) -> Result<Option<Sealed<ClockRow>>, StoreError> {
+        boot::read(&mut self.session(Purpose::Read).await?).await
+    }
+
+    async fn put_clock(&self, row: Sealed<ClockRow>) -> Result<(), CommitError> {
+        let mut session = self.session(Purpose::Write).await?;
+        boot::write(&mut session, &row).await.map_err(Failure::into_commit_error)?;
+        Ok(session.commit().await.map_err(fault)?)
+    }
+
+    async fn events(&self, after: EventPlace, limit: u32) -> Result<Vec<(EventPlace, Sealed<EventRow>)>, StoreError> {
+        events::after(&mut self.session(Purpose::Read).await?, after, limit).await
+    }
+
+    async fn event_bounds(&self) -> Result<(EventPlace, EventPlace), StoreError> {
+        events::bounds(&mut self.session(Purpose::Read).await?).await
+    }
+
+    async fn forget_events(&self, older_than: Duration, letters: Duration) -> Result<u64, StoreError> {
+        let mut session = self.session(Purpose::Write).await?;
+        let gone = events::forget(&mut session, older_than, letters).await.map_err(Failure::into_store_error)?;
+        session.commit().await.map_err(fault)?;
+        Ok(gone)
+    }
+
+    async fn webhook(&self, name: &str) -> Result<Option<EventPlace>, StoreError> {
+        deliveries::queued(&mut self.session(Purpose::Read).await?, name).await
+    }
+
+    async fn queue(
+        &self,
+        webhook: &str,
+        from: Option<EventPlace>,
+        to: EventPlace,
+        wanted: Vec<EventPlace>,
+    ) -> Result<(), CommitError> {
+        let mut session = self.session(Purpose::Write).await?;
+        let queued = deliveries::queue(&mut session, webhook, from, to, &wanted).await;
+        queued.map_err(Failure::into_commit_error)?;
+        Ok(session.commit().await.map_err(fault)?)
+    }
+
+    async fn deliveries(&self, webhook: &str, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        let mut session = self.session(Purpose::Read).await?;
+        deliveries::due(&mut session, webhook, limit).await.map_err(Failure::into_store_error)
+    }
+
+    async fn settle_deliveries(
+        &self,
+        webhook: &str,
+        delivered: Vec<EventPlace>,
+        failed: Vec<Undelivered>,
+    ) -> Result<(), StoreError> {
+        let mut session = self.session(Purpose::Write).await?;
+        let settled = deliveries::settle(&mut session, webhook, &delivered, &failed).await;
+        settled.map_err(Failure::into_store_error)?;
+        session.commit().await.map_err(fault)
+    }
+
+    async fn dead_letters(&self, webhook: &str, after: EventPlace, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
+        let mut session = self.session(Purpose::Read).await?;
+        deliveries::dead(&mut session, webhook, after, limit).await.map_err(Failure::into_store_error)
+    }
+
+    async fn replay(&self, webhook: &str, event: Option<[u8; 16]>) -> Result<u64, StoreError> {
+        let mut session = self.session(Purpose::Write).await?;
+        let replayed = deliveries::replay(&mut session, webhook, event).await.map_err(Failure::into_store_error)?;
+        session.commit().await.map_err(fault)?;
+        Ok(replayed)
+    }
+
+    async fn webhooks(&self) -> Result<Vec<WebhookState>, StoreError> {
+        deliveries::states(&mut self.session(Purpose::Read).await?).await
     }
 
     async fn assignments(&self) -> Result<Vec<Sealed<AssignmentRow>>, StoreError> {

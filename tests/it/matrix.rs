@@ -81,6 +81,11 @@ fn name(key: &str) -> String {
     format!("{VAULT}/keys/{key}")
 }
 
+/// Its first version, or one that is not there.
+fn version(world: &World, key: &str) -> String {
+    world.versions.get(key).cloned().unwrap_or_else(|| format!("{}/versions/{:032x}", name(key), 7))
+}
+
 fn oaep() -> String {
     "RSA-OAEP-256".to_owned()
 }
@@ -124,6 +129,10 @@ fn rows() -> Vec<Row> {
             let name = VAULT.to_owned();
             v1::UndeleteVaultRequest { name, validate_only: true, ..Default::default() }.encode_to_vec()
         }),
+        row("Vaults/PurgeVault", A::VaultsPurge, At::Vault, |_, _| {
+            let name = VAULT.to_owned();
+            v1::PurgeVaultRequest { name, validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
         row("Keys/CreateKey", A::KeysCreate, At::Key, |_, key| {
             let version = Some(v1::KeyVersion { key_type: v1::KeyType::Ec.into(), ..Default::default() });
             let (parent, key_id) = (VAULT.to_owned(), key.to_owned());
@@ -148,8 +157,7 @@ fn rows() -> Vec<Row> {
             v1::GetPublicKeysRequest { name: name(key), ..Default::default() }.encode_to_vec()
         }),
         row("Keys/UpdateKeyVersion", A::KeysUpdate, At::Key, |world, key| {
-            let name = world.versions.get(key).cloned().unwrap_or_else(|| format!("{}/versions/{:032x}", name(key), 7));
-            let version = Some(v1::KeyVersion { name, ..Default::default() });
+            let version = Some(v1::KeyVersion { name: version(world, key), ..Default::default() });
             let update_mask = Some(prost_types::FieldMask { paths: vec!["tags".to_owned()] });
             v1::UpdateKeyVersionRequest { version, update_mask, validate_only: true, ..Default::default() }
                 .encode_to_vec()
@@ -159,6 +167,27 @@ fn rows() -> Vec<Row> {
         }),
         row("Keys/UndeleteKey", A::KeysUndelete, At::Key, |_, key| {
             v1::UndeleteKeyRequest { name: name(key), validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("Keys/DeleteKeyVersion", A::KeysDelete, At::Key, |world, key| {
+            let name = version(world, key);
+            v1::DeleteKeyVersionRequest { name, validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("Keys/UndeleteKeyVersion", A::KeysUndelete, At::Key, |world, key| {
+            let name = version(world, key);
+            v1::UndeleteKeyVersionRequest { name, validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("Keys/PurgeKey", A::KeysPurge, At::Key, |_, key| {
+            v1::PurgeKeyRequest { name: name(key), validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("Events/WatchEvents", A::EventsRead, At::Vault, |_, _| {
+            v1::WatchEventsRequest { parent: VAULT.to_owned(), no_follow: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("Events/ListWebhooks", A::WebhooksRead, At::Service, |_, _| v1::ListWebhooksRequest {}.encode_to_vec()),
+        row("Events/ListDeadLetters", A::WebhooksRead, At::Service, |_, _| {
+            v1::ListDeadLettersRequest { parent: "webhooks/absent".to_owned(), ..Default::default() }.encode_to_vec()
+        }),
+        row("Events/ReplayDeadLetters", A::WebhooksReplay, At::Service, |_, _| {
+            v1::ReplayDeadLettersRequest { name: "webhooks/absent".to_owned() }.encode_to_vec()
         }),
         row("Rotations/GetRotationPolicy", A::RotationPoliciesRead, At::Key, |_, key| {
             v1::GetRotationPolicyRequest { name: name(key) + "/rotationPolicy" }.encode_to_vec()
@@ -194,6 +223,17 @@ fn rows() -> Vec<Row> {
             let wrapped_key = world.ciphertexts.get(key).cloned().unwrap_or(vec![1; 256]);
             v1::UnwrapKeyRequest { name: name(key), algorithm: oaep(), wrapped_key, ..Default::default() }
                 .encode_to_vec()
+        }),
+        row("Crypto/ReEncrypt", A::KeysDecrypt, At::Key, |world, key| {
+            let (algorithm, ciphertext) = (oaep(), world.ciphertexts.get(key).cloned().unwrap_or(vec![1; 256]));
+            let source = Some(v1::DecryptRequest { name: name(key), algorithm, ciphertext, ..Default::default() });
+            v1::ReEncryptRequest { source, ..Default::default() }.encode_to_vec()
+        }),
+        row("Crypto/RewrapKey", A::KeysUnwrap, At::Key, |world, key| {
+            let wrapped_key = world.ciphertexts.get(key).cloned().unwrap_or(vec![1; 256]);
+            let (name, algorithm) = (name(key), oaep());
+            let source = Some(v1::UnwrapKeyRequest { name, algorithm, wrapped_key, ..Default::default() });
+            v1::RewrapKeyRequest { source, ..Default::default() }.encode_to_vec()
         }),
         row("Crypto/GenerateDataKey", A::DataKeysGenerate, At::Key, |_, key| {
             v1::GenerateDataKeyRequest { name: name(key), algorithm: oaep(), ..Default::default() }.encode_to_vec()
@@ -357,7 +397,7 @@ async fn ask(channel: &Channel, row: &Row, world: &World, key: &str) -> String {
             Ok(answers) => answers.into_inner().message().await.map(Option::unwrap_or_default),
             Err(status) => Err(status),
         }
-    } else if row.rpc == "AuditLog/StreamAuditRecords" {
+    } else if ["AuditLog/StreamAuditRecords", "Events/WatchEvents"].contains(&row.rpc) {
         match grpc.server_streaming(Request::new(message), path, Raw).await {
             Ok(messages) => messages.into_inner().message().await.map(Option::unwrap_or_default),
             Err(status) => Err(status),

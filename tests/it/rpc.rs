@@ -242,6 +242,7 @@ async fn pages_are_complete_and_in_order() {
         page_size,
         page_token,
         show_deleted: false,
+        filter: None,
     };
     let (mut names, mut token) = (Vec::new(), String::new());
     loop {

@@ -10,7 +10,7 @@ use crate::{
 use strongroom::{
     model::{Algorithm, AssignmentRow, MaxStaleness, VersionId},
     service::{
-        Caller, KeyRef, NewAssignment, NewVault, Page, Service, ServiceError, asked::Asked,
+        Caller, KeyFilter, KeyRef, NewAssignment, NewVault, Page, Service, ServiceError, asked::Asked,
         assignments::AssignmentFilter, batch::Item,
     },
 };
@@ -63,7 +63,10 @@ async fn a_right_at_one_key_is_for_that_key_only() {
     assert_eq!(reason(sign(&service, &ci, &named("two")).await), "PERMISSION_DENIED");
     assert_eq!(reason(service.create_key(&ci, ec("three"), Default::default()).await), "PERMISSION_DENIED");
     let page = Page { size: 9, after: None, deleted: false };
-    assert_eq!(reason(service.list_keys(&ci, &named("one").vault, page).await), "PERMISSION_DENIED");
+    assert_eq!(
+        reason(service.list_keys(&ci, &named("one").vault, &KeyFilter::default(), page).await),
+        "PERMISSION_DENIED"
+    );
     assert_eq!(service.random(&ci, 8).await.expect("a right anywhere").len(), 8);
     service.delete_key(&ci, &named("one"), Default::default()).await.expect("deleted");
     assert_eq!(reason(sign(&service, &ci, &named("one")).await), "DELETED", "it may know of its own key");

@@ -411,6 +411,7 @@ impl Try {
                 let opened = service.decrypt(&who, &self.name(), self.of(SEALING), opened(&sealed)).await;
                 format!("{} {:?}", version_name(&sealed.version), opened.map(|(_, text)| text.into_exposed()).ok())
             }
+            Ok(Done::ReEncrypted(..) | Done::Rewrapped(..)) => panic!("nobody asked for it"),
             Ok(Done::Wrapped(sealed)) => {
                 format!("{} {:?}", version_name(&sealed.version), self.unwrapped(service, &sealed).await)
             }

@@ -8,11 +8,13 @@ mod estate;
 mod exports;
 mod imports;
 mod limits;
+mod purge;
 mod roles;
 mod rotate;
 mod rotation;
 mod rows;
 mod tokens;
+mod uses;
 
 use estate::{Estate, caller, key};
 use strongroom::service::{KeyRef, NewKey};
@@ -61,7 +63,7 @@ async fn two_requests_of_one_id_at_once_make_one_version() {
     assert!(versions.iter().all(|version| *version == versions[0]), "{versions:?}");
     let page = strongroom::service::Page { size: 10, after: None, deleted: false };
     let listed = service.list_versions(&who, &named("once"), page).await.expect("listed");
-    assert_eq!(listed.items.len(), 1);
+    assert_eq!(listed.0.len(), 1);
     // The scope is still known: other keys are made and used.
     service.create_key(&who, ec("next"), Default::default()).await.expect("made");
     let algorithm = strongroom::model::Algorithm::Es256;

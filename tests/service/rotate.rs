@@ -22,7 +22,7 @@ async fn rotate(service: &Arc<Service>, name: &str) -> Result<KeyView, Problem> 
 
 async fn versions(service: &Service, name: &str) -> usize {
     let page = Page { size: 100, after: None, deleted: false };
-    service.list_versions(&caller(), &named(name), page).await.expect("listed").items.len()
+    service.list_versions(&caller(), &named(name), page).await.expect("listed").0.len()
 }
 
 fn reason(problem: Result<KeyView, Problem>) -> &'static str {

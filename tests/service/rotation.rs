@@ -66,7 +66,7 @@ async fn versions_after(service: &Arc<Service>, clock: &ManualClock, name: &str,
         service.do_what_is_due(&mut round, &CancellationToken::new()).await.expect("done");
     }
     let page = Page { size: 100, after: None, deleted: false };
-    service.list_versions(&caller(), &named(name), page).await.expect("listed").items.len()
+    service.list_versions(&caller(), &named(name), page).await.expect("listed").0.len()
 }
 
 #[tokio::test]
@@ -155,8 +155,8 @@ async fn the_next_version_may_be_of_another_size_and_the_old_one_stays() {
     set(&service, "k", next(KeySpec::P384)).await.expect("set");
     assert_eq!(versions_after(&service, &clock, "k", 2).await, 2);
     let page = Page { size: 100, after: None, deleted: false };
-    let versions = service.list_versions(&caller(), &named("k"), page).await.expect("listed").items;
-    assert_eq!(versions.iter().map(|row| row.spec).collect::<Vec<_>>(), [KeySpec::P384, KeySpec::P256]);
+    let versions = service.list_versions(&caller(), &named("k"), page).await.expect("listed").0;
+    assert_eq!(versions.iter().map(|view| view.version.spec).collect::<Vec<_>>(), [KeySpec::P384, KeySpec::P256]);
 }
 
 #[tokio::test]

@@ -265,6 +265,14 @@ impl crypto_server::Crypto for Fake {
         let data_crc32c = crc32c::crc32c(&data);
         Ok(Response::new(v1::GenerateRandomBytesResponse { data, data_crc32c }))
     }
+
+    async fn re_encrypt(&self, _: Request<v1::ReEncryptRequest>) -> Result<Response<v1::ReEncryptResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn rewrap_key(&self, _: Request<v1::RewrapKeyRequest>) -> Result<Response<v1::RewrapKeyResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
 }
 
 #[tonic::async_trait]
@@ -331,6 +339,24 @@ impl keys_server::Keys for Fake {
     }
 
     async fn undelete_key(&self, _: Request<v1::UndeleteKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn delete_key_version(
+        &self,
+        _: Request<v1::DeleteKeyVersionRequest>,
+    ) -> Result<Response<v1::KeyVersion>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn undelete_key_version(
+        &self,
+        _: Request<v1::UndeleteKeyVersionRequest>,
+    ) -> Result<Response<v1::KeyVersion>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn purge_key(&self, _: Request<v1::PurgeKeyRequest>) -> Result<Response<v1::PurgeKeyResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 }

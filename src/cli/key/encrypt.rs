@@ -130,7 +130,12 @@ pub(in crate::cli) async fn decrypt(connection: &ConnectionArgs, args: &DecryptA
 }
 
 /// Says in words what would otherwise be a decryption that fails.
-fn check_additional_data(input: &Path, needed: bool, aad: Option<&Path>, found: &[u8]) -> Result<(), Failure> {
+pub(super) fn check_additional_data(
+    input: &Path,
+    needed: bool,
+    aad: Option<&Path>,
+    found: &[u8],
+) -> Result<(), Failure> {
     let input = files::shown(input, "standard input");
     match (needed, aad) {
         (true, None) => Err(Failure::new(format!("{input} was encrypted with additional data"))

@@ -13,11 +13,12 @@ use super::{
 };
 use crate::model::{Algorithm, KeyOps};
 
+mod again;
 mod create;
 mod data_key;
 mod encrypt;
 mod import;
-mod lifecycle;
+pub(super) mod lifecycle;
 pub(super) mod random;
 pub(super) mod rotation_policy;
 mod show;
@@ -35,7 +36,7 @@ pub(super) enum KeyCommand {
     /// Bring a key in from outside: a public key, or the bytes of a secret one
     Import(import::ImportArgs),
     /// Make the next version of a key: the newest one's kind, operations and tags, and new material
-    Rotate(lifecycle::LifecycleArgs),
+    Rotate(lifecycle::RotateArgs),
     /// What a key does by itself: rotate, and tell that it will expire
     #[command(subcommand)]
     RotationPolicy(rotation_policy::PolicyCommand),
@@ -61,15 +62,23 @@ pub(super) enum KeyCommand {
     Wrap(wrap::WrapArgs),
     /// Unwrap what `key wrap` wrote
     Unwrap(wrap::UnwrapArgs),
+    /// Put what `key encrypt` wrote under another key, or the newest version of the same
+    #[command(after_help = again::AFTER_HELP)]
+    ReEncrypt(again::ReEncryptArgs),
+    /// Put what `key wrap` wrote under another key, or the newest version of the same
+    #[command(after_help = again::AFTER_HELP)]
+    Rewrap(again::RewrapArgs),
     /// Make a data key in the HSM, in the clear and under a key, or under the key only
     #[command(after_help = data_key::AFTER_HELP)]
     GenerateDataKey(data_key::DataKeyArgs),
     /// Random bytes from the HSM
     Random(random::RandomArgs),
-    /// Delete a key softly: all its versions stop working and can be brought back
+    /// Delete a key softly: all its versions stop working and can be brought back; or one version, not the newest
     Delete(lifecycle::LifecycleArgs),
-    /// Bring a deleted key back with all its versions
+    /// Bring a deleted key back with all its versions, or a deleted version
     Recover(lifecycle::LifecycleArgs),
+    /// Destroy a deleted key with all its versions, or a deleted version, for ever
+    Purge(lifecycle::LifecycleArgs),
 }
 
 /// Does what the command says.
@@ -93,6 +102,9 @@ pub(super) async fn run(connection: &ConnectionArgs, command: KeyCommand) -> any
         KeyCommand::Random(args) => random::run(connection, &args).await,
         KeyCommand::Delete(args) => lifecycle::delete(connection, &args).await,
         KeyCommand::Recover(args) => lifecycle::recover(connection, &args).await,
+        KeyCommand::Purge(args) => lifecycle::purge(connection, &args).await,
+        KeyCommand::ReEncrypt(args) => again::re_encrypt(connection, &args).await,
+        KeyCommand::Rewrap(args) => again::rewrap(connection, &args).await,
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,10 @@
 //! `key rotation-policy …`: what a key does by itself.
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use strongroom_proto::v1::{
-    LifetimeAction, LifetimeActionType, RotationPolicy, UpdateRotationPolicyRequest, lifetime_action::Trigger,
+    BudgetAction, LifetimeAction, LifetimeActionType, RotationPolicy, UpdateRotationPolicyRequest, UseBudget,
+    lifetime_action::Trigger,
 };
 
 use super::{NameArgs, changing, using};
@@ -58,18 +59,33 @@ pub(in crate::cli) struct SetArgs {
     /// Let versions that rotations make expire after so long
     #[arg(long, value_name = "DURATION")]
     expiry: Option<CalendarDuration>,
-    /// Tell so long before the newest version expires, in the audit log and whatever it is exported to; once for each
+    /// Tell so long before the newest version expires: an event, for webhooks and those who watch; once for each
     #[arg(long = "notify-before-expiry", value_name = "DURATION")]
     notify_before_expiry: Vec<CalendarDuration>,
     /// What the next version is, if not what the newest is, such as RSA-4096 or P-384
     #[arg(long, value_name = "KIND")]
     next_key: Option<String>,
+    /// How often a version may encrypt, sign, wrap or make a data key
+    #[arg(long, value_name = "N", requires = "when_spent", value_parser = clap::value_parser!(i64).range(1..=1 << 53))]
+    uses: Option<i64>,
+    /// What happens when it was used as often: the key rotates, or the version refuses
+    #[arg(long, value_name = "ACTION", requires = "uses", value_enum)]
+    when_spent: Option<WhenSpent>,
     #[command(flatten)]
     etag: EtagArgs,
     #[command(flatten)]
     change: ChangeArgs,
     #[command(flatten)]
     format: FormatArgs,
+}
+
+/// What happens when a version was used as often as it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WhenSpent {
+    /// The key rotates; until it has, the version goes on
+    Rotate,
+    /// The version encrypts, signs and wraps no more
+    Refuse,
 }
 
 /// What `clear` takes.
@@ -94,7 +110,7 @@ pub(super) async fn run(connection: &ConnectionArgs, command: &PolicyCommand) ->
             if policy == RotationPolicy::default() {
                 // The server takes it for the wish to have none.
                 return Err(Failure::new("it was not said what the key is to do by itself")
-                    .hint("pass --rotate-after, --rotate-before-expiry, --notify-before-expiry, --expiry or --next-key")
+                    .hint("pass --rotate-after, --rotate-before-expiry, --notify-before-expiry, --expiry, --next-key or --uses")
                     .hint("to let nothing happen to it by itself: strongroom key rotation-policy clear NAME")
                     .into());
             }
@@ -120,6 +136,14 @@ impl SetArgs {
             lifetime_actions: rotate.chain(notify).collect(),
             expiry_time: self.expiry.map(|expiry| expiry.to_string()).unwrap_or_default(),
             next_key: self.next_key.clone().unwrap_or_default(),
+            use_budget: self.uses.zip(self.when_spent).map(|(uses, action)| UseBudget {
+                uses,
+                action: match action {
+                    WhenSpent::Rotate => BudgetAction::Rotate,
+                    WhenSpent::Refuse => BudgetAction::Refuse,
+                }
+                .into(),
+            }),
             ..RotationPolicy::default()
         }
     }
@@ -164,6 +188,16 @@ pub(in crate::cli) struct RotationPolicyView {
     #[serde(skip_serializing_if = "Option::is_none")]
     update_time: Option<String>,
     etag: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    use_budget: Option<UseBudgetView>,
+}
+
+/// `strongroom.v1.UseBudget`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UseBudgetView {
+    uses: String,
+    action: EnumName,
 }
 
 /// `strongroom.v1.LifetimeAction`.
@@ -187,6 +221,10 @@ impl From<&RotationPolicy> for RotationPolicyView {
             create_time: optional_time(policy.create_time.as_ref()),
             update_time: optional_time(policy.update_time.as_ref()),
             etag: policy.etag.clone(),
+            use_budget: policy.use_budget.as_ref().map(|budget| UseBudgetView {
+                uses: budget.uses.to_string(),
+                action: enum_name!(BudgetAction, budget.action),
+            }),
         }
     }
 }

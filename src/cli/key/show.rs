@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use strongroom_proto::v1::{GetPublicKeysRequest, Key, KeyVersion, ListKeyVersionsRequest, ListKeysRequest};
+use strongroom_proto::v1::{GetPublicKeysRequest, Key, KeyFilter, KeyVersion, ListKeyVersionsRequest, ListKeysRequest};
 
 use super::{Format, FormatArgs, KeyRef, NameArgs, VersionedNameArgs, using};
 use crate::cli::{
@@ -11,6 +11,7 @@ use crate::cli::{
     connection::ConnectionArgs,
     failure::{Action, Failure, Noun},
     jwk, output,
+    parse::{self, TimeArg},
     view::{KeyList, KeyView, VersionList, VersionView},
 };
 
@@ -46,6 +47,18 @@ pub(in crate::cli) struct ListArgs {
     /// Also show deleted keys
     #[arg(long)]
     deleted: bool,
+    /// Only keys whose newest version is enabled, or is not
+    #[arg(long, value_name = "true|false")]
+    enabled: Option<bool>,
+    /// Only keys whose newest version expires before then, or has: RFC 3339, or a duration from now such as P30D
+    #[arg(long, value_name = "TIME", value_parser = parse::time)]
+    expires_before: Option<TimeArg>,
+    /// Only keys whose newest version expires then or later
+    #[arg(long, value_name = "TIME", value_parser = parse::time)]
+    expires_from: Option<TimeArg>,
+    /// Only keys that can be used with that algorithm, such as PS256 or A256GCM
+    #[arg(long, value_name = "A")]
+    algorithm: Option<String>,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -55,6 +68,9 @@ pub(in crate::cli) struct ListArgs {
 pub(in crate::cli) struct VersionsArgs {
     #[command(flatten)]
     name: NameArgs,
+    /// Also show deleted versions
+    #[arg(long)]
+    deleted: bool,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -105,6 +121,19 @@ fn version(key: &Key) -> Result<&KeyVersion, Failure> {
     key.version.as_ref().ok_or_else(|| Failure::new(format!("the server sent no version of {}", key.name)))
 }
 
+impl ListArgs {
+    fn filter(&self) -> anyhow::Result<KeyFilter> {
+        let time = |time: &Option<TimeArg>| time.as_ref().map(|time| time.resolve(parse::now())).transpose();
+        Ok(KeyFilter {
+            enabled: self.enabled,
+            expire_before_time: time(&self.expires_before)?,
+            expire_from_time: time(&self.expires_from)?,
+            algorithm: self.algorithm.clone().unwrap_or_default(),
+            ..KeyFilter::default()
+        })
+    }
+}
+
 /// Lists the keys of the current vault.
 pub(in crate::cli) async fn list(connection: &ConnectionArgs, args: &ListArgs) -> anyhow::Result<()> {
     let vault = connection.vault()?;
@@ -117,7 +146,8 @@ pub(in crate::cli) async fn list(connection: &ConnectionArgs, args: &ListArgs) -
         scope: parent.clone(),
         request_id: None,
     };
-    let request = ListKeysRequest { parent, page_size: 1000, show_deleted: args.deleted, ..Default::default() };
+    let filter = Some(args.filter()?).filter(|filter| *filter != KeyFilter::default());
+    let request = ListKeysRequest { parent, page_size: 1000, show_deleted: args.deleted, filter, ..Default::default() };
     let keys = client.call(&action, client.api.list_keys(request)).await?;
     output::show(args.format.format, &KeyList(keys.iter().map(KeyView::from).collect()))
 }
@@ -126,7 +156,8 @@ pub(in crate::cli) async fn list(connection: &ConnectionArgs, args: &ListArgs) -
 pub(in crate::cli) async fn versions(connection: &ConnectionArgs, args: &VersionsArgs) -> anyhow::Result<()> {
     let key = args.name.key(connection)?;
     let client = connection.connect().await?;
-    let request = ListKeyVersionsRequest { parent: key.to_string(), page_size: 1000, ..Default::default() };
+    let (parent, show_deleted) = (key.to_string(), args.deleted);
+    let request = ListKeyVersionsRequest { parent, page_size: 1000, show_deleted, ..Default::default() };
     let action = using("list the versions of", &key);
     let versions = client.call(&action, client.api.list_key_versions(request)).await?;
     output::show(args.format.format, &VersionList(versions.iter().map(VersionView::from).collect()))

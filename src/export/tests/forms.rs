@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::{
     super::{
-        http::{key, retry_after, sign},
         otlp,
         shape::{items, shortened},
+        signing::{key, retry_after, sign},
     },
     *,
 };

@@ -17,13 +17,15 @@ use super::{check_ops, check_times, invalid};
 use crate::{
     access::{Op, Permit, ops},
     failpoint,
-    model::{KeyObjectRow, KeyOps, Residency, Scope, State, Timestamp, VaultRow, VersionId, VersionRow},
+    model::{
+        EventRow, EventType, KeyObjectRow, KeyOps, Residency, Scope, State, Timestamp, VaultRow, VersionId, VersionRow,
+    },
     service::{
         Caller, KeyRef, KeyView, NewKey, Service,
         catalog::{Checked, key_id, vault_id},
         door::{Applied, Context, Work},
         error::{Problem, ServiceError},
-        fresh_id,
+        events, fresh_id,
         hands::{Generates, Hands},
         rotation::look_at,
         scopes::{Making, NewRow, Put, Right},
@@ -307,6 +309,7 @@ impl<S: Source> MakeKey<S> {
             blob: made.blob.into_vec(),
             public: made.public.into_vec(),
             check_value: made.check_value.into_vec(),
+            state: State::Active,
             intent: context.intent,
             created: self.follows.as_ref().map_or(context.now, |follows| follows.created),
             updated: context.now,
@@ -319,7 +322,7 @@ impl<S: Source> MakeKey<S> {
         let mut key = self.key_row(place, context);
         let ordinal = place.key.as_ref().map_or(1, |(_, newest)| newest.row.ordinal + 1);
         let version = self.version_row(&key, ordinal, made, context);
-        key.due = look_at(&key, &version, context.now);
+        key.due = look_at(&key, &version, 0, context.now);
         let key_put = match &place.key {
             Some((old, _)) => Put::replace(old.row.as_ref(), old.seal, NewRow::Key(key.clone())),
             None => Put::insert(NewRow::Key(key.clone())),
@@ -375,7 +378,11 @@ impl<S: Source> Work for MakeKey<S> {
             None => &permit,
         };
         let making = Making { name: S::Op::ACTION.name(), right, intent: context.intent, request, deadline };
-        let committed = service.catalog.scopes.commit(&locked, making, puts).await?;
+        let name = KeyRef { vault: key.vault.clone(), key: key.name.clone(), version: Some(version.version) };
+        let event = events::of_key(EventType::KeyNewVersionCreated, &context.caller, context.now, &name);
+        let detail = format!("{} {}", version.spec.name(), version.residency.name());
+        let event = EventRow { due: version.expires, detail, ..event };
+        let committed = service.catalog.scopes.commit_and_tell(&locked, making, puts, vec![event]).await?;
         let out = KeyView { vault: Arc::clone(&place.vault.row), key: Arc::new(key), version: Arc::new(version) };
         Ok(Applied { out, heads: vec![committed.mark] })
     }

@@ -60,7 +60,8 @@ impl RotateKey {
             let why = format!("{name} has public halves only: import the next one");
             return Err(Problem::Precondition { reason: "PUBLIC_AND_PRIVATE", why }.into());
         }
-        let next = self.next(&key.row, &newest.row, context.now)?;
+        let uses = service.uses(&vault.row, &key.row, &newest.row, deadline).await?;
+        let next = self.next(&key.row, &newest.row, uses, context.now)?;
         let revisions = (key.row.revision, newest.row.revision);
         let follows = Follows { revisions, created: next.created, lease: self.on_schedule.clone() };
         let new = successor_of(&key.row, &newest.row, next);
@@ -68,8 +69,14 @@ impl RotateKey {
     }
 
     /// When the next version begins and ends.
-    fn next(&self, key: &KeyObjectRow, newest: &VersionRow, now: Timestamp) -> Result<NextVersion, ServiceError> {
-        let life = life(key, newest);
+    fn next(
+        &self,
+        key: &KeyObjectRow,
+        newest: &VersionRow,
+        uses: u64,
+        now: Timestamp,
+    ) -> Result<NextVersion, ServiceError> {
+        let life = life(key, newest, uses);
         let due = plan(&life, now, now).due.into_iter().find(|due| matches!(due.work, Step::Rotate { .. }));
         if due.is_none() && self.on_schedule.is_some() {
             let why = format!("{} is not due", self.name);

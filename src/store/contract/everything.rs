@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fixtures::*;
 use crate::{
     model::{Scope, Timestamp},
-    store::{Change, HeadScope, Position, Store, StoreError, Write},
+    store::{Change, EventPlace, HeadScope, Position, Store, StoreError, Undelivered, Use, Write},
 };
 
 /// One row of each kind.
@@ -14,6 +14,7 @@ pub(crate) fn one_of_each() -> Change {
     Change {
         heads: vec![bare(head(HeadScope::Service, 1, &[])), bare(head(HeadScope::Vault([1; 16]), 1, &[]))],
         request: Some(request(1, "spiffe://example.org/ci", 100)),
+        events: vec![sealed(event(6, "dev")), sealed(event(7, "dev"))],
         ..change([
             Write::Instance(sealed(instance())),
             Write::Vault(sealed(vault(1, "dev"))),
@@ -34,6 +35,20 @@ pub(crate) async fn fill(store: &dyn Store) {
     store.commit(one_of_each()).await.expect("committed");
     store.put_replica(sealed(replica(0, "main"))).await.expect("written");
     store.beat(beat("main", 1)).await.expect("kept");
+    store.put_clock(sealed(clock(7, 1))).await.expect("set");
+    let used = Use { version: version_id(2), used: Timestamp(1_700_000_001), uses: 3 };
+    store.note_uses(vec![used]).await.expect("noted");
+    let (begin, end) = store.event_bounds().await.expect("read");
+    store.queue("ops", None, begin, Vec::new()).await.expect("begun");
+    // What others have under way holds events of a shared database up.
+    while store.events(begin, 9).await.expect("read").len() < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let found = store.events(begin, 9).await.expect("read");
+    let places: Vec<EventPlace> = found.into_iter().map(|(place, _)| place).collect();
+    let dead = Undelivered { place: places[1], failure: "no".to_owned(), retry_after: None };
+    store.queue("ops", Some(begin), end.max(begin), places).await.expect("queued");
+    store.settle_deliveries("ops", Vec::new(), vec![dead]).await.expect("settled");
     store.take_lease("rotate", &replica_name("main"), Duration::from_secs(60)).await.expect("answered").expect("taken");
 }
 
@@ -67,8 +82,15 @@ pub(crate) async fn read_all(store: &dyn Store) -> Result<usize, StoreError> {
     let replicas = store.replicas().await?;
     found += replicas.len() + replicas.iter().filter(|replica| replica.beat.is_some()).count();
     found += store.leases().await?.len();
+    found += usize::from(store.clock().await?.is_some());
+    found += store.activity(&dev, &root, None, 9).await?.len() + store.all_activity(None, 9).await?.len();
+    found += store.events(EventPlace::default(), 9).await?.len();
+    found += store.deliveries("ops", 9).await?.len() + usize::from(store.webhook("ops").await?.is_some());
+    found += store.webhooks().await?.len() + store.dead_letters("ops", EventPlace::default(), 9).await?.len();
+    store.activity_since().await?;
+    store.event_bounds().await?;
     Ok(found)
 }
 
 /// How much that is in a store that was filled.
-pub(crate) const FOUND: usize = 36;
+pub(crate) const FOUND: usize = 45;

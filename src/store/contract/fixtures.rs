@@ -4,11 +4,11 @@ use strongroom_hsm::{Seal, protocol::ServiceKeys};
 
 use crate::{
     model::{
-        AccessPolicyRow, AssignmentId, AssignmentRow, Escrow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KeyOps,
-        KeyRotation, KeySpec, MaxStaleness, NetworkRules, ObjectType, Ordinal, Permissions, ReplicaName, ReplicaRow,
-        RequestId, Residency, RoleDefinitionRow, RoleId, RolePatterns, RotationPolicy, Row, RowId, RowKind, Scope,
-        State, Tags, Timestamp, TokenId, TokenRow, UsageRow, VaultAuthorization, VaultName, VaultRow, VersionId,
-        VersionRow,
+        AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, Escrow, EventRow, EventType, InstanceRow, IssuerKeyRow,
+        KeyName, KeyObjectRow, KeyOps, KeyRotation, KeySpec, MaxStaleness, NetworkRules, ObjectType, Ordinal,
+        Permissions, ReplicaName, ReplicaRow, RequestId, Residency, RoleDefinitionRow, RoleId, RolePatterns,
+        RotationPolicy, Row, RowId, RowKind, Scope, State, Tags, Timestamp, TokenId, TokenRow, Uptime, UsageRow,
+        VaultAuthorization, VaultName, VaultRow, VersionId, VersionRow,
     },
     store::{
         Beat, Change, HeadChange, HeadRow, HeadScope, Position, RequestRecord, Sealed, Step, Write, head::SetDigest,
@@ -42,6 +42,7 @@ pub(crate) fn change(writes: impl IntoIterator<Item = Write>) -> Change {
         heads: Vec::new(),
         request: None,
         lease: None,
+        events: Vec::new(),
         is_urgent: false,
     }
 }
@@ -58,6 +59,7 @@ pub(crate) fn vault(n: u8, name: &str) -> VaultRow {
         authorization: VaultAuthorization::Roles,
         max_staleness: MaxStaleness::default(),
         state: State::Active,
+        purging: false,
         created: Timestamp(1_700_000_000),
         updated: Timestamp(1_700_000_000),
         intent: 7,
@@ -110,6 +112,7 @@ pub(crate) fn version(n: u8, vault: &str, key: &str, ordinal: u64) -> VersionRow
         blob: vec![n; 150],
         public: vec![n; 91],
         check_value: Vec::new(),
+        state: State::Active,
         intent: 7,
         created: Timestamp(1_700_000_000),
         updated: Timestamp(1_700_000_000),
@@ -118,7 +121,26 @@ pub(crate) fn version(n: u8, vault: &str, key: &str, ordinal: u64) -> VersionRow
 }
 
 pub(crate) fn usage(n: u8, encryptions: u64, revision: u64) -> UsageRow {
-    UsageRow { version: version_id(n), encryptions, revision }
+    UsageRow { version: version_id(n), encryptions, uses: 0, revision }
+}
+
+pub(crate) fn event(n: u8, vault: &str) -> EventRow {
+    EventRow {
+        id: [n; 16],
+        kind: EventType::KeyDeleted,
+        time: Timestamp(1_700_000_000),
+        vault: vault_name(vault),
+        key: Some(key_name("Root")),
+        version: n.is_multiple_of(2).then(|| version_id(n)),
+        principal: "spiffe://example.org/ci".to_owned(),
+        due: Some(Timestamp(1_700_000_009)),
+        detail: "a\u{0}\u{1f512}".replace('\u{0}', "b"),
+    }
+}
+
+pub(crate) fn clock(seconds: u64, revision: u64) -> ClockRow {
+    let uptime = Uptime { boot: [3; 16], seconds };
+    ClockRow { time: Timestamp(1_700_000_000), uptime, revision }
 }
 
 pub(crate) fn assignment(n: u8, scope: Scope) -> AssignmentRow {

@@ -16,9 +16,9 @@ use super::{
 use crate::store::StoreError;
 
 /// The schema this release writes.
-pub(super) const SCHEMA_VERSION: i64 = 2;
+pub(super) const SCHEMA_VERSION: i64 = 3;
 /// The schemas this release can open: any newer one that says so, too.
-const READS: &str = "1 and 2";
+const READS: &str = "1 to 3";
 /// How long a start waits for another's migration, and its own may take.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -60,12 +60,30 @@ async fn migrate(connection: &mut PgConnection, schema: &SchemaName) -> Result<(
 async fn count_from_here(connection: &mut PgConnection) -> Result<(), StoreError> {
     let words = "UPDATE heads SET position = pg_current_xact_id()::text::bigint \
         WHERE position > pg_current_xact_id()::text::bigint";
-    let done = sqlx::query(words).persistent(false).execute(connection).await.map_err(fault)?;
+    let done = sqlx::query(words).persistent(false).execute(&mut *connection).await.map_err(fault)?;
     if done.rows_affected() > 0 {
+        count_events_from_here(connection).await?;
         tracing::info!(
             scopes = done.rows_affected(),
             "the store comes from another server: its changes are counted anew"
         );
+    }
+    Ok(())
+}
+
+/// Events stand at the beginning then, in their order, and everybody is told of them anew.
+async fn count_events_from_here(connection: &mut PgConnection) -> Result<(), StoreError> {
+    for words in [
+        "DELETE FROM deliveries",
+        "UPDATE webhooks SET position = 0, number = 0",
+        "UPDATE events_forgotten SET position = 0, number = 0",
+        // Where nobody else stands meanwhile.
+        "UPDATE events SET position = 0, number = placed.place FROM (SELECT id, \
+            (SELECT coalesce(max(number), 0) FROM events WHERE position = 0) \
+            + row_number() OVER (ORDER BY position, number) AS place FROM events WHERE position > 0) AS placed \
+            WHERE events.id = placed.id",
+    ] {
+        sqlx::query(words).persistent(false).execute(&mut *connection).await.map_err(fault)?;
     }
     Ok(())
 }

@@ -111,6 +111,11 @@ impl<'r> Columns<'r> {
         self.array(column).map(VersionId::from_bytes)
     }
 
+    pub(super) fn optional_version(&self, column: &'static str) -> Result<Option<VersionId>, StoreError> {
+        let bytes = self.optional_bytes(column)?;
+        bytes.map(|bytes| bytes.try_into().map(VersionId::from_bytes).map_err(|_| self.wrong(column))).transpose()
+    }
+
     /// `deleted_at` and `purge_at`: both or none.
     pub(super) fn state(&self) -> Result<State, StoreError> {
         match (self.optional_time("deleted_at")?, self.optional_time("purge_at")?) {

@@ -18,13 +18,13 @@ use std::time::Instant;
 use super::{
     Database, Failure, assignments, clock, definitions,
     error::{fault, is_foreign_key_violation, is_unique_violation},
-    heads, instance, keys, leases, policies, requests,
+    events, heads, instance, keys, leases, policies, requests,
     session::{Purpose, Query, Session},
     tokens, usage, vaults, versions,
 };
 use crate::{
     failpoint,
-    store::{Change, CommitError, Position, Write},
+    store::{Change, CommitError, EventPlace, Position, Write},
 };
 
 /// How often a change is tried while something that passes is in its way. Each try waits within the database's bounds.
@@ -67,6 +67,11 @@ pub(super) const fn rank(write: &Write) -> u8 {
         Write::IssuerKey(_) | Write::Token(_) | Write::RemoveToken(_) => 6,
         Write::RoleDefinition(_) | Write::RemoveRoleDefinition(_) => 7,
         Write::AccessPolicy(_) | Write::RemoveAccessPolicy(_) => 8,
+        // What is taken away the other way round.
+        Write::RemoveUsage(_) => 9,
+        Write::RemoveVersion(_) => 10,
+        Write::RemoveKey(_) => 11,
+        Write::RemoveVault(_) => 12,
     }
 }
 
@@ -100,6 +105,9 @@ async fn apply(session: &mut Session, change: &Change) -> Result<Position, Failu
     for row in &change.writes {
         write(session, row).await?;
     }
+    for (number, event) in (0..).zip(&change.events) {
+        events::insert(session, event, EventPlace { position: moment.position, number }, moment.now).await?;
+    }
     Ok(moment.position)
 }
 
@@ -120,6 +128,10 @@ pub(super) async fn write(session: &mut Session, write: &Write) -> Result<(), Fa
         Write::RemoveRoleDefinition(id) => definitions::remove(session, *id).await,
         Write::AccessPolicy(row) => policies::write(session, row).await,
         Write::RemoveAccessPolicy(id) => policies::remove(session, *id).await,
+        Write::RemoveUsage(version) => usage::remove(session, *version).await,
+        Write::RemoveVersion(version) => versions::remove(session, *version).await,
+        Write::RemoveKey(id) => keys::remove(session, *id).await,
+        Write::RemoveVault(id) => vaults::remove(session, *id).await,
     }
 }
 

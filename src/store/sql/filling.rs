@@ -4,14 +4,14 @@
 //! opened for anything else.
 
 use super::{
-    clock,
+    activity, boot, clock,
     columns::Columns,
-    commit,
+    commit, deliveries,
     error::{Failure, fault},
-    heads, leases, replicas, requests,
+    events, heads, leases, replicas, requests,
     session::{Session, Text, query},
 };
-use crate::store::{Batch, FillingError, StoreError};
+use crate::store::{Activity, Batch, EventPlace, FillingError, StoreError, Use};
 
 /// A table: its rows can be counted, and taken away.
 struct Table {
@@ -32,7 +32,12 @@ macro_rules! table {
 }
 
 /// What is counted and taken away, children before parents.
-const TABLES: [Table; 15] = [
+const TABLES: [Table; 20] = [
+    table!("deliveries"),
+    table!("webhooks"),
+    table!("events"),
+    table!("activity"),
+    table!("clock"),
     table!("usage"),
     table!("versions"),
     table!("keys"),
@@ -47,7 +52,7 @@ const TABLES: [Table; 15] = [
     table!("requests"),
     table!("replicas"),
     table!("leases"),
-    // Not part of a copy: whoever is told no way reads the scope.
+    // Not part of a copy, as deliveries: whoever is told no way reads the scope.
     table!("steps"),
 ];
 
@@ -62,7 +67,7 @@ pub(super) async fn is_unfinished(session: &mut Session) -> Result<bool, StoreEr
 /// How many rows each table has, of those that a copy has too.
 pub(super) async fn counts(session: &mut Session) -> Result<Vec<(&'static str, u64)>, StoreError> {
     let mut counts = Vec::with_capacity(TABLES.len());
-    for table in TABLES.iter().filter(|table| table.name != "steps") {
+    for table in TABLES.iter().filter(|table| !["steps", "deliveries"].contains(&table.name)) {
         counts.push((table.name, count(session, table).await?));
     }
     Ok(counts)
@@ -116,6 +121,22 @@ pub(super) async fn fill(session: &mut Session, mut batch: Batch) -> Result<(), 
     }
     for (lease, holder) in &batch.leases {
         leases::put(session, lease, holder).await?;
+    }
+    // Places begin at 1 where there are no changes before.
+    for (number, event) in (1..).zip(&batch.events) {
+        events::insert(session, event, EventPlace { position: moment.position, number }, moment.now).await?;
+    }
+    for webhook in &batch.webhooks {
+        deliveries::begin(session, webhook).await?;
+    }
+    if let Some(clock) = &batch.clock {
+        boot::write(session, clock).await?;
+    }
+    if let Some((known, since)) = &batch.activity {
+        let uses =
+            known.iter().map(|(version, Activity { used, uses })| Use { version: *version, used: *used, uses: *uses });
+        activity::note(session, &uses.collect::<Vec<_>>()).await?;
+        activity::set_since(session, *since).await?;
     }
     Ok(())
 }

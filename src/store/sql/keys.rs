@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{KeyName, KeyObjectRow, KeyRotation, RotationPolicy, Timestamp, VaultName},
-    store::{KeyToLookAt, Sealed, StoreError},
+    store::{KeyToLookAt, Sealed, StoreError, ToPurge},
 };
 
 const TABLE: &str = "keys";
@@ -36,9 +36,15 @@ const WITH_POLICY: &str = "SELECT keys.id, keys.name, keys.due_at, vaults.name A
     WHERE keys.rotation_policy <> '' AND keys.id > $1 \
     AND keys.deleted_at IS NULL AND vaults.deleted_at IS NULL ORDER BY keys.id LIMIT $2";
 
+const REMOVE: &str = "DELETE FROM keys WHERE id = $1";
+const TO_PURGE: &str = "SELECT keys.id, keys.name, keys.purge_at, vaults.name AS vault FROM keys \
+    JOIN vaults ON keys.vault_id = vaults.id \
+    WHERE keys.purge_at <= $1 AND (keys.purge_at > $2 OR (keys.purge_at = $2 AND keys.id > $3)) \
+    AND vaults.deleted_at IS NULL ORDER BY keys.purge_at, keys.id LIMIT $4";
+
 /// What must be answered from an index.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 6] = [BY_NAME, PAGE, ID_BY_NAME, UPDATE, DUE, WITH_POLICY];
+pub(super) const STATEMENTS: [&str; 8] = [BY_NAME, PAGE, ID_BY_NAME, UPDATE, DUE, WITH_POLICY, REMOVE, TO_PURGE];
 
 pub(super) async fn by_name(
     session: &mut Session,
@@ -83,6 +89,29 @@ pub(super) async fn with_policy(
     let after = after.map_or_else(Vec::new, |id| id.to_vec());
     let query = query(WITH_POLICY).bind(after).bind(i64::from(limit));
     query.fetch_all(session).await.map_err(fault)?.iter().map(to_look_at).collect()
+}
+
+/// Deleted keys of vaults in use whose time has come by then, in the order of their times.
+pub(super) async fn to_purge(
+    session: &mut Session,
+    by: Timestamp,
+    after: Option<(Timestamp, [u8; 16])>,
+    limit: u32,
+) -> Result<Vec<ToPurge>, StoreError> {
+    let (time, id) = after.map_or((i64::MIN, Vec::new()), |(time, id)| (time.0, id.to_vec()));
+    let query = query(TO_PURGE).bind(by.0).bind(time).bind(id).bind(i64::from(limit));
+    let found = query.fetch_all(session).await.map_err(fault)?;
+    let key = |row: &Record| {
+        let columns = Columns::of(TABLE, row);
+        let (vault, key) = (columns.parsed("vault")?, columns.parsed("name")?);
+        Ok(ToPurge { vault, key, version: None, id: columns.array("id")?, at: columns.time("purge_at")? })
+    };
+    found.iter().map(key).collect()
+}
+
+/// Takes a key away that has no versions any more.
+pub(super) async fn remove(session: &mut Session, id: [u8; 16]) -> Result<(), Failure> {
+    write_one(session, query(REMOVE).bind(id.to_vec())).await
 }
 
 fn to_look_at(row: &Record) -> Result<KeyToLookAt, StoreError> {

@@ -46,6 +46,7 @@ pub(in crate::store) enum Value {
     Text(String),
     Integer(i64),
     OptionalInteger(Option<i64>),
+    OptionalBytes(Option<Vec<u8>>),
     Flag(bool),
 }
 
@@ -127,6 +128,7 @@ impl Query {
             Value::Text(text) => query.bind(text),
             Value::Integer(number) => query.bind(number),
             Value::OptionalInteger(number) => query.bind(number),
+            Value::OptionalBytes(bytes) => query.bind(bytes),
             Value::Flag(flag) => query.bind(flag),
         })
     }
@@ -137,6 +139,7 @@ impl Query {
             Value::Text(text) => query.bind(text),
             Value::Integer(number) => query.bind(number),
             Value::OptionalInteger(number) => query.bind(number),
+            Value::OptionalBytes(bytes) => query.bind(bytes),
             Value::Flag(flag) => query.bind(flag),
         })
     }
@@ -215,6 +218,12 @@ impl From<i64> for Value {
 impl From<Option<i64>> for Value {
     fn from(number: Option<i64>) -> Self {
         Self::OptionalInteger(number)
+    }
+}
+
+impl From<Option<Vec<u8>>> for Value {
+    fn from(bytes: Option<Vec<u8>>) -> Self {
+        Self::OptionalBytes(bytes)
     }
 }
 

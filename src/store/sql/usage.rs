@@ -14,14 +14,15 @@ use crate::{
 const TABLE: &str = "usage";
 const BY_VERSION: &str = "SELECT * FROM usage WHERE version = $1";
 // Without its version nothing is inserted, which is a conflict: the version was purged meanwhile.
-const INSERT: &str = "INSERT INTO usage (vault_id, version, revision, seal, encryptions) \
-    SELECT vault_id, $1, $2, $3, $4 FROM versions WHERE id = $1";
-const UPDATE: &str = "UPDATE usage SET revision = $2, seal = $3, encryptions = $4 \
+const INSERT: &str = "INSERT INTO usage (vault_id, version, revision, seal, encryptions, uses) \
+    SELECT vault_id, $1, $2, $3, $4, $5 FROM versions WHERE id = $1";
+const UPDATE: &str = "UPDATE usage SET revision = $2, seal = $3, encryptions = $4, uses = $5 \
     WHERE version = $1 AND revision = $2 - 1";
+const REMOVE: &str = "DELETE FROM usage WHERE version = $1";
 
 /// What must be answered from an index.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 3] = [BY_VERSION, INSERT, UPDATE];
+pub(super) const STATEMENTS: [&str; 4] = [BY_VERSION, INSERT, UPDATE, REMOVE];
 
 pub(super) async fn by_version(
     session: &mut Session,
@@ -39,8 +40,14 @@ pub(super) async fn write(session: &mut Session, sealed: &Sealed<UsageRow>) -> R
         .bind(row.version.bytes().to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())
-        .bind(integer(row.encryptions, TABLE, "encryptions")?);
+        .bind(integer(row.encryptions, TABLE, "encryptions")?)
+        .bind(integer(row.uses, TABLE, "uses")?);
     write_one(session, query).await
+}
+
+/// Takes a version's counter away.
+pub(super) async fn remove(session: &mut Session, version: VersionId) -> Result<(), Failure> {
+    write_one(session, query(REMOVE).bind(version.bytes().to_vec())).await
 }
 
 fn decode(row: &Record) -> Result<Sealed<UsageRow>, StoreError> {
@@ -48,6 +55,7 @@ fn decode(row: &Record) -> Result<Sealed<UsageRow>, StoreError> {
     columns.sealed(UsageRow {
         version: columns.version("version")?,
         encryptions: columns.number("encryptions")?,
+        uses: columns.number("uses")?,
         revision: columns.revision()?,
     })
 }

@@ -7,7 +7,7 @@ use super::{
     session::{Record, Session, query},
 };
 use crate::{
-    model::{AddressRange, MaxStaleness, NetworkRules, Tags, VaultAuthorization, VaultName, VaultRow},
+    model::{AddressRange, MaxStaleness, NetworkRules, Tags, Timestamp, VaultAuthorization, VaultName, VaultRow},
     store::{Sealed, StoreError},
 };
 
@@ -17,12 +17,15 @@ const ID_BY_NAME: &str = "SELECT id FROM vaults WHERE name = $1";
 const PAGE: &str = "SELECT * FROM vaults WHERE name > $1 AND ($2 OR deleted_at IS NULL) ORDER BY name LIMIT $3";
 const INSERT: &str = "INSERT INTO vaults (id, revision, seal, name, retention_days, purge_protection, deleted_at, \
     purge_at, created_at, updated_at, intent, tags, padding_decryption_allowed, public_access, local_access, \
-    allowed_ranges, \"authorization\", max_staleness) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
+    allowed_ranges, \"authorization\", max_staleness, purging) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
 const UPDATE: &str = "UPDATE vaults SET revision = $2, seal = $3, name = $4, retention_days = $5, \
     purge_protection = $6, deleted_at = $7, purge_at = $8, created_at = $9, updated_at = $10, intent = $11, tags = $12, \
     padding_decryption_allowed = $13, public_access = $14, local_access = $15, allowed_ranges = $16, \
-    \"authorization\" = $17, max_staleness = $18 WHERE id = $1 AND revision = $2 - 1";
+    \"authorization\" = $17, max_staleness = $18, purging = $19 WHERE id = $1 AND revision = $2 - 1";
+const REMOVE: &str = "DELETE FROM vaults WHERE id = $1";
+const TO_PURGE: &str = "SELECT name FROM vaults WHERE purge_at IS NOT NULL AND (purging OR purge_at <= $1) \
+    ORDER BY purge_at, id LIMIT $2";
 
 pub(super) async fn by_name(session: &mut Session, name: &VaultName) -> Result<Option<Sealed<VaultRow>>, StoreError> {
     let row = query(BY_NAME).bind(name.as_str().to_owned()).fetch_optional(session).await.map_err(fault)?;
@@ -71,8 +74,20 @@ pub(super) async fn write(session: &mut Session, sealed: &Sealed<VaultRow>) -> R
         .bind(row.network.local_access())
         .bind(ranges_text(row.network.ranges()))
         .bind(row.authorization.name())
-        .bind(i64::from(row.max_staleness.seconds()));
+        .bind(i64::from(row.max_staleness.seconds()))
+        .bind(row.purging);
     write_one(session, query).await
+}
+
+/// Takes a vault away that holds nothing any more.
+pub(super) async fn remove(session: &mut Session, id: [u8; 16]) -> Result<(), Failure> {
+    write_one(session, query(REMOVE).bind(id.to_vec())).await
+}
+
+/// Deleted vaults whose time has come by then, or that are being destroyed, in the order of their times.
+pub(super) async fn to_purge(session: &mut Session, by: Timestamp, limit: u32) -> Result<Vec<VaultName>, StoreError> {
+    let rows = query(TO_PURGE).bind(by.0).bind(i64::from(limit)).fetch_all(session).await.map_err(fault)?;
+    rows.iter().map(|row| Columns::of(TABLE, row).parsed("name")).collect()
 }
 
 fn decode(row: &Record) -> Result<Sealed<VaultRow>, StoreError> {
@@ -90,6 +105,7 @@ fn decode(row: &Record) -> Result<Sealed<VaultRow>, StoreError> {
         max_staleness: MaxStaleness::new(columns.number("max_staleness")?)
             .ok_or_else(|| columns.wrong("max_staleness"))?,
         state: columns.state()?,
+        purging: columns.flag("purging")?,
         created: columns.time("created_at")?,
         updated: columns.time("updated_at")?,
         intent: columns.number("intent")?,

@@ -1,7 +1,8 @@
 //! Versions of keys.
 
 use super::{
-    columns::{Columns, integer},
+    activity,
+    columns::{Columns, integer, state_times},
     commit::write_one,
     error::{Failure, fault},
     keys,
@@ -9,8 +10,8 @@ use super::{
     vaults,
 };
 use crate::{
-    model::{KeyName, KeyOps, KeySpec, Residency, VaultName, VersionId, VersionRow},
-    store::{CommitError, Sealed, StoreError},
+    model::{KeyName, KeyOps, KeySpec, Residency, Timestamp, VaultName, VersionId, VersionRow},
+    store::{CommitError, Sealed, StoreError, ToPurge},
 };
 
 const TABLE: &str = "versions";
@@ -34,17 +35,22 @@ const PAGE: Text = Text {
 };
 // A clash is no error, so that the transaction can still be asked what it was: PostgreSQL answers nothing after one.
 const INSERT: &str = "INSERT INTO versions (id, revision, seal, vault_id, key_id, ordinal, spec, ops, enabled, \
-    not_before, expires_at, residency, intent, created_at, updated_at, check_value, tags, public_key, blob) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) \
+    not_before, expires_at, residency, intent, created_at, updated_at, check_value, tags, public_key, blob, deleted_at, \
+    purge_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) \
     ON CONFLICT DO NOTHING";
 const UPDATE: &str = "UPDATE versions SET revision = $2, seal = $3, vault_id = $4, key_id = $5, ordinal = $6, \
     spec = $7, ops = $8, enabled = $9, not_before = $10, expires_at = $11, residency = $12, intent = $13, \
-    created_at = $14, updated_at = $15, check_value = $16, tags = $17, public_key = $18, blob = $19 \
-    WHERE id = $1 AND revision = $2 - 1";
+    created_at = $14, updated_at = $15, check_value = $16, tags = $17, public_key = $18, blob = $19, \
+    deleted_at = $20, purge_at = $21 WHERE id = $1 AND revision = $2 - 1";
+const REMOVE: &str = "DELETE FROM versions WHERE id = $1";
+const TO_PURGE: &str = "SELECT versions.id, versions.purge_at, keys.name AS key, vaults.name AS vault FROM versions \
+    JOIN keys ON keys.id = versions.key_id JOIN vaults ON vaults.id = versions.vault_id \
+    WHERE versions.purge_at <= $1 AND (versions.purge_at > $2 OR (versions.purge_at = $2 AND versions.id > $3)) \
+    AND keys.deleted_at IS NULL AND vaults.deleted_at IS NULL ORDER BY versions.purge_at, versions.id LIMIT $4";
 
 /// What must be answered from an index.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 4] = [EXISTS, BY_ID, PAGE.sqlite, UPDATE];
+pub(super) const STATEMENTS: [&str; 6] = [EXISTS, BY_ID, PAGE.sqlite, UPDATE, REMOVE, TO_PURGE];
 
 pub(super) async fn by_id(
     session: &mut Session,
@@ -77,6 +83,7 @@ pub(super) async fn exists(session: &mut Session, version: VersionId) -> Result<
 pub(super) async fn write(session: &mut Session, sealed: &Sealed<VersionRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
     let parents = keys::parents(session, &row.vault, &row.key).await?;
+    let (deleted_at, purge_at) = state_times(row.state);
     let query = session
         .put(row.revision, INSERT, UPDATE)
         .bind(row.version.bytes().to_vec())
@@ -97,7 +104,9 @@ pub(super) async fn write(session: &mut Session, sealed: &Sealed<VersionRow>) ->
         .bind(row.check_value.clone())
         .bind(row.tags.to_json())
         .bind(row.public.clone())
-        .bind(row.blob.clone());
+        .bind(row.blob.clone())
+        .bind(deleted_at)
+        .bind(purge_at);
     match write_one(session, query).await {
         // Two things are unique: the id, and the ordinal, of which a clash means that somebody else made
         // a version meanwhile.
@@ -106,6 +115,31 @@ pub(super) async fn write(session: &mut Session, sealed: &Sealed<VersionRow>) ->
         }
         result => result,
     }
+}
+
+/// Takes a version away, with what is known of its use.
+pub(super) async fn remove(session: &mut Session, version: VersionId) -> Result<(), Failure> {
+    activity::remove(session, version).await?;
+    write_one(session, query(REMOVE).bind(version.bytes().to_vec())).await
+}
+
+/// Deleted versions of keys in use whose time has come by then, in the order of their times.
+pub(super) async fn to_purge(
+    session: &mut Session,
+    by: Timestamp,
+    after: Option<(Timestamp, [u8; 16])>,
+    limit: u32,
+) -> Result<Vec<ToPurge>, StoreError> {
+    let (time, id) = after.map_or((i64::MIN, Vec::new()), |(time, id)| (time.0, id.to_vec()));
+    let query = query(TO_PURGE).bind(by.0).bind(time).bind(id).bind(i64::from(limit));
+    let found = query.fetch_all(session).await.map_err(fault)?;
+    let version = |row: &Record| {
+        let columns = Columns::of(TABLE, row);
+        let id = columns.version("id")?;
+        let (vault, key) = (columns.parsed("vault")?, columns.parsed("key")?);
+        Ok(ToPurge { vault, key, version: Some(id), id: id.bytes(), at: columns.time("purge_at")? })
+    };
+    found.iter().map(version).collect()
 }
 
 fn decode(row: &Record) -> Result<Sealed<VersionRow>, StoreError> {
@@ -125,6 +159,7 @@ fn decode(row: &Record) -> Result<Sealed<VersionRow>, StoreError> {
         blob: columns.bytes("blob")?.to_vec(),
         public: columns.bytes("public_key")?.to_vec(),
         check_value: columns.bytes("check_value")?.to_vec(),
+        state: columns.state()?,
         intent: columns.number("intent")?,
         created: columns.time("created_at")?,
         updated: columns.time("updated_at")?,

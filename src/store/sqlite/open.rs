@@ -24,14 +24,14 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many read at once. The hot path reads no database, so a few are enough.
 const READERS_MAX: u32 = 4;
 /// Prepared statements that a connection keeps: all of ours.
-const STATEMENTS_MAX: usize = 64;
+const STATEMENTS_MAX: usize = 128;
 
 /// What migrations say they are for (`PRAGMA application_id`): 'Strm'.
 const APPLICATION_ID: i64 = 0x5374_726d;
 /// The schema this release writes.
-pub(super) const SCHEMA_VERSION: i64 = 6;
+pub(super) const SCHEMA_VERSION: i64 = 7;
 /// The schemas this release can open.
-const READS: &str = "1 to 6";
+const READS: &str = "1 to 7";
 
 pub(super) static MIGRATOR: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 

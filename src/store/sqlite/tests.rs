@@ -284,20 +284,29 @@ fn is_free(table: &str, column: &str, value: &str) -> bool {
             | "policy_updated_at"
             | "due_at"
             | "noted_at"
-    ) || matches!(column, "at" | "beat_at");
-    let optional =
-        matches!(column, "not_before" | "expires_at" | "deleted_at" | "purge_at" | "noted_at") && table != "leases";
+    ) || matches!(column, "at" | "beat_at" | "used_at" | "happened_at" | "tried_at" | "next_at");
+    let optional = matches!(column, "not_before" | "expires_at" | "deleted_at" | "purge_at" | "noted_at")
+        && table != "leases"
+        || matches!((table, column), ("events", "version" | "due_at"));
     let number = matches!(column, "encryptions" | "ordinal" | "intent" | "row_count" | "retention_days" | "revision");
     let number = number || matches!(column, "ordinal" | "log_size" | "heard" | "token" | "position" | "until");
+    let number = number || matches!(column, "uses" | "elapsed_s" | "number" | "attempts");
+    // What is compared in the database only, and what a key may be called.
+    let free = column == "kept_at" || (column == "next_at" && value == "1.5");
+    let free = free || ((table, column) == ("events", "key") && ["-1", "70000", "''"].contains(&value));
     let bytes = matches!(
         column,
         "sealing_key" | "data_key" | "canary" | "log_public" | "check_value" | "public_key" | "blob" | "escrow"
     );
     let text = matches!(column, "token_label" | "token_serial" | "resource" | "description")
-        || matches!(column, "version" | "address" | "trouble" | "work") && matches!(table, "replicas" | "leases");
+        || matches!(column, "version" | "address" | "trouble" | "work") && matches!(table, "replicas" | "leases")
+        || matches!((table, column), ("events", "principal" | "detail") | ("deliveries", "failure"));
     // Lists of patterns, in which digits and dots can be, and lists of permissions: they may be empty.
     let patterns = matches!(column, "actions" | "not_actions" | "data_actions" | "not_data_actions");
     let list = patterns || matches!(column, "keys" | "secrets" | "certificates");
+    if free {
+        return true;
+    }
     match value {
         "NULL" => optional,
         // A column of texts keeps a number as its digits.

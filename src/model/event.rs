@@ -1,0 +1,164 @@
+//! Events: what others are told of what happened to keys and vaults.
+
+use strongroom_hsm::statement::Canonical;
+
+use super::{
+    names::{KeyName, VaultName, VersionId},
+    rows::{Row, RowId, RowKind},
+    time::Timestamp,
+};
+
+/// What has happened. Names are those of Azure's Event Grid, where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EventType {
+    /// A key has a new version: made, imported or rotated.
+    KeyNewVersionCreated,
+    /// The newest version of a key expires soon, as its policy says.
+    KeyNearExpiry,
+    /// The newest version of a key has expired.
+    KeyExpired,
+    /// A key was deleted softly.
+    KeyDeleted,
+    /// A deleted key was brought back.
+    KeyRecovered,
+    /// A key was destroyed.
+    KeyPurged,
+    /// A version was deleted softly.
+    KeyVersionDeleted,
+    /// A deleted version was brought back.
+    KeyVersionRecovered,
+    /// A version was destroyed.
+    KeyVersionPurged,
+    /// What a key does by itself was changed.
+    KeyRotationPolicyUpdated,
+    /// What was due for a key could not be done; it is tried again.
+    KeyRotationFailed,
+    /// A vault was deleted softly.
+    VaultDeleted,
+    /// A deleted vault was brought back.
+    VaultRecovered,
+    /// A vault was destroyed, with all that was in it.
+    VaultPurged,
+}
+
+impl EventType {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::KeyNewVersionCreated,
+        Self::KeyNearExpiry,
+        Self::KeyExpired,
+        Self::KeyDeleted,
+        Self::KeyRecovered,
+        Self::KeyPurged,
+        Self::KeyVersionDeleted,
+        Self::KeyVersionRecovered,
+        Self::KeyVersionPurged,
+        Self::KeyRotationPolicyUpdated,
+        Self::KeyRotationFailed,
+        Self::VaultDeleted,
+        Self::VaultRecovered,
+        Self::VaultPurged,
+    ];
+
+    /// The name, as in CloudEvents' `type`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::KeyNewVersionCreated => "strongroom.v1.KeyNewVersionCreated",
+            Self::KeyNearExpiry => "strongroom.v1.KeyNearExpiry",
+            Self::KeyExpired => "strongroom.v1.KeyExpired",
+            Self::KeyDeleted => "strongroom.v1.KeyDeleted",
+            Self::KeyRecovered => "strongroom.v1.KeyRecovered",
+            Self::KeyPurged => "strongroom.v1.KeyPurged",
+            Self::KeyVersionDeleted => "strongroom.v1.KeyVersionDeleted",
+            Self::KeyVersionRecovered => "strongroom.v1.KeyVersionRecovered",
+            Self::KeyVersionPurged => "strongroom.v1.KeyVersionPurged",
+            Self::KeyRotationPolicyUpdated => "strongroom.v1.KeyRotationPolicyUpdated",
+            Self::KeyRotationFailed => "strongroom.v1.KeyRotationFailed",
+            Self::VaultDeleted => "strongroom.v1.VaultDeleted",
+            Self::VaultRecovered => "strongroom.v1.VaultRecovered",
+            Self::VaultPurged => "strongroom.v1.VaultPurged",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// An event. It is written with the change that it tells of, never changed, and forgotten after a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    /// Its id, by which whoever is told twice knows it.
+    pub id: [u8; 16],
+    /// What has happened.
+    pub kind: EventType,
+    /// When.
+    pub time: Timestamp,
+    /// In which vault.
+    pub vault: VaultName,
+    /// To which key, unless to the vault itself.
+    pub key: Option<KeyName>,
+    /// To which version, where it is one's.
+    pub version: Option<VersionId>,
+    /// Who did it.
+    pub principal: String,
+    /// When it expires, or is destroyed.
+    pub due: Option<Timestamp>,
+    /// What else there is to say, for people.
+    pub detail: String,
+}
+
+impl EventRow {
+    /// The resource it happened to.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        let mut name = format!("vaults/{}", self.vault);
+        if let Some(key) = &self.key {
+            name.push_str(&format!("/keys/{key}"));
+            if let Some(version) = &self.version {
+                name.push_str(&format!("/versions/{version}"));
+            }
+        }
+        name
+    }
+}
+
+impl Row for EventRow {
+    fn row_id(&self) -> RowId {
+        RowId { kind: RowKind::Event, id: self.id }
+    }
+
+    fn revision(&self) -> u64 {
+        1
+    }
+
+    fn canonical(&self) -> Vec<u8> {
+        Canonical::new("strongroom.event.v1")
+            .field(1, &self.id)
+            .field(2, self.kind.name().as_bytes())
+            .optional_number(3, Some(self.time.0))
+            .field(4, self.vault.as_str().as_bytes())
+            .field(5, self.key.as_ref().map_or("", KeyName::as_str).as_bytes())
+            .field(6, self.version.map(VersionId::bytes).unwrap_or_default().as_slice())
+            .field(7, self.principal.as_bytes())
+            .optional_number(8, self.due.map(|due| due.0))
+            .field(9, self.detail.as_bytes())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_named_once() {
+        for kind in EventType::ALL {
+            assert_eq!(EventType::from_name(kind.name()), Some(kind));
+        }
+        assert_eq!(EventType::from_name("KeyPurged"), None);
+    }
+}

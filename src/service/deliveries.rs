@@ -1,0 +1,146 @@
+//! What waits for webhooks: queued as events come, handed out checked, settled when it was tried.
+
+use std::time::Duration;
+
+use strongroom_hsm::protocol::Moment;
+
+use super::{
+    Service,
+    error::{Problem, ServiceError},
+    events::PAGE,
+};
+use crate::{
+    model::EventRow,
+    observe::metrics::{DEAD_LETTERS, DELIVERIES_PENDING},
+    store::{CommitError, EventPlace, Undelivered, WorkLease},
+    webhooks::Webhook,
+};
+
+/// How many deliveries are handed out at once.
+pub const DUE_MAX: u32 = 64;
+/// A lease lives so much longer than all deliveries of a turn may take.
+const LEASE_MORE: Duration = Duration::from_secs(30);
+/// How often at most as many deliveries follow each other in one turn as are under way at once.
+const ROUNDS: u32 = 8;
+/// How long the store and the HSM may take.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// What has come of a delivery.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The receiver has it.
+    Delivered(EventPlace),
+    /// It has not.
+    Failed(Undelivered),
+}
+
+/// What has come of queueing.
+#[derive(Clone, Copy, Debug)]
+pub struct Queued {
+    /// There may be more.
+    pub more: bool,
+}
+
+impl Service {
+    /// Takes the turn of delivering to a webhook, unless another has it. One that is late delivers what another has
+    /// delivered too, and nothing else comes of it.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn take_deliveries(&self, webhook: &str, within: Duration) -> Result<Option<WorkLease>, ServiceError> {
+        let life = within.saturating_mul(ROUNDS).saturating_add(LEASE_MORE);
+        let own = self.own.name().await;
+        Ok(self.store.take_lease(&format!("webhook:{webhook}"), &own, life).await?)
+    }
+
+    /// Queues what is new of what a webhook wants. One that is new is told of what comes from now on.
+    ///
+    /// # Errors
+    /// When the store or the HSM does not answer.
+    pub async fn queue_deliveries(&self, webhook: &Webhook) -> Result<Queued, ServiceError> {
+        let (forgotten, newest) = self.store.event_bounds().await?;
+        let Some(from) = self.store.webhook(&webhook.name).await? else {
+            self.queued(self.store.queue(&webhook.name, None, newest, Vec::new()).await)?;
+            return Ok(Queued { more: false });
+        };
+        if from < forgotten {
+            tracing::error!(webhook = webhook.name, "events were forgotten that it was not told of");
+        }
+        let found = self.store.events(from, PAGE).await?;
+        let Some((to, _)) = found.last() else { return Ok(Queued { more: false }) };
+        let (to, more) = (*to, found.len() == PAGE as usize);
+        let checked = self.checked_events(found, Moment::now().after(WITHIN)).await?;
+        let wanted = checked.into_iter().filter(|(_, event)| webhook.wants(event)).map(|(place, _)| place).collect();
+        self.queued(self.store.queue(&webhook.name, Some(from), to, wanted).await)?;
+        Ok(Queued { more })
+    }
+
+    fn queued(&self, result: Result<(), CommitError>) -> Result<(), ServiceError> {
+        match result {
+            // Another replica was quicker.
+            Ok(()) | Err(CommitError::Conflict) => Ok(()),
+            Err(CommitError::Store(error)) => Err(error.into()),
+            Err(error) => Err(ServiceError::because(Problem::Internal, error)),
+        }
+    }
+
+    /// Deliveries whose time has come, checked: what is not ours is not told, and not kept.
+    ///
+    /// # Errors
+    /// When the store or the HSM does not answer.
+    pub async fn due_deliveries(&self, webhook: &str) -> Result<Vec<(EventPlace, EventRow, u32)>, ServiceError> {
+        let found = self.store.deliveries(webhook, DUE_MAX).await?;
+        let places: Vec<EventPlace> = found.iter().map(|delivery| delivery.place).collect();
+        let attempts: Vec<u32> = found.iter().map(|delivery| delivery.attempts).collect();
+        let events = found.into_iter().map(|delivery| (delivery.place, delivery.event)).collect();
+        let checked = self.checked_events(events, Moment::now().after(WITHIN)).await?;
+        let mut right = checked.into_iter().peekable();
+        let (mut due, mut wrong) = (Vec::with_capacity(places.len()), Vec::new());
+        for (place, attempts) in places.into_iter().zip(attempts) {
+            match right.next_if(|(found, _)| *found == place) {
+                Some((place, event)) => due.push((place, event, attempts)),
+                None => wrong.push(place),
+            }
+        }
+        if !wrong.is_empty() {
+            self.store.settle_deliveries(webhook, wrong, Vec::new()).await?;
+        }
+        Ok(due)
+    }
+
+    /// Notes what came of deliveries.
+    ///
+    /// # Errors
+    /// When the store does not answer: then they are made again.
+    pub async fn settle_deliveries(
+        &self,
+        webhook: &str,
+        outcomes: Vec<Outcome>,
+        _turn: &WorkLease,
+    ) -> Result<(), ServiceError> {
+        let (mut delivered, mut failed) = (Vec::new(), Vec::new());
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Delivered(place) => delivered.push(place),
+                Outcome::Failed(undelivered) => failed.push(undelivered),
+            }
+        }
+        if !delivered.is_empty() || !failed.is_empty() {
+            self.store.settle_deliveries(webhook, delivered, failed).await?;
+        }
+        Ok(())
+    }
+
+    /// Counts what waits for webhooks. Called by a job.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn count_deliveries(&self) -> Result<(), ServiceError> {
+        for webhook in self.store.webhooks().await? {
+            // Far fewer than 2^52 of each.
+            metrics::gauge!(DELIVERIES_PENDING, "webhook" => webhook.name.clone()).set(webhook.pending as f64);
+            metrics::gauge!(DEAD_LETTERS, "webhook" => webhook.name).set(webhook.dead as f64);
+        }
+        Ok(())
+    }
+}

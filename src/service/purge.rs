@@ -1,0 +1,587 @@
+//! Purging: what was deleted is destroyed, on demand or when its time has come (P6: not before).
+//!
+//! The rows of a key or version go in one commit, with what is under them: from then on nothing here knows the blob. Objects on
+//! the token are destroyed after that; which ones, the intent says, so that a crash in between is made good at the next start
+//! ([`super::settle`]). A vault is marked first, so that nobody brings it back half; then goes what is in it, some keys at a
+//! time; then the vault itself, with the assignments and access policies that are about it.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock, atomic::Ordering},
+    time::Duration,
+};
+
+use strongroom_hsm::protocol::Moment;
+
+use super::{
+    Caller, ChangeOptions, KeyRef, Page, Service,
+    catalog::{Checked, vault_id},
+    door::{Applied, Context, Work},
+    error::{Problem, ServiceError},
+    events,
+    rotation::Turn,
+    scopes::{Making, NewRow, Put, Right},
+    settle::REAP_WITHIN,
+};
+use crate::{
+    access::{Permit, ops},
+    audit::Record,
+    failpoint,
+    model::{
+        EventRow, EventType, KeyName, KeyObjectRow, Residency, Row as _, RowId, RowKind, Scope, State, Timestamp,
+        VaultName, VaultRow, VersionId, VersionRow,
+    },
+    observe::metrics::PURGES,
+    store::{HeadScope, ToPurge, WorkLease},
+};
+
+/// Before which ids the detail of an intent names objects on the token.
+const ON_TOKEN: &str = "token objects:";
+/// A record has room for the names of so many.
+const ON_TOKEN_MAX: usize = 1_000;
+/// Under which name the service records what it destroys by itself.
+pub(super) const PURGING: &str = "strongroom:purge";
+/// How many versions of a vault that is purged go in one change, a key's with more of them all the same.
+const VERSIONS_AT_ONCE: usize = 500;
+/// How many rows are read at once.
+const ROWS: u32 = 1_000;
+/// How many are looked at at once whose time has come.
+const DUE: u32 = 100;
+/// How long is waited between attempts to destroy an object.
+const REAP_PAUSE: Duration = Duration::from_millis(200);
+
+/// The versions whose objects on the token an intent says will be destroyed.
+pub(super) fn on_token(intent: &Record) -> Vec<VersionId> {
+    let names = intent.detail.as_deref().and_then(|detail| detail.split_once(ON_TOKEN));
+    names.map(|(_, names)| names.split_whitespace().filter_map(|id| id.parse().ok()).collect()).unwrap_or_default()
+}
+
+/// By what something is purged that nobody asks for now.
+#[derive(Clone, Debug)]
+pub(super) struct Schedule {
+    /// Whose turn it is, where it is done in turn.
+    pub(super) lease: Option<WorkLease>,
+    /// What time it is for destruction.
+    pub(super) time: Timestamp,
+}
+
+/// Rows that go together, and what they have on the token.
+#[derive(Default)]
+struct Doomed {
+    puts: Vec<Put>,
+    versions: usize,
+    on_token: Vec<VersionId>,
+}
+
+impl Doomed {
+    fn detail(&self) -> String {
+        let mut detail = format!("{} versions", self.versions);
+        if !self.on_token.is_empty() {
+            let ids: Vec<String> = self.on_token.iter().map(ToString::to_string).collect();
+            detail.push_str(&format!("; {ON_TOKEN} {}", ids.join(" ")));
+        }
+        detail
+    }
+
+    /// Refuses what a record could not name.
+    fn check(&self, name: &str) -> Result<(), ServiceError> {
+        if self.on_token.len() <= ON_TOKEN_MAX {
+            return Ok(());
+        }
+        let why = format!(
+            "{name} has {} versions on the token, more than {ON_TOKEN_MAX}: delete and purge some of them first",
+            self.on_token.len()
+        );
+        Err(Problem::Precondition { reason: "TOO_MANY_OBJECTS", why }.into())
+    }
+}
+
+impl Service {
+    /// Destroys a deleted key with all its versions, or one deleted version. Says how many versions that were.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`]; [`Problem::Precondition`] when it is not deleted, or the vault has purge protection.
+    pub async fn purge_key(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        options: ChangeOptions,
+    ) -> Result<usize, ServiceError> {
+        let scope = Scope::key(&name.vault, &name.key);
+        self.change(caller, name.to_string(), scope, options, PurgeKey::new(name.clone(), None)).await
+    }
+
+    /// Destroys what time has come for: called by whoever does what is due. Answers what it tried, and what came of it.
+    pub(super) async fn purge_one(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        schedule: Schedule,
+    ) -> Result<(), ServiceError> {
+        let scope = Scope::key(&name.vault, &name.key);
+        let work = PurgeKey::new(name.clone(), Some(schedule));
+        self.scheduled(caller, name.to_string(), scope, work).await.map(drop)
+    }
+
+    /// Destroys what is in a vault that is marked for it, and then the vault; stops between two changes where `goes_on`
+    /// says so. Says whether all is gone.
+    pub(super) async fn purge_contents(
+        self: &Arc<Self>,
+        caller: &Caller,
+        vault: &VaultName,
+        lease: Option<&WorkLease>,
+        goes_on: impl Fn() -> bool + Send,
+    ) -> Result<bool, ServiceError> {
+        while goes_on() {
+            let work = PurgeSome::new(vault.clone(), lease.cloned());
+            let scope = Scope::Vault(vault.clone());
+            let left = self.scheduled(caller, format!("vaults/{vault}/keys"), scope.clone(), work).await;
+            match left {
+                Ok(()) => {}
+                Err(ServiceError { problem: Problem::Precondition { reason: EMPTY, .. }, .. }) => {
+                    let work = RemoveVault { vault: vault.clone(), lease: lease.cloned(), gone: OnceLock::new() };
+                    self.scheduled(caller, format!("vaults/{vault}"), scope, work).await?;
+                    return Ok(true);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Destroys what time has come for, if the clocks agree that it has.
+    pub(super) async fn purge_what_is_due(self: &Arc<Self>, turn: &Turn<'_>) -> Result<(), ServiceError> {
+        if turn.is_over() {
+            return Ok(());
+        }
+        let caller = self.itself(PURGING);
+        let time = self.time_of_destruction(caller.deadline).await?;
+        if self.clock_went_back.swap(time.is_none(), Ordering::AcqRel) != time.is_none() {
+            match time {
+                None => tracing::error!("the wall clock went backwards: nothing is destroyed until it is right again"),
+                Some(_) => tracing::info!("the wall clock is right again: what is due is destroyed"),
+            }
+        }
+        let Some(time) = time else { return Ok(()) };
+        let schedule = Schedule { lease: Some(turn.lease().clone()), time };
+        self.purge_keys(turn, &schedule).await?;
+        self.purge_versions(turn, &schedule).await?;
+        self.purge_vaults(turn, &schedule).await
+    }
+
+    async fn purge_keys(self: &Arc<Self>, turn: &Turn<'_>, schedule: &Schedule) -> Result<(), ServiceError> {
+        let mut after = None;
+        loop {
+            let found = self.store.keys_to_purge(schedule.time, after, DUE).await?;
+            let Some(last) = found.last() else { return Ok(()) };
+            after = Some((last.at, last.id));
+            self.purge_each(found, turn, schedule).await;
+        }
+    }
+
+    async fn purge_versions(self: &Arc<Self>, turn: &Turn<'_>, schedule: &Schedule) -> Result<(), ServiceError> {
+        let mut after = None;
+        loop {
+            let found = self.store.versions_to_purge(schedule.time, after, DUE).await?;
+            let Some(last) = found.last() else { return Ok(()) };
+            after = Some((last.at, last.id));
+            self.purge_each(found, turn, schedule).await;
+        }
+    }
+
+    async fn purge_each(self: &Arc<Self>, found: Vec<ToPurge>, turn: &Turn<'_>, schedule: &Schedule) {
+        for ToPurge { vault, key, version, id, .. } in found {
+            if turn.is_over() || !self.is_ripe(id) {
+                continue;
+            }
+            let name = KeyRef { vault, key, version };
+            let result = self.purge_one(&self.itself(PURGING), &name, schedule.clone()).await;
+            self.purged(id, &name.to_string(), result, turn);
+        }
+    }
+
+    async fn purge_vaults(self: &Arc<Self>, turn: &Turn<'_>, schedule: &Schedule) -> Result<(), ServiceError> {
+        for vault in self.store.vaults_to_purge(schedule.time, DUE).await? {
+            let id = vault_id(&vault);
+            if turn.is_over() || !self.is_ripe(id) {
+                continue;
+            }
+            let result = self.purge_vault_now(&vault, turn, schedule).await;
+            self.purged(id, &format!("vaults/{vault}"), result, turn);
+        }
+        Ok(())
+    }
+
+    async fn purge_vault_now(
+        self: &Arc<Self>,
+        name: &VaultName,
+        turn: &Turn<'_>,
+        schedule: &Schedule,
+    ) -> Result<(), ServiceError> {
+        let caller = self.itself(PURGING);
+        let vault = self.catalog.vault(name, caller.deadline).await?;
+        if !vault.row.purging {
+            self.mark_vault(&caller, name, schedule.clone()).await?;
+        }
+        self.purge_contents(&caller, name, schedule.lease.as_ref(), || !turn.is_over()).await.map(drop)
+    }
+
+    fn purged(&self, id: [u8; 16], name: &str, result: Result<(), ServiceError>, turn: &Turn<'_>) {
+        let done = result.is_ok();
+        let failed = self.ended(id, name, result, turn).is_some();
+        let outcome = match (done, failed) {
+            (true, _) => "done",
+            (false, true) => "failed",
+            (false, false) => return,
+        };
+        metrics::counter!(PURGES, "outcome" => outcome).increment(1);
+    }
+
+    /// The row of a version and what hangs on it, to be taken away.
+    async fn doom(
+        &self,
+        vault: &VaultRow,
+        version: Checked<VersionRow>,
+        doomed: &mut Doomed,
+        deadline: Moment,
+    ) -> Result<(), ServiceError> {
+        let id = version.row.version;
+        let scope = self.catalog.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        if scope.has(&RowId { kind: RowKind::Usage, id: id.bytes() })
+            && let Some(usage) = self.catalog.usage(vault, id, deadline).await?
+        {
+            doomed.puts.push(Put::remove(NewRow::RemoveUsage(*usage.row), usage.seal));
+        }
+        if version.row.residency == Residency::Token {
+            doomed.on_token.push(id);
+        }
+        doomed.versions += 1;
+        let row = VersionRow::clone(&version.row);
+        doomed.puts.push(Put::remove(NewRow::RemoveVersion(Box::new(row)), version.seal));
+        Ok(())
+    }
+
+    /// A key's row with all its versions, to be taken away.
+    async fn doom_key(
+        &self,
+        vault: &VaultRow,
+        key: &Checked<KeyObjectRow>,
+        doomed: &mut Doomed,
+        deadline: Moment,
+    ) -> Result<(), ServiceError> {
+        let mut page = Page { size: ROWS, after: None, deleted: true };
+        loop {
+            let versions = self.catalog.versions(vault, &key.row, &page, deadline).await?;
+            let Some(last) = versions.last() else { break };
+            page.after = Some(last.row.ordinal);
+            for version in versions {
+                self.doom(vault, version, doomed, deadline).await?;
+            }
+        }
+        doomed.puts.push(Put::remove(NewRow::RemoveKey(KeyObjectRow::clone(&key.row)), key.seal));
+        Ok(())
+    }
+
+    /// Destroys objects on the token whose rows are gone. When that fails, the intent stays open and the next start does it.
+    pub(super) async fn reap_all(&self, versions: &[VersionId]) -> Result<(), ServiceError> {
+        let deadline = Moment::now().after(REAP_WITHIN);
+        for version in versions {
+            while let Err(error) = self.hands.reap(*version, deadline).await {
+                if Moment::now().after(REAP_PAUSE) >= deadline {
+                    tracing::error!(%version, %error, cause = ?error.cause, "an object on the token is not destroyed yet: the next start does it");
+                    return Err(ServiceError::because(Problem::RecordPending, error));
+                }
+                tokio::time::sleep(REAP_PAUSE).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_due(state: State, schedule: &Schedule) -> bool {
+    matches!(state, State::Deleted { purge_at, .. } if purge_at <= schedule.time)
+}
+
+/// Refuses what may not be destroyed yet, or not by whoever asks.
+pub(super) fn may_purge(
+    state: State,
+    vault: &VaultRow,
+    name: &str,
+    schedule: Option<&Schedule>,
+) -> Result<(), ServiceError> {
+    let refusal = |reason, why| Err(Problem::Precondition { reason, why }.into());
+    match (state, schedule) {
+        (State::Active, _) => refusal("NOT_DELETED", format!("{name} is not deleted: delete it first")),
+        (_, Some(schedule)) if !is_due(state, schedule) => refusal("NOT_DUE", format!("{name} is not due")),
+        (State::Deleted { purge_at, .. }, None) if vault.purge_protection => {
+            let why =
+                format!("vaults/{} has purge protection: {name} is destroyed at {purge_at} and not before", vault.name);
+            refusal("PURGE_PROTECTED", why)
+        }
+        (State::Deleted { .. }, _) => Ok(()),
+    }
+}
+
+/// Destroys a deleted key, or a deleted version.
+struct PurgeKey {
+    name: KeyRef,
+    schedule: Option<Schedule>,
+    /// What the intent says: no other object is destroyed.
+    said: OnceLock<(String, HashSet<VersionId>)>,
+}
+
+impl PurgeKey {
+    fn new(name: KeyRef, schedule: Option<Schedule>) -> Self {
+        Self { name, schedule, said: OnceLock::new() }
+    }
+
+    async fn plan(&self, service: &Service, context: &Context) -> Result<Doomed, ServiceError> {
+        let (deadline, name) = (context.caller.deadline, self.name.to_string());
+        let vault = service.catalog.live_vault(&self.name.vault, deadline).await?;
+        let key = service.catalog.key(&vault.row, &self.name.key, deadline).await?;
+        let mut doomed = Doomed::default();
+        let schedule = self.schedule.as_ref();
+        match self.name.version {
+            None => {
+                context.check_etag(&key.row.etag(), &name)?;
+                may_purge(key.row.state, &vault.row, &name, schedule)?;
+                service.doom_key(&vault.row, &key, &mut doomed, deadline).await?;
+            }
+            Some(version) => {
+                let version = service.catalog.version(&vault.row, &key.row, version, deadline).await?;
+                context.check_etag(&version.row.etag(), &name)?;
+                if !key.row.state.is_active() {
+                    let name = KeyRef { version: None, ..self.name.clone() }.to_string();
+                    return Err(Problem::SoftDeleted { name }.into());
+                }
+                may_purge(version.row.state, &vault.row, &name, schedule)?;
+                service.doom(&vault.row, version, &mut doomed, deadline).await?;
+            }
+        }
+        doomed.check(&name)?;
+        Ok(doomed)
+    }
+}
+
+impl Work for PurgeKey {
+    type Op = ops::KeysPurge;
+    type Out = usize;
+
+    fn detail(&self) -> Option<String> {
+        self.said.get().map(|(detail, _)| detail.clone())
+    }
+
+    async fn check(&self, service: &Service, _: &Permit<Self::Op>, context: &Context) -> Result<usize, ServiceError> {
+        let doomed = self.plan(service, context).await?;
+        let said = || (doomed.detail(), doomed.on_token.iter().copied().collect());
+        self.said.get_or_init(said);
+        Ok(doomed.versions)
+    }
+
+    async fn apply(
+        &self,
+        service: &Service,
+        permit: Permit<Self::Op>,
+        context: &Context,
+    ) -> Result<Applied<usize>, ServiceError> {
+        let deadline = context.caller.deadline;
+        let scope = HeadScope::Vault(vault_id(&self.name.vault));
+        let locked = service.catalog.scopes.lock(scope, deadline).await?;
+        let doomed = self.plan(service, context).await?;
+        let is_said = |id: &VersionId| self.said.get().is_some_and(|(_, said)| said.contains(id));
+        if !doomed.on_token.iter().all(is_said) {
+            // It was brought back and deleted again meanwhile.
+            return Err(Problem::Changed { name: self.name.to_string() }.into());
+        }
+        let request = context.request_record(self.name.to_string());
+        let lease = self.schedule.as_ref().and_then(|schedule| schedule.lease.as_ref());
+        let right: &dyn Right = lease.map_or(&permit as &dyn Right, |lease| lease);
+        let making = Making { name: "keys.purge", right, intent: context.intent, request, deadline };
+        let kind = if self.name.version.is_some() { EventType::KeyVersionPurged } else { EventType::KeyPurged };
+        let event = events::of_key(kind, &context.caller, context.now, &self.name);
+        let committed = service.catalog.scopes.commit_and_tell(&locked, making, doomed.puts, vec![event]).await?;
+        drop(locked);
+        failpoint::hit(failpoint::PURGE_BEFORE_REAP);
+        service.reap_all(&doomed.on_token).await?;
+        Ok(Applied { out: doomed.versions, heads: vec![committed.mark] })
+    }
+
+    async fn again(&self, _: &Service, _: &Permit<Self::Op>, _: &str, _: &Context) -> Result<usize, ServiceError> {
+        // How many there were is not known any more.
+        Ok(0)
+    }
+}
+
+/// There is nothing in the vault any more.
+const EMPTY: &str = "VAULT_EMPTY";
+
+/// Destroys some of what is in a vault that is being purged, deleted or not: with the vault all of it was.
+struct PurgeSome {
+    vault: VaultName,
+    lease: Option<WorkLease>,
+    said: OnceLock<(String, HashSet<VersionId>)>,
+}
+
+impl PurgeSome {
+    fn new(vault: VaultName, lease: Option<WorkLease>) -> Self {
+        Self { vault, lease, said: OnceLock::new() }
+    }
+
+    async fn plan(&self, service: &Service, context: &Context) -> Result<(Doomed, Vec<EventRow>), ServiceError> {
+        let deadline = context.caller.deadline;
+        let vault = marked(service, &self.vault, deadline).await?;
+        let (mut doomed, mut events) = (Doomed::default(), Vec::new());
+        let mut page: Page<KeyName> = Page { size: 100, after: None, deleted: true };
+        while doomed.versions < VERSIONS_AT_ONCE {
+            let keys = service.catalog.keys(&vault.row, &page, deadline).await?;
+            let Some(last) = keys.last() else { break };
+            page.after = Some(last.row.name.clone());
+            for key in keys {
+                if doomed.versions >= VERSIONS_AT_ONCE {
+                    break;
+                }
+                let mut more = Doomed::default();
+                service.doom_key(&vault.row, &key, &mut more, deadline).await?;
+                if doomed.versions > 0 && doomed.on_token.len() + more.on_token.len() > ON_TOKEN_MAX {
+                    return Ok((doomed, events));
+                }
+                doomed.puts.append(&mut more.puts);
+                doomed.on_token.append(&mut more.on_token);
+                doomed.versions += more.versions;
+                let name = KeyRef { vault: self.vault.clone(), key: key.row.name.clone(), version: None };
+                events.push(events::of_key(EventType::KeyPurged, &context.caller, context.now, &name));
+            }
+        }
+        if doomed.puts.is_empty() {
+            return Err(Problem::Precondition { reason: EMPTY, why: format!("vaults/{} is empty", self.vault) }.into());
+        }
+        Ok((doomed, events))
+    }
+}
+
+/// A vault that is marked to be destroyed.
+async fn marked(service: &Service, name: &VaultName, deadline: Moment) -> Result<Arc<Checked<VaultRow>>, ServiceError> {
+    let vault = service.catalog.vault(name, deadline).await?;
+    if vault.row.purging {
+        return Ok(vault);
+    }
+    Err(Problem::Precondition { reason: "NOT_DUE", why: format!("vaults/{name} is not being purged") }.into())
+}
+
+impl Work for PurgeSome {
+    type Op = ops::KeysPurge;
+    type Out = ();
+
+    fn detail(&self) -> Option<String> {
+        self.said.get().map(|(detail, _)| detail.clone())
+    }
+
+    async fn check(&self, service: &Service, _: &Permit<Self::Op>, context: &Context) -> Result<(), ServiceError> {
+        let (doomed, _) = self.plan(service, context).await?;
+        // A key with more objects than a record names is said to have them, and goes all the same: after a crash in just
+        // that moment they stay on the token, without anything that could use them.
+        let named = doomed.on_token.iter().copied().take(ON_TOKEN_MAX).collect();
+        let mut shown = Doomed { puts: Vec::new(), versions: doomed.versions, on_token: doomed.on_token };
+        shown.on_token.truncate(ON_TOKEN_MAX);
+        self.said.get_or_init(|| (shown.detail(), named));
+        Ok(())
+    }
+
+    async fn apply(
+        &self,
+        service: &Service,
+        permit: Permit<Self::Op>,
+        context: &Context,
+    ) -> Result<Applied<()>, ServiceError> {
+        let deadline = context.caller.deadline;
+        let locked = service.catalog.scopes.lock(HeadScope::Vault(vault_id(&self.vault)), deadline).await?;
+        let (doomed, events) = self.plan(service, context).await?;
+        let right: &dyn Right = self.lease.as_ref().map_or(&permit as &dyn Right, |lease| lease);
+        let making = Making { name: "keys.purge", right, intent: context.intent, request: None, deadline };
+        let committed = service.catalog.scopes.commit_and_tell(&locked, making, doomed.puts, events).await?;
+        drop(locked);
+        failpoint::hit(failpoint::PURGE_BEFORE_REAP);
+        service.reap_all(&doomed.on_token).await?;
+        Ok(Applied { out: (), heads: vec![committed.mark] })
+    }
+
+    async fn again(&self, _: &Service, _: &Permit<Self::Op>, _: &str, _: &Context) -> Result<(), ServiceError> {
+        Ok(())
+    }
+}
+
+/// Takes a vault away that holds nothing any more, with the assignments and access policies that are about it: a vault of
+/// the same name that somebody makes later is another.
+struct RemoveVault {
+    vault: VaultName,
+    lease: Option<WorkLease>,
+    /// How many of them there were, for the record.
+    gone: OnceLock<String>,
+}
+
+impl RemoveVault {
+    async fn plan(&self, service: &Service, context: &Context) -> Result<Vec<Put>, ServiceError> {
+        let deadline = context.caller.deadline;
+        let vault = marked(service, &self.vault, deadline).await?;
+        let contents = service.catalog.scopes.cell(HeadScope::Vault(vault.row.id), deadline).await?;
+        if !contents.is_empty() {
+            let why = format!("vaults/{} is not empty yet", self.vault);
+            return Err(Problem::Precondition { reason: "VAULT_NOT_EMPTY", why }.into());
+        }
+        let mut puts = Vec::new();
+        for policy in service.catalog.access_policies(deadline).await? {
+            if policy.row.vault == self.vault {
+                puts.push(Put::remove(NewRow::RemoveAccessPolicy((*policy.row).clone()), policy.seal));
+            }
+        }
+        let policies = puts.len();
+        for assignment in service.catalog.assignments(deadline).await? {
+            if assignment.row.scope.vault() == Some(&self.vault) {
+                puts.push(Put::remove(NewRow::RemoveAssignment((*assignment.row).clone()), assignment.seal));
+            }
+        }
+        let assignments = puts.len() - policies;
+        self.gone.get_or_init(|| format!("with {assignments} role assignments and {policies} access policies"));
+        puts.push(Put::remove(NewRow::RemoveVault(VaultRow::clone(&vault.row)), vault.seal));
+        Ok(puts)
+    }
+}
+
+impl Work for RemoveVault {
+    type Op = ops::VaultsPurge;
+    type Out = ();
+
+    fn detail(&self) -> Option<String> {
+        self.gone.get().cloned()
+    }
+
+    async fn check(&self, service: &Service, _: &Permit<Self::Op>, context: &Context) -> Result<(), ServiceError> {
+        self.plan(service, context).await.map(drop)
+    }
+
+    async fn apply(
+        &self,
+        service: &Service,
+        permit: Permit<Self::Op>,
+        context: &Context,
+    ) -> Result<Applied<()>, ServiceError> {
+        let deadline = context.caller.deadline;
+        let locked = service.catalog.scopes.lock(HeadScope::Service, deadline).await?;
+        let puts = self.plan(service, context).await?;
+        let right: &dyn Right = self.lease.as_ref().map_or(&permit as &dyn Right, |lease| lease);
+        let making = Making { name: "vaults.purge", right, intent: context.intent, request: None, deadline };
+        let event = events::of_vault(EventType::VaultPurged, &context.caller, context.now, &self.vault);
+        let committed = service.catalog.scopes.commit_and_tell(&locked, making, puts, vec![event]).await;
+        let committed = service.note_policy(committed)?;
+        // Whoever asks next reads it, if it cannot be read now.
+        service.policy_in_doubt.store(true, Ordering::Release);
+        if let Err(error) = service.read_policy(&locked, deadline).await {
+            tracing::debug!(%error, "the roles of a purged vault are read away later");
+        }
+        Ok(Applied { out: (), heads: vec![committed.mark] })
+    }
+
+    async fn again(&self, _: &Service, _: &Permit<Self::Op>, _: &str, _: &Context) -> Result<(), ServiceError> {
+        Ok(())
+    }
+}

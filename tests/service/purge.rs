@@ -1,0 +1,282 @@
+//! Destruction: not before its date by any clock, whole, for ever; and what is told of it.
+
+use std::sync::Arc;
+
+use strongroom::{
+    model::{
+        EventType, KeySpec, ManualClock, MaxStaleness, NetworkRules, Residency, Tags, Timestamp, VaultAuthorization,
+    },
+    service::{
+        ChangeOptions, KeyRef, NewKey, NewVault, Page, Problem, Service, VaultPatch,
+        events::{EventFilter, From},
+        rotation::Round,
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    ec,
+    estate::{Estate, caller, key},
+    named,
+};
+
+const START: i64 = 1_798_761_600;
+const DAY_S: u32 = 86_400;
+
+async fn opened() -> (Estate, Arc<ManualClock>, Arc<Service>) {
+    let clock = Arc::new(ManualClock::at(Timestamp(START)));
+    let mut estate = Estate::new().await;
+    estate.clock = Arc::clone(&clock) as _;
+    let service = estate.open().await.expect("opens");
+    (estate, clock, service)
+}
+
+fn days(days: i64) -> Timestamp {
+    Timestamp(START + days * i64::from(DAY_S))
+}
+
+async fn pass(service: &Arc<Service>) {
+    let mut round = Round::default();
+    for _ in 0..2 {
+        service.do_what_is_due(&mut round, &CancellationToken::new()).await.expect("done");
+    }
+}
+
+async fn exists(service: &Arc<Service>, name: &str) -> bool {
+    match service.get_key(&caller(), &named(name)).await {
+        Ok(_) => true,
+        Err(error) => {
+            assert!(matches!(error.problem, Problem::NotFound { .. }), "{error:?}");
+            false
+        }
+    }
+}
+
+async fn deleted(service: &Arc<Service>, new: NewKey) {
+    let name = named(new.name.as_str());
+    service.create_key(&caller(), new, ChangeOptions::default()).await.expect("made");
+    service.delete_key(&caller(), &name, ChangeOptions::default()).await.expect("deleted");
+}
+
+fn reason<T>(result: Result<T, strongroom::service::ServiceError>) -> &'static str {
+    result.map(drop).expect_err("refused").problem.reason()
+}
+
+/// The types of all events, oldest first.
+async fn told(service: &Arc<Service>) -> Vec<EventType> {
+    let mut watch = service.watch_events(&caller(), EventFilter::default(), From::Beginning).await.expect("begins");
+    let mut types = Vec::new();
+    loop {
+        let portion = watch.more().await.expect("told");
+        types.extend(portion.events.iter().map(|event| event.kind));
+        if portion.is_all {
+            return types;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_key_is_destroyed_at_its_date_and_its_name_is_free() {
+    let (estate, clock, service) = opened().await;
+    deleted(&service, ec("k")).await;
+    clock.pass(89 * DAY_S);
+    pass(&service).await;
+    assert!(exists(&service, "k").await, "there is a day left");
+    clock.pass(DAY_S + 1);
+    pass(&service).await;
+    assert!(!exists(&service, "k").await);
+    service.create_key(&caller(), ec("k"), ChangeOptions::default()).await.expect("the name is free");
+    pass(&service).await;
+    assert!(exists(&service, "k").await);
+    service.close().await.expect("closes");
+    drop(service);
+    assert!(estate.log_text().contains("strongroom:purge"));
+    // What is gone is known to be gone: the store is sound.
+    let service = estate.open().await.expect("opens again");
+    assert!(exists(&service, "k").await);
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_runs_ahead_destroys_nothing() {
+    let (_estate, clock, service) = opened().await;
+    deleted(&service, ec("k")).await;
+    pass(&service).await;
+    clock.set(days(4_000));
+    pass(&service).await;
+    assert!(exists(&service, "k").await, "no time has passed");
+    // It takes its time all the same, and a service that begins anew believes the wall no more than this one.
+    clock.pass(91 * DAY_S);
+    pass(&service).await;
+    assert!(!exists(&service, "k").await);
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_went_back_destroys_nothing_until_it_is_right_again() {
+    let (_estate, clock, service) = opened().await;
+    pass(&service).await;
+    clock.pass(100 * DAY_S);
+    clock.set(days(-10_000));
+    // By the wall its date would be long past once the clock is right again.
+    deleted(&service, ec("k")).await;
+    pass(&service).await;
+    clock.set(days(100));
+    pass(&service).await;
+    assert!(exists(&service, "k").await, "it counts from the later clock");
+    clock.pass(89 * DAY_S);
+    clock.set(days(0));
+    pass(&service).await;
+    clock.pass(2 * DAY_S);
+    pass(&service).await;
+    assert!(exists(&service, "k").await, "the wall went back");
+    clock.set(days(192));
+    pass(&service).await;
+    assert!(!exists(&service, "k").await);
+}
+
+#[tokio::test]
+async fn what_passes_between_two_starts_of_the_machine_is_not_counted() {
+    let (estate, clock, service) = opened().await;
+    deleted(&service, ec("k")).await;
+    pass(&service).await;
+    clock.pass(60 * DAY_S);
+    pass(&service).await;
+    service.close().await.expect("closes");
+    drop(service);
+    let mut estate = estate;
+    // Another machine, whose wall says that a year has passed.
+    let other = Arc::new(OtherBoot(ManualClock::at(days(365))));
+    estate.clock = Arc::clone(&other) as _;
+    let service = estate.open().await.expect("opens");
+    pass(&service).await;
+    assert!(exists(&service, "k").await, "sixty days were seen to pass");
+    other.0.pass(29 * DAY_S);
+    pass(&service).await;
+    assert!(exists(&service, "k").await);
+    other.0.pass(2 * DAY_S);
+    pass(&service).await;
+    assert!(!exists(&service, "k").await);
+}
+
+/// A clock of a machine that was started another time.
+struct OtherBoot(ManualClock);
+
+impl strongroom::model::Clock for OtherBoot {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn uptime(&self) -> strongroom::model::Uptime {
+        strongroom::model::Uptime { boot: [9; 16], ..self.0.uptime() }
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_purged_on_demand_with_its_objects_and_not_where_the_vault_protects_it() {
+    let (_estate, _, service) = opened().await;
+    let options = ChangeOptions::default;
+    let on_token = NewKey { residency: Residency::Token, ..ec("t") };
+    service.create_key(&caller(), on_token, options()).await.expect("made");
+    service.rotate_key(&caller(), &named("t"), options()).await.expect("rotated");
+    assert_eq!(reason(service.purge_key(&caller(), &named("t"), options()).await), "NOT_DELETED");
+    service.delete_key(&caller(), &named("t"), options()).await.expect("deleted");
+    assert_eq!(service.purge_key(&caller(), &named("t"), options()).await.expect("purged"), 2);
+    assert!(!exists(&service, "t").await);
+    assert_eq!(reason(service.purge_key(&caller(), &named("t"), options()).await), "NOT_FOUND");
+    assert_eq!(reason(service.undelete_key(&caller(), &named("t"), options()).await), "NOT_FOUND");
+    // A vault that protects.
+    deleted(&service, ec("k")).await;
+    let protect = VaultPatch { purge_protection: Some(true), ..VaultPatch::default() };
+    service.update_vault(&caller(), &named("k").vault, protect, options()).await.expect("protected");
+    assert_eq!(reason(service.purge_key(&caller(), &named("k"), options()).await), "PURGE_PROTECTED");
+    service.undelete_key(&caller(), &named("k"), options()).await.expect("back");
+}
+
+#[tokio::test]
+async fn a_version_is_deleted_brought_back_and_destroyed_alone() {
+    let (_estate, clock, service) = opened().await;
+    let options = ChangeOptions::default;
+    let first = service.create_key(&caller(), key("k", KeySpec::Rsa2048), options()).await.expect("made").version;
+    let version = |row: &strongroom::model::VersionRow| KeyRef { version: Some(row.version), ..named("k") };
+    assert_eq!(reason(service.delete_version(&caller(), &version(&first), options()).await), "NEWEST_VERSION");
+    let second = service.rotate_key(&caller(), &named("k"), options()).await.expect("rotated").version;
+    let gone = service.delete_version(&caller(), &version(&first), options()).await.expect("deleted");
+    assert!(!gone.state.is_active());
+    let algorithm = strongroom::model::Algorithm::Rs256;
+    let sign = async |row| service.sign(&caller(), &version(row), algorithm, vec![7; 32].into()).await;
+    assert_eq!(reason(sign(&first).await), "DELETED");
+    sign(&second).await.expect("the other signs");
+    let count = async |deleted| {
+        let page = Page { size: 10, after: None, deleted };
+        service.list_versions(&caller(), &named("k"), page).await.expect("listed").0.len()
+    };
+    assert_eq!((count(false).await, count(true).await), (1, 2));
+    service.undelete_version(&caller(), &version(&first), options()).await.expect("back");
+    sign(&first).await.expect("signs again");
+    assert_eq!(reason(service.purge_key(&caller(), &version(&first), options()).await), "NOT_DELETED");
+    service.delete_version(&caller(), &version(&first), options()).await.expect("deleted");
+    pass(&service).await;
+    clock.pass(91 * DAY_S);
+    pass(&service).await;
+    assert_eq!(count(true).await, 1);
+    sign(&second).await.expect("the other still signs");
+    use EventType as E;
+    assert_eq!(
+        told(&service).await,
+        [
+            E::KeyNewVersionCreated,
+            E::KeyNewVersionCreated,
+            E::KeyVersionDeleted,
+            E::KeyVersionRecovered,
+            E::KeyVersionDeleted,
+            E::KeyVersionPurged
+        ]
+    );
+}
+
+fn vault(name: &str) -> NewVault {
+    NewVault {
+        name: name.parse().expect("right"),
+        tags: Tags::default(),
+        retention_days: 7,
+        purge_protection: true,
+        padding_decryption_allowed: false,
+        max_staleness: MaxStaleness::default(),
+        network: NetworkRules::default(),
+        authorization: VaultAuthorization::Roles,
+    }
+}
+
+#[tokio::test]
+async fn a_vault_goes_with_all_that_is_in_it_at_its_date() {
+    let (estate, clock, service) = opened().await;
+    let options = ChangeOptions::default;
+    service.create_vault(&caller(), vault("gone"), options()).await.expect("made");
+    let name: strongroom::model::VaultName = "gone".parse().expect("right");
+    for n in 0..3 {
+        let new = NewKey { vault: name.clone(), ..key(&format!("k{n}"), KeySpec::Aes256) };
+        service.create_key(&caller(), new, options()).await.expect("made");
+    }
+    service.delete_vault(&caller(), &name, options()).await.expect("deleted");
+    assert_eq!(reason(service.purge_vault(&caller(), &name, options()).await), "PURGE_PROTECTED");
+    pass(&service).await;
+    clock.pass(8 * DAY_S);
+    pass(&service).await;
+    assert_eq!(reason(service.get_vault(&caller(), &name).await), "NOT_FOUND");
+    // One of the same name is another, and empty.
+    service
+        .create_vault(&caller(), NewVault { purge_protection: false, ..vault("gone") }, options())
+        .await
+        .expect("made");
+    let new = NewKey { vault: name.clone(), ..key("k0", KeySpec::Aes256) };
+    assert_eq!(service.create_key(&caller(), new, options()).await.expect("made").version.ordinal, 1);
+    service.delete_vault(&caller(), &name, options()).await.expect("deleted");
+    assert!(service.purge_vault(&caller(), &name, options()).await.expect("purged"));
+    assert_eq!(reason(service.undelete_vault(&caller(), &name, options()).await), "NOT_FOUND");
+    use EventType as E;
+    let told = told(&service).await;
+    assert_eq!(told[told.len() - 3..], [E::VaultDeleted, E::KeyPurged, E::VaultPurged]);
+    assert_eq!(told.iter().filter(|kind| **kind == E::KeyPurged).count(), 4);
+    service.close().await.expect("closes");
+    drop(service);
+    estate.open().await.expect("opens again");
+}
