@@ -231,8 +231,8 @@ impl Service {
             Some(old) => Put::replace(old.row.as_ref(), old.seal, NewRow::Usage(row)),
             None => Put::insert(NewRow::Usage(row)),
         }];
-        if counted.rotates(used) {
-            puts.extend(self.due_now(entry, used, deadline).await?);
+        if counted.rotates(used + range) {
+            puts.extend(self.due_now(entry, used + range, deadline).await?);
         }
         let making = Making { name: "keys.reserve", right: &ByItself, intent: 0, request: None, deadline };
         let committed = self.catalog.scopes.commit(&locked, making, puts).await?;

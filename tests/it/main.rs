@@ -10,6 +10,7 @@ mod bench;
 mod break_glass;
 mod commands;
 mod dev;
+mod events;
 mod files;
 mod history;
 mod identity;

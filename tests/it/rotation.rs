@@ -97,3 +97,70 @@ fn a_kill_at_any_point_of_a_rotation_leaves_one_version_for_each_time() {
     let log = strongroom::audit::verify(&dev.data().join("audit"), &strongroom::audit::Against::default());
     assert!(log.expect("whole").open.is_empty(), "every intent has its outcome");
 }
+
+#[test]
+fn a_kill_at_any_point_of_a_purge_leaves_a_key_whole_or_gone() {
+    let mut dev = Dev::new();
+    let points = [
+        failpoint::SERVICE_AFTER_INTENT,
+        failpoint::STORE_BEFORE_COMMIT,
+        failpoint::STORE_AFTER_COMMIT,
+        failpoint::PURGE_BEFORE_REAP,
+        failpoint::SERVICE_BEFORE_OUTCOME,
+    ];
+    for (n, _) in points.iter().enumerate() {
+        let key = format!("k{n}");
+        dev.ok(&["key", "create", &key, "--type", "EC", "--residency", "token"]);
+        dev.ok(&["key", "rotate", &key]);
+        dev.ok(&["key", "delete", &key]);
+    }
+    dev.ok(&["key", "create", "stays", "--type", "EC", "--residency", "token"]);
+    let tokens = dev.data().join("token/tokens");
+    let objects = || {
+        let files = files_below(&tokens);
+        files.iter().filter(|name| name.ends_with(".object")).count()
+    };
+    let before = objects();
+    dev.stop();
+    for (n, point) in points.into_iter().enumerate() {
+        let key = format!("k{n}");
+        dev.start(Start { failpoints: &format!("{point}=kill@1"), ..Start::default() });
+        assert!(!dev.run(&["key", "purge", &key]).status.success(), "{point}");
+        assert_eq!(dev.wait_dead().signal(), Some(9), "{point} kills");
+        dev.start(Start::default());
+        // What was not committed is there, whole, and can be purged; what was is gone with its objects.
+        let is_there = dev.run(&["key", "show", &key]).status.success();
+        assert_eq!(is_there, n < 2, "{point}");
+        if is_there {
+            dev.ok(&["key", "recover", &key]);
+            let (text, sig) = (dev.file("text", "text"), dev.path("sig"));
+            let (text, sig) = (crate::dev::text(&text), crate::dev::text(&sig));
+            dev.ok(&["key", "sign", &key, "--algorithm", "ES256", "--in", text, "--out", sig]);
+            dev.ok(&["key", "delete", &key]);
+            dev.ok(&["key", "purge", &key]);
+        }
+        dev.stop();
+    }
+    // Two versions of each, a public and a private object of each version.
+    assert_eq!(before - objects(), 5 * 4, "no object is left of what is gone");
+    dev.start(Start::default());
+    let (text, sig) = (dev.file("text", "text"), dev.path("sig"));
+    let (text, sig) = (crate::dev::text(&text), crate::dev::text(&sig));
+    dev.ok(&["key", "sign", "stays", "--algorithm", "ES256", "--in", text, "--out", sig]);
+    dev.stop();
+    let log = strongroom::audit::verify(&dev.data().join("audit"), &strongroom::audit::Against::default());
+    assert!(log.expect("whole").open.is_empty(), "every intent has its outcome");
+}
+
+/// The names of all files below a folder.
+fn files_below(folder: &std::path::Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            names.extend(files_below(&entry.path()));
+        } else {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names
+}

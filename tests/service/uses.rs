@@ -76,12 +76,12 @@ async fn a_key_rotates_when_its_version_was_used_often_enough() {
         service.do_what_is_due(&mut Round::default(), &CancellationToken::new()).await.expect("done");
         service.get_key(&caller(), &named("k")).await.expect("shown").version.ordinal
     };
-    assert_eq!(signed(&service, "k", 10).await, (10, None));
-    assert_eq!(pass().await, 1, "the last was not exceeded yet");
-    assert_eq!(signed(&service, "k", 1).await, (1, None), "until it has rotated it goes on");
+    assert_eq!(signed(&service, "k", 9).await, (9, None));
+    assert_eq!(pass().await, 1, "there is one left");
+    assert_eq!(signed(&service, "k", 3).await, (3, None), "until it has rotated it goes on");
     assert_eq!(pass().await, 2);
     assert_eq!(pass().await, 2, "once");
-    assert_eq!(signed(&service, "k", 11).await, (11, None));
+    assert_eq!(signed(&service, "k", 10).await, (10, None));
     assert_eq!(pass().await, 3);
 }
 
