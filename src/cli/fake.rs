@@ -10,7 +10,7 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
-use strongroom_proto::v1::{self, crypto_server, keys_server};
+use strongroom_proto::v1::{self, crypto_server, events_server, keys_server};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Request, Response, Status, Streaming,
@@ -32,6 +32,7 @@ struct Seen {
     created: Mutex<Vec<v1::CreateKeyRequest>>,
     imported: Mutex<Vec<v1::ImportKeyRequest>>,
     pages: Mutex<usize>,
+    watched: Mutex<Vec<String>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -68,7 +69,8 @@ impl Fake {
             .tls_config(tls)
             .expect("TLS")
             .add_service(keys_server::KeysServer::new(Keys(seen.clone())))
-            .add_service(crypto_server::CryptoServer::new(Crypto));
+            .add_service(crypto_server::CryptoServer::new(Crypto))
+            .add_service(events_server::EventsServer::new(Events(seen.clone())));
         tokio::spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
         Self { address, folder, seen }
     }
@@ -117,6 +119,11 @@ impl Fake {
     /// How many pages of keys were asked for.
     pub(super) fn pages(&self) -> usize {
         *locked(&self.seen.pages)
+    }
+
+    /// The places from which on events were asked for.
+    pub(super) fn watched(&self) -> Vec<String> {
+        locked(&self.seen.watched).clone()
     }
 }
 
@@ -290,8 +297,22 @@ impl crypto_server::Crypto for Crypto {
         Err(Status::unimplemented(""))
     }
 
-    async fn re_encrypt(&self, _: Request<v1::ReEncryptRequest>) -> Result<Response<v1::ReEncryptResponse>, Status> {
-        Err(Status::unimplemented(""))
+    async fn re_encrypt(
+        &self,
+        request: Request<v1::ReEncryptRequest>,
+    ) -> Result<Response<v1::ReEncryptResponse>, Status> {
+        let v1::ReEncryptRequest { source, destination_algorithm, destination_iv, .. } = request.into_inner();
+        let source = source.unwrap_or_default();
+        let by = if destination_algorithm.is_empty() { source.algorithm } else { destination_algorithm };
+        let iv_bytes = if by.contains("CBC") { 16 } else { 0 };
+        if destination_iv.len() != iv_bytes {
+            return Err(Status::invalid_argument("destination_iv"));
+        }
+        let (iv, tag) = if by.contains("GCM") { (vec![3; 12], vec![4; 16]) } else { (destination_iv, Vec::new()) };
+        let ciphertext = source.ciphertext;
+        let ciphertext_crc32c = crc32c::crc32c(&ciphertext);
+        let made = v1::EncryptResponse { name: VERSION.into(), ciphertext, iv, tag, ciphertext_crc32c };
+        Ok(Response::new(v1::ReEncryptResponse { source_name: source.name, destination: Some(made) }))
     }
 
     async fn rewrap_key(&self, _: Request<v1::RewrapKeyRequest>) -> Result<Response<v1::RewrapKeyResponse>, Status> {
@@ -305,6 +326,53 @@ impl crypto_server::Crypto for Crypto {
     type StreamStream = tokio_stream::Empty<Result<v1::StreamResponse, Status>>;
 
     async fn stream(&self, _: Request<Streaming<v1::StreamRequest>>) -> Result<Response<Self::StreamStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+struct Events(Arc<Seen>);
+
+#[tonic::async_trait]
+impl events_server::Events for Events {
+    type WatchEventsStream = tokio_stream::Iter<std::vec::IntoIter<Result<v1::WatchEventsResponse, Status>>>;
+
+    /// Tells one event and ends, is not ready at the second time, and refuses from then on.
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let mut watched = locked(&self.0.watched);
+        watched.push(request.into_inner().resume_token);
+        match watched.len() {
+            1 => {
+                let events = vec![v1::Event::default()];
+                let told = v1::WatchEventsResponse { events, resume_token: "7.1".to_owned() };
+                Ok(Response::new(tokio_stream::iter(vec![Ok(told), Err(Status::unavailable("it ends"))])))
+            }
+            // Without a time to come back at, which the client library would wait for by itself.
+            2 => Err(Status::resource_exhausted("it is starting")),
+            _ => Err(Status::permission_denied("no right")),
+        }
+    }
+
+    async fn list_webhooks(
+        &self,
+        _: Request<v1::ListWebhooksRequest>,
+    ) -> Result<Response<v1::ListWebhooksResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_dead_letters(
+        &self,
+        _: Request<v1::ListDeadLettersRequest>,
+    ) -> Result<Response<v1::ListDeadLettersResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn replay_dead_letters(
+        &self,
+        _: Request<v1::ReplayDeadLettersRequest>,
+    ) -> Result<Response<v1::ReplayDeadLettersResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 }

@@ -336,6 +336,51 @@ mod end_to_end {
     }
 
     #[tokio::test]
+    async fn what_is_encrypted_anew_can_be_opened() {
+        let fake = Fake::start().await;
+        let dir = tempfile::tempdir().expect("a folder");
+        let (plain, aad) = (file(dir.path(), "plain", b"attack at dawn"), file(dir.path(), "aad", b"context"));
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let (old, new) = (path("old"), path("new"));
+        let json =
+            |path: &str| -> serde_json::Value { serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON") };
+        let again = |from: &str, to: &str, more: &str| format!("key re-encrypt k --in {from} --out {to} {more}");
+        typed(&fake, &format!("key encrypt k --algorithm A256GCM --in {plain} --out {old} --aad {aad}"))
+            .await
+            .expect("encrypted");
+        // What the new algorithm cannot keep is not dropped, whether it was passed or not.
+        for more in ["--algorithm RSA-OAEP-256".to_owned(), format!("--algorithm A256CBCPAD --aad {aad}")] {
+            let text = error(typed(&fake, &again(&old, &new, &more)).await);
+            assert!(text.contains("cannot keep"), "{text}");
+        }
+        assert!(!Path::new(&new).exists());
+        typed(&fake, &again(&old, &new, &format!("--aad {aad}"))).await.expect("encrypted anew");
+        assert!(json(&new)["additional_data"] == true && json(&new)["algorithm"] == "A256GCM");
+        // AES-CBC gets an IV each time, when the algorithm is named and when it is that of the file.
+        let bare = path("bare");
+        typed(&fake, &format!("key encrypt k --algorithm A256GCM --in {plain} --out {bare}")).await.expect("encrypted");
+        let (first, second, third) = (path("first"), path("second"), path("third"));
+        typed(&fake, &again(&bare, &first, "--algorithm A256CBCPAD")).await.expect("encrypted anew");
+        typed(&fake, &again(&first, &second, "")).await.expect("encrypted anew");
+        let ivs = [&first, &second].map(|path| json(path)["iv"].as_str().expect("an IV").to_owned());
+        assert!(ivs[0] != ivs[1] && ivs.iter().all(|iv| iv.len() == 22), "{ivs:?}");
+        assert!(json(&second)["algorithm"] == "A256CBCPAD" && json(&second).get("additional_data").is_none());
+        typed(&fake, &again(&second, &third, "--algorithm RSA-OAEP-256")).await.expect("encrypted anew");
+        assert!(json(&third).get("iv").is_none() && json(&third).get("additional_data").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_watch_waits_for_its_server_and_goes_on_where_it_was() {
+        let fake = Fake::start().await;
+        let text = error(typed(&fake, "event watch").await);
+        assert!(text.starts_with("cannot watch the events of vaults/dev: no right"), "{text}");
+        assert_eq!(fake.watched(), ["", "7.1", "7.1"]);
+        // The first time nothing is waited for.
+        let text = error(typed(&fake, "event watch").await);
+        assert!(text.contains("no right") && fake.watched().len() == 4, "{text}");
+    }
+
+    #[tokio::test]
     async fn a_wrong_signature_is_1_and_an_error_2() {
         let fake = Fake::start().await;
         let dir = tempfile::tempdir().expect("a folder");

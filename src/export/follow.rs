@@ -43,7 +43,7 @@ pub async fn run(exporter: Exporter, source: Source, stop: CancellationToken) {
             return;
         }
     };
-    tracing::info!(exporter = exporter.name, next = cursor.next(), "exporting: {}", exporter.describe());
+    tracing::info!(exporter = exporter.name, next = cursor.next(), "exporting: {}", exporter.describe_for_log());
     let sink = Sink::new(&exporter, &source);
     let records_max = exporter.records_max;
     let mut follower =

@@ -109,14 +109,23 @@ impl Exporter {
         (1..=64).contains(&name.len()) && name.bytes().all(plain)
     }
 
-    /// Where it sends, in words.
+    /// Where it sends, in words, for whoever may read the configuration.
     #[must_use]
     pub fn describe(&self) -> String {
+        self.described(ToString::to_string)
+    }
+
+    /// The same for the log: of a URL only its host.
+    fn describe_for_log(&self) -> String {
+        self.described(error::host)
+    }
+
+    fn described(&self, place: impl Fn(&Uri) -> String) -> String {
         match &self.target {
             Target::File { path, form } => format!("{} to the file {}", form.name(), path.display()),
             Target::Syslog { to, facility, form } => format!("{} to syslog {to} as {}", form.name(), facility.name()),
-            Target::Webhook { url, form, .. } => format!("{} to {url}", form.name()),
-            Target::Otlp { url, .. } => format!("OpenTelemetry logs to {url}"),
+            Target::Webhook { url, form, .. } => format!("{} to {}", form.name(), place(url)),
+            Target::Otlp { url, .. } => format!("OpenTelemetry logs to {}", place(url)),
         }
     }
 }

@@ -35,6 +35,10 @@ use crate::{
 
 /// How often refusals are written out and old request ids forgotten.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
+/// How often it is counted what waits for webhooks: every replica counts it all.
+const COUNT_EVERY: Duration = Duration::from_secs(15);
+/// How often old events are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// How often it is looked whether something is due for a key.
 const ROTATE_EVERY: Duration = Duration::from_secs(1);
 /// How often it is kept when versions were last used.
@@ -98,8 +102,10 @@ impl Jobs {
         });
     }
 
-    /// Writes out counted refusals, forgets old request ids, and counts who is administrator by break-glass.
+    /// Writes out counted refusals, forgets old request ids and events, and counts who is administrator by break-glass and
+    /// what waits for webhooks.
     pub fn tidy(&self, service: &Arc<Service>) {
+        self.tidy_events(service);
         let service = Arc::clone(service);
         self.every(TIDY_EVERY, move || {
             let service = Arc::clone(&service);
@@ -109,11 +115,29 @@ impl Jobs {
                 if let Err(error) = service.count_replicas().await {
                     tracing::debug!(%error, "replicas could not be counted");
                 }
+                if let Err(error) = service.tidy().await {
+                    tracing::error!(error = %error, "refusals or old request ids could not be tidied up");
+                }
+            }
+        });
+    }
+
+    fn tidy_events(&self, service: &Arc<Service>) {
+        let counting = Arc::clone(service);
+        self.every(COUNT_EVERY, move || {
+            let service = Arc::clone(&counting);
+            async move {
                 if let Err(error) = service.count_deliveries().await {
                     tracing::debug!(%error, "deliveries could not be counted");
                 }
-                if let Err(error) = service.tidy().await {
-                    tracing::error!(error = %error, "refusals or old request ids could not be tidied up");
+            }
+        });
+        let forgetting = Arc::clone(service);
+        self.every(FORGET_EVERY, move || {
+            let service = Arc::clone(&forgetting);
+            async move {
+                if let Err(error) = service.forget_events().await {
+                    tracing::error!(%error, cause = ?error.cause, "old events could not be forgotten");
                 }
             }
         });

@@ -47,8 +47,11 @@ impl Activities {
         }
     }
 
+    /// In the order of versions: replicas that keep the same ones in one transaction each do not wait for each other.
     fn take(&self) -> Vec<Arc<Activity>> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut noted = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        noted.sort_unstable_by_key(|activity| activity.version);
+        noted
     }
 
     /// Notes again what could not be kept.
@@ -106,5 +109,15 @@ mod tests {
         assert_eq!(noted.len(), 1, "it is on the list once");
         let again = taken(&noted[0]);
         assert_eq!((again.uses, again.used), (7, Timestamp(8)));
+    }
+
+    #[test]
+    fn what_was_noted_is_taken_in_the_order_of_versions() {
+        let activities = Activities::default();
+        for n in [3, 1, 2] {
+            activities.note(&Activity::of(VersionId::from_bytes([n; 16])), Timestamp(5), 1);
+        }
+        let taken: Vec<u8> = activities.take().iter().map(|activity| activity.version.bytes()[0]).collect();
+        assert_eq!(taken, [1, 2, 3]);
     }
 }

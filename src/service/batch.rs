@@ -254,7 +254,12 @@ impl Service {
         if second.is_empty() {
             return Ok(results);
         }
-        for ((place, source), sealed) in places.into_iter().zip(self.batch_untraced(caller, second).await?) {
+        let sealed = match self.batch_untraced(caller, second).await {
+            Ok(sealed) => sealed,
+            // The others are done, and recorded.
+            Err(error) => copies(error, places.len()).map(Err).collect(),
+        };
+        for ((place, source), sealed) in places.into_iter().zip(sealed) {
             results[place] = sealed.and_then(|done| match done {
                 Done::Encrypted(sealed) => Ok(Done::ReEncrypted(source, sealed)),
                 Done::Wrapped(sealed) => Ok(Done::Rewrapped(source, sealed)),

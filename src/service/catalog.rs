@@ -27,8 +27,8 @@ use crate::{
     access::{RoleDefinition, Rows, Target, VaultAccess},
     model::{
         AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, Principal,
-        RoleDefinitionRow, Row, RowId, RowKind, Scope, TokenRow, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
-        access_policy_id,
+        RoleDefinitionRow, Row, RowId, RowKind, Scope, TokenRow, UsageRow, UseBudget, VaultName, VaultRow, VersionId,
+        VersionRow, access_policy_id,
     },
     store::{HeadScope, Sealed, Store, StoreError},
 };
@@ -475,7 +475,10 @@ impl Catalog {
         let version = self.version(&vault.row, &key.row, version, deadline).await?;
         let hsm = Arc::new(KeyRow::new(version.row.statement(), version.seal));
         let old = self.versions.get(&cache_key);
-        let (usage, budget) = old.as_ref().map(|old| (old.usage.clone(), old.budget.clone())).unwrap_or_default();
+        let usage = old.as_ref().map(|old| old.usage.clone()).unwrap_or_default();
+        // What was reserved out of another budget is no part of this one.
+        let same_budget = |old: &&Arc<VersionEntry>| use_budget(&old.key.row) == use_budget(&key.row);
+        let budget = old.as_ref().filter(same_budget).map(|old| old.budget.clone()).unwrap_or_default();
         let activity = old.map_or_else(|| Activity::of(version.row.version), |old| Arc::clone(&old.activity));
         let entry = Arc::new(VersionEntry { vault, key, version, hsm, usage, budget, activity });
         self.versions.insert(cache_key, Arc::clone(&entry));
@@ -561,6 +564,11 @@ impl Catalog {
         }
         Ok(Verdict::Newest(checked))
     }
+}
+
+/// How often a version of a key may be used.
+fn use_budget(key: &KeyObjectRow) -> Option<UseBudget> {
+    key.rotation.as_ref().and_then(|rotation| rotation.policy.use_budget)
 }
 
 fn cache_key(name: &KeyRef) -> VersionCacheKey {

@@ -5,14 +5,14 @@ use std::time::Duration;
 use strongroom_hsm::protocol::Moment;
 
 use super::{
-    Service,
+    Service, TIDYING, TIDYING_FOR,
     error::{Problem, ServiceError},
-    events::PAGE,
+    events::{KEPT, LETTERS_KEPT, PAGE},
 };
 use crate::{
     model::EventRow,
     observe::metrics::{DEAD_LETTERS, DELIVERIES_PENDING},
-    store::{CommitError, EventPlace, Undelivered, WorkLease},
+    store::{CommitError, Delivery, EventPlace, Forgotten, Undelivered, WorkLease},
     webhooks::Webhook,
 };
 
@@ -24,6 +24,13 @@ const LEASE_MORE: Duration = Duration::from_secs(30);
 const ROUNDS: u32 = 8;
 /// How long the store and the HSM may take.
 const WITHIN: Duration = Duration::from_secs(10);
+/// For how long a delivery is put off whose event this release cannot read: a newer one may, which another replica has
+/// already. Until then it neither stands before others nor fills the log.
+const UNREAD_FOR: Duration = Duration::from_secs(3600);
+/// Why it is.
+const UNREAD: &str = "this release cannot read the event";
+/// How often at most something is forgotten in one go.
+const FORGETTING_MAX: u32 = 100;
 
 /// What has come of a delivery.
 #[derive(Debug)]
@@ -64,7 +71,10 @@ impl Service {
             return Ok(Queued { more: false });
         };
         if from < forgotten {
+            // Once: its place moves on, whether there are newer events or not.
             tracing::error!(webhook = webhook.name, "events were forgotten that it was not told of");
+            self.queued(self.store.queue(&webhook.name, Some(from), forgotten, Vec::new()).await)?;
+            return Ok(Queued { more: true });
         }
         let found = self.store.events(from, PAGE).await?;
         let Some((to, _)) = found.last() else { return Ok(Queued { more: false }) };
@@ -84,26 +94,30 @@ impl Service {
         }
     }
 
-    /// Deliveries whose time has come, checked: what is not ours is not told, and not kept.
+    /// Deliveries whose time has come, checked: what is not ours is not told, and not kept. What cannot be read is put off.
     ///
     /// # Errors
     /// When the store or the HSM does not answer.
     pub async fn due_deliveries(&self, webhook: &str) -> Result<Vec<(EventPlace, EventRow, u32)>, ServiceError> {
         let found = self.store.deliveries(webhook, DUE_MAX).await?;
-        let places: Vec<EventPlace> = found.iter().map(|delivery| delivery.place).collect();
-        let attempts: Vec<u32> = found.iter().map(|delivery| delivery.attempts).collect();
+        let of = |delivery: &Delivery| (delivery.place, delivery.attempts, delivery.event.is_some());
+        let all: Vec<(EventPlace, u32, bool)> = found.iter().map(of).collect();
         let events = found.into_iter().map(|delivery| (delivery.place, delivery.event)).collect();
         let checked = self.checked_events(events, Moment::now().after(WITHIN)).await?;
         let mut right = checked.into_iter().peekable();
-        let (mut due, mut wrong) = (Vec::with_capacity(places.len()), Vec::new());
-        for (place, attempts) in places.into_iter().zip(attempts) {
+        let (mut due, mut wrong, mut unread) = (Vec::with_capacity(all.len()), Vec::new(), Vec::new());
+        for (place, attempts, is_read) in all {
             match right.next_if(|(found, _)| *found == place) {
                 Some((place, event)) => due.push((place, event, attempts)),
-                None => wrong.push(place),
+                None if is_read => wrong.push(place),
+                None => {
+                    let (failure, retry_after) = (UNREAD.to_owned(), Some(UNREAD_FOR));
+                    unread.push(Undelivered { place, failure, retry_after });
+                }
             }
         }
-        if !wrong.is_empty() {
-            self.store.settle_deliveries(webhook, wrong, Vec::new()).await?;
+        if !wrong.is_empty() || !unread.is_empty() {
+            self.store.settle_deliveries(webhook, wrong, unread).await?;
         }
         Ok(due)
     }
@@ -127,6 +141,28 @@ impl Service {
         }
         if !delivered.is_empty() || !failed.is_empty() {
             self.store.settle_deliveries(webhook, delivered, failed).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets old events, and deliveries that nobody takes, as the one replica whose turn it is. Called by a job.
+    ///
+    /// # Errors
+    /// When the store does not answer: the next call goes on.
+    pub async fn forget_events(&self) -> Result<(), ServiceError> {
+        let own = self.own.name().await;
+        for _ in 0..FORGETTING_MAX {
+            // Taken anew each time, or it would lapse meanwhile.
+            if self.store.take_lease(TIDYING, &own, TIDYING_FOR).await?.is_none() {
+                break;
+            }
+            let Forgotten { deliveries, more } = self.store.forget_events(KEPT, LETTERS_KEPT).await?;
+            if deliveries > 0 {
+                tracing::warn!(deliveries, "deliveries were forgotten: nobody took them, or asked for them again");
+            }
+            if !more {
+                break;
+            }
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// How long a change waits at first before it is made again on a newer state.
-const RACE_PAUSE: Duration = Duration::from_millis(4);
+pub(super) const RACE_PAUSE: Duration = Duration::from_millis(4);
 /// How long at most.
 const RACE_PAUSE_MAX: Duration = Duration::from_millis(100);
 
@@ -574,8 +574,8 @@ impl Service {
 
     /// Cleans up after a failed change and closes its intent, where it is known that nothing was made.
     async fn failed<W: Work>(&self, work: &W, context: &Context, mut record: Record, error: &ServiceError) {
-        if matches!(error.problem, Problem::Unknown { .. }) {
-            tracing::error!(intent = context.intent, "the fate of a change is not known; the next start settles it");
+        if matches!(error.problem, Problem::Unknown { .. } | Problem::RecordPending) {
+            tracing::error!(intent = context.intent, %error, "how a change ended is not known; the next start settles it");
             return;
         }
         if let Err(error) = work.undo(self, context).await {
@@ -640,7 +640,7 @@ impl Service {
 }
 
 /// Some part of a time, by chance.
-fn part_of(whole: Duration) -> Duration {
+pub(super) fn part_of(whole: Duration) -> Duration {
     let mut byte = [0];
     // Without random numbers it is no time at all.
     let _ = aws_lc_rs::rand::fill(&mut byte);

@@ -5,8 +5,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use strongroom_hsm::protocol::Moment;
 
 use super::{
-    Caller, KeyRef, Service,
-    door::Note,
+    Caller, ChangeOptions, KeyRef, Service,
+    door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
     fresh_id,
     quota::ROW_US,
@@ -91,6 +91,8 @@ pub struct Watch {
     service: Arc<Service>,
     permit: Permit<ops::EventsRead>,
     filter: EventFilter,
+    /// When the vault that is watched was made; none where all are.
+    made: Option<Timestamp>,
     at: EventPlace,
 }
 
@@ -120,11 +122,12 @@ impl Service {
         let note = Note::default();
         let (resource, scope) = (filter.resource(), filter.scope());
         self.plain(caller, resource, scope, &note, |permit: Permit<ops::EventsRead>| async {
-            if let Some(vault) = &filter.vault {
-                self.catalog.vault(vault, caller.deadline).await?;
-            }
+            let made = match &filter.vault {
+                Some(vault) => Some(self.catalog.vault(vault, caller.deadline).await?.row.created),
+                None => None,
+            };
             let at = self.place(from).await?;
-            Ok(Watch { service: Arc::clone(self), permit, filter, at })
+            Ok(Watch { service: Arc::clone(self), permit, filter, made, at })
         })
         .await
     }
@@ -167,12 +170,14 @@ impl Service {
         }
     }
 
-    /// Events after a place, checked. One that is not ours is left out: nobody is told what somebody wrote into the store.
+    /// Events after a place, checked. One that cannot be read is left out, and one that is not ours: nobody is told what
+    /// somebody wrote into the store.
     pub(super) async fn checked_events(
         &self,
-        found: Vec<(EventPlace, Sealed<EventRow>)>,
+        found: Vec<(EventPlace, Option<Sealed<EventRow>>)>,
         deadline: Moment,
     ) -> Result<Vec<(EventPlace, EventRow)>, ServiceError> {
+        let found: Vec<_> = found.into_iter().filter_map(|(place, event)| Some((place, event?))).collect();
         if found.is_empty() {
             return Ok(Vec::new());
         }
@@ -218,7 +223,7 @@ impl Service {
             self.known_webhook(webhook).await?;
             let found = self.store.dead_letters(webhook, after, limit).await?;
             note.charge(ROW_US * found.len() as u64);
-            let events = found.iter().map(|letter| (letter.place, letter.event.clone())).collect();
+            let events = found.iter().map(|letter| (letter.place, Some(letter.event.clone()))).collect();
             let right: HashSet<EventPlace> =
                 self.checked_events(events, caller.deadline).await?.into_iter().map(|(place, _)| place).collect();
             Ok(found.into_iter().filter(|letter| right.contains(&letter.place)).collect())
@@ -231,25 +236,14 @@ impl Service {
     /// # Errors
     /// [`Problem::NotFound`] when there never was such a webhook, or it has no dead letter of that event.
     pub async fn replay_dead_letters(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         webhook: &str,
         event: Option<[u8; 16]>,
     ) -> Result<u64, ServiceError> {
-        let note = Note::default();
         let resource = format!("webhooks/{webhook}/deadLetters");
-        self.plain(caller, resource, Scope::Service, &note, |_: Permit<ops::WebhooksReplay>| async {
-            self.known_webhook(webhook).await?;
-            let replayed = self.store.replay(webhook, event).await?;
-            match event {
-                Some(id) if replayed == 0 => {
-                    let name = format!("webhooks/{webhook}/deadLetters/{}", uuid::Uuid::from_bytes(id));
-                    Err(Problem::NotFound { name }.into())
-                }
-                _ => Ok(replayed),
-            }
-        })
-        .await
+        let work = ReplayDeadLetters { webhook: webhook.to_owned(), event };
+        self.change(caller, resource, Scope::Service, ChangeOptions::default(), work).await
     }
 
     async fn known_webhook(&self, webhook: &str) -> Result<(), ServiceError> {
@@ -257,6 +251,36 @@ impl Service {
             Some(_) => Ok(()),
             None => Err(Problem::NotFound { name: format!("webhooks/{webhook}") }.into()),
         }
+    }
+}
+
+/// Queues dead letters again. Deliveries are under no head: they can be repeated, and none can be made up.
+struct ReplayDeadLetters {
+    webhook: String,
+    event: Option<[u8; 16]>,
+}
+
+impl Work for ReplayDeadLetters {
+    type Op = ops::WebhooksReplay;
+    type Out = u64;
+
+    async fn check(&self, service: &Service, _: &Permit<Self::Op>, _: &Context) -> Result<u64, ServiceError> {
+        service.known_webhook(&self.webhook).await.map(|()| 0)
+    }
+
+    async fn apply(&self, service: &Service, _: Permit<Self::Op>, _: &Context) -> Result<Applied<u64>, ServiceError> {
+        let queued = service.store.replay(&self.webhook, self.event).await?;
+        match self.event {
+            Some(id) if queued == 0 => {
+                let name = format!("webhooks/{}/deadLetters/{}", self.webhook, uuid::Uuid::from_bytes(id));
+                Err(Problem::NotFound { name }.into())
+            }
+            _ => Ok(Applied { out: queued, heads: Vec::new() }),
+        }
+    }
+
+    async fn again(&self, _: &Service, _: &Permit<Self::Op>, _: &str, _: &Context) -> Result<u64, ServiceError> {
+        Ok(0)
     }
 }
 
@@ -273,7 +297,8 @@ impl Watch {
         let is_all = found.len() < PAGE as usize;
         let last = found.last().map(|(place, _)| *place);
         let checked = self.service.checked_events(found, deadline).await?;
-        let events = checked.into_iter().map(|(_, event)| event).filter(|event| self.filter.wants(event)).collect();
+        let events = checked.into_iter().map(|(_, event)| event);
+        let events = events.filter(|event| self.filter.wants(event) && is_of_one_made(self.made, event)).collect();
         // What was asked of the HSM took a moment, in which the right may have gone.
         self.check()?;
         self.at = last.unwrap_or(self.at);
@@ -286,5 +311,35 @@ impl Watch {
     /// [`Problem::Denied`].
     pub fn check(&self) -> Result<(), ServiceError> {
         if self.permit.still_holds() { Ok(()) } else { Err(Problem::Denied(self.permit.denied()).into()) }
+    }
+}
+
+/// Whether it happened to a vault that was made then, or later. What happened before, happened to another that had its name
+/// and was purged: whoever may see the events of this one need not have seen those.
+fn is_of_one_made(made: Option<Timestamp>, event: &EventRow) -> bool {
+    made.is_none_or(|made| event.time >= made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_to_an_earlier_vault_of_that_name_is_not_told() {
+        let vault: VaultName = "dev".parse().expect("a name");
+        let at = |seconds| EventRow {
+            id: [1; 16],
+            kind: EventType::VaultPurged,
+            time: Timestamp(seconds),
+            vault: vault.clone(),
+            key: None,
+            version: None,
+            principal: "a:b".to_owned(),
+            due: None,
+            detail: String::new(),
+        };
+        let made = Some(Timestamp(50));
+        assert!(!is_of_one_made(made, &at(49)) && is_of_one_made(made, &at(50)) && is_of_one_made(made, &at(51)));
+        assert!(is_of_one_made(None, &at(49)), "who watches all vaults sees what happened to each");
     }
 }

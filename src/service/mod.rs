@@ -148,10 +148,6 @@ impl Service {
         let Some(lease) = self.store.take_lease(TIDYING, &own, TIDYING_FOR).await? else { return Ok(()) };
         self.store.forget_requests(self.clock.now()).await?;
         self.store.forget_steps(STEPS_KEPT).await?;
-        let letters = self.store.forget_events(events::KEPT, events::LETTERS_KEPT).await?;
-        if letters > 0 {
-            tracing::warn!(letters, "dead letters were forgotten: nobody has asked for them to be delivered again");
-        }
         self.forget_tokens(&lease).await
     }
 

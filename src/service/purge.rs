@@ -19,7 +19,7 @@ use super::{
     door::{Applied, Context, Work},
     error::{Problem, ServiceError},
     events,
-    rotation::Turn,
+    rotation::{Round, Turn},
     scopes::{Making, NewRow, Put, Right},
     settle::REAP_WITHIN,
 };
@@ -41,12 +41,16 @@ const ON_TOKEN: &str = "token objects:";
 const ON_TOKEN_MAX: usize = 1_000;
 /// Under which name the service records what it destroys by itself.
 pub(super) const PURGING: &str = "strongroom:purge";
-/// How many versions of a vault that is purged go in one change, a key's with more of them all the same.
+/// How many versions of a vault that is purged go in one change: fewer than a record has room for the names of.
 const VERSIONS_AT_ONCE: usize = 500;
 /// How many rows are read at once.
 const ROWS: u32 = 1_000;
 /// How many are looked at at once whose time has come.
 const DUE: u32 = 100;
+/// How long each kind is worked on in one pass: with a pass of rotations before it, it is far shorter than a lease.
+const SLICE: Duration = Duration::from_secs(3);
+/// How long one vault is.
+const SLICE_OF_A_VAULT: Duration = Duration::from_secs(1);
 /// How long is waited between attempts to destroy an object.
 const REAP_PAUSE: Duration = Duration::from_millis(200);
 
@@ -56,7 +60,7 @@ pub(super) fn on_token(intent: &Record) -> Vec<VersionId> {
     names.map(|(_, names)| names.split_whitespace().filter_map(|id| id.parse().ok()).collect()).unwrap_or_default()
 }
 
-/// By what something is purged that nobody asks for now.
+/// Under what something is purged because its date has come.
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
     /// Whose turn it is, where it is done in turn.
@@ -64,6 +68,9 @@ pub(super) struct Schedule {
     /// What time it is for destruction.
     pub(super) time: Timestamp,
 }
+
+/// What an intent says is destroyed: in words, and which objects on the token.
+type Said = (String, HashSet<VersionId>);
 
 /// Rows that go together, and what they have on the token.
 #[derive(Default)]
@@ -77,10 +84,23 @@ impl Doomed {
     fn detail(&self) -> String {
         let mut detail = format!("{} versions", self.versions);
         if !self.on_token.is_empty() {
-            let ids: Vec<String> = self.on_token.iter().map(ToString::to_string).collect();
+            let ids: Vec<String> = self.on_token.iter().take(ON_TOKEN_MAX).map(ToString::to_string).collect();
             detail.push_str(&format!("; {ON_TOKEN} {}", ids.join(" ")));
         }
         detail
+    }
+
+    /// What is said of it in the intent, to be compared with.
+    fn said(&self) -> Said {
+        (self.detail(), self.on_token.iter().copied().collect())
+    }
+
+    /// Refuses what was not said: what it is about was changed meanwhile.
+    fn is_as_said(&self, said: &OnceLock<Said>, name: &str) -> Result<(), ServiceError> {
+        if said.get().is_some_and(|(_, said)| self.on_token.iter().all(|id| said.contains(id))) {
+            return Ok(());
+        }
+        Err(Problem::Changed { name: name.to_owned() }.into())
     }
 
     /// Refuses what a record could not name.
@@ -137,7 +157,8 @@ impl Service {
             let scope = Scope::Vault(vault.clone());
             let left = self.scheduled(caller, format!("vaults/{vault}/keys"), scope.clone(), work).await;
             match left {
-                Ok(()) => {}
+                // Changed: by another that is at it, too.
+                Ok(()) | Err(ServiceError { problem: Problem::Changed { .. }, cause: None }) => {}
                 Err(ServiceError { problem: Problem::Precondition { reason: EMPTY, .. }, .. }) => {
                     let work = RemoveVault { vault: vault.clone(), lease: lease.cloned(), gone: OnceLock::new() };
                     self.scheduled(caller, format!("vaults/{vault}"), scope, work).await?;
@@ -149,9 +170,13 @@ impl Service {
         Ok(false)
     }
 
-    /// Destroys what time has come for, if the clocks agree that it has.
-    pub(super) async fn purge_what_is_due(self: &Arc<Self>, turn: &Turn<'_>) -> Result<(), ServiceError> {
-        if turn.is_over() {
+    /// Destroys what time has come for, if the clocks agree that it has: some of each kind, whatever there is of another.
+    pub(super) async fn purge_what_is_due(
+        self: &Arc<Self>,
+        round: &mut Round,
+        turn: &Turn<'_>,
+    ) -> Result<(), ServiceError> {
+        if turn.slice(SLICE).is_over() {
             return Ok(());
         }
         let caller = self.itself(PURGING);
@@ -164,29 +189,32 @@ impl Service {
         }
         let Some(time) = time else { return Ok(()) };
         let schedule = Schedule { lease: Some(turn.lease().clone()), time };
-        self.purge_keys(turn, &schedule).await?;
-        self.purge_versions(turn, &schedule).await?;
-        self.purge_vaults(turn, &schedule).await
+        let keys = self.purge_keys(&turn.slice(SLICE), &schedule).await;
+        let versions = self.purge_versions(&turn.slice(SLICE), &schedule).await;
+        let vaults = self.purge_vaults(round, &turn.slice(SLICE), &schedule).await;
+        keys.and(versions).and(vaults)
     }
 
     async fn purge_keys(self: &Arc<Self>, turn: &Turn<'_>, schedule: &Schedule) -> Result<(), ServiceError> {
         let mut after = None;
-        loop {
+        while !turn.is_over() {
             let found = self.store.keys_to_purge(schedule.time, after, DUE).await?;
-            let Some(last) = found.last() else { return Ok(()) };
+            let Some(last) = found.last() else { break };
             after = Some((last.at, last.id));
             self.purge_each(found, turn, schedule).await;
         }
+        Ok(())
     }
 
     async fn purge_versions(self: &Arc<Self>, turn: &Turn<'_>, schedule: &Schedule) -> Result<(), ServiceError> {
         let mut after = None;
-        loop {
+        while !turn.is_over() {
             let found = self.store.versions_to_purge(schedule.time, after, DUE).await?;
-            let Some(last) = found.last() else { return Ok(()) };
+            let Some(last) = found.last() else { break };
             after = Some((last.at, last.id));
             self.purge_each(found, turn, schedule).await;
         }
+        Ok(())
     }
 
     async fn purge_each(self: &Arc<Self>, found: Vec<ToPurge>, turn: &Turn<'_>, schedule: &Schedule) {
@@ -200,14 +228,28 @@ impl Service {
         }
     }
 
-    async fn purge_vaults(self: &Arc<Self>, turn: &Turn<'_>, schedule: &Schedule) -> Result<(), ServiceError> {
-        for vault in self.store.vaults_to_purge(schedule.time, DUE).await? {
+    /// One vault after another, each some time, and the next pass goes on after the last: a large one keeps nobody waiting.
+    async fn purge_vaults(
+        self: &Arc<Self>,
+        round: &mut Round,
+        turn: &Turn<'_>,
+        schedule: &Schedule,
+    ) -> Result<(), ServiceError> {
+        let mut vaults = self.store.vaults_to_purge(schedule.time, ROWS).await?;
+        vaults.sort();
+        let next = vaults.partition_point(|vault| round.purged.as_ref().is_some_and(|last| vault <= last));
+        vaults.rotate_left(next);
+        for vault in vaults {
             let id = vault_id(&vault);
-            if turn.is_over() || !self.is_ripe(id) {
+            if turn.is_over() {
+                break;
+            }
+            if !self.is_ripe(id) {
                 continue;
             }
-            let result = self.purge_vault_now(&vault, turn, schedule).await;
+            let result = self.purge_vault_now(&vault, &turn.slice(SLICE_OF_A_VAULT), schedule).await;
             self.purged(id, &format!("vaults/{vault}"), result, turn);
+            round.purged = Some(vault);
         }
         Ok(())
     }
@@ -261,25 +303,30 @@ impl Service {
         Ok(())
     }
 
-    /// A key's row with all its versions, to be taken away.
+    /// A key's row with all its versions, to be taken away, or as many versions as make that many together. Says whether
+    /// that was all.
     async fn doom_key(
         &self,
         vault: &VaultRow,
         key: &Checked<KeyObjectRow>,
         doomed: &mut Doomed,
+        versions_max: usize,
         deadline: Moment,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<bool, ServiceError> {
         let mut page = Page { size: ROWS, after: None, deleted: true };
         loop {
             let versions = self.catalog.versions(vault, &key.row, &page, deadline).await?;
             let Some(last) = versions.last() else { break };
             page.after = Some(last.row.ordinal);
             for version in versions {
+                if doomed.versions >= versions_max {
+                    return Ok(false);
+                }
                 self.doom(vault, version, doomed, deadline).await?;
             }
         }
         doomed.puts.push(Put::remove(NewRow::RemoveKey(KeyObjectRow::clone(&key.row)), key.seal));
-        Ok(())
+        Ok(true)
     }
 
     /// Destroys objects on the token whose rows are gone. When that fails, the intent stays open and the next start does it.
@@ -327,7 +374,7 @@ struct PurgeKey {
     name: KeyRef,
     schedule: Option<Schedule>,
     /// What the intent says: no other object is destroyed.
-    said: OnceLock<(String, HashSet<VersionId>)>,
+    said: OnceLock<Said>,
 }
 
 impl PurgeKey {
@@ -345,7 +392,7 @@ impl PurgeKey {
             None => {
                 context.check_etag(&key.row.etag(), &name)?;
                 may_purge(key.row.state, &vault.row, &name, schedule)?;
-                service.doom_key(&vault.row, &key, &mut doomed, deadline).await?;
+                service.doom_key(&vault.row, &key, &mut doomed, usize::MAX, deadline).await?;
             }
             Some(version) => {
                 let version = service.catalog.version(&vault.row, &key.row, version, deadline).await?;
@@ -358,7 +405,11 @@ impl PurgeKey {
                 service.doom(&vault.row, version, &mut doomed, deadline).await?;
             }
         }
-        doomed.check(&name)?;
+        if schedule.is_none() {
+            // What is due goes all the same: objects that are not named are left on the token by a crash in just that
+            // moment, without anything that could use them.
+            doomed.check(&name)?;
+        }
         Ok(doomed)
     }
 }
@@ -373,8 +424,7 @@ impl Work for PurgeKey {
 
     async fn check(&self, service: &Service, _: &Permit<Self::Op>, context: &Context) -> Result<usize, ServiceError> {
         let doomed = self.plan(service, context).await?;
-        let said = || (doomed.detail(), doomed.on_token.iter().copied().collect());
-        self.said.get_or_init(said);
+        self.said.get_or_init(|| doomed.said());
         Ok(doomed.versions)
     }
 
@@ -388,11 +438,7 @@ impl Work for PurgeKey {
         let scope = HeadScope::Vault(vault_id(&self.name.vault));
         let locked = service.catalog.scopes.lock(scope, deadline).await?;
         let doomed = self.plan(service, context).await?;
-        let is_said = |id: &VersionId| self.said.get().is_some_and(|(_, said)| said.contains(id));
-        if !doomed.on_token.iter().all(is_said) {
-            // It was brought back and deleted again meanwhile.
-            return Err(Problem::Changed { name: self.name.to_string() }.into());
-        }
+        doomed.is_as_said(&self.said, &self.name.to_string())?;
         let request = context.request_record(self.name.to_string());
         let lease = self.schedule.as_ref().and_then(|schedule| schedule.lease.as_ref());
         let right: &dyn Right = lease.map_or(&permit as &dyn Right, |lease| lease);
@@ -419,7 +465,7 @@ const EMPTY: &str = "VAULT_EMPTY";
 struct PurgeSome {
     vault: VaultName,
     lease: Option<WorkLease>,
-    said: OnceLock<(String, HashSet<VersionId>)>,
+    said: OnceLock<Said>,
 }
 
 impl PurgeSome {
@@ -437,17 +483,10 @@ impl PurgeSome {
             let Some(last) = keys.last() else { break };
             page.after = Some(last.row.name.clone());
             for key in keys {
-                if doomed.versions >= VERSIONS_AT_ONCE {
-                    break;
-                }
-                let mut more = Doomed::default();
-                service.doom_key(&vault.row, &key, &mut more, deadline).await?;
-                if doomed.versions > 0 && doomed.on_token.len() + more.on_token.len() > ON_TOKEN_MAX {
+                if !service.doom_key(&vault.row, &key, &mut doomed, VERSIONS_AT_ONCE, deadline).await? {
+                    // The rest of it goes with the next: nobody sees it any more.
                     return Ok((doomed, events));
                 }
-                doomed.puts.append(&mut more.puts);
-                doomed.on_token.append(&mut more.on_token);
-                doomed.versions += more.versions;
                 let name = KeyRef { vault: self.vault.clone(), key: key.row.name.clone(), version: None };
                 events.push(events::of_key(EventType::KeyPurged, &context.caller, context.now, &name));
             }
@@ -478,12 +517,7 @@ impl Work for PurgeSome {
 
     async fn check(&self, service: &Service, _: &Permit<Self::Op>, context: &Context) -> Result<(), ServiceError> {
         let (doomed, _) = self.plan(service, context).await?;
-        // A key with more objects than a record names is said to have them, and goes all the same: after a crash in just
-        // that moment they stay on the token, without anything that could use them.
-        let named = doomed.on_token.iter().copied().take(ON_TOKEN_MAX).collect();
-        let mut shown = Doomed { puts: Vec::new(), versions: doomed.versions, on_token: doomed.on_token };
-        shown.on_token.truncate(ON_TOKEN_MAX);
-        self.said.get_or_init(|| (shown.detail(), named));
+        self.said.get_or_init(|| doomed.said());
         Ok(())
     }
 
@@ -496,6 +530,8 @@ impl Work for PurgeSome {
         let deadline = context.caller.deadline;
         let locked = service.catalog.scopes.lock(HeadScope::Vault(vault_id(&self.vault)), deadline).await?;
         let (doomed, events) = self.plan(service, context).await?;
+        // The schedule and whoever purged the vault are at it at the same time: then the next intent says what is left.
+        doomed.is_as_said(&self.said, &format!("vaults/{}", self.vault))?;
         let right: &dyn Right = self.lease.as_ref().map_or(&permit as &dyn Right, |lease| lease);
         let making = Making { name: "keys.purge", right, intent: context.intent, request: None, deadline };
         let committed = service.catalog.scopes.commit_and_tell(&locked, making, doomed.puts, events).await?;

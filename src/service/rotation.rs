@@ -99,11 +99,13 @@ pub(super) fn look_at(key: &KeyObjectRow, newest: &VersionRow, uses: u64, now: T
     key.rotation.as_ref().and_then(|_| next_due(&life(key, newest, uses), now))
 }
 
-/// How far a look at all keys has come.
+/// How far a look at all keys has come, and one at all vaults that are purged.
 #[derive(Debug, Default)]
 pub struct Round {
     after: Option<[u8; 16]>,
     rests_until: Option<Moment>,
+    /// Which vault was purged from last: the next one's turn is next.
+    pub(super) purged: Option<VaultName>,
 }
 
 /// One pass over what is due.
@@ -112,13 +114,19 @@ pub(super) struct Turn<'a> {
     end: Moment,
     stop: &'a CancellationToken,
     /// Another has the lease.
-    is_lost: AtomicBool,
+    is_lost: Arc<AtomicBool>,
 }
 
 impl Turn<'_> {
     /// Under what it is done.
     pub(super) const fn lease(&self) -> &WorkLease {
         &self.lease
+    }
+
+    /// Time of its own for one kind of work, so that much of another kind does not keep it from being done.
+    pub(super) fn slice(&self, time: Duration) -> Self {
+        let is_lost = Arc::clone(&self.is_lost);
+        Self { lease: self.lease.clone(), end: Moment::now().after(time), stop: self.stop, is_lost }
     }
 
     /// Whether nothing more is to be begun.
@@ -308,7 +316,13 @@ impl Service {
             *round = Round::default();
             return Ok(());
         };
-        let turn = Turn { lease, end: Moment::now().after(PASS), stop, is_lost: AtomicBool::new(false) };
+        let turn = Turn { lease, end: Moment::now().after(PASS), stop, is_lost: Arc::default() };
+        let rotated = self.rotate_what_is_due(round, &turn).await;
+        let purged = self.purge_what_is_due(round, &turn).await;
+        rotated.and(purged)
+    }
+
+    async fn rotate_what_is_due(self: &Arc<Self>, round: &mut Round, turn: &Turn<'_>) -> Result<(), ServiceError> {
         let mut behind = 0_i64;
         let mut after = None;
         loop {
@@ -318,15 +332,14 @@ impl Service {
             after = last.due.map(|due| (due, last.id));
             let oldest = rows.first().and_then(|row| row.due);
             behind = behind.max(oldest.map_or(0, |due| now.0.saturating_sub(due.0)));
-            self.work_on(rows, &turn).await;
+            self.work_on(rows, turn).await;
             if turn.is_over() {
                 break;
             }
         }
         // Far fewer than 2^52 seconds.
         metrics::gauge!(ROTATION_BEHIND).set(behind as f64);
-        self.look_at_some(round, &turn).await?;
-        self.purge_what_is_due(&turn).await
+        self.look_at_some(round, turn).await
     }
 
     /// Looks at some of all keys with a policy, a page each time, and at all of them every [`LOOK_AT_ALL`]: whoever writes
@@ -342,9 +355,9 @@ impl Service {
             // What was not looked at is looked at next.
             return Ok(());
         }
-        *round = match last {
-            Some(last) => Round { after: Some(last), rests_until: None },
-            None => Round { after: None, rests_until: Some(Moment::now().after(LOOK_AT_ALL)) },
+        (round.after, round.rests_until) = match last {
+            Some(last) => (Some(last), None),
+            None => (None, Some(Moment::now().after(LOOK_AT_ALL))),
         };
         Ok(())
     }

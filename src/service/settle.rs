@@ -35,7 +35,8 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
         let fate = fate(service, &scope, number, &intent, deadline).await?;
         let made = fate == Fate::Made;
         let version = intent.version.as_deref().and_then(|version| version.parse::<VersionId>().ok());
-        if let (Fate::Unmade, Some(version)) = (fate, version) {
+        // No row is about it: one that was purged since has none on the token either.
+        if let (Fate::Unmade | Fate::Overtaken, Some(version)) = (fate, version) {
             service.hands.reap(version, Moment::now().after(REAP_WITHIN)).await?;
         }
         // Said to be destroyed, and their rows are gone: whatever has been made under their names since.
@@ -66,7 +67,7 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
 enum Fate {
     Made,
     Unmade,
-    /// Another change of the same thing was made since: its row says nothing of this intent any more.
+    /// Another change of the same thing was made since, or it was purged: no row says anything of this intent any more.
     Overtaken,
 }
 
@@ -77,6 +78,14 @@ impl Fate {
             Some(found) if found == number => Self::Made,
             Some(found) if Ordinal::of(found) != Ordinal::of(number) || found > number => Self::Overtaken,
             Some(_) | None => Self::Unmade,
+        }
+    }
+
+    /// Where nothing is left that could say: what was made may have been purged since, if anything was.
+    fn absent(scope: &ScopeCell, number: u64) -> Self {
+        match Self::by(Some(scope.intent()), number) {
+            Self::Overtaken => Self::Overtaken,
+            Self::Made | Self::Unmade => Self::Unmade,
         }
     }
 
@@ -102,6 +111,8 @@ enum About {
     Token(VersionId),
     Role(VersionId),
     AccessPolicy(VaultName, Principal),
+    /// Deliveries that were given up, of a webhook.
+    DeadLetters,
     Instance,
 }
 
@@ -124,6 +135,7 @@ fn about(resource: &str) -> Option<About> {
         ["vaults", vault, "accessPolicies", principal @ ..] => {
             Some(About::AccessPolicy(vault.parse().ok()?, principal.join("/").parse().ok()?))
         }
+        ["webhooks", _, "deadLetters"] => Some(About::DeadLetters),
         ["instances", _] => Some(About::Instance),
         _ => None,
     }
@@ -146,12 +158,13 @@ async fn fate(
     deadline: Moment,
 ) -> Result<Fate, ServiceError> {
     if let Some(version) = &intent.version {
-        let version: VersionId = version.parse().map_err(|_| Problem::Internal)?;
-        return Ok(Fate::of(scope.has(&RowId { kind: RowKind::Version, id: version.bytes() })));
+        return fate_of_version(scope, number, intent, version.parse().map_err(|_| Problem::Internal)?);
     }
     let about = intent.resource.as_deref().and_then(about).ok_or(Problem::Internal)?;
     let found = match about {
         About::Instance => return Ok(Fate::Made),
+        // They may have been delivered since, or given up again.
+        About::DeadLetters => return Ok(Fate::Overtaken),
         About::Assignment(id) => {
             let exists = scope.has(&RowId { kind: RowKind::Assignment, id: id.bytes() });
             return Ok(Fate::of(exists == (intent.operation != Action::RoleAssignmentsDelete.name())));
@@ -193,9 +206,25 @@ async fn fate(
     };
     match found {
         Ok(newest) => Ok(Fate::by(Some(newest), number)),
-        Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => Ok(Fate::Unmade),
+        // What was to be changed was there when the intent was written, so it has been purged since.
+        Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => {
+            Ok(if intent.operation.ends_with(".create") { Fate::absent(scope, number) } else { Fate::Overtaken })
+        }
         Err(error) => Err(error),
     }
+}
+
+/// Whether a version was made.
+fn fate_of_version(scope: &ScopeCell, number: u64, intent: &Record, version: VersionId) -> Result<Fate, ServiceError> {
+    if scope.has(&RowId { kind: RowKind::Version, id: version.bytes() }) {
+        return Ok(Fate::Made);
+    }
+    // While its key is there it was hardly destroyed: one that is the newest never is by itself.
+    let Some(About::Key(name)) = intent.resource.as_deref().and_then(about) else {
+        return Err(Problem::Internal.into());
+    };
+    let key = RowId { kind: RowKind::Key, id: key_id(vault_id(&name.vault), &name.key) };
+    Ok(if scope.has(&key) { Fate::Unmade } else { Fate::absent(scope, number) })
 }
 
 /// Whether a removal has removed, or another change is the newest of what was found.

@@ -12,12 +12,19 @@ use super::{
 use crate::{
     model::{ClockRow, Row as _, Timestamp},
     observe::metrics::DESTRUCTION_BEHIND,
-    rotation::destruction_time,
+    rotation::{CLOCKS_APART_S_MAX, destruction_time},
     store::{CommitError, Sealed},
 };
 
 /// How often it is kept: so much is lost to a machine that does not come back.
 const KEEP_EVERY_S: i64 = 60;
+
+/// The two clocks do not run equally fast: when this one is a little ahead it follows the other, which puts destruction
+/// off by that little; otherwise they would be too far apart some day, and nothing would be destroyed any more.
+fn nearer(trusted: Timestamp, now: Timestamp) -> Timestamp {
+    let ahead_s = trusted.0.saturating_sub(now.0);
+    if (1..=CLOCKS_APART_S_MAX).contains(&ahead_s) { now } else { trusted }
+}
 
 impl Service {
     /// What time it is, as far as that is trusted: never later than it is, if the clock was right when the service was made.
@@ -50,7 +57,7 @@ impl Service {
                 ClockRow { time: self.clock.now(), uptime, revision: 1 }
             }
             Some(row) => {
-                let time = row.time_at(uptime);
+                let time = nearer(row.time_at(uptime), self.clock.now());
                 if row.uptime.boot == uptime.boot && uptime.since(row.uptime) < KEEP_EVERY_S {
                     return Ok(time);
                 }
@@ -79,5 +86,24 @@ impl Service {
             return Err(ServiceError::because(Problem::Tampered { name }, "its seal is wrong"));
         }
         Ok(Some(row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_little_ahead_it_follows_the_wall_clock_and_never_otherwise() {
+        for (trusted, now, then) in [
+            (1_000, 1_000, 1_000),
+            (1_001, 1_000, 1_000),
+            (1_000 + CLOCKS_APART_S_MAX, 1_000, 1_000),
+            (1_001 + CLOCKS_APART_S_MAX, 1_000, 1_001 + CLOCKS_APART_S_MAX),
+            (1_000, 1_001, 1_000),
+            (1_000, 999_999, 1_000),
+        ] {
+            assert_eq!(nearer(Timestamp(trusted), Timestamp(now)), Timestamp(then));
+        }
     }
 }

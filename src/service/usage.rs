@@ -3,7 +3,9 @@
 //! used, so a crash loses some and repeats none, and the hot path writes nothing.
 //!
 //! A range out of a budget is at most a quarter of what is left of it, so that a replica that keeps some to itself keeps
-//! little. What is reserved counts as used: a version makes at most as many as its budget says, and may be a few short of it.
+//! little, and at most twice the one before it: a replica that forgets one (a restart, a row that left the cache) has used
+//! about as many as it loses. What is reserved counts as used: a version makes at most as many as its budget says, and may
+//! fall short of it by that.
 
 use std::{
     sync::{
@@ -19,6 +21,7 @@ use tokio::sync::Mutex;
 use super::{
     Service,
     catalog::VersionEntry,
+    door::{RACE_PAUSE, part_of},
     error::{Problem, ServiceError},
     rotation::look_at,
     scopes::{ByItself, Making, NewRow, Put},
@@ -26,7 +29,7 @@ use super::{
 };
 use crate::{
     audit::{Durability, Kind, Outcome, Record},
-    model::{BudgetAction, KeyObjectRow, USES_MAX, UsageRow, UseBudget},
+    model::{BudgetAction, KeyObjectRow, Row as _, USES_MAX, UsageRow, UseBudget},
     store::HeadScope,
 };
 
@@ -47,6 +50,8 @@ struct Cell {
     left: AtomicU64,
     /// When no more than so many are left, the next range is reserved by the way.
     low: AtomicU64,
+    /// How many were reserved the last time.
+    last: AtomicU64,
     refill: Mutex<()>,
 }
 
@@ -66,6 +71,7 @@ impl UsageCell {
 
     /// Adds a range; the next one is reserved ahead, if that is said.
     fn add(&self, range: u64, ahead: bool) {
+        self.0.last.store(range, Ordering::Release);
         self.0.left.fetch_add(range, Ordering::AcqRel);
         self.0.low.store(if ahead { range / 2 } else { 0 }, Ordering::Release);
     }
@@ -112,14 +118,17 @@ impl Counted {
         }
     }
 
-    /// How many more to reserve.
-    fn range(self, used: u64, wanted: u64) -> u64 {
+    /// How many more to reserve, after so many the last time.
+    fn range(self, used: u64, wanted: u64, last: u64) -> u64 {
         let left = self.max().saturating_sub(used);
         let usual = match self {
             Self::Encryptions => used.clamp(RANGE_MIN, RANGE_MAX),
             // Spent, and not rotated yet: nobody is to wait for a commit each time.
             Self::Uses(budget) if budget.is_spent(used) => RANGE_MIN,
-            Self::Uses(budget) => budget.uses.saturating_sub(used).div_ceil(4).clamp(1, RANGE_MAX),
+            Self::Uses(budget) => {
+                let most = budget.uses.saturating_sub(used).div_ceil(4).clamp(1, RANGE_MAX);
+                last.saturating_mul(2).clamp(1, most)
+            }
         };
         usual.max(wanted).min(left)
     }
@@ -193,7 +202,10 @@ impl Service {
     ) -> Result<u64, ServiceError> {
         loop {
             match self.reserve(entry, counted, wanted, deadline).await {
-                Err(error) if error.is_race() && self.hearing().is_shared() && Moment::now() < deadline => {}
+                Err(error) if error.is_race() && self.hearing().is_shared() && Moment::now() < deadline => {
+                    // Somewhere in the pause, so that those who met do not meet again.
+                    tokio::time::sleep(part_of(RACE_PAUSE)).await;
+                }
                 result => return result,
             }
         }
@@ -210,10 +222,14 @@ impl Service {
         let vault = &entry.vault.row;
         let version = entry.version.row.version;
         let locked = self.catalog.scopes.lock(HeadScope::Vault(vault.id), deadline).await?;
+        if !locked.cell().has(&entry.version.row.row_id()) {
+            // It was purged while somebody was about to use it.
+            return Err(Problem::NotFound { name: version_name(&entry.version.row) }.into());
+        }
         let old = self.catalog.usage(vault, version, deadline).await?;
         let before = old.as_ref().map_or(UsageRow { version, encryptions: 0, uses: 0, revision: 0 }, |old| *old.row);
         let used = counted.of(&before);
-        let range = counted.range(used, wanted);
+        let range = counted.range(used, wanted, counted.cell(entry).0.last.load(Ordering::Acquire));
         if range == 0 {
             let name = version_name(&entry.version.row);
             return Err(match counted {
@@ -269,25 +285,39 @@ mod tests {
     fn a_budget_is_handed_out_to_the_last_and_no_further() {
         let refuse = |uses| Counted::Uses(UseBudget { uses, action: BudgetAction::Refuse });
         for uses in [1, 2, 3, 10, 1_000, 1 << 40] {
-            let (mut used, mut ranges) = (0, 0);
+            let (mut used, mut ranges, mut last) = (0, 0, 0);
             loop {
-                let range = refuse(uses).range(used, 1);
+                let range = refuse(uses).range(used, 1, last);
                 if range == 0 || ranges > 100_000 {
                     break;
                 }
                 assert!(range <= RANGE_MAX && (range <= (uses - used).div_ceil(4) || range == 1));
+                assert!(range <= used.max(1) + 1, "at most about as many as were used before: {range} after {used}");
                 used += range;
+                last = range;
                 ranges += 1;
             }
             assert!(used == uses || ranges > 100_000, "{used} of {uses}");
         }
-        assert_eq!(refuse(10).range(4, 100), 6);
+        assert_eq!(refuse(10).range(4, 100, 0), 6);
     }
 
     #[test]
     fn a_budget_that_rotates_is_exceeded_until_the_key_has_rotated() {
         let counted = Counted::Uses(UseBudget { uses: 10, action: BudgetAction::Rotate });
-        assert_eq!((counted.range(9, 1), counted.range(10, 1), counted.range(11, 500)), (1, RANGE_MIN, 500));
+        assert_eq!((counted.range(9, 1, 4), counted.range(10, 1, 0), counted.range(11, 500, 0)), (1, RANGE_MIN, 500));
         assert!(counted.rotates(10) && !counted.rotates(9));
+    }
+
+    #[test]
+    fn whoever_forgets_what_it_reserved_has_used_about_as_many_as_it_loses() {
+        let counted = Counted::Uses(UseBudget { uses: 1_000_000, action: BudgetAction::Refuse });
+        // One use, and its row leaves the cache, again and again.
+        let (mut used, mut made) = (0, 0);
+        while counted.range(used, 1, 0) > 0 {
+            used += counted.range(used, 1, 0);
+            made += 1;
+        }
+        assert_eq!(made, 1_000_000);
     }
 }

@@ -159,15 +159,19 @@ impl Service {
         options: ChangeOptions,
     ) -> Result<bool, ServiceError> {
         let validate_only = options.validate_only;
-        let work = ChangeVault::<ops::VaultsPurge>::new(name, Edit::Purge(None));
+        let work = MarkVault::new(name, None);
         self.change(caller, resource(name), Scope::Vault(name.clone()), options, work).await?;
         if validate_only {
             return Ok(false);
         }
         // From here on nobody takes it back, and whoever does what is due would do the same.
         let itself = Caller { deadline: caller.deadline, ..self.itself(PURGING) };
-        let has_time = || Moment::now() < caller.deadline;
-        match self.purge_contents(&itself, name, None, has_time).await {
+        let until = caller.deadline;
+        let has_time = move || Moment::now() < until;
+        // Detached: a caller that goes away does not stop it between a change and its outcome.
+        let (service, vault) = (Arc::clone(self), name.clone());
+        let task = tokio::spawn(async move { service.purge_contents(&itself, &vault, None, has_time).await });
+        match task.await.map_err(|error| ServiceError::because(Problem::Internal, error))? {
             Ok(done) => Ok(done),
             Err(error) => {
                 tracing::info!(vault = %name, %error, cause = ?error.cause, "a vault is not purged yet: it goes on");
@@ -183,8 +187,8 @@ impl Service {
         name: &VaultName,
         schedule: Schedule,
     ) -> Result<(), ServiceError> {
-        let work = ChangeVault::<ops::VaultsPurge>::new(name, Edit::Purge(Some(schedule)));
-        self.scheduled(caller, resource(name), Scope::Vault(name.clone()), work).await.map(drop)
+        let work = MarkVault::new(name, Some(schedule));
+        self.scheduled(caller, resource(name), Scope::Vault(name.clone()), work).await
     }
 }
 
@@ -431,6 +435,43 @@ impl Edit {
                 row.max_staleness = patch.max_staleness.unwrap_or(row.max_staleness);
             }
         }
+        Ok(())
+    }
+}
+
+/// Marks a vault to be destroyed: a change of the vault after which there may be no vault to answer with.
+struct MarkVault(ChangeVault<ops::VaultsPurge>);
+
+impl MarkVault {
+    fn new(name: &VaultName, schedule: Option<Schedule>) -> Self {
+        Self(ChangeVault::new(name, Edit::Purge(schedule)))
+    }
+}
+
+impl Work for MarkVault {
+    type Op = ops::VaultsPurge;
+    type Out = ();
+
+    fn detail(&self) -> Option<String> {
+        self.0.detail()
+    }
+
+    async fn check(&self, service: &Service, permit: &Permit<Self::Op>, context: &Context) -> Result<(), ServiceError> {
+        self.0.check(service, permit, context).await.map(drop)
+    }
+
+    async fn apply(
+        &self,
+        service: &Service,
+        permit: Permit<Self::Op>,
+        context: &Context,
+    ) -> Result<Applied<()>, ServiceError> {
+        let Applied { heads, .. } = self.0.apply(service, permit, context).await?;
+        Ok(Applied { out: (), heads })
+    }
+
+    async fn again(&self, _: &Service, _: &Permit<Self::Op>, _: &str, _: &Context) -> Result<(), ServiceError> {
+        // It is marked, or gone.
         Ok(())
     }
 }

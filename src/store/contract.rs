@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 
 use super::{
-    Activity, Beat, Change, CommitError, EventPlace, HeadChange, HeadScope, Heard, Position, Replica, Sealed, Step,
-    Store, Undelivered, Use, Way, WebhookState, WorkLease, Write,
+    Activity, Beat, Change, CommitError, EventPlace, Forgotten, HeadChange, HeadScope, Heard, Position, Replica,
+    Sealed, Step, Store, Undelivered, Use, Way, WebhookState, WorkLease, Write,
 };
 use crate::model::{
     ADMINISTRATOR, EventRow, IssuerKeyRow, KeyOps, KeySpec, MaxStaleness, NetworkRules, ReplicaRow, Residency, Row,
@@ -72,6 +72,7 @@ macro_rules! contract_tests {
             what_is_to_be_purged_is_found_and_taken_away,
             events_come_in_the_order_of_their_changes,
             old_events_are_forgotten_but_those_that_wait,
+            old_events_are_forgotten_some_at_a_time,
             deliveries_are_queued_settled_and_replayed,
             the_clock_is_set_by_one,
             uses_add_up,
@@ -1023,7 +1024,7 @@ fn telling(events: impl IntoIterator<Item = EventRow>) -> Change {
 }
 
 /// All events after a place, once so many are there: what others do on a shared database holds them up.
-async fn told(store: &AnyStore, after: EventPlace, count: usize) -> Vec<(EventPlace, Sealed<EventRow>)> {
+async fn told(store: &AnyStore, after: EventPlace, count: usize) -> Vec<(EventPlace, Option<Sealed<EventRow>>)> {
     for _ in 0..1_000 {
         let found = store.events(after, 100).await.expect("read");
         if found.len() >= count {
@@ -1039,8 +1040,9 @@ pub(crate) async fn events_come_in_the_order_of_their_changes(store: AnyStore) {
     must(&store, telling([event(1, "dev"), event(2, "dev")])).await;
     must(&store, telling([event(3, "prod")])).await;
     let found = told(&store, begin, 3).await;
-    assert_eq!(found.iter().map(|(_, event)| event.unchecked().id[0]).collect::<Vec<_>>(), [1, 2, 3]);
-    assert_eq!(found[1].1, sealed(event(2, "dev")));
+    let ids = found.iter().flat_map(|(_, event)| event).map(|event| event.unchecked().id[0]);
+    assert_eq!(ids.collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(found[1].1, Some(sealed(event(2, "dev"))));
     assert!(found.windows(2).all(|pair| pair[0].0 < pair[1].0));
     assert_eq!(store.events(found[0].0, 1).await.expect("read"), found[1..2]);
     assert_eq!(store.events(found[2].0, 9).await.expect("read"), []);
@@ -1054,20 +1056,48 @@ pub(crate) async fn events_come_in_the_order_of_their_changes(store: AnyStore) {
 
 pub(crate) async fn old_events_are_forgotten_but_those_that_wait(store: AnyStore) {
     let (begin, _) = store.event_bounds().await.expect("read");
-    must(&store, telling([event(1, "dev"), event(2, "dev")])).await;
-    let found = told(&store, begin, 2).await;
+    must(&store, telling((1..=4).map(|n| event(n, "dev")))).await;
+    let found = told(&store, begin, 4).await;
+    let places: Vec<EventPlace> = found.iter().map(|(place, _)| *place).collect();
     store.queue("ops", None, begin, Vec::new()).await.expect("begun");
-    store.queue("ops", Some(begin), found[1].0, vec![found[0].0]).await.expect("queued");
+    store.queue("ops", Some(begin), places[3], places[..3].to_vec()).await.expect("queued");
     let hour = Duration::from_secs(3600);
-    store.forget_events(hour, hour).await.expect("nothing to forget");
-    assert_eq!(store.events(begin, 9).await.expect("read").len(), 2);
-    assert_eq!(store.forget_events(Duration::ZERO, hour).await.expect("forgotten"), 0);
-    assert_eq!(store.events(begin, 9).await.expect("read"), found[..1], "it waits");
-    assert_eq!(store.event_bounds().await.expect("read").0, found[1].0);
-    let failed = vec![Undelivered { place: found[0].0, failure: "no".to_owned(), retry_after: None }];
-    store.settle_deliveries("ops", Vec::new(), failed).await.expect("settled");
-    assert_eq!(store.forget_events(Duration::ZERO, Duration::ZERO).await.expect("forgotten"), 1);
+    assert_eq!(store.forget_events(hour, hour).await.expect("nothing to forget"), Forgotten::default());
+    assert_eq!(store.events(begin, 9).await.expect("read").len(), 4);
+    assert_eq!(store.forget_events(Duration::ZERO, hour).await.expect("forgotten"), Forgotten::default());
+    assert_eq!(store.events(begin, 9).await.expect("read"), found[..3], "they wait");
+    assert_eq!(store.event_bounds().await.expect("read").0, places[3]);
+    let failed = vec![Undelivered { place: places[0], failure: "no".to_owned(), retry_after: None }];
+    store.settle_deliveries("ops", vec![places[1]], failed).await.expect("settled");
+    assert_eq!(store.forget_events(Duration::ZERO, hour).await.expect("forgotten"), Forgotten::default());
+    let left = [found[0].clone(), found[2].clone()];
+    assert_eq!(store.events(begin, 9).await.expect("read"), left, "what is delivered waits for nothing any more");
+    // One is dead and one is pending: nobody takes either.
+    let both = Forgotten { deliveries: 2, more: false };
+    assert_eq!(store.forget_events(Duration::ZERO, Duration::ZERO).await.expect("forgotten"), both);
     assert_eq!(store.events(begin, 9).await.expect("read"), []);
+    assert_eq!(store.webhooks().await.expect("read"), [WebhookState { name: "ops".to_owned(), pending: 0, dead: 0 }]);
+}
+
+pub(crate) async fn old_events_are_forgotten_some_at_a_time(store: AnyStore) {
+    let (begin, _) = store.event_bounds().await.expect("read");
+    let numbered = |n: u16| {
+        let mut event = event(1, "dev");
+        event.id[..2].copy_from_slice(&n.to_be_bytes());
+        event
+    };
+    must(&store, telling((0..1_010).map(numbered))).await;
+    // Another moment of the store's clock.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    must(&store, telling((2_000..2_003).map(numbered))).await;
+    let first = told(&store, begin, 1).await[0].0;
+    let found = told(&store, EventPlace { number: 1_009, ..first }, 3).await;
+    let forget = async || store.forget_events(Duration::ZERO, Duration::from_secs(3600)).await.expect("forgotten");
+    assert!(forget().await.more, "those of one moment, more than are taken at once, go together");
+    assert_eq!(store.events(begin, 9).await.expect("read"), found);
+    assert_eq!(forget().await, Forgotten::default());
+    assert_eq!(store.events(begin, 9).await.expect("read"), []);
+    assert_eq!(store.event_bounds().await.expect("read").0, found[2].0);
 }
 
 pub(crate) async fn deliveries_are_queued_settled_and_replayed(store: AnyStore) {
@@ -1097,7 +1127,7 @@ pub(crate) async fn deliveries_are_queued_settled_and_replayed(store: AnyStore) 
     assert_eq!(store.webhooks().await.expect("read"), [state]);
     let dead = store.dead_letters("ops", begin, 9).await.expect("read");
     assert_eq!((dead.len(), dead[0].place, dead[0].attempts, dead[0].failure.as_str()), (1, places[2], 1, "no"));
-    assert!(dead[0].event == found[2].1 && dead[0].age < Duration::from_secs(60));
+    assert!(found[2].1.as_ref() == Some(&dead[0].event) && dead[0].age < Duration::from_secs(60));
     assert_eq!(store.dead_letters("ops", places[2], 9).await.expect("read"), []);
     assert_eq!(store.replay("ops", Some([9; 16])).await.expect("none"), 0);
     assert_eq!(store.replay("ops", Some([3; 16])).await.expect("one"), 1);

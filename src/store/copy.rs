@@ -146,7 +146,9 @@ async fn copy_events(source: &dyn Store, target: &dyn Store) -> Result<(), CopyE
         let found = source.events(after, PAGE).await.map_err(CopyError::Read)?;
         let Some((last, _)) = found.last() else { break };
         after = *last;
-        let events = found.into_iter().map(|(_, event)| event).collect();
+        // A copy without some of them would be none; why they cannot be read is in the log.
+        let events = found.into_iter().map(|(_, event)| event).collect::<Option<_>>();
+        let events = events.ok_or(CopyError::Read(StoreError::Inconsistent { table: "events", column: "any" }))?;
         put(target, Batch { events, ..Batch::default() }).await?;
     }
     let webhooks = source.webhooks().await.map_err(CopyError::Read)?.into_iter().map(|webhook| webhook.name).collect();

@@ -49,8 +49,8 @@ impl FromStr for EventPlace {
 pub struct Delivery {
     /// Where its event stands.
     pub place: EventPlace,
-    /// The event. Unchecked.
-    pub event: Sealed<EventRow>,
+    /// The event, unless it cannot be read. Unchecked.
+    pub event: Option<Sealed<EventRow>>,
     /// How often it was tried.
     pub attempts: u32,
 }
@@ -79,6 +79,15 @@ pub struct DeadLetter {
     pub age: Duration,
     /// Why it failed then.
     pub failure: String,
+}
+
+/// What was forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many deliveries that nobody took.
+    pub deliveries: u64,
+    /// There may be more to forget.
+    pub more: bool,
 }
 
 /// What waits for a webhook.

@@ -33,7 +33,7 @@ pub mod sqlite;
 
 pub use activity::{Activity, Use};
 pub use cluster::{Beat, HeadChange, Heard, Position, Replica, Step, Way, WorkLease};
-pub use events::{DeadLetter, Delivery, EventPlace, Undelivered, WebhookState};
+pub use events::{DeadLetter, Delivery, EventPlace, Forgotten, Undelivered, WebhookState};
 pub use head::{HeadRow, HeadScope};
 
 /// A row with its seal, not yet checked.
@@ -354,13 +354,18 @@ pub trait Store: Send + Sync {
     /// Sets the clock of destruction: [`CommitError::Conflict`] when another was quicker.
     async fn put_clock(&self, row: Sealed<ClockRow>) -> Result<(), CommitError>;
     /// At most `limit` events after a place, in the order of their changes. An event comes only when nothing before it can
-    /// come any more.
-    async fn events(&self, after: EventPlace, limit: u32) -> Result<Vec<(EventPlace, Sealed<EventRow>)>, StoreError>;
+    /// come any more. One that cannot be read, of a newer release perhaps, is only said to be there: whoever reads goes on
+    /// after it.
+    async fn events(
+        &self,
+        after: EventPlace,
+        limit: u32,
+    ) -> Result<Vec<(EventPlace, Option<Sealed<EventRow>>)>, StoreError>;
     /// Up to where events were forgotten, and up to where all there will ever be are there.
     async fn event_bounds(&self) -> Result<(EventPlace, EventPlace), StoreError>;
-    /// Forgets events that are older than so long by the store's clock and wait for no delivery, and dead letters that are
-    /// older than `letters`; says how many letters.
-    async fn forget_events(&self, older_than: Duration, letters: Duration) -> Result<u64, StoreError>;
+    /// Forgets events that are older than so long by the store's clock and wait for no delivery, and those that are older
+    /// than `letters`, which is no shorter, with their deliveries, pending and dead. Some at once: there may be more.
+    async fn forget_events(&self, older_than: Duration, letters: Duration) -> Result<Forgotten, StoreError>;
     /// Up to where the deliveries of a webhook are queued; `None` of one that was never seen.
     async fn webhook(&self, name: &str) -> Result<Option<EventPlace>, StoreError>;
     /// Queues deliveries of events and moves the place up to which all are queued, if it is still `from`; `None` begins.
@@ -373,14 +378,14 @@ pub trait Store: Send + Sync {
     ) -> Result<(), CommitError>;
     /// At most `limit` deliveries whose time has come, with their events.
     async fn deliveries(&self, webhook: &str, limit: u32) -> Result<Vec<Delivery>, StoreError>;
-    /// Takes away what was delivered, and puts off what was not.
+    /// Takes away what was delivered, with events that were kept only for that, and puts off what was not.
     async fn settle_deliveries(
         &self,
         webhook: &str,
         delivered: Vec<EventPlace>,
         failed: Vec<Undelivered>,
     ) -> Result<(), StoreError>;
-    /// At most `limit` dead letters of a webhook, in the order of their events.
+    /// At most `limit` dead letters of a webhook, in the order of their events, without those that cannot be read.
     async fn dead_letters(&self, webhook: &str, after: EventPlace, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
     /// Queues dead letters again: one, by its event's id, or all of a webhook; says how many.
     async fn replay(&self, webhook: &str, event: Option<[u8; 16]>) -> Result<u64, StoreError>;

@@ -11,9 +11,9 @@ use std::{future::Future, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Activity, Batch, Beat, Change, CommitError, DeadLetter, Delivery, EventPlace, FillingError, HeadRow, HeadScope,
-    Heard, KeyToLookAt, Position, Replica, RequestRecord, ScopeRows, Sealed, Store, StoreError, ToPurge, Undelivered,
-    Use, Way, WebhookState, WorkLease,
+    Activity, Batch, Beat, Change, CommitError, DeadLetter, Delivery, EventPlace, FillingError, Forgotten, HeadRow,
+    HeadScope, Heard, KeyToLookAt, Position, Replica, RequestRecord, ScopeRows, Sealed, Store, StoreError, ToPurge,
+    Undelivered, Use, Way, WebhookState, WorkLease,
 };
 use crate::model::{
     AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, EventRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow,
@@ -259,7 +259,11 @@ impl<D: Database> Store for SqlStore<D> {
         Ok(session.commit().await.map_err(fault)?)
     }
 
-    async fn events(&self, after: EventPlace, limit: u32) -> Result<Vec<(EventPlace, Sealed<EventRow>)>, StoreError> {
+    async fn events(
+        &self,
+        after: EventPlace,
+        limit: u32,
+    ) -> Result<Vec<(EventPlace, Option<Sealed<EventRow>>)>, StoreError> {
         events::after(&mut self.session(Purpose::Read).await?, after, limit).await
     }
 
@@ -267,11 +271,11 @@ impl<D: Database> Store for SqlStore<D> {
         events::bounds(&mut self.session(Purpose::Read).await?).await
     }
 
-    async fn forget_events(&self, older_than: Duration, letters: Duration) -> Result<u64, StoreError> {
+    async fn forget_events(&self, older_than: Duration, letters: Duration) -> Result<Forgotten, StoreError> {
         let mut session = self.session(Purpose::Write).await?;
-        let gone = events::forget(&mut session, older_than, letters).await.map_err(Failure::into_store_error)?;
+        let forgotten = events::forget(&mut session, older_than, letters).await.map_err(Failure::into_store_error)?;
         session.commit().await.map_err(fault)?;
-        Ok(gone)
+        Ok(forgotten)
     }
 
     async fn webhook(&self, name: &str) -> Result<Option<EventPlace>, StoreError> {

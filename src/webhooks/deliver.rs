@@ -11,7 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Webhook, cloud_event};
 use crate::{
     config::files,
-    export::signing::{key, retry_after, sign},
+    export::{
+        error::{host, without_path},
+        signing::{key, retry_after, sign},
+    },
     model::EventRow,
     observe::metrics::DELIVERIES,
     outbound::Client,
@@ -45,7 +48,7 @@ const FAILURE_CHARS_MAX: usize = 300;
 
 /// Delivers until `stop`.
 pub async fn run(webhook: Webhook, service: Arc<Service>, stop: CancellationToken) {
-    tracing::info!(webhook = webhook.name, url = %webhook.url, "delivering events");
+    tracing::info!(webhook = webhook.name, host = host(&webhook.url), "delivering events");
     loop {
         let goes_on = match pass(&webhook, &service, &stop).await {
             Ok(goes_on) => goes_on,
@@ -102,7 +105,7 @@ impl Way {
     fn open(webhook: &Webhook) -> Self {
         let file = files::read(&webhook.signature_key_file).map_err(|error| told(&error));
         let key = file.and_then(|file| key(&file).map_err(|error| told(&error)));
-        let client = webhook.channel.client(&webhook.url).map_err(|error| told(&error));
+        let client = webhook.channel.client(&webhook.url).map_err(|error| told(&without_path(error)));
         Self(key.and_then(|key| client.map(|client| (client, key))))
     }
 }
@@ -184,7 +187,8 @@ async fn send(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(cloud_event::CONTENT_TYPE));
     let now = crate::export::signing::now();
     sign(&mut headers, key, &cloud_event::id(event), now, &body).map_err(|error| failed(told(&error)))?;
-    let answer = client.post(headers, body.into(), within).await.map_err(|error| failed(told(&error)))?;
+    let answer = client.post(headers, body.into(), within).await;
+    let answer = answer.map_err(|error| failed(told(&without_path(error))))?;
     if answer.status.is_success() {
         return Ok(());
     }

@@ -160,9 +160,13 @@ fn killed_at(site: &Site, who: &str, point: &str, hit: u32) -> bool {
 /// Kills it at every hit of every fail-point, each time for somebody else; who that was, by point and hit.
 fn kill_everywhere(site: &Site) -> Vec<(String, &'static str, u32)> {
     let mut killed = Vec::new();
-    // It makes no key, no index, and no rotation.
-    let elsewhere =
-        [failpoint::SERVICE_AFTER_GENERATE, failpoint::AUDIT_BEFORE_INDEX, failpoint::ROTATION_AFTER_NOTICE];
+    // It makes no key, no index, no rotation and no purge.
+    let elsewhere = [
+        failpoint::SERVICE_AFTER_GENERATE,
+        failpoint::AUDIT_BEFORE_INDEX,
+        failpoint::ROTATION_AFTER_NOTICE,
+        failpoint::PURGE_BEFORE_REAP,
+    ];
     let reached = |point: &&str| !elsewhere.contains(point);
     for point in failpoint::ALL.into_iter().filter(reached) {
         for hit in 1..20 {

@@ -79,7 +79,8 @@ fn kill_everywhere(residency: &str) {
         )
     };
     let reached = |point: &&str| {
-        ![failpoint::ROTATION_AFTER_NOTICE].contains(point) && (residency != "token" || !meanwhile(point))
+        ![failpoint::ROTATION_AFTER_NOTICE, failpoint::PURGE_BEFORE_REAP].contains(point)
+            && (residency != "token" || !meanwhile(point))
     };
     for point in failpoint::ALL.into_iter().filter(reached) {
         // Past the hits of a start: `dev` itself records that it begins.
@@ -192,7 +193,8 @@ fn issue_until_it_dies(dev: &mut Dev, tag: &str) {
 fn tokens_survive_a_kill_at_every_point() {
     let mut dev = Dev::new();
     dev.stop();
-    let not_reached = [failpoint::SERVICE_AFTER_GENERATE, failpoint::ROTATION_AFTER_NOTICE];
+    let not_reached =
+        [failpoint::SERVICE_AFTER_GENERATE, failpoint::ROTATION_AFTER_NOTICE, failpoint::PURGE_BEFORE_REAP];
     for point in failpoint::ALL.into_iter().filter(|point| !not_reached.contains(point)) {
         let hit = match point {
             // Once a second, from the beginning.

@@ -57,6 +57,32 @@ fn a_key_with_a_policy_rotates_and_says_when() {
 }
 
 #[test]
+#[ignore = "takes six minutes: cargo test --test it rotation::keys_of_one_minute -- --ignored"]
+fn keys_of_one_minute_rotate_every_minute_for_five() {
+    let dev = Dev::new();
+    let keys: Vec<String> = (0..6).map(|n| format!("k{n}")).collect();
+    for key in &keys {
+        dev.ok(&["key", "create", key, "--type", "EC"]);
+        dev.ok(&["key", "rotation-policy", "set", key, "--rotate-after", "PT1M"]);
+    }
+    thread::sleep(Duration::from_secs(5 * 60 + 30));
+    for key in &keys {
+        let listed: Value = serde_json::from_str(&dev.ok(&["key", "versions", key, "-o", "json"])).expect("JSON");
+        let time = |version: &Value| {
+            let text = version["createTime"].as_str().expect("a time");
+            text.parse::<jiff::Timestamp>().expect("RFC 3339").as_second()
+        };
+        let mut times: Vec<i64> = listed.as_array().expect("versions").iter().map(time).collect();
+        times.sort_unstable();
+        assert!((5..=6).contains(&times.len()), "{key}: {listed}");
+        for pair in times.windows(2) {
+            // A minute, its jitter, and a second until somebody looks.
+            assert!((60..=75).contains(&(pair[1] - pair[0])), "{key}: {times:?}");
+        }
+    }
+}
+
+#[test]
 fn a_kill_at_any_point_of_a_rotation_leaves_one_version_for_each_time() {
     let mut dev = Dev::new();
     // One that is killed after its commit has rotated its key: there is one for each kill, and more.
@@ -153,7 +179,7 @@ fn a_kill_at_any_point_of_a_purge_leaves_a_key_whole_or_gone() {
 }
 
 /// The names of all files below a folder.
-fn files_below(folder: &std::path::Path) -> Vec<String> {
+pub(crate) fn files_below(folder: &std::path::Path) -> Vec<String> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.path().is_dir() {

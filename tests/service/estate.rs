@@ -221,7 +221,8 @@ impl Estate {
         panic!("the log stays locked")
     }
 
-    async fn store(&self) -> Arc<dyn Store> {
+    /// The store.
+    pub(crate) async fn store(&self) -> Arc<dyn Store> {
         Arc::new(SqliteStore::open(&self.database()).await.expect("a store"))
     }
 

@@ -26,7 +26,7 @@ fn duration(text: &str) -> CalendarDuration {
     text.parse().expect("a duration")
 }
 
-fn rotate_after(text: &str) -> LifetimeAction {
+pub(crate) fn rotate_after(text: &str) -> LifetimeAction {
     let trigger = Trigger::TimeAfterCreate(duration(text));
     LifetimeAction { trigger, action: LifetimeActionType::Rotate }
 }
@@ -35,7 +35,7 @@ fn before_expiry(text: &str, action: LifetimeActionType) -> LifetimeAction {
     LifetimeAction { trigger: Trigger::TimeBeforeExpiry(duration(text)), action }
 }
 
-fn policy(actions: &[LifetimeAction], expiry_time: Option<&str>) -> RotationPolicy {
+pub(crate) fn policy(actions: &[LifetimeAction], expiry_time: Option<&str>) -> RotationPolicy {
     RotationPolicy {
         lifetime_actions: actions.to_vec(),
         expiry_time: expiry_time.map(duration),

@@ -78,7 +78,7 @@ pub(super) fn additional_data(input: Option<&Path>, aad: Option<&Path>) -> anyho
 }
 
 /// The IV that is sent: for AES-CBC the one that was given, or a random one. AES-GCM's is the server's.
-fn iv(algorithm: Algorithm, given: Option<&Iv>) -> Result<Vec<u8>, Failure> {
+pub(super) fn iv(algorithm: Algorithm, given: Option<&Iv>) -> Result<Vec<u8>, Failure> {
     let takes_iv = matches!(algorithm.scheme(), Scheme::AesCbc | Scheme::AesCbcPad);
     match given {
         Some(_) if !takes_iv => Err(Failure::new(format!("--iv is for A*CBC and A*CBCPAD, not {}", algorithm.name()))

@@ -84,8 +84,9 @@ pub(crate) async fn read_all(store: &dyn Store) -> Result<usize, StoreError> {
     found += store.leases().await?.len();
     found += usize::from(store.clock().await?.is_some());
     found += store.activity(&dev, &root, None, 9).await?.len() + store.all_activity(None, 9).await?.len();
-    found += store.events(EventPlace::default(), 9).await?.len();
-    found += store.deliveries("ops", 9).await?.len() + usize::from(store.webhook("ops").await?.is_some());
+    found += store.events(EventPlace::default(), 9).await?.iter().filter(|(_, event)| event.is_some()).count();
+    found += store.deliveries("ops", 9).await?.iter().filter(|delivery| delivery.event.is_some()).count();
+    found += usize::from(store.webhook("ops").await?.is_some());
     found += store.webhooks().await?.len() + store.dead_letters("ops", EventPlace::default(), 9).await?.len();
     store.activity_since().await?;
     store.event_bounds().await?;

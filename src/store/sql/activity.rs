@@ -12,10 +12,23 @@ use crate::{
 
 const TABLE: &str = "activity";
 // Without its version nothing is noted: it was purged meanwhile. SQLite takes ON for a join without WHERE; there is one.
-const NOTE: &str = "INSERT INTO activity (version, used_at, uses) SELECT id, $2, $3 FROM versions WHERE id = $1 \
-    ON CONFLICT (version) DO UPDATE SET uses = activity.uses + excluded.uses, \
-    used_at = CASE WHEN excluded.used_at > activity.used_at THEN excluded.used_at ELSE activity.used_at END";
-const REMOVE: &str = "DELETE FROM activity WHERE version = $1";
+// PostgreSQL does not see what a purge under way has done: a version that somebody is taking away is passed over, and nobody
+// waits for the other or notes what has no version.
+const NOTE: Text = Text {
+    sqlite: "INSERT INTO activity (version, used_at, uses) SELECT id, $2, $3 FROM versions WHERE id = $1 \
+        ON CONFLICT (version) DO UPDATE SET uses = activity.uses + excluded.uses, \
+        used_at = CASE WHEN excluded.used_at > activity.used_at THEN excluded.used_at ELSE activity.used_at END",
+    postgres: "INSERT INTO activity (version, used_at, uses) SELECT id, $2, $3 FROM versions WHERE id = $1 \
+        FOR KEY SHARE SKIP LOCKED \
+        ON CONFLICT (version) DO UPDATE SET uses = activity.uses + excluded.uses, \
+        used_at = CASE WHEN excluded.used_at > activity.used_at THEN excluded.used_at ELSE activity.used_at END",
+};
+// The version is locked before what is known of its use, as whoever notes does it.
+const REMOVE: Text = Text {
+    sqlite: "DELETE FROM activity WHERE version = $1",
+    postgres: "DELETE FROM activity USING (SELECT id FROM versions WHERE id = $1 FOR UPDATE) AS gone \
+        WHERE activity.version = gone.id",
+};
 const OF_KEY: Text = Text {
     sqlite: "SELECT activity.* FROM vaults CROSS JOIN keys ON keys.vault_id = vaults.id \
         CROSS JOIN versions ON versions.key_id = keys.id CROSS JOIN activity ON activity.version = versions.id \
@@ -32,8 +45,9 @@ const ALL: &str = "SELECT * FROM activity WHERE version > $1 ORDER BY version LI
 
 /// What must be answered from an index.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 4] = [NOTE, REMOVE, OF_KEY.sqlite, ALL];
+pub(super) const STATEMENTS: [&str; 4] = [NOTE.sqlite, REMOVE.sqlite, OF_KEY.sqlite, ALL];
 
+/// Adds uses. Those who do so at once give them in the order of their versions, or they wait for each other.
 pub(super) async fn note(session: &mut Session, uses: &[Use]) -> Result<(), Failure> {
     for one in uses {
         let query = query(NOTE).bind(one.version.bytes().to_vec()).bind(one.used.0);

@@ -7,7 +7,7 @@ use super::{
     columns::{Columns, integer},
     error::{Failure, fault},
     events,
-    session::{Record, Session, query},
+    session::{Record, Session, Text, query},
 };
 use crate::store::{DeadLetter, Delivery, EventPlace, StoreError, Undelivered, WebhookState};
 
@@ -19,28 +19,38 @@ const QUEUE: &str = "INSERT INTO deliveries (webhook, position, number, attempts
     VALUES ($1, $2, $3, 0, $4, '')";
 const DUE: &str = "SELECT deliveries.attempts, events.* FROM deliveries JOIN events \
     ON events.position = deliveries.position AND events.number = deliveries.number \
-    WHERE deliveries.webhook = $1 AND deliveries.next_at <= $2 ORDER BY deliveries.next_at, events.position, events.number \
-    LIMIT $3";
+    WHERE deliveries.webhook = $1 AND deliveries.next_at <= $2 \
+    ORDER BY deliveries.next_at, deliveries.position, deliveries.number LIMIT $3";
 const DELIVERED: &str = "DELETE FROM deliveries WHERE webhook = $1 AND position = $2 AND number = $3";
 const FAILED: &str = "UPDATE deliveries SET attempts = attempts + 1, next_at = $4, tried_at = $5, failure = $6 \
     WHERE webhook = $1 AND position = $2 AND number = $3";
-const DEAD: &str = "SELECT deliveries.attempts, deliveries.tried_at, deliveries.failure, events.* FROM deliveries \
-    JOIN events ON events.position = deliveries.position AND events.number = deliveries.number \
-    WHERE deliveries.webhook = $1 AND deliveries.next_at IS NULL \
-    AND (deliveries.position > $2 OR (deliveries.position = $2 AND deliveries.number > $3)) \
-    ORDER BY deliveries.position, deliveries.number LIMIT $4";
+// Left to itself SQLite would go through all that is pending, by the primary key.
+const DEAD: Text = Text {
+    sqlite: "SELECT deliveries.attempts, deliveries.tried_at, deliveries.failure, events.* \
+        FROM deliveries INDEXED BY deliveries_dead \
+        JOIN events ON events.position = deliveries.position AND events.number = deliveries.number \
+        WHERE deliveries.webhook = $1 AND deliveries.next_at IS NULL \
+        AND (deliveries.position, deliveries.number) > ($2, $3) \
+        ORDER BY deliveries.position, deliveries.number LIMIT $4",
+    postgres: "SELECT deliveries.attempts, deliveries.tried_at, deliveries.failure, events.* FROM deliveries \
+        JOIN events ON events.position = deliveries.position AND events.number = deliveries.number \
+        WHERE deliveries.webhook = $1 AND deliveries.next_at IS NULL \
+        AND (deliveries.position, deliveries.number) > ($2, $3) \
+        ORDER BY deliveries.position, deliveries.number LIMIT $4",
+};
 const REPLAY_ALL: &str = "UPDATE deliveries SET attempts = 0, next_at = $2 WHERE webhook = $1 AND next_at IS NULL";
 const REPLAY: &str = "UPDATE deliveries SET attempts = 0, next_at = $2 WHERE webhook = $1 AND next_at IS NULL \
     AND EXISTS (SELECT 1 FROM events WHERE events.id = $3 AND events.position = deliveries.position \
     AND events.number = deliveries.number)";
-const STATES: &str = "SELECT webhooks.name, count(deliveries.next_at) AS pending, \
-    count(deliveries.webhook) - count(deliveries.next_at) AS dead \
-    FROM webhooks LEFT JOIN deliveries ON deliveries.webhook = webhooks.name \
-    GROUP BY webhooks.name ORDER BY webhooks.name";
+// Each count reads a part of an index and no row.
+const STATES: &str = "SELECT webhooks.name, (SELECT count(*) FROM deliveries \
+    WHERE deliveries.webhook = webhooks.name AND deliveries.next_at IS NOT NULL) AS pending, (SELECT count(*) \
+    FROM deliveries WHERE deliveries.webhook = webhooks.name AND deliveries.next_at IS NULL) AS dead \
+    FROM webhooks ORDER BY webhooks.name";
 
 /// What must be answered from an index.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 4] = [PLACE, DELIVERED, FAILED, DEAD];
+pub(super) const STATEMENTS: [&str; 5] = [PLACE, DUE, DELIVERED, FAILED, DEAD.sqlite];
 
 /// Up to where the deliveries of a webhook are queued.
 pub(super) async fn queued(session: &mut Session, webhook: &str) -> Result<Option<EventPlace>, StoreError> {
@@ -81,12 +91,14 @@ pub(super) async fn begin(session: &mut Session, webhook: &str) -> Result<(), Fa
     Ok(())
 }
 
+/// Deliveries whose time has come; of those whose event cannot be read, without it.
 pub(super) async fn due(session: &mut Session, webhook: &str, limit: u32) -> Result<Vec<Delivery>, Failure> {
     let now = clock::now(session).await?;
     let rows = query(DUE).bind(webhook).bind(now).bind(i64::from(limit)).fetch_all(session).await?;
     let delivery = |row: &Record| -> Result<_, StoreError> {
         let columns = Columns::of(TABLE, row);
-        Ok(Delivery { place: events::place(&columns)?, event: events::decode(row)?, attempts: attempts(&columns)? })
+        let (place, attempts) = (events::place(&columns)?, attempts(&columns)?);
+        Ok(Delivery { place, event: events::read(place, events::decode(row)), attempts })
     };
     Ok(rows.iter().map(delivery).collect::<Result<_, _>>()?)
 }
@@ -100,6 +112,7 @@ pub(super) async fn settle(
     for place in delivered {
         let (position, number) = numbers(*place)?;
         query(DELIVERED).bind(webhook).bind(position).bind(number).execute(session).await?;
+        events::forget_held(session, *place).await?;
     }
     let now = clock::now(session).await?;
     for Undelivered { place, failure, retry_after } in failed {
@@ -111,28 +124,42 @@ pub(super) async fn settle(
     Ok(())
 }
 
+/// Dead letters after a place, as many as there are up to the limit, without those that cannot be read.
 pub(super) async fn dead(
     session: &mut Session,
     webhook: &str,
-    after: EventPlace,
+    mut after: EventPlace,
     limit: u32,
 ) -> Result<Vec<DeadLetter>, Failure> {
-    let (position, number) = numbers(after)?;
-    let query = query(DEAD).bind(webhook).bind(position).bind(number).bind(i64::from(limit));
-    let rows = query.fetch_all(session).await?;
     let now = clock::now(session).await?;
-    let letter = |row: &Record| -> Result<_, StoreError> {
-        let columns = Columns::of(TABLE, row);
-        let tried = columns.time("tried_at")?.0;
-        Ok(DeadLetter {
-            place: events::place(&columns)?,
-            event: events::decode(row)?,
-            attempts: attempts(&columns)?,
-            age: Duration::from_millis(u64::try_from(now.saturating_sub(tried)).unwrap_or(0)),
-            failure: columns.text("failure")?.to_owned(),
-        })
-    };
-    Ok(rows.iter().map(letter).collect::<Result<_, _>>()?)
+    let (mut letters, mut wanted) = (Vec::new(), limit);
+    loop {
+        let (asked, (position, number)) = (wanted, numbers(after)?);
+        let query = query(DEAD).bind(webhook).bind(position).bind(number).bind(i64::from(asked));
+        let rows = query.fetch_all(session).await?;
+        for row in &rows {
+            after = events::place(&Columns::of(TABLE, row))?;
+            if let Some(letter) = events::read(after, letter(row, after, now)) {
+                letters.push(letter);
+                wanted -= 1;
+            }
+        }
+        if wanted == 0 || rows.len() < asked as usize {
+            return Ok(letters);
+        }
+    }
+}
+
+fn letter(row: &Record, place: EventPlace, now: i64) -> Result<DeadLetter, StoreError> {
+    let columns = Columns::of(TABLE, row);
+    let tried = columns.time("tried_at")?.0;
+    Ok(DeadLetter {
+        place,
+        event: events::decode(row)?,
+        attempts: attempts(&columns)?,
+        age: Duration::from_millis(u64::try_from(now.saturating_sub(tried)).unwrap_or(0)),
+        failure: columns.text("failure")?.to_owned(),
+    })
 }
 
 pub(super) async fn replay(session: &mut Session, webhook: &str, event: Option<[u8; 16]>) -> Result<u64, Failure> {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{EventRow, EventType},
-    store::{EventPlace, Position, Sealed, StoreError},
+    store::{EventPlace, Forgotten, Position, Sealed, StoreError},
 };
 
 const TABLE: &str = "events";
@@ -28,16 +28,28 @@ const BOUNDS: Text = Text {
     postgres: "SELECT f.position, f.number, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS until \
         FROM events_forgotten f",
 };
-const OLD: &str = "SELECT position, number FROM events WHERE kept_at <= $1 ORDER BY position DESC, number DESC LIMIT 1";
-const FORGET: &str = "DELETE FROM events WHERE kept_at <= $1 AND NOT EXISTS (SELECT 1 FROM deliveries \
+const LOOKED_AT: &str = "SELECT kept_at FROM events_forgotten";
+const FAR: &str = "SELECT kept_at FROM events WHERE kept_at > $1 AND kept_at <= $2 ORDER BY kept_at LIMIT 1 OFFSET $3";
+// `+` keeps both databases from walking all events from the newest on until they find one that is old.
+const LAST: &str = "SELECT position, number FROM events WHERE kept_at > $1 AND kept_at <= $2 \
+    ORDER BY +position DESC, +number DESC LIMIT 1";
+const FORGET: &str = "DELETE FROM events WHERE kept_at > $1 AND kept_at <= $2 AND NOT EXISTS (SELECT 1 FROM deliveries \
     WHERE deliveries.position = events.position AND deliveries.number = events.number)";
+const LOOK: &str = "UPDATE events_forgotten SET kept_at = $1";
 const FORGOTTEN: &str = "UPDATE events_forgotten SET position = $1, number = $2 WHERE (position, number) < ($1, $2)";
-const LETTERS: &str = "DELETE FROM deliveries WHERE next_at IS NULL AND EXISTS (SELECT 1 FROM events \
-    WHERE events.position = deliveries.position AND events.number = deliveries.number AND events.kept_at <= $1)";
+const LETTERS: &str = "DELETE FROM deliveries \
+    WHERE (position, number) IN (SELECT position, number FROM events WHERE kept_at <= $1)";
+const OF_LETTERS: &str = "DELETE FROM events WHERE kept_at <= $1";
+const HELD: &str = "DELETE FROM events WHERE position = $1 AND number = $2 AND (position, number) <= \
+    (SELECT f.position, f.number FROM events_forgotten f WHERE f.singleton = 1) AND NOT EXISTS (SELECT 1 FROM deliveries \
+    WHERE deliveries.position = $1 AND deliveries.number = $2)";
 
 /// What must be answered from an index.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 1] = [AFTER.sqlite];
+pub(super) const STATEMENTS: [&str; 6] = [AFTER.sqlite, FAR, FORGET, LETTERS, OF_LETTERS, HELD];
+
+/// About how many events are forgotten in one transaction: those of one moment go together.
+const AT_ONCE: i64 = 1_000;
 
 /// Keeps an event; the change it tells of is of the same transaction.
 pub(super) async fn insert(
@@ -64,17 +76,30 @@ pub(super) async fn insert(
     write_one(session, query).await
 }
 
+/// Events after a place; of those that cannot be read, only where they stand.
 pub(super) async fn after(
     session: &mut Session,
     after: EventPlace,
     limit: u32,
-) -> Result<Vec<(EventPlace, Sealed<EventRow>)>, StoreError> {
+) -> Result<Vec<(EventPlace, Option<Sealed<EventRow>>)>, StoreError> {
     let query = query(AFTER)
         .bind(integer(after.position.0, TABLE, "position")?)
         .bind(i64::from(after.number))
         .bind(i64::from(limit));
     let rows = query.fetch_all(session).await.map_err(fault)?;
-    rows.iter().map(|row| Ok((place(&Columns::of(TABLE, row))?, decode(row)?))).collect()
+    let event = |row: &Record| {
+        let place = place(&Columns::of(TABLE, row))?;
+        Ok((place, read(place, decode(row))))
+    };
+    rows.iter().map(event).collect()
+}
+
+/// What was read of an event, if it could be: one that cannot, of a newer release perhaps, must not keep others from being
+/// told.
+pub(super) fn read<T>(place: EventPlace, event: Result<T, StoreError>) -> Option<T> {
+    event
+        .inspect_err(|error| tracing::warn!(%place, %error, "an event in the store cannot be read: it is passed over"))
+        .ok()
 }
 
 /// Up to where events were forgotten, and up to where all there will ever be are there.
@@ -87,17 +112,51 @@ pub(super) async fn bounds(session: &mut Session) -> Result<(EventPlace, EventPl
     Ok((place(&columns)?, EventPlace { position: last, number: u32::MAX }))
 }
 
-/// Forgets old events and dead letters; says how many letters.
-pub(super) async fn forget(session: &mut Session, events: Duration, letters: Duration) -> Result<u64, Failure> {
+/// Forgets some old events that wait for no delivery. When there are none any more, it forgets some that are older than
+/// `letters`, with their deliveries: nobody takes those.
+pub(super) async fn forget(session: &mut Session, events: Duration, letters: Duration) -> Result<Forgotten, Failure> {
     let now = clock::now(session).await?;
     let before = |age: Duration| now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
-    let gone = query(LETTERS).bind(before(letters)).execute(session).await?;
-    let Some(last) = query(OLD).bind(before(events)).fetch_optional(session).await? else { return Ok(gone) };
+    // In this order: whoever comes from before what goes with its deliveries is told so, too.
+    if forget_old(session, before(events)).await? {
+        return Ok(Forgotten { deliveries: 0, more: true });
+    }
+    let (until, more) = far(session, i64::MIN, before(letters)).await?;
+    let deliveries = query(LETTERS).bind(until).execute(session).await?;
+    query(OF_LETTERS).bind(until).execute(session).await?;
+    Ok(Forgotten { deliveries, more })
+}
+
+/// Forgets some of what was kept by then and was not looked at before; says whether there may be more. So each event is
+/// looked at once, however long a delivery holds it: it goes with that ([`forget_held`]).
+async fn forget_old(session: &mut Session, old: i64) -> Result<bool, Failure> {
+    let row = query(LOOKED_AT).fetch_optional(session).await?;
+    let row = row.ok_or(StoreError::Inconsistent { table: "events_forgotten", column: "kept_at" })?;
+    let from = Columns::of("events_forgotten", &row).time("kept_at")?.0;
+    let (until, more) = far(session, from, old).await?;
+    let Some(last) = query(LAST).bind(from).bind(until).fetch_optional(session).await? else { return Ok(false) };
     let last = place(&Columns::of(TABLE, &last))?;
-    query(FORGET).bind(before(events)).execute(session).await?;
+    query(FORGET).bind(from).bind(until).execute(session).await?;
+    query(LOOK).bind(until).execute(session).await?;
     let query = query(FORGOTTEN).bind(integer(last.position.0, TABLE, "position")?).bind(i64::from(last.number));
     query.execute(session).await?;
-    Ok(gone)
+    Ok(more)
+}
+
+/// Until when those were kept that are forgotten at once, of what was kept after and until some time; and whether that may
+/// not be all.
+async fn far(session: &mut Session, after: i64, until: i64) -> Result<(i64, bool), Failure> {
+    let row = query(FAR).bind(after).bind(until).bind(AT_ONCE - 1).fetch_optional(session).await?;
+    let Some(row) = row else { return Ok((until, false)) };
+    Ok((Columns::of(TABLE, &row).time("kept_at")?.0, true))
+}
+
+/// Forgets an event whose delivery was settled, if it was only kept for that. When two are settled at once it may stay until
+/// letters are forgotten.
+pub(super) async fn forget_held(session: &mut Session, place: EventPlace) -> Result<(), Failure> {
+    let query = query(HELD).bind(integer(place.position.0, TABLE, "position")?).bind(i64::from(place.number));
+    query.execute(session).await?;
+    Ok(())
 }
 
 /// Where a row of an event, or of what is about one, stands.

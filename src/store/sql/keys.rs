@@ -30,7 +30,7 @@ const UPDATE: &str = "UPDATE keys SET revision = $2, seal = $3, name = $6, curre
 // What is found is a reason to look and nothing else, so nothing else of it is read: one row that is not ours must not keep
 // others from being looked at.
 const DUE: &str = "SELECT keys.id, keys.name, keys.due_at, vaults.name AS vault FROM keys JOIN vaults ON keys.vault_id = vaults.id \
-    WHERE keys.due_at <= $1 AND (keys.due_at > $2 OR (keys.due_at = $2 AND keys.id > $3)) \
+    WHERE keys.due_at <= $1 AND (keys.due_at, keys.id) > ($2, $3) \
     AND keys.deleted_at IS NULL AND vaults.deleted_at IS NULL ORDER BY keys.due_at, keys.id LIMIT $4";
 const WITH_POLICY: &str = "SELECT keys.id, keys.name, keys.due_at, vaults.name AS vault FROM keys JOIN vaults ON keys.vault_id = vaults.id \
     WHERE keys.rotation_policy <> '' AND keys.id > $1 \
@@ -39,7 +39,7 @@ const WITH_POLICY: &str = "SELECT keys.id, keys.name, keys.due_at, vaults.name A
 const REMOVE: &str = "DELETE FROM keys WHERE id = $1";
 const TO_PURGE: &str = "SELECT keys.id, keys.name, keys.purge_at, vaults.name AS vault FROM keys \
     JOIN vaults ON keys.vault_id = vaults.id \
-    WHERE keys.purge_at <= $1 AND (keys.purge_at > $2 OR (keys.purge_at = $2 AND keys.id > $3)) \
+    WHERE keys.purge_at <= $1 AND (keys.purge_at, keys.id) > ($2, $3) \
     AND vaults.deleted_at IS NULL ORDER BY keys.purge_at, keys.id LIMIT $4";
 
 /// What must be answered from an index.

@@ -45,7 +45,7 @@ const UPDATE: &str = "UPDATE versions SET revision = $2, seal = $3, vault_id = $
 const REMOVE: &str = "DELETE FROM versions WHERE id = $1";
 const TO_PURGE: &str = "SELECT versions.id, versions.purge_at, keys.name AS key, vaults.name AS vault FROM versions \
     JOIN keys ON keys.id = versions.key_id JOIN vaults ON vaults.id = versions.vault_id \
-    WHERE versions.purge_at <= $1 AND (versions.purge_at > $2 OR (versions.purge_at = $2 AND versions.id > $3)) \
+    WHERE versions.purge_at <= $1 AND (versions.purge_at, versions.id) > ($2, $3) \
     AND keys.deleted_at IS NULL AND vaults.deleted_at IS NULL ORDER BY versions.purge_at, versions.id LIMIT $4";
 
 /// What must be answered from an index.

@@ -8,9 +8,9 @@ use sqlx::{
 
 use super::*;
 use crate::{
-    model::Scope,
+    model::{EventRow, Scope},
     store::{
-        CommitError, Store as _, Write,
+        Change, CommitError, EventPlace, Sealed, Store as _, Undelivered, Write,
         contract::{
             contract_tests,
             everything::{FOUND, fill, one_of_each, read_all},
@@ -317,6 +317,45 @@ fn is_free(table: &str, column: &str, value: &str) -> bool {
         "x''" => bytes || text,
         _ => bytes || text,
     }
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_holds_up_no_other() {
+    let (folder, store) = SqliteStore::temporary().await;
+    let events = (1..=4).map(|n| sealed(event(n, "dev"))).collect();
+    store.commit(Change { events, ..change([]) }).await.expect("committed");
+    let (begin, _) = store.event_bounds().await.expect("read");
+    let places: Vec<_> = store.events(begin, 9).await.expect("read").into_iter().map(|(place, _)| place).collect();
+    store.queue("ops", None, begin, Vec::new()).await.expect("begun");
+    store.queue("ops", Some(begin), places[3], places.clone()).await.expect("queued");
+    let dead = |place: &EventPlace| Undelivered { place: *place, failure: "no".to_owned(), retry_after: None };
+    let failed = places[2..].iter().map(dead).collect();
+    store.settle_deliveries("ops", Vec::new(), failed).await.expect("settled");
+    // As a newer release has made them.
+    let later = "UPDATE events SET type = 'strongroom.v1.Later' WHERE number IN (0, 2)";
+    run(&mut stranger(&file(&folder)).await, later).await;
+    let readable = |found: Vec<(EventPlace, Option<Sealed<EventRow>>)>| {
+        found.into_iter().map(|(place, event)| (place, event.is_some())).collect::<Vec<_>>()
+    };
+    let is_readable = [false, true, false, true];
+    let all: Vec<_> = places.iter().copied().zip(is_readable).collect();
+    assert_eq!(readable(store.events(begin, 9).await.expect("read")), all);
+    assert_eq!(readable(store.events(begin, 1).await.expect("read")), all[..1], "a page of nothing else has its place");
+    let due = store.deliveries("ops", 9).await.expect("read");
+    assert_eq!(due.iter().map(|due| (due.place, due.event.is_some())).collect::<Vec<_>>(), all[..2]);
+    for limit in [1, 9] {
+        let letters = store.dead_letters("ops", begin, limit).await.expect("read");
+        assert_eq!(letters.iter().map(|letter| letter.place).collect::<Vec<_>>(), places[3..], "of at most {limit}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_known_of_the_use_of_a_version_goes_with_it() {
+    let (folder, store) = SqliteStore::temporary().await;
+    fill(&store).await;
+    let mut stranger = stranger(&file(&folder)).await;
+    run(&mut stranger, "PRAGMA foreign_keys = ON; DELETE FROM usage; DELETE FROM versions").await;
+    assert_eq!(store.all_activity(None, 9).await.expect("read"), []);
 }
 
 #[tokio::test]

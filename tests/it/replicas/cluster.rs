@@ -105,23 +105,35 @@ impl Cluster {
 
     /// Starts a replica, and waits until it serves.
     pub(super) fn serve(&mut self, replica: usize) {
-        let log = self.site.path(&format!("{}.log", NAMES[replica]));
-        let file = fs::File::options().create(true).append(true).open(&log).expect("opens");
-        let mut child = Command::new(PROGRAM)
-            .args(["serve", "--config"])
-            .arg(&self.replicas[replica].config)
-            .stdin(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .expect("spawns");
+        let mut child = self.start_armed(replica, "");
+        self.wait_for(replica, &mut child);
+        self.replicas[replica].running = Some(child);
+    }
+
+    /// Starts a replica with these fail-points.
+    pub(super) fn start_armed(&self, replica: usize, failpoints: &str) -> Child {
+        let file = fs::File::options().create(true).append(true).open(self.log(replica)).expect("opens");
+        let mut command = Command::new(PROGRAM);
+        if !failpoints.is_empty() {
+            command.env("STRONGROOM_FAILPOINTS", failpoints);
+        }
+        command.args(["serve", "--config"]).arg(&self.replicas[replica].config);
+        command.stdin(Stdio::null()).stderr(file).spawn().expect("spawns")
+    }
+
+    /// Waits until it serves.
+    pub(super) fn wait_for(&self, replica: usize, child: &mut Child) {
         let begun = Instant::now();
         while !self.run(replica, &["vault", "list"]).status.success() {
             let ended = child.try_wait().expect("waits");
-            let said = || fs::read_to_string(&log).unwrap_or_default();
+            let said = || fs::read_to_string(self.log(replica)).unwrap_or_default();
             assert!(ended.is_none() && begun.elapsed() < Duration::from_secs(90), "it does not serve: {}", said());
             std::thread::sleep(Duration::from_millis(100));
         }
-        self.replicas[replica].running = Some(child);
+    }
+
+    fn log(&self, replica: usize) -> PathBuf {
+        self.site.path(&format!("{}.log", NAMES[replica]))
     }
 
     pub(super) fn kill(&mut self, replica: usize) {

@@ -4,6 +4,7 @@
 mod cluster;
 mod earlier;
 mod figures;
+mod kills;
 mod recording;
 mod standby;
 mod upgrade;

@@ -19,7 +19,7 @@ CREATE TABLE clock (
 );
 
 CREATE TABLE activity (
-    version bytea  NOT NULL PRIMARY KEY CHECK (length(version) = 16),
+    version bytea  NOT NULL PRIMARY KEY CHECK (length(version) = 16) REFERENCES versions (id) ON DELETE CASCADE,
     used_at bigint NOT NULL,
     uses    bigint NOT NULL CHECK (uses >= 0)
 );
@@ -50,9 +50,10 @@ CREATE INDEX events_kept ON events (kept_at);
 CREATE TABLE events_forgotten (
     singleton bigint PRIMARY KEY CHECK (singleton = 1),
     position  bigint NOT NULL,
-    number    bigint NOT NULL
+    number    bigint NOT NULL,
+    kept_at   bigint NOT NULL
 );
-INSERT INTO events_forgotten (singleton, position, number) VALUES (1, 0, 0);
+INSERT INTO events_forgotten (singleton, position, number, kept_at) VALUES (1, 0, 0, 0);
 
 CREATE TABLE webhooks (
     name     text   COLLATE "C" NOT NULL PRIMARY KEY,
@@ -71,5 +72,6 @@ CREATE TABLE deliveries (
     FOREIGN KEY (position, number) REFERENCES events (position, number)
 );
 CREATE INDEX deliveries_due ON deliveries (webhook, next_at);
+CREATE INDEX deliveries_dead ON deliveries (webhook, position, number) WHERE next_at IS NULL;
 CREATE INDEX deliveries_of_event ON deliveries (position, number);
 UPDATE strongroom_schema SET version = 3;

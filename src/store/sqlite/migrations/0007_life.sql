@@ -28,9 +28,9 @@ CREATE TABLE clock (
 ) STRICT;
 
 -- When versions were last used, and how often since that is counted. Not sealed, and a little behind: a help for those who
--- tidy up. What was done is in the audit log.
+-- tidy up. What was done is in the audit log. It goes with its version, whoever takes that away while a use is noted.
 CREATE TABLE activity (
-    version BLOB    NOT NULL PRIMARY KEY CHECK (length(version) = 16),
+    version BLOB    NOT NULL PRIMARY KEY CHECK (length(version) = 16) REFERENCES versions (id) ON DELETE CASCADE,
     used_at INTEGER NOT NULL,
     uses    INTEGER NOT NULL CHECK (uses >= 0)
 ) STRICT, WITHOUT ROWID;
@@ -59,13 +59,15 @@ CREATE TABLE events (
     PRIMARY KEY (position, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX events_kept ON events (kept_at);
--- Up to where events were forgotten: who comes from before it is told so.
+-- Up to where events were forgotten: who comes from before it is told so. Those kept by that time were looked at, and are
+-- not looked at again: what a delivery held back goes with the delivery.
 CREATE TABLE events_forgotten (
     singleton INTEGER PRIMARY KEY CHECK (singleton = 1),
     position  INTEGER NOT NULL,
-    number    INTEGER NOT NULL
+    number    INTEGER NOT NULL,
+    kept_at   INTEGER NOT NULL          -- milliseconds by the database's clock
 ) STRICT;
-INSERT INTO events_forgotten (singleton, position, number) VALUES (1, 0, 0);
+INSERT INTO events_forgotten (singleton, position, number, kept_at) VALUES (1, 0, 0, 0);
 
 -- How far the deliveries of a webhook have been queued, and those that are still to be made. Not sealed: who writes here can
 -- hold deliveries up or repeat them, and can make none up.
@@ -86,4 +88,5 @@ CREATE TABLE deliveries (
     FOREIGN KEY (position, number) REFERENCES events (position, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deliveries_due ON deliveries (webhook, next_at);
+CREATE INDEX deliveries_dead ON deliveries (webhook, position, number) WHERE next_at IS NULL;
 CREATE INDEX deliveries_of_event ON deliveries (position, number);
