@@ -89,6 +89,16 @@ mod tests {
     const MAKERS: [KeyOps; 3] = [KeyOps::ENCRYPT, KeyOps::SIGN, KeyOps::WRAP_KEY];
 
     #[test]
+    fn each_operation_is_permitted_by_itself() {
+        let all = || USES.into_iter().chain(MAKERS);
+        for (permitted, op) in all().flat_map(|permitted| all().map(move |op| (permitted, op))) {
+            let row = VersionRow { ops: permitted, ..row(true, None, None) };
+            let wanted = if permitted == op { Ok(()) } else { Err(NotUsable::NotPermitted) };
+            assert_eq!(usable(&row, op, Timestamp(5)), wanted);
+        }
+    }
+
+    #[test]
     fn a_disabled_version_does_nothing() {
         for op in USES.into_iter().chain(MAKERS) {
             assert_eq!(usable(&row(false, None, None), op, Timestamp(5)), Err(NotUsable::Disabled));

@@ -1,24 +1,22 @@
 //! `strongroom event …`: what happened to keys and vaults, as it happens; `strongroom webhook …`: what was not delivered.
 
-use std::{future::pending, process::ExitCode, time::Duration};
+use std::{future::pending, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use strongroom_client::{Cause, Code, Error, EventStream};
+use strongroom_client::{Error, EventStream};
 use strongroom_proto::v1::{DeadLetter, Event, ListDeadLettersRequest, WatchEventsRequest, Webhook};
-use tokio::{signal::ctrl_c, time::sleep};
+use tokio::signal::ctrl_c;
 
 use super::{
     client::Client,
     connection::ConnectionArgs,
-    failure::{Action, Failure, Noun},
+    failure::{Action, Noun},
+    follow::Again,
     output::{self, Format, FormatArgs, Rows},
     view::optional_time,
 };
 
-/// How long to wait before a stream that was ended is opened again: at first, and at most.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
-const AGAIN_AFTER_MAX: Duration = Duration::from_secs(30);
 /// Exit code after Ctrl-C: what a shell sees of a program that does not catch it (128 and SIGINT).
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -117,7 +115,7 @@ async fn watch(
     format: Format,
 ) -> anyhow::Result<ExitCode> {
     let client = connection.connect_for_long().await?;
-    let mut watching = Watching { request, format, has_place: false, wait: AGAIN_AFTER };
+    let mut watching = Watching { request, format, has_place: false, again: Again::default() };
     let end = tokio::select! {
         end = watching.follow(&client, action) => end.map(|()| ExitCode::SUCCESS),
         () = interrupted() => Ok(ExitCode::from(EXIT_INTERRUPTED)),
@@ -143,8 +141,7 @@ struct Watching {
     format: Format,
     /// The server has said where that is.
     has_place: bool,
-    /// How long to wait before the stream is opened again.
-    wait: Duration,
+    again: Again,
 }
 
 impl Watching {
@@ -153,11 +150,8 @@ impl Watching {
         // Not waited for: perhaps there never was a server where this one is said to be.
         let mut stream = client.call(action, client.api.watch_events(self.request.clone())).await?;
         while let Some(error) = self.tell(&mut stream).await? {
-            // Whatever broke a connection that was there, whether there can be another shows when it is opened.
-            if !may_pass(&error) && !matches!(error, Error::Connection { .. }) {
-                return Err(client.explain(&error, action).into());
-            }
-            stream = self.open_again(client, action).await?;
+            let request = &self.request;
+            stream = self.again.open(client, action, error, || client.api.watch_events(request.clone())).await?;
         }
         Ok(())
     }
@@ -172,47 +166,11 @@ impl Watching {
             };
             message.events.iter().try_for_each(|event| show(event, self.format))?;
             if !message.events.is_empty() {
-                self.wait = AGAIN_AFTER;
+                self.again = Again::default();
             }
             (self.request.resume_token, self.request.from_beginning) = (message.resume_token, false);
             self.has_place = true;
         }
-    }
-
-    /// Opens the stream again, when there is a server to open it.
-    async fn open_again(&mut self, client: &Client, action: &Action) -> Result<EventStream, Failure> {
-        let mut is_said = false;
-        loop {
-            sleep(self.wait).await;
-            self.wait = (self.wait * 2).min(AGAIN_AFTER_MAX);
-            let error = match client.api.watch_events(self.request.clone()).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => error,
-            };
-            if !may_pass(&error) {
-                return Err(client.explain(&error, action));
-            }
-            if !is_said {
-                output::note(&output::printable(&format!("waiting for the server: {error}")));
-                is_said = true;
-            }
-        }
-    }
-}
-
-/// Whether the same may succeed later, without anybody mending anything here.
-fn may_pass(error: &Error) -> bool {
-    // The name was known when the watch began: servers that start anew may be without one for a while.
-    let passes = |cause: &Cause| !cause.is_lasting() || *cause == Cause::NoHost;
-    match error {
-        Error::Unavailable(_) | Error::TimedOut { .. } => true,
-        Error::Connection { cause, .. } => passes(cause),
-        Error::NoServer(failed) => failed.iter().any(|(_, cause)| passes(cause)),
-        // What a server itself says has a reason. This is a connection that broke and left no cause.
-        Error::Server(refusal) | Error::OutcomeUnknown(refusal) => {
-            refusal.reason.is_empty() && matches!(refusal.code, Code::Unknown | Code::Cancelled)
-        }
-        _ => false,
     }
 }
 
@@ -393,42 +351,5 @@ impl Rows for ReplayedView {
 
     fn rows(&self) -> Vec<Vec<String>> {
         vec![vec!["queued".to_owned(), self.queued.clone()]]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use strongroom_client::Refusal;
-    use tonic::Status;
-
-    use super::*;
-
-    #[test]
-    fn a_server_is_waited_for_and_a_refusal_is_not() {
-        let refused = |status: Status| Error::from(Refusal::from(&status));
-        let broken = |cause| Error::Connection { endpoint: "https://a:1".to_owned(), cause };
-        let several = |cause| Error::NoServer(vec![("a".to_owned(), Cause::UnknownIssuer), ("b".to_owned(), cause)]);
-        let passing = [
-            refused(Status::unavailable("starting")),
-            refused(Status::unknown("transport error")),
-            refused(Status::cancelled("operation was canceled")),
-            Error::TimedOut { endpoint: String::new(), repeat_with: None },
-            broken(Cause::Refused),
-            broken(Cause::Broken),
-            broken(Cause::NoHost),
-            several(Cause::Refused),
-        ];
-        let lasting = [
-            refused(Status::permission_denied("no right")),
-            refused(Status::unauthenticated("a token that has ended")),
-            refused(Status::not_found("no vault")),
-            refused(Status::failed_precondition("forgotten")),
-            refused(Status::invalid_argument("no token")),
-            refused(Status::internal("trouble")),
-            broken(Cause::Expired),
-            several(Cause::Expired),
-        ];
-        assert!(passing.iter().all(may_pass), "{:?}", passing.iter().find(|error| !may_pass(error)));
-        assert!(!lasting.iter().any(may_pass), "{:?}", lasting.iter().find(|error| may_pass(error)));
     }
 }

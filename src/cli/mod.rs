@@ -34,6 +34,7 @@ mod face;
 mod failure;
 mod file;
 mod files;
+mod follow;
 mod hsm_worker;
 mod init;
 mod jwk;

@@ -581,6 +581,20 @@ mod tests {
     use crate::store::contract::fixtures::vault;
 
     #[test]
+    fn the_recovery_level_says_whether_it_can_be_purged_and_how_long_it_is_kept() {
+        for (retention_days, purge_protection, level) in [
+            (90, false, "Recoverable+Purgeable"),
+            (90, true, "Recoverable"),
+            (7, false, "CustomizedRecoverable+Purgeable"),
+            (89, false, "CustomizedRecoverable+Purgeable"),
+            (89, true, "CustomizedRecoverable"),
+        ] {
+            let row = VaultRow { retention_days, purge_protection, ..vault(1, "dev") };
+            assert_eq!(row.recovery_level(), level);
+        }
+    }
+
+    #[test]
     fn what_a_vault_has_unless_it_is_said_otherwise_is_not_in_its_seal() {
         let row = vault(1, "dev");
         let before_rules = Canonical::new("strongroom.vault.v1")

@@ -94,9 +94,9 @@ pub(super) fn life(key: &KeyObjectRow, newest: &VersionRow, uses: u64) -> KeyLif
     }
 }
 
-/// When somebody is to look at a key. Nothing happens by itself to one without a policy.
+/// When somebody is to look at a key. One without a policy never rotates, and its expiry is told all the same.
 pub(super) fn look_at(key: &KeyObjectRow, newest: &VersionRow, uses: u64, now: Timestamp) -> Option<Timestamp> {
-    key.rotation.as_ref().and_then(|_| next_due(&life(key, newest, uses), now))
+    next_due(&life(key, newest, uses), now)
 }
 
 /// How far a look at all keys has come, and one at all vaults that are purged.
@@ -617,7 +617,6 @@ impl SetRotationPolicy {
         let created = old.rotation.as_ref().map_or(context.now, |rotation| rotation.created);
         let rotation = (!is_none).then(|| KeyRotation { policy: self.policy.clone(), created, updated: context.now });
         let mut new = KeyObjectRow {
-            noted: if is_none { None } else { old.noted },
             rotation,
             updated: context.now,
             intent: context.intent,

@@ -69,7 +69,7 @@ fn keys_of_one_minute_rotate_every_minute_for_five() {
     for key in &keys {
         let listed: Value = serde_json::from_str(&dev.ok(&["key", "versions", key, "-o", "json"])).expect("JSON");
         let time = |version: &Value| {
-            let text = version["createTime"].as_str().expect("a time");
+            let text = version["change"]["createTime"].as_str().expect("a time");
             text.parse::<jiff::Timestamp>().expect("RFC 3339").as_second()
         };
         let mut times: Vec<i64> = listed.as_array().expect("versions").iter().map(time).collect();

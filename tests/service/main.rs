@@ -3,6 +3,7 @@
 
 mod access;
 mod batch;
+mod contract;
 mod drain;
 #[allow(dead_code, reason = "shared with benches and tests/memory")]
 mod estate;

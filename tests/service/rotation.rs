@@ -31,7 +31,7 @@ pub(crate) fn rotate_after(text: &str) -> LifetimeAction {
     LifetimeAction { trigger, action: LifetimeActionType::Rotate }
 }
 
-fn before_expiry(text: &str, action: LifetimeActionType) -> LifetimeAction {
+pub(crate) fn before_expiry(text: &str, action: LifetimeActionType) -> LifetimeAction {
     LifetimeAction { trigger: Trigger::TimeBeforeExpiry(duration(text)), action }
 }
 

@@ -1,11 +1,7 @@
 //! `audit tail`: the last records, then those that come.
 
-use std::time::Duration;
-
 use clap::Args;
-use strongroom_client::Error;
 use strongroom_proto::v1::{AuditFilter, AuditRecord, StreamAuditRecordsRequest};
-use tokio::time::sleep;
 
 use super::{
     filter::{FilterArgs, action},
@@ -15,11 +11,9 @@ use super::{
 use crate::cli::{
     client::Client,
     connection::ConnectionArgs,
+    follow::Again,
     output::{self, Format, FormatArgs},
 };
-
-/// How long to wait before a stream that was ended is opened again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What `audit tail` takes.
 #[derive(Debug, Args)]
@@ -60,23 +54,20 @@ async fn last(client: &Client, filter: &AuditFilter, args: &TailArgs) -> anyhow:
 /// Shows what comes. A server that ends, and comes back, is asked again from where it stopped.
 async fn follow(client: &Client, filter: &AuditFilter, from: u64, format: Format) -> anyhow::Result<()> {
     let action = action("follow the audit log", filter);
-    let mut next = from;
+    let (mut next, mut again) = (from, Again::default());
+    let open = |from| {
+        let request = StreamAuditRecordsRequest { filter: Some(filter.clone()), start_index: Some(from), follow: true };
+        client.api.stream_audit_records(request)
+    };
+    let mut stream = client.call(&action, open(next)).await?;
     loop {
-        let request = StreamAuditRecordsRequest { filter: Some(filter.clone()), start_index: Some(next), follow: true };
-        let mut stream = client.call(&action, client.api.stream_audit_records(request)).await?;
-        let ended = loop {
-            match stream.next().await {
-                Ok(Some(message)) => {
-                    message.records.iter().try_for_each(|record| show(record, format))?;
-                    next = message.next_index;
-                }
-                Ok(None) => return Ok(()),
-                Err(error) => break error,
+        match stream.next().await {
+            Ok(Some(message)) => {
+                message.records.iter().try_for_each(|record| show(record, format))?;
+                (next, again) = (message.next_index, Again::default());
             }
-        };
-        match ended {
-            Error::Unavailable(_) | Error::Connection { .. } => sleep(AGAIN_AFTER).await,
-            error => return Err(client.explain(&error, &action).into()),
+            Ok(None) => return Ok(()),
+            Err(error) => stream = again.open(client, &action, error, || open(next)).await?,
         }
     }
 }
