@@ -379,7 +379,9 @@ fn looked_at_anew(
     uses: u64,
     context: &Context,
 ) -> Option<KeyObjectRow> {
-    key.row.rotation.as_ref().filter(|_| key.row.current == version.version)?;
+    if key.row.current != version.version {
+        return None;
+    }
     let due = look_at(&key.row, version, uses, context.now);
     let changed = KeyObjectRow {
         due,

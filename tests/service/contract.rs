@@ -238,7 +238,7 @@ fn vault(name: &str, retention_days: u16) -> NewVault {
 async fn what_is_deleted_is_kept_seven_to_ninety_days() {
     let (_estate, _clock, service) = opened().await;
     for days in [0, 6, 91, u16::MAX] {
-        let made = service.create_vault(&caller(), vault("v", days), ChangeOptions::default()).await;
+        let made = service.create_vault(&caller(), vault("vault", days), ChangeOptions::default()).await;
         assert_eq!(field(made), "vault.retention_days", "{days}");
     }
     for (name, days) in [("seven", 7), ("ninety", 90)] {
