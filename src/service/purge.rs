@@ -32,7 +32,7 @@ use crate::{
         VaultName, VaultRow, VersionId, VersionRow,
     },
     observe::metrics::PURGES,
-    store::{HeadScope, ToPurge, WorkLease},
+    store::{HeadScope, StoreError, ToPurge, WorkLease},
 };
 
 /// Before which ids the detail of an intent names objects on the token.
@@ -189,27 +189,27 @@ impl Service {
         }
         let Some(time) = time else { return Ok(()) };
         let schedule = Schedule { lease: Some(turn.lease().clone()), time };
-        let keys = self.purge_keys(&turn.slice(SLICE), &schedule).await;
-        let versions = self.purge_versions(&turn.slice(SLICE), &schedule).await;
+        let keys = |after| self.store.keys_to_purge(time, after, DUE);
+        let keys = self.purge_pages(&turn.slice(SLICE), &schedule, keys).await;
+        let versions = |after| self.store.versions_to_purge(time, after, DUE);
+        let versions = self.purge_pages(&turn.slice(SLICE), &schedule, versions).await;
         let vaults = self.purge_vaults(round, &turn.slice(SLICE), &schedule).await;
         keys.and(versions).and(vaults)
     }
 
-    async fn purge_keys(self: &Arc<Self>, turn: &Turn<'_>, schedule: &Schedule) -> Result<(), ServiceError> {
+    /// Goes through what a page at a time says, until all of it was looked at or the turn is over.
+    async fn purge_pages<F>(
+        self: &Arc<Self>,
+        turn: &Turn<'_>,
+        schedule: &Schedule,
+        page: impl Fn(Option<(Timestamp, [u8; 16])>) -> F + Send,
+    ) -> Result<(), ServiceError>
+    where
+        F: Future<Output = Result<Vec<ToPurge>, StoreError>> + Send,
+    {
         let mut after = None;
         while !turn.is_over() {
-            let found = self.store.keys_to_purge(schedule.time, after, DUE).await?;
-            let Some(last) = found.last() else { break };
-            after = Some((last.at, last.id));
-            self.purge_each(found, turn, schedule).await;
-        }
-        Ok(())
-    }
-
-    async fn purge_versions(self: &Arc<Self>, turn: &Turn<'_>, schedule: &Schedule) -> Result<(), ServiceError> {
-        let mut after = None;
-        while !turn.is_over() {
-            let found = self.store.versions_to_purge(schedule.time, after, DUE).await?;
+            let found = page(after).await?;
             let Some(last) = found.last() else { break };
             after = Some((last.at, last.id));
             self.purge_each(found, turn, schedule).await;

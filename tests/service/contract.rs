@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use strongroom::{
     model::{
-        Algorithm, EventRow, EventType, KeyOps, KeySpec, LifetimeActionType, ManualClock, MaxStaleness, NetworkRules,
-        Tags, Timestamp, VaultAuthorization,
+        Algorithm, EventRow, EventType, KeyOps, KeySpec, LifetimeActionType, MaxStaleness, NetworkRules, Tags,
+        Timestamp, VaultAuthorization,
     },
     service::{
         ChangeOptions, KeyRef, NewKey, NewVault, Problem, Service, ServiceError, VaultPatch, VersionPatch,
@@ -17,22 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ec,
-    estate::{Estate, caller, key},
+    estate::{caller, key},
     named,
-    rotation::{before_expiry, policy, rotate_after},
+    rotation::{before_expiry, opened, policy, rotate_after},
 };
 
 /// 2027-01-01T00:00:00Z.
 const START: i64 = 1_798_761_600;
 const DAY_S: i64 = 86_400;
-
-async fn opened() -> (Estate, Arc<ManualClock>, Arc<Service>) {
-    let clock = Arc::new(ManualClock::at(day(0)));
-    let mut estate = Estate::new().await;
-    estate.clock = Arc::clone(&clock) as _;
-    let service = estate.open().await.expect("opens");
-    (estate, clock, service)
-}
 
 const fn day(days: i64) -> Timestamp {
     Timestamp(START + days * DAY_S)

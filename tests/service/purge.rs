@@ -16,20 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ec,
-    estate::{Estate, caller, key},
+    estate::{caller, key},
     named,
+    rotation::opened,
 };
 
 const START: i64 = 1_798_761_600;
 const DAY_S: u32 = 86_400;
-
-async fn opened() -> (Estate, Arc<ManualClock>, Arc<Service>) {
-    let clock = Arc::new(ManualClock::at(Timestamp(START)));
-    let mut estate = Estate::new().await;
-    estate.clock = Arc::clone(&clock) as _;
-    let service = estate.open().await.expect("opens");
-    (estate, clock, service)
-}
 
 fn days(days: i64) -> Timestamp {
     Timestamp(START + days * i64::from(DAY_S))

@@ -44,7 +44,7 @@ pub(crate) fn policy(actions: &[LifetimeAction], expiry_time: Option<&str>) -> R
 }
 
 /// An estate whose clock stands at [`START`], and its service.
-async fn opened() -> (Estate, Arc<ManualClock>, Arc<Service>) {
+pub(crate) async fn opened() -> (Estate, Arc<ManualClock>, Arc<Service>) {
     let clock = Arc::new(ManualClock::at(Timestamp(START)));
     let mut estate = Estate::new().await;
     estate.clock = Arc::clone(&clock) as _;

@@ -52,7 +52,10 @@ pub(super) fn public(path: &Path) -> anyhow::Result<RecoveryKey> {
 pub(super) fn private(path: &Path) -> anyhow::Result<Private> {
     let pem = files::read(path).map_err(|error| failure("the recovery key cannot be used", &error))?;
     let unreadable = || {
-        let shown = Failure::new(format!("{} is not an RSA key as PKCS#8 in PEM (its first line says PRIVATE KEY)", path.display()));
+        let shown = Failure::new(format!(
+            "{} is not an RSA key as PKCS#8 in PEM (its first line says PRIVATE KEY)",
+            path.display()
+        ));
         let plain = "openssl pkey -in FILE -out /dev/shm/recovery.pem, and remove that file at once afterwards";
         if contains(&pem, "ENCRYPTED") {
             shown.hint(format!("it is encrypted; decrypt it into memory: {plain}"))
