@@ -203,6 +203,8 @@ impl Failed {
             {
                 Class::VerdictOrToken
             }
+            // NSS softokn says so of an RSA ciphertext that is no number below the modulus.
+            sys::CKR_ARGUMENTS_BAD if function == Function::UnwrapKey => Class::VerdictOrToken,
             // NSS softokn says so of data that it has no other word for.
             sys::CKR_DEVICE_ERROR if function == Function::Verify => Class::Suspect,
             sys::CKR_OBJECT_HANDLE_INVALID
