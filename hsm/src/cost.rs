@@ -11,7 +11,7 @@ use crate::{
 /// A seal, its check, random bytes, an AES operation of a few bytes.
 const SHORT_US: u32 = 7;
 /// Making, proving and removing an object on the token: its files are written and synced.
-const TOKEN_OBJECT_US: u32 = 10_000;
+pub const TOKEN_OBJECT_US: u32 = 10_000;
 
 impl KeySpec {
     /// An operation with the private half, or with a secret key and a few bytes.
@@ -95,11 +95,11 @@ impl Operation {
 impl Request {
     /// What a request without a key row costs.
     pub(crate) fn cost_us(&self) -> u32 {
-        let of_token = |residency: &Residency| if *residency == Residency::Token { TOKEN_OBJECT_US } else { 0 };
+        let of_token = |residency| if residency == Residency::Token { TOKEN_OBJECT_US } else { 0 };
         match self {
-            Self::Generate { spec, residency, .. } => spec.generate_us() + of_token(residency),
-            Self::Import { spec, residency, .. } => 2 * spec.load_us() + of_token(residency),
-            Self::DestroyToken { .. } => TOKEN_OBJECT_US,
+            Self::Generate(wanted) => wanted.spec.generate_us() + of_token(wanted.residency),
+            Self::Import { wanted, .. } => 2 * wanted.spec.load_us() + of_token(wanted.residency),
+            Self::MakeKek { .. } | Self::DestroyToken { .. } => TOKEN_OBJECT_US,
             Self::Seal { forms } => SHORT_US.saturating_mul(u32::try_from(forms.len()).unwrap_or(u32::MAX)),
             // Ed25519 is the dearer of the two kinds of log key.
             Self::SignLog { text } => KeySpec::Ed25519.private_us().saturating_add(bytes_us(text.len(), 1)),

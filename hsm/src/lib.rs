@@ -26,9 +26,10 @@ pub mod statement;
 pub mod worker;
 
 pub use algorithms::{Algorithm, Digest, KeyOps, KeySpec};
+pub use cost::TOKEN_OBJECT_US;
 pub use error::{Error, StartError};
 pub use material::Material;
 pub use pool::{Admission, Pool, Tenant};
 pub use profile::Profile;
 pub use secret::SecretBytes;
-pub use statement::{KeyRow, KeyStatement, Residency, Seal};
+pub use statement::{KekId, KeyRow, KeyStatement, Residency, Seal};

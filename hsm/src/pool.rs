@@ -53,14 +53,16 @@ pub use self::{
     timing::{Served, Timing, Watch},
 };
 use crate::{
-    algorithms::{KeySpec, Lane, LengthError, RANDOM_BYTES_MAX},
+    algorithms::{Lane, LengthError, RANDOM_BYTES_MAX},
     checkpoint,
     error::{Error, StartError},
     material::Material,
     profile::Profile,
-    protocol::{Fault, Generated, Moment, Operation, Output, Ready, Request, Response, ServiceKeys, seal_of},
+    protocol::{
+        Fault, Generated, Moment, NewVersion, Operation, Output, Ready, Request, Response, ServiceKeys, seal_of,
+    },
     secret::SecretBytes,
-    statement::{KeyRow, Residency, Seal},
+    statement::{KekId, KeyRow, Seal},
 };
 
 /// How long the tasks may take to end after the workers were told to.
@@ -247,15 +249,8 @@ impl Pool {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn generate(
-        &self,
-        spec: KeySpec,
-        residency: Residency,
-        version: [u8; 16],
-        deadline: Moment,
-    ) -> Result<Generated, Error> {
-        let request = Request::Generate { spec, residency, version };
-        match self.call(Lane::Generate, request, deadline).await? {
+    pub async fn generate(&self, wanted: NewVersion, deadline: Moment) -> Result<Generated, Error> {
+        match self.call(Lane::Generate, Request::Generate(wanted), deadline).await? {
             Response::Generated(generated) => Ok(generated),
             _ => Err(unfit()),
         }
@@ -265,22 +260,23 @@ impl Pool {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn import(
-        &self,
-        spec: KeySpec,
-        residency: Residency,
-        version: [u8; 16],
-        material: Material,
-        deadline: Moment,
-    ) -> Result<Generated, Error> {
-        let request = Request::Import { spec, residency, version, material };
-        match self.call(Lane::Generate, request, deadline).await? {
+    pub async fn import(&self, wanted: NewVersion, material: Material, deadline: Moment) -> Result<Generated, Error> {
+        match self.call(Lane::Generate, Request::Import { wanted, material }, deadline).await? {
             Response::Generated(imported) => Ok(imported),
             _ => Err(unfit()),
         }
     }
 
-    /// Destroys the token objects of a version; that there are none is not an error.
+    /// Makes a vault's key-encryption key on the token. When that ends as is said of [`Self::generate`], it may exist:
+    /// [`Self::destroy_token`] settles that.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn make_kek(&self, id: KekId, deadline: Moment) -> Result<(), Error> {
+        self.call(Lane::Generate, Request::MakeKek { id }, deadline).await.map(drop)
+    }
+
+    /// Destroys the token objects of a version or of a vault's KEK; that there are none is not an error.
     ///
     /// # Errors
     /// See [`Error`].

@@ -22,7 +22,7 @@ use crate::{
     material::Material,
     profile::{Sandbox, TokenName},
     secret::SecretBytes,
-    statement::{Residency, Seal},
+    statement::{KekId, Residency, Seal},
 };
 
 /// The longest packet. Far below the socket's send buffer (212,992 bytes by default), so that a pair
@@ -105,31 +105,26 @@ pub enum Request {
         /// The row's canonical form.
         row: ByteBuf,
     },
-    /// Makes a key. A `Wrapped` one is generated as a session object, wrapped under the root, unwrapped
+    /// Makes a key. A `Wrapped` one is generated as a session object, wrapped under the root or a vault's KEK, unwrapped
     /// and used once, and its original destroyed; a `Token` one becomes a permanent object with this
     /// version as CKA_ID, and the token's files are synced before the answer.
-    Generate {
-        /// What kind.
-        spec: KeySpec,
-        /// Where it is to live.
-        residency: Residency,
-        /// The version it is made for.
-        version: [u8; 16],
-    },
+    Generate(NewVersion),
     /// Brings a key in from outside. A secret one becomes an extractable session object, and from there on
     /// what [`Self::Generate`] makes, or a permanent object; what came out of it is compared with what went
     /// in. A public one is tried and leaves nothing.
     Import {
-        /// What kind.
-        spec: KeySpec,
-        /// Where it is to live.
-        residency: Residency,
-        /// The version it is brought in for.
-        version: [u8; 16],
+        /// As what.
+        wanted: NewVersion,
         /// The key.
         material: Material,
     },
-    /// Destroys the token objects of a version: those of an unfinished creation, or of a purge. Their
+    /// Makes a vault's key-encryption key: a permanent object with this CKA_ID, born on the token, never extractable and
+    /// without an escrow. The token's files are synced before the answer.
+    MakeKek {
+        /// CKA_ID.
+        id: KekId,
+    },
+    /// Destroys the token objects of a version or KEK: those of an unfinished creation, or of a purge. Their
     /// absence is not an error.
     DestroyToken {
         /// CKA_ID.
@@ -157,6 +152,27 @@ pub enum Request {
     },
     /// What only an unprovisioned session may ask: making the token and its keys.
     Provision(Provision),
+}
+
+/// A version whose key is to be made or brought in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewVersion {
+    /// What kind.
+    pub spec: KeySpec,
+    /// Where it is to live.
+    pub residency: Residency,
+    /// The version it is for.
+    pub version: [u8; 16],
+    /// What it is wrapped under, where it is: none for the root.
+    pub kek: Option<KekId>,
+}
+
+impl NewVersion {
+    /// One under the root, where it is wrapped.
+    #[must_use]
+    pub const fn new(spec: KeySpec, residency: Residency, version: [u8; 16]) -> Self {
+        Self { spec, residency, version, kek: None }
+    }
 }
 
 /// How a worker is to begin.
@@ -352,7 +368,7 @@ pub enum Output {
 /// A new key or one that was brought in, proved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generated {
-    /// `Wrapped`: the key under the root, AES-KWP. Else empty.
+    /// `Wrapped`: the key under the root or the KEK that was asked for, AES-KWP. Else empty.
     pub blob: ByteBuf,
     /// SubjectPublicKeyInfo (DER) of RSA, EC and OKP keys; empty for oct.
     pub public: ByteBuf,
@@ -522,12 +538,15 @@ pub enum Fault {
     /// The key that came out of the blob is not the one the row describes.
     #[error("the loaded key is not the one its row describes")]
     KeyMismatch,
-    /// The blob could not be unwrapped under this root.
-    #[error("the key's blob does not open under this root")]
+    /// The blob could not be unwrapped under this root, or under its vault's KEK.
+    #[error("the key's blob does not open under what it was wrapped with")]
     BlobBroken,
     /// A key of token residency is not on the token.
     #[error("the key is not on the token")]
     KeyAbsent,
+    /// The key-encryption key of a vault is not on the token.
+    #[error("the key-encryption key of the vault is not on the token")]
+    KekAbsent,
     /// The text is none that the log key signs.
     #[error(transparent)]
     Checkpoint(NotACheckpoint),

@@ -19,6 +19,9 @@ use crate::algorithms::{KeyOps, KeySpec};
 /// HMAC-SHA256 over a canonical form.
 pub type Seal = [u8; 32];
 
+/// A vault's own key-encryption key, by its CKA_ID.
+pub type KekId = [u8; 16];
+
 /// Where a key lives (ADR 0001).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Residency {
@@ -181,7 +184,7 @@ pub struct KeyStatement {
     pub expires: Option<i64>,
     /// Where it lives. The PKCS#11 object of a `Token` key has `version` as its CKA_ID.
     pub residency: Residency,
-    /// `Wrapped`: the key under the root, AES-KWP (RFC 5649). Else empty.
+    /// `Wrapped`: the key under the root or under `kek`, AES-KWP (RFC 5649). Else empty.
     pub blob: Vec<u8>,
     /// SubjectPublicKeyInfo (DER) of RSA, EC and OKP keys; empty for oct.
     pub public: Vec<u8>,
@@ -196,6 +199,8 @@ pub struct KeyStatement {
     pub revision: u64,
     /// Digest of what is sealed with the row but does not concern the HSM (tags, state); may be empty.
     pub rest: Vec<u8>,
+    /// `Wrapped`: the key-encryption key of its vault, by the CKA_ID of that on the token. None: the root.
+    pub kek: Option<KekId>,
 }
 
 impl KeyStatement {
@@ -224,6 +229,7 @@ impl KeyStatement {
             .optional_number(13, Some(self.created))
             .number(14, self.revision)
             .field(15, &self.rest)
+            .field(16, self.kek.as_ref().map_or(&[], |kek| kek.as_slice()))
             .finish()
     }
 
@@ -249,6 +255,7 @@ impl KeyStatement {
             created: 0,
             revision: 0,
             rest: Vec::new(),
+            kek: None,
         };
         while let Some((number, value)) = fields.next()? {
             match number {
@@ -270,6 +277,7 @@ impl KeyStatement {
                 13 => statement.created = signed(value)?,
                 14 => statement.revision = number_of(value)?,
                 15 => statement.rest = value.to_vec(),
+                16 => statement.kek = Some(value.try_into().map_err(|_| NotCanonical)?),
                 _ => return Err(NotCanonical),
             }
         }
@@ -324,12 +332,12 @@ mod tests {
             not_before in any::<Option<i64>>(), expires in any::<Option<i64>>(), residency in 0..Residency::ALL.len(),
             blob in prop::collection::vec(any::<u8>(), 0..64), public in prop::collection::vec(any::<u8>(), 0..64),
             check_value in prop::collection::vec(any::<u8>(), 0..4), created in any::<i64>(), revision in any::<u64>(),
-            rest in prop::collection::vec(any::<u8>(), 0..33),
+            rest in prop::collection::vec(any::<u8>(), 0..33), kek in any::<Option<[u8; 16]>>(),
         ) -> KeyStatement {
             KeyStatement {
                 vault, key, version, spec: KeySpec::ALL[spec], ops: KeyOps::from_bits(ops).expect("six bits"), enabled,
                 not_before, expires, residency: Residency::ALL[residency],
-                blob, public, check_value, created, revision, rest,
+                blob, public, check_value, created, revision, rest, kek,
             }
         }
     }

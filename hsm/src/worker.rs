@@ -21,6 +21,7 @@ mod ffi;
 mod generate;
 mod hierarchy;
 mod import;
+mod kek;
 mod key_wrap;
 mod link;
 mod listed;

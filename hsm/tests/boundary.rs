@@ -10,7 +10,9 @@ use cryptoki::{
 };
 use strongroom_hsm::{
     KeySpec, Material, Residency, SecretBytes,
-    protocol::{ALLOWED_MECHANISMS, BIRTH, HIERARCHY, LOG_BY_ED25519, Provision, Request, Response, UNWRAP_TEMPLATE},
+    protocol::{
+        ALLOWED_MECHANISMS, BIRTH, HIERARCHY, LOG_BY_ED25519, NewVersion, Provision, Request, Response, UNWRAP_TEMPLATE,
+    },
 };
 use support::{Home, attack, can, can_make, hex, note, unhex};
 
@@ -25,7 +27,7 @@ fn pin_and_blob_together_open_nothing_readable() {
     let material = Material::Secret(SecretBytes::new(vec![0x5c; 32]));
     let (spec, residency) = (KeySpec::Aes256, Residency::Wrapped);
     let Ok(Response::Generated(imported)) =
-        worker.call(Request::Import { spec, residency, version: [2; 16], material })
+        worker.call(Request::Import { wanted: NewVersion::new(spec, residency, [2; 16]), material })
     else {
         panic!("imported")
     };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use strongroom_hsm::{
     Algorithm, KeyOps, KeyRow, KeySpec, Material, Residency, SecretBytes,
-    protocol::{Damage, Fault, Hierarchy, Request, Response},
+    protocol::{Damage, Fault, Hierarchy, NewVersion, Request, Response},
     worker::Exit,
 };
 use support::{CHECKPOINT, Home, Worker};
@@ -47,7 +47,7 @@ fn a_lost_session_is_replaced_and_the_operation_repeated() {
 }
 
 fn import(worker: &mut Worker, spec: KeySpec, residency: Residency, material: Material) -> Result<(), Fault> {
-    worker.call(Request::Import { spec, residency, version: [9; 16], material }).map(drop)
+    worker.call(Request::Import { wanted: NewVersion::new(spec, residency, [9; 16]), material }).map(drop)
 }
 
 #[test]

@@ -19,7 +19,7 @@ use serde_bytes::ByteBuf;
 use strongroom_hsm::{
     Algorithm, KeyOps, KeyRow, KeySpec, Material, Residency, SecretBytes,
     algorithms::DATA_KEY_BYTES,
-    protocol::{BIRTH, DataKeyForm, Fault, Generated, Operation, Output, Request, Response},
+    protocol::{BIRTH, DataKeyForm, Fault, Generated, NewVersion, Operation, Output, Request, Response},
 };
 use support::{Home, Sealed, Subject, Worker, attack, can, can_make, statement, unhex};
 
@@ -40,7 +40,7 @@ fn import(
     version: [u8; 16],
     material: Material,
 ) -> Result<Generated, Fault> {
-    match worker.call(Request::Import { spec, residency, version, material })? {
+    match worker.call(Request::Import { wanted: NewVersion::new(spec, residency, version), material })? {
         Response::Generated(generated) => Ok(generated),
         other => panic!("{other:?}"),
     }

@@ -18,7 +18,7 @@ use strongroom_hsm::{
     algorithms::Lane,
     pool::{Provisioned, provision},
     profile::{LaneProfile, Sandbox, TokenName},
-    protocol::{Fault, Hierarchy, Moment, Operation, Output, Provision},
+    protocol::{Fault, Hierarchy, Moment, NewVersion, Operation, Output, Provision},
 };
 use support::Home;
 use tokio::{task::JoinSet, time::sleep};
@@ -76,7 +76,7 @@ fn soon() -> Moment {
 
 async fn key(pool: &Pool, spec: KeySpec, residency: Residency, number: u8) -> Arc<KeyRow> {
     let version = [number; 16];
-    let generated = pool.generate(spec, residency, version, soon()).await.unwrap();
+    let generated = pool.generate(NewVersion::new(spec, residency, version), soon()).await.unwrap();
     let mut statement = support::statement(spec, residency, version);
     statement.blob = generated.blob.into_vec();
     statement.public = generated.public.into_vec();

@@ -75,6 +75,7 @@ mod tests {
             tags: Tags::default(),
             residency: Residency::Wrapped,
             blob: Vec::new(),
+            kek: None,
             public: Vec::new(),
             check_value: Vec::new(),
             state: State::Active,

@@ -310,6 +310,7 @@ async fn make_vault(service: &Arc<Service>) -> anyhow::Result<()> {
         // Everything can be tried here.
         padding_decryption_allowed: true,
         max_staleness: MaxStaleness::default(),
+        own_kek: false,
         network: crate::model::NetworkRules::default(),
         authorization: crate::model::VaultAuthorization::Roles,
     };

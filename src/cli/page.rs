@@ -115,6 +115,8 @@ fn vault() -> VaultView {
         }),
         authorization: v1::VaultAuthorization::Roles.into(),
         max_staleness_seconds: 1,
+        own_kek: true,
+        kek_id: "9f2d3c1e8a7b4c5d9f2d3c1e8a7b4c5d".into(),
         state: v1::State::Deleted.into(),
         change: Some(change()),
         etag: "5d41402a".into(),

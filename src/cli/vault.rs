@@ -56,6 +56,10 @@ pub(super) struct CreateArgs {
     /// Nothing in it can be purged before its date; cannot be switched off again
     #[arg(long)]
     purge_protection: bool,
+    /// Its keys are under a key-encryption key of its own on the token, which is destroyed when the vault is purged: then no
+    /// backup gives them back. Nor does anything when the token is lost: recovery keys do not cover it. Fixed for ever
+    #[arg(long)]
+    own_kek: bool,
     #[command(flatten)]
     padding: PaddingArgs,
     #[command(flatten)]
@@ -253,6 +257,7 @@ async fn create(connection: &ConnectionArgs, args: &CreateArgs) -> anyhow::Resul
             network: Some(args.network.rules()),
             authorization: args.authorization.value(),
             max_staleness_seconds: args.staleness.max.unwrap_or_default(),
+            own_kek: args.own_kek,
             ..Vault::default()
         }),
         request_id: request_id.clone(),

@@ -153,6 +153,9 @@ pub(super) struct VaultView {
     network: Option<NetworkView>,
     authorization: EnumName,
     max_staleness_seconds: i32,
+    own_kek: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    kek_id: String,
     state: EnumName,
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<ChangeView>,
@@ -170,6 +173,8 @@ impl From<&v1::Vault> for VaultView {
             network: vault.network.as_ref().map(NetworkView::from),
             authorization: enum_name!(v1::VaultAuthorization, vault.authorization),
             max_staleness_seconds: vault.max_staleness_seconds,
+            own_kek: vault.own_kek,
+            kek_id: vault.kek_id.clone(),
             state: enum_name!(v1::State, vault.state),
             change: vault.change.as_ref().map(ChangeView::from),
             etag: vault.etag.clone(),
@@ -193,6 +198,8 @@ impl Rows for VaultView {
         fields.extend(self.network.iter().flat_map(NetworkView::fields));
         fields.push(("authorization", word(&self.authorization, "VAULT_AUTHORIZATION_").replace('_', " ")));
         fields.push(("max staleness", format!("{} s", self.max_staleness_seconds)));
+        let kek = if self.own_kek { format!("its own, {} on the token", self.kek_id) } else { "root".to_owned() };
+        fields.push(("keys wrapped under", kek));
         fields.push(("tags", tags_text(&self.tags)));
         fields.extend(change_fields(self.change.as_ref()));
         fields.push(("etag", self.etag.clone()));
@@ -695,7 +702,7 @@ mod tests {
     #[test]
     fn a_vault_is_this_json() {
         let vault = v1::Vault { name: "vaults/dev".into(), retention_days: 7, state: 2, ..v1::Vault::default() };
-        let expected = r#"{"name":"vaults/dev","tags":{},"retentionDays":7,"purgeProtection":false,"paddingDecryptionAllowed":false,"authorization":"VAULT_AUTHORIZATION_UNSPECIFIED","maxStalenessSeconds":0,"state":"STATE_DELETED","etag":""}"#;
+        let expected = r#"{"name":"vaults/dev","tags":{},"retentionDays":7,"purgeProtection":false,"paddingDecryptionAllowed":false,"authorization":"VAULT_AUTHORIZATION_UNSPECIFIED","maxStalenessSeconds":0,"ownKek":false,"state":"STATE_DELETED","etag":""}"#;
         assert_eq!(serde_json::to_string(&VaultView::from(&vault)).expect("JSON"), expected);
     }
 

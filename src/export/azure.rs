@@ -119,6 +119,7 @@ const STATUSES: &[(&str, u16)] = &[
     ("RECORD_PENDING", 500),
     ("TAMPERED", 500),
     ("KEY_NOT_ON_TOKEN", 500),
+    ("KEK_NOT_ON_TOKEN", 500),
     ("INTERNAL", 500),
 ];
 

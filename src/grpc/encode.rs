@@ -65,6 +65,8 @@ pub(super) fn vault(row: &VaultRow) -> v1::Vault {
         }
         .into(),
         max_staleness_seconds: i32::from(row.max_staleness.seconds()),
+        own_kek: row.kek.is_some(),
+        kek_id: row.kek.map(|kek| kek.to_string()).unwrap_or_default(),
         state: state(row.state).into(),
         change: Some(change(row.created, row.updated, row.state, row.revision)),
         etag: row.etag(),

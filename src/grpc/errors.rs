@@ -57,7 +57,7 @@ pub const fn code(problem: &Problem) -> Code {
         Problem::DeadlineExceeded => Code::DeadlineExceeded,
         Problem::Unavailable { .. } | Problem::Behind { .. } => Code::Unavailable,
         Problem::Unknown { .. } => Code::Unknown,
-        Problem::Tampered { .. } | Problem::KeyAbsent { .. } => Code::DataLoss,
+        Problem::Tampered { .. } | Problem::KeyAbsent { .. } | Problem::KekAbsent { .. } => Code::DataLoss,
         Problem::RecordPending | Problem::Internal => Code::Internal,
     }
 }
@@ -185,6 +185,7 @@ fn resource(problem: &Problem) -> Option<&str> {
         | Problem::Tampered { name }
         | Problem::Pruned { name }
         | Problem::BeyondEnd { name, .. }
+        | Problem::KekAbsent { name }
         | Problem::KeyAbsent { name } => Some(name),
         Problem::Denied(_)
         | Problem::BeyondOwnRights { .. }
@@ -360,6 +361,7 @@ mod tests {
             (P::RecordPending, "RECORD_PENDING", C::Internal),
             (P::Tampered { name: name() }, "TAMPERED", C::DataLoss),
             (P::KeyAbsent { name: name() }, "KEY_NOT_ON_TOKEN", C::DataLoss),
+            (P::KekAbsent { name: name() }, "KEK_NOT_ON_TOKEN", C::DataLoss),
             (P::Internal, "INTERNAL", C::Internal),
         ]
     }

@@ -58,6 +58,7 @@ async fn create_vault(
         network: network.apply(&model::NetworkRules::default()).map_err(|error| invalid_network(&error))?,
         authorization: decode::authorization(vault.authorization)?.unwrap_or_default(),
         max_staleness: max_staleness(vault.max_staleness_seconds)?,
+        own_kek: vault.own_kek,
     };
     Ok(encode::vault(&*service.create_vault(caller, new, options).await?))
 }

@@ -214,6 +214,9 @@ pub struct VaultRow {
     pub authorization: VaultAuthorization,
     /// How old what a replica knows of it may be.
     pub max_staleness: MaxStaleness,
+    /// Its own key-encryption key on the token, by the CKA_ID of that, under which its wrapped keys are; none: under the
+    /// root. Fixed when it is made, and destroyed with it.
+    pub kek: Option<VersionId>,
     /// In use or deleted.
     pub state: State,
     /// All that is in it is being destroyed, and then it: nobody brings it back any more.
@@ -267,7 +270,8 @@ impl Row for VaultRow {
             .field(13, &self.network.sealed_ranges())
             .number(14, self.authorization.code())
             .number(15, self.max_staleness.sealed())
-            .number(16, u64::from(self.purging));
+            .number(16, u64::from(self.purging))
+            .field(17, self.kek.map(VersionId::bytes).as_ref().map_or(&[], |kek| kek.as_slice()));
         state_fields(form, self.state).finish()
     }
 }
@@ -365,8 +369,10 @@ pub struct VersionRow {
     pub tags: Tags,
     /// Where it lives.
     pub residency: Residency,
-    /// `Wrapped`: the key under the root. `Token`: empty.
+    /// `Wrapped`: the key under the root or under `kek`. `Token`: empty.
     pub blob: Vec<u8>,
+    /// `Wrapped`: the vault's key-encryption key that it is under; none: the root.
+    pub kek: Option<VersionId>,
     /// SubjectPublicKeyInfo (DER); empty for oct.
     pub public: Vec<u8>,
     /// What tells one oct key from another ([`KeyStatement::check_value`]); empty for others.
@@ -415,6 +421,7 @@ impl VersionRow {
             created: self.created.0,
             revision: self.revision,
             rest: Sha256::digest(rest).to_vec(),
+            kek: self.kek.map(VersionId::bytes),
         }
     }
 }

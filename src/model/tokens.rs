@@ -145,6 +145,7 @@ impl IssuerKeyRow {
             created: self.created.0,
             revision: self.revision,
             rest: Vec::new(),
+            kek: None,
         }
     }
 }

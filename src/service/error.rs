@@ -227,6 +227,15 @@ pub enum Problem {
         /// The version's name.
         name: String,
     },
+    /// The vault's own key-encryption key is not on the token.
+    #[error(
+        "the key-encryption key that {name} is wrapped under is not on the token, and without it none of that vault's wrapped \
+         keys opens: put the token's objects back, or ask an administrator"
+    )]
+    KekAbsent {
+        /// The version's name, or that of the vault where a key is made.
+        name: String,
+    },
     /// The record was pruned or archived, for those who may know.
     #[error("{name} was pruned: bring its bundle back from the archive (docs/audit.md), and ask again")]
     Pruned {
@@ -295,6 +304,7 @@ impl Problem {
             Self::RecordPending => "RECORD_PENDING",
             Self::Tampered { .. } => "TAMPERED",
             Self::KeyAbsent { .. } => "KEY_NOT_ON_TOKEN",
+            Self::KekAbsent { .. } => "KEK_NOT_ON_TOKEN",
             Self::Pruned { .. } => "PRUNED",
             Self::BeyondEnd { .. } => "BEYOND_END",
             Self::Internal => "INTERNAL",
@@ -323,6 +333,7 @@ impl Problem {
                 | Self::RecordPending
                 | Self::Tampered { .. }
                 | Self::KeyAbsent { .. }
+                | Self::KekAbsent { .. }
                 | Self::Internal
         )
     }

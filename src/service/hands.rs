@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use strongroom_hsm::{
     Admission, Error, KeyRow, Material, Pool, SecretBytes, Tenant,
-    protocol::{Fault, Generated, Moment, Operation, Output},
+    protocol::{Fault, Generated, Moment, NewVersion, Operation, Output},
 };
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     access::{Grant, Op, Permit, ops},
-    model::{Algorithm, IssuerKeyRow, KeyOps, KeySpec, Residency, VersionId, VersionRow},
+    model::{Algorithm, IssuerKeyRow, KeyOps, KeySpec, Residency, VaultName, VersionId, VersionRow},
 };
 
 /// The lanes of the HSM, behind grants.
@@ -107,27 +107,33 @@ impl Hands {
     pub async fn generate<O: Generates>(
         &self,
         permit: &Permit<O>,
-        spec: KeySpec,
-        residency: Residency,
-        version: VersionId,
+        wanted: NewVersion,
         caller: &Caller,
     ) -> Result<Generated, ServiceError> {
-        let pool = self.pool(caller).of(permit.tenant());
-        pool.generate(spec, residency, version.bytes(), caller.deadline).await.map_err(outage)
+        let made = self.pool(caller).of(permit.tenant()).generate(wanted, caller.deadline).await;
+        made.map_err(|error| unmade(error, permit.vault()))
+    }
+
+    /// Makes the key-encryption key of a vault that does not exist yet.
+    pub async fn make_kek(
+        &self,
+        permit: &Permit<ops::VaultsCreate>,
+        id: VersionId,
+        caller: &Caller,
+    ) -> Result<(), ServiceError> {
+        self.pool(caller).of(permit.tenant()).make_kek(id.bytes(), caller.deadline).await.map_err(outage)
     }
 
     /// Brings a key in for a version that does not exist yet.
     pub async fn import(
         &self,
         permit: &Permit<ops::KeysImport>,
-        spec: KeySpec,
-        residency: Residency,
-        version: VersionId,
+        wanted: NewVersion,
         material: Material,
         caller: &Caller,
     ) -> Result<Generated, ServiceError> {
-        let pool = self.pool(caller).of(permit.tenant());
-        pool.import(spec, residency, version.bytes(), material, caller.deadline).await.map_err(outage)
+        let made = self.pool(caller).of(permit.tenant()).import(wanted, material, caller.deadline).await;
+        made.map_err(|error| unmade(error, permit.vault()))
     }
 
     /// Makes a key that signs tokens.
@@ -137,9 +143,8 @@ impl Hands {
         id: VersionId,
         caller: &Caller,
     ) -> Result<Generated, ServiceError> {
-        let (spec, residency) = (IssuerKeyRow::SPEC, IssuerKeyRow::RESIDENCY);
-        let pool = self.pool(caller).of(permit.tenant());
-        pool.generate(spec, residency, id.bytes(), caller.deadline).await.map_err(outage)
+        let wanted = NewVersion::new(IssuerKeyRow::SPEC, IssuerKeyRow::RESIDENCY, id.bytes());
+        self.pool(caller).of(permit.tenant()).generate(wanted, caller.deadline).await.map_err(outage)
     }
 
     /// Signs a token with the issuer's key: the digest of its header and claims.
@@ -162,8 +167,8 @@ impl Hands {
         }
     }
 
-    /// Destroys what an unfinished creation left on the token. Only for a version whose creation intent is
-    /// still open.
+    /// Destroys what an unfinished creation left on the token, or what was purged: the object of a version or of a vault's
+    /// KEK. Only while the intent that says so is still open.
     pub async fn reap(&self, version: VersionId, deadline: Moment) -> Result<(), ServiceError> {
         self.pool.destroy_token(version.bytes(), deadline).await.map_err(outage)
     }
@@ -223,6 +228,7 @@ fn refused<O: KeyOp>(error: Error, grant: &Grant<O, VersionEntry>, what: What) -
         Fault::DecryptionFailed => Problem::DecryptionFailed,
         Fault::SealBroken | Fault::KeyMismatch | Fault::BlobBroken => Problem::Tampered { name: name() },
         Fault::KeyAbsent => Problem::KeyAbsent { name: name() },
+        Fault::KekAbsent => Problem::KekAbsent { name: name() },
         _ => return outage(Error::Fault(fault)),
     };
     ServiceError::because(problem, fault)
@@ -251,6 +257,16 @@ pub fn wrong_algorithm(spec: KeySpec, name: String, purpose: KeyOps, algorithm: 
         spec.algorithms().filter(|algorithm| algorithm.ops().contains(purpose)).map(Algorithm::name).collect();
     let takes = if takes.is_empty() { format!("none to {}", operation_name(purpose)) } else { takes.join(", ") };
     Problem::WrongAlgorithm { algorithm: algorithm.name(), name, takes }
+}
+
+/// What a failure of the HSM means when a key was to be made in a vault.
+fn unmade(error: Error, vault: Option<&VaultName>) -> ServiceError {
+    match (&error, vault) {
+        (Error::Fault(Fault::KekAbsent), Some(vault)) => {
+            ServiceError::because(Problem::KekAbsent { name: format!("vaults/{vault}") }, error)
+        }
+        _ => outage(error),
+    }
 }
 
 /// What a failure of the HSM means when no key of a caller's was involved.

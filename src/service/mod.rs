@@ -362,6 +362,8 @@ pub struct NewVault {
     pub authorization: VaultAuthorization,
     /// How old what a replica knows of it may be.
     pub max_staleness: MaxStaleness,
+    /// Its keys are wrapped under a key-encryption key of its own on the token.
+    pub own_kek: bool,
 }
 
 /// What to change of a vault; what is absent stays.

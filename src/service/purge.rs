@@ -160,7 +160,7 @@ impl Service {
                 // Changed: by another that is at it, too.
                 Ok(()) | Err(ServiceError { problem: Problem::Changed { .. }, cause: None }) => {}
                 Err(ServiceError { problem: Problem::Precondition { reason: EMPTY, .. }, .. }) => {
-                    let work = RemoveVault { vault: vault.clone(), lease: lease.cloned(), gone: OnceLock::new() };
+                    let work = RemoveVault { vault: vault.clone(), lease: lease.cloned(), said: OnceLock::new() };
                     self.scheduled(caller, format!("vaults/{vault}"), scope, work).await?;
                     return Ok(true);
                 }
@@ -551,12 +551,13 @@ impl Work for PurgeSome {
 struct RemoveVault {
     vault: VaultName,
     lease: Option<WorkLease>,
-    /// How many of them there were, for the record.
-    gone: OnceLock<String>,
+    /// What the intent says: no other object is destroyed.
+    said: OnceLock<Said>,
 }
 
 impl RemoveVault {
-    async fn plan(&self, service: &Service, context: &Context) -> Result<Vec<Put>, ServiceError> {
+    /// What is taken away, and what is said of it.
+    async fn plan(&self, service: &Service, context: &Context) -> Result<(Vec<Put>, Said), ServiceError> {
         let deadline = context.caller.deadline;
         let vault = marked(service, &self.vault, deadline).await?;
         let contents = service.catalog.scopes.cell(HeadScope::Vault(vault.row.id), deadline).await?;
@@ -577,9 +578,10 @@ impl RemoveVault {
             }
         }
         let assignments = puts.len() - policies;
-        self.gone.get_or_init(|| format!("with {assignments} role assignments and {policies} access policies"));
+        let mut said = format!("with {assignments} role assignments and {policies} access policies");
+        said.extend(vault.row.kek.map(|kek| format!("; {ON_TOKEN} {kek}")));
         puts.push(Put::remove(NewRow::RemoveVault(VaultRow::clone(&vault.row)), vault.seal));
-        Ok(puts)
+        Ok((puts, (said, vault.row.kek.into_iter().collect())))
     }
 }
 
@@ -588,11 +590,13 @@ impl Work for RemoveVault {
     type Out = ();
 
     fn detail(&self) -> Option<String> {
-        self.gone.get().cloned()
+        self.said.get().map(|(detail, _)| detail.clone())
     }
 
     async fn check(&self, service: &Service, _: &Permit<Self::Op>, context: &Context) -> Result<(), ServiceError> {
-        self.plan(service, context).await.map(drop)
+        let (_, said) = self.plan(service, context).await?;
+        self.said.get_or_init(|| said);
+        Ok(())
     }
 
     async fn apply(
@@ -603,7 +607,11 @@ impl Work for RemoveVault {
     ) -> Result<Applied<()>, ServiceError> {
         let deadline = context.caller.deadline;
         let locked = service.catalog.scopes.lock(HeadScope::Service, deadline).await?;
-        let puts = self.plan(service, context).await?;
+        let (puts, (_, keks)) = self.plan(service, context).await?;
+        if self.said.get().is_none_or(|(_, said)| *said != keks) {
+            // It is another vault of that name.
+            return Err(Problem::Changed { name: format!("vaults/{}", self.vault) }.into());
+        }
         let right: &dyn Right = self.lease.as_ref().map_or(&permit as &dyn Right, |lease| lease);
         let making = Making { name: "vaults.purge", right, intent: context.intent, request: None, deadline };
         let event = events::of_vault(EventType::VaultPurged, &context.caller, context.now, &self.vault);
@@ -614,6 +622,10 @@ impl Work for RemoveVault {
         if let Err(error) = service.read_policy(&locked, deadline).await {
             tracing::debug!(%error, "the roles of a purged vault are read away later");
         }
+        drop(locked);
+        failpoint::hit(failpoint::PURGE_BEFORE_REAP);
+        // From here on no copy of what was wrapped under it opens again.
+        service.reap_all(&keks.into_iter().collect::<Vec<_>>()).await?;
         Ok(Applied { out: (), heads: vec![committed.mark] })
     }
 

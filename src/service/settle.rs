@@ -41,8 +41,7 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
         }
         // Said to be destroyed, and their rows are gone: whatever has been made under their names since.
         for version in on_token(&intent) {
-            let row = RowId { kind: RowKind::Version, id: version.bytes() };
-            if !scope.has(&row) && !service.store.version_exists(version).await? {
+            if !is_needed(service, &scope, &intent, version, deadline).await? {
                 service.hands.reap(version, Moment::now().after(REAP_WITHIN)).await?;
             }
         }
@@ -60,6 +59,37 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
         service.log.append_reserved(outcome, Durability::Fsync).await?;
     }
     Ok(())
+}
+
+/// Whether a row needs what is on the token under that id: a version's, or that of the vault that the intent is about.
+async fn is_needed(
+    service: &Service,
+    scope: &ScopeCell,
+    intent: &Record,
+    id: VersionId,
+    deadline: Moment,
+) -> Result<bool, ServiceError> {
+    let row = RowId { kind: RowKind::Version, id: id.bytes() };
+    if scope.has(&row) || service.store.version_exists(id).await? {
+        return Ok(true);
+    }
+    match intent.resource.as_deref().and_then(about) {
+        Some(About::Vault(name)) => Ok(kek_of(service, &name, deadline).await? == Some(Some(id))),
+        _ => Ok(false),
+    }
+}
+
+/// The KEK of a vault that is there.
+async fn kek_of(
+    service: &Service,
+    vault: &VaultName,
+    deadline: Moment,
+) -> Result<Option<Option<VersionId>>, ServiceError> {
+    match service.catalog.vault(vault, deadline).await {
+        Ok(vault) => Ok(Some(vault.row.kek)),
+        Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What became of an intent.
@@ -158,7 +188,14 @@ async fn fate(
     deadline: Moment,
 ) -> Result<Fate, ServiceError> {
     if let Some(version) = &intent.version {
-        return fate_of_version(scope, number, intent, version.parse().map_err(|_| Problem::Internal)?);
+        let version = version.parse().map_err(|_| Problem::Internal)?;
+        return match intent.resource.as_deref().and_then(about) {
+            Some(About::Vault(name)) => {
+                Ok(fate_of_kek(kek_of(service, &name, deadline).await?, scope, number, version))
+            }
+            Some(About::Key(name)) => Ok(fate_of_version(scope, number, &name, version)),
+            _ => Err(Problem::Internal.into()),
+        };
     }
     let about = intent.resource.as_deref().and_then(about).ok_or(Problem::Internal)?;
     let found = match about {
@@ -215,16 +252,22 @@ async fn fate(
 }
 
 /// Whether a version was made.
-fn fate_of_version(scope: &ScopeCell, number: u64, intent: &Record, version: VersionId) -> Result<Fate, ServiceError> {
+fn fate_of_version(scope: &ScopeCell, number: u64, name: &KeyRef, version: VersionId) -> Fate {
     if scope.has(&RowId { kind: RowKind::Version, id: version.bytes() }) {
-        return Ok(Fate::Made);
+        return Fate::Made;
     }
     // While its key is there it was hardly destroyed: one that is the newest never is by itself.
-    let Some(About::Key(name)) = intent.resource.as_deref().and_then(about) else {
-        return Err(Problem::Internal.into());
-    };
     let key = RowId { kind: RowKind::Key, id: key_id(vault_id(&name.vault), &name.key) };
-    Ok(if scope.has(&key) { Fate::Unmade } else { Fate::absent(scope, number) })
+    if scope.has(&key) { Fate::Unmade } else { Fate::absent(scope, number) }
+}
+
+/// Whether a vault was made, by the KEK that was made for it.
+fn fate_of_kek(found: Option<Option<VersionId>>, scope: &ScopeCell, number: u64, kek: VersionId) -> Fate {
+    match found {
+        Some(found) if found == Some(kek) => Fate::Made,
+        Some(_) => Fate::Overtaken,
+        None => Fate::absent(scope, number),
+    }
 }
 
 /// Whether a removal has removed, or another change is the newest of what was found.

@@ -2,23 +2,26 @@
 
 use std::sync::Arc;
 
-use strongroom_hsm::protocol::Moment;
+use strongroom_hsm::{TOKEN_OBJECT_US, protocol::Moment};
+use tokio::sync::OnceCell;
 
 use super::{
     Caller, ChangeOptions, NewVault, Page, Paged, Service, VaultPatch,
     catalog::{Checked, vault_id},
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
-    events,
+    events, fresh_id,
     purge::{PURGING, Schedule, may_purge},
     quota::ROW_US,
     scopes::{Making, NewRow, Put, Right},
+    settle::REAP_WITHIN,
 };
 use crate::{
     access::{Action, Barrier, Denied, Permit, Where, ops},
+    failpoint,
     model::{
         EventRow, EventType, MaxStaleness, NetworkPatch, Row as _, Scope, State, Timestamp, VaultAuthorization,
-        VaultName, VaultRow, network::NetworkRulesError,
+        VaultName, VaultRow, VersionId, network::NetworkRulesError,
     },
     rotation::deleted,
     store::{HeadScope, WorkLease},
@@ -39,7 +42,7 @@ impl Service {
         options: ChangeOptions,
     ) -> Result<Arc<VaultRow>, ServiceError> {
         let resource = format!("vaults/{}", new.name);
-        self.change(caller, resource, Scope::Service, options, CreateVault(new)).await
+        self.change(caller, resource, Scope::Service, options, CreateVault::new(new)).await
     }
 
     /// Shows a vault, live or deleted.
@@ -206,11 +209,35 @@ fn resource(name: &VaultName) -> String {
     format!("vaults/{name}")
 }
 
-struct CreateVault(NewVault);
+struct CreateVault {
+    new: NewVault,
+    /// Under an id of our own, as a key's version.
+    kek: Option<VersionId>,
+    /// Whether its KEK is on the token: a change that another process was quicker than is decided again, and it stays.
+    made: OnceCell<()>,
+}
 
 impl CreateVault {
+    fn new(new: NewVault) -> Self {
+        let kek = new.own_kek.then(|| VersionId::from_bytes(fresh_id()));
+        Self { new, kek, made: OnceCell::new() }
+    }
+
+    async fn make_kek(
+        &self,
+        service: &Service,
+        permit: &Permit<ops::VaultsCreate>,
+        context: &Context,
+    ) -> Result<(), ServiceError> {
+        let Some(kek) = self.kek else { return Ok(()) };
+        self.made.get_or_try_init(|| service.hands.make_kek(permit, kek, &context.caller)).await?;
+        failpoint::hit("service.after_generate");
+        Ok(())
+    }
+
     async fn plan(&self, service: &Service, context: &Context) -> Result<VaultRow, ServiceError> {
-        let NewVault { name, tags, retention_days, .. } = &self.0;
+        let new = &self.new;
+        let NewVault { name, tags, retention_days, .. } = new;
         if !RETENTION_DAYS.contains(retention_days) {
             let why = format!("{retention_days} days; 7 to 90 are allowed");
             return Err(Problem::Invalid { field: "vault.retention_days", why }.into());
@@ -225,11 +252,12 @@ impl CreateVault {
             name: name.clone(),
             tags: tags.clone(),
             retention_days: *retention_days,
-            purge_protection: self.0.purge_protection,
-            padding_decryption_allowed: self.0.padding_decryption_allowed,
-            network: self.0.network.clone(),
-            authorization: self.0.authorization,
-            max_staleness: self.0.max_staleness,
+            purge_protection: new.purge_protection,
+            padding_decryption_allowed: new.padding_decryption_allowed,
+            network: new.network.clone(),
+            authorization: new.authorization,
+            max_staleness: new.max_staleness,
+            kek: self.kek,
             state: State::Active,
             purging: false,
             created: context.now,
@@ -256,7 +284,7 @@ impl Work for CreateVault {
     type Out = Arc<VaultRow>;
 
     fn detail(&self) -> Option<String> {
-        let NewVault { padding_decryption_allowed, network, authorization, max_staleness, .. } = &self.0;
+        let NewVault { padding_decryption_allowed, network, authorization, max_staleness, .. } = &self.new;
         // What a vault has unless it is said otherwise needs no words.
         let said = VaultPatch {
             padding_decryption_allowed: padding_decryption_allowed.then_some(true),
@@ -269,7 +297,18 @@ impl Work for CreateVault {
             max_staleness: Some(*max_staleness).filter(|max| *max != MaxStaleness::default()),
             ..VaultPatch::default()
         };
-        Some(said.to_string()).filter(|said| !said.is_empty())
+        let own_kek = self.kek.map(|_| "own_kek=true".to_owned());
+        let said: Vec<String> =
+            Some(said.to_string()).filter(|said| !said.is_empty()).into_iter().chain(own_kek).collect();
+        Some(said.join(" ")).filter(|said| !said.is_empty())
+    }
+
+    fn version(&self) -> Option<VersionId> {
+        self.kek
+    }
+
+    fn cost_us(&self) -> u64 {
+        self.kek.map_or(0, |_| u64::from(TOKEN_OBJECT_US))
     }
 
     async fn check(
@@ -287,6 +326,7 @@ impl Work for CreateVault {
         permit: Permit<Self::Op>,
         context: &Context,
     ) -> Result<Applied<Self::Out>, ServiceError> {
+        self.make_kek(service, &permit, context).await?;
         let locked = service.catalog.scopes.lock(HeadScope::Service, context.caller.deadline).await?;
         let row = self.plan(service, context).await?;
         let put = Put::insert(NewRow::Vault(row.clone()));
@@ -318,7 +358,13 @@ impl Work for CreateVault {
         _: &str,
         context: &Context,
     ) -> Result<Self::Out, ServiceError> {
-        Ok(Arc::clone(&service.catalog.vault(&self.0.name, context.caller.deadline).await?.row))
+        Ok(Arc::clone(&service.catalog.vault(&self.new.name, context.caller.deadline).await?.row))
+    }
+
+    async fn undo(&self, service: &Service, _: &Context) -> Result<(), ServiceError> {
+        let Some(kek) = self.kek else { return Ok(()) };
+        // The caller's deadline may have passed; cleaning up has its own.
+        service.hands.reap(kek, Moment::now().after(REAP_WITHIN)).await
     }
 }
 

@@ -51,6 +51,13 @@ fn key_exists(dev: &Dev, name: &str) -> bool {
     dev.run(&["key", "show", name]).status.success()
 }
 
+/// The keys that there are.
+fn keys(dev: &Dev) -> Vec<String> {
+    let listed: Value = serde_json::from_str(&dev.ok(&["key", "list", "-o", "json"])).expect("JSON");
+    let names = listed.as_array().expect("an array").iter().map(|key| key["name"].as_str().expect("a name"));
+    names.map(|name| name.rsplit('/').next().expect("a name").to_owned()).collect()
+}
+
 fn check_after(dev: &mut Dev, asked: &[String], acknowledged: &[String]) {
     let (file, sig) = (dev.file("file", "text"), dev.path("sig"));
     for name in asked {
@@ -100,7 +107,9 @@ fn kill_everywhere(residency: &str) {
         dev.start(Start::default());
         check_after(&mut dev, &asked, &acknowledged);
         all.extend(asked);
-        let alive = all.iter().filter(|name| key_exists(&dev, name)).count();
+        let alive = keys(&dev);
+        assert!(alive.iter().all(|name| all.contains(name)), "{alive:?}");
+        let alive = alive.len();
         let on_token = if residency == "token" { 2 * alive } else { 0 };
         assert_eq!(token_objects(&dev.data()), of_service + on_token, "after {point}: no orphan on the token");
         dev.stop();
@@ -137,6 +146,61 @@ fn an_import_that_is_killed_leaves_no_orphan_on_the_token() {
     assert_eq!(token_objects(&dev.data()), of_service, "and is reaped");
     dev.ok(&import);
     assert_eq!(token_objects(&dev.data()), of_service + 1);
+}
+
+/// Purges a vault until it is gone: whoever asked and was not answered asks again, and then there may be nothing left.
+fn purge(dev: &Dev, vault: &str) {
+    for _ in 0..100 {
+        if !dev.run(&["vault", "show", vault]).status.success() {
+            return;
+        }
+        dev.run(&["vault", "delete", vault]);
+        dev.run(&["vault", "purge", vault]);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("{vault} is not purged");
+}
+
+#[test]
+fn a_vault_and_its_kek_come_and_go_together_through_a_kill_at_every_point() {
+    let mut dev = Dev::new();
+    let of_service = token_objects(&dev.data());
+    dev.stop();
+    let points = [
+        failpoint::SERVICE_AFTER_INTENT,
+        failpoint::SERVICE_AFTER_GENERATE,
+        failpoint::SERVICE_BEFORE_OUTCOME,
+        failpoint::STORE_BEFORE_COMMIT,
+        failpoint::STORE_AFTER_COMMIT,
+    ];
+    for point in points {
+        dev.start(Start { failpoints: &format!("{point}=kill@1"), ..Start::default() });
+        dev.run(&["--timeout", "20", "vault", "create", "own", "--own-kek"]);
+        assert_eq!(dev.wait_dead().signal(), Some(9), "{point} kills");
+        dev.start(Start::default());
+        let exists = dev.run(&["vault", "show", "own"]).status.success();
+        assert_eq!(token_objects(&dev.data()), of_service + usize::from(exists), "after {point}");
+        if !exists {
+            dev.ok(&["vault", "create", "own", "--own-kek"]);
+        }
+        dev.ok(&["--vault", "own", "key", "create", "k", "--type", "EC"]);
+        dev.ok(&["vault", "delete", "own"]);
+        dev.stop();
+        // The first change is the mark, the second takes what is in the vault, the third takes the vault and its KEK.
+        let (point, hit) = match point {
+            failpoint::SERVICE_AFTER_GENERATE => (failpoint::PURGE_BEFORE_REAP, 2),
+            other => (other, 3),
+        };
+        dev.start(Start { failpoints: &format!("{point}=kill@{hit}"), ..Start::default() });
+        dev.run(&["--timeout", "20", "vault", "purge", "own"]);
+        assert_eq!(dev.wait_dead().signal(), Some(9), "{point} kills a purge");
+        dev.start(Start::default());
+        purge(&dev, "own");
+        assert_eq!(token_objects(&dev.data()), of_service, "after {point} in a purge");
+        dev.stop();
+        let verified = audit::verify(&dev.data().join("audit"), &Against::default());
+        assert!(verified.unwrap_or_else(|error| panic!("{point}: {error}")).open.is_empty(), "after {point}");
+    }
 }
 
 /// The names of the tokens in force that stand for that principal.

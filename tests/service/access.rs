@@ -135,6 +135,7 @@ async fn an_owner_of_a_vault_assigns_within_it_and_nowhere_else() {
         purge_protection: false,
         padding_decryption_allowed: false,
         max_staleness: MaxStaleness::default(),
+        own_kek: false,
         network: Default::default(),
         authorization: Default::default(),
     };

@@ -221,6 +221,7 @@ fn vault(name: &str, retention_days: u16) -> NewVault {
         purge_protection: false,
         padding_decryption_allowed: false,
         max_staleness: MaxStaleness::default(),
+        own_kek: false,
         network: NetworkRules::default(),
         authorization: VaultAuthorization::Roles,
     }

@@ -107,6 +107,7 @@ impl Estate {
             purge_protection: false,
             padding_decryption_allowed: false,
             max_staleness: MaxStaleness::default(),
+            own_kek: false,
             network: NetworkRules::default(),
             authorization: VaultAuthorization::Roles,
         };
@@ -226,7 +227,7 @@ impl Estate {
         Arc::new(SqliteStore::open(&self.database()).await.expect("a store"))
     }
 
-    async fn pool(&self) -> Pool {
+    pub(crate) async fn pool(&self) -> Pool {
         Pool::start(self.profile(), self.service_keys.clone()).await.expect("workers")
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use strongroom::{
     model::{
-        EventType, KeySpec, ManualClock, MaxStaleness, NetworkRules, Residency, Tags, Timestamp, VaultAuthorization,
+        Algorithm, EventType, KeySpec, ManualClock, MaxStaleness, NetworkRules, Residency, Tags, Timestamp,
+        VaultAuthorization, VaultName,
     },
     service::{
         ChangeOptions, KeyRef, NewKey, NewVault, Page, Problem, Service, VaultPatch,
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ec,
-    estate::{caller, key},
+    estate::{Estate, caller, key},
     named,
     rotation::opened,
 };
@@ -194,7 +195,7 @@ async fn a_version_is_deleted_brought_back_and_destroyed_alone() {
     let second = service.rotate_key(&caller(), &named("k"), options()).await.expect("rotated").version;
     let gone = service.delete_version(&caller(), &version(&first), options()).await.expect("deleted");
     assert!(!gone.state.is_active());
-    let algorithm = strongroom::model::Algorithm::Rs256;
+    let algorithm = Algorithm::Rs256;
     let sign = async |row| service.sign(&caller(), &version(row), algorithm, vec![7; 32].into()).await;
     assert_eq!(reason(sign(&first).await), "DELETED");
     sign(&second).await.expect("the other signs");
@@ -234,6 +235,7 @@ fn vault(name: &str) -> NewVault {
         purge_protection: true,
         padding_decryption_allowed: false,
         max_staleness: MaxStaleness::default(),
+        own_kek: false,
         network: NetworkRules::default(),
         authorization: VaultAuthorization::Roles,
     }
@@ -244,7 +246,7 @@ async fn a_vault_goes_with_all_that_is_in_it_at_its_date() {
     let (estate, clock, service) = opened().await;
     let options = ChangeOptions::default;
     service.create_vault(&caller(), vault("gone"), options()).await.expect("made");
-    let name: strongroom::model::VaultName = "gone".parse().expect("right");
+    let name: VaultName = "gone".parse().expect("right");
     for n in 0..3 {
         let new = NewKey { vault: name.clone(), ..key(&format!("k{n}"), KeySpec::Aes256) };
         service.create_key(&caller(), new, options()).await.expect("made");
@@ -272,4 +274,114 @@ async fn a_vault_goes_with_all_that_is_in_it_at_its_date() {
     service.close().await.expect("closes");
     drop(service);
     estate.open().await.expect("opens again");
+}
+
+/// A vault that can be purged, whose keys are under a KEK of its own.
+fn with_own_kek(name: &str) -> NewVault {
+    NewVault { own_kek: true, purge_protection: false, ..vault(name) }
+}
+
+/// How many objects there are on the token.
+fn on_token(estate: &Estate) -> usize {
+    let folders = std::fs::read_dir(estate.folder().join("tokens")).expect("reads");
+    let tokens = folders.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir());
+    let objects = tokens.flat_map(|token| std::fs::read_dir(token).expect("reads"));
+    let objects = objects.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
+    objects.filter(|name| name.ends_with(".object") && name != "token.object").count()
+}
+
+#[tokio::test]
+async fn a_vault_with_a_kek_of_its_own_takes_every_copy_of_its_keys_with_it() {
+    let (estate, _, service) = opened().await;
+    let options = ChangeOptions::default;
+    let before = on_token(&estate);
+    let made = service.create_vault(&caller(), with_own_kek("own"), options()).await.expect("made");
+    assert!(made.kek.is_some());
+    assert_eq!(on_token(&estate), before + 1);
+    let name: VaultName = "own".parse().expect("right");
+    let of = |key: &str| KeyRef { vault: name.clone(), key: key.parse().expect("right"), version: None };
+    let new = |key: &str, residency| NewKey { vault: name.clone(), residency, ..ec(key) };
+    let wrapped = service.create_key(&caller(), new("w", Residency::Wrapped), options()).await.expect("made").version;
+    let on = service.create_key(&caller(), new("t", Residency::Token), options()).await.expect("made").version;
+    assert_eq!((wrapped.kek, on.kek), (made.kek, None));
+    let rotated = service.rotate_key(&caller(), &of("w"), options()).await.expect("rotated").version;
+    assert_eq!(rotated.kek, made.kek);
+    let public = NewKey { spec: KeySpec::Aes256, ..new("i", Residency::Wrapped) };
+    let material = strongroom_hsm::Material::Secret(vec![0x5a; 32].into());
+    let imported = service.import_key(&caller(), public, material, options()).await.expect("imported").version;
+    assert_eq!(imported.kek, made.kek);
+    let sign = async |key: &str| service.sign(&caller(), &of(key), Algorithm::Es256, vec![7; 32].into()).await;
+    sign("w").await.expect("signs");
+    // Changed, deleted and brought back, it stays what it is under.
+    service.delete_vault(&caller(), &name, options()).await.expect("deleted");
+    service.undelete_vault(&caller(), &name, options()).await.expect("back");
+    sign("w").await.expect("signs again");
+    // What a backup of the database holds.
+    let sealed = estate.store().await.version(&name, rotated.version).await.expect("reads").expect("a row");
+    let (row, seal) = sealed.into_unchecked();
+    let backup = Arc::new(strongroom_hsm::KeyRow::new(row.statement(), seal));
+    service.delete_vault(&caller(), &name, options()).await.expect("deleted");
+    assert!(service.purge_vault(&caller(), &name, options()).await.expect("purged"));
+    assert_eq!(on_token(&estate), before, "nothing is left on the token");
+    service.close().await.expect("closes");
+    drop(service);
+    assert!(estate.log_text().contains(&format!("token objects: {}", made.kek.expect("one"))));
+    // The row is right by its seal, and opens nothing.
+    let pool = estate.pool().await;
+    let operation =
+        strongroom_hsm::protocol::Operation::Sign { algorithm: Algorithm::Es256, input: vec![7; 32].into() };
+    let deadline = strongroom_hsm::protocol::Moment::now().after(std::time::Duration::from_secs(10));
+    let refused = pool.operate(&backup, operation, Arc::new(Anybody), deadline).await.expect_err("gone");
+    assert!(refused.to_string().contains("key-encryption key"), "{refused}");
+    drop(pool);
+    estate.open().await.expect("opens again");
+}
+
+/// Whoever asks may.
+struct Anybody;
+
+impl strongroom_hsm::Admission for Anybody {
+    fn tenant(&self) -> strongroom_hsm::Tenant {
+        strongroom_hsm::Tenant::SERVICE
+    }
+
+    fn still_holds(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_kek_that_was_taken_off_the_token_is_told_of_and_costs_no_other_vault_anything() {
+    let (estate, _, service) = opened().await;
+    let options = ChangeOptions::default;
+    let name: VaultName = "own".parse().expect("right");
+    let made = service.create_vault(&caller(), with_own_kek("own"), options()).await.expect("made");
+    let of = KeyRef { vault: name.clone(), key: "k".parse().expect("right"), version: None };
+    service.create_key(&caller(), NewKey { vault: name.clone(), ..ec("k") }, options()).await.expect("made");
+    service.create_key(&caller(), ec("k"), options()).await.expect("made");
+    let pool = estate.pool().await;
+    let deadline = strongroom_hsm::protocol::Moment::now().after(std::time::Duration::from_secs(10));
+    pool.destroy_token(made.kek.expect("one").bytes(), deadline).await.expect("destroyed");
+    drop(pool);
+    service.close().await.expect("closes");
+    drop(service);
+    let service = estate.open().await.expect("opens all the same");
+    let sign = async |name: &KeyRef| service.sign(&caller(), name, Algorithm::Es256, vec![7; 32].into()).await;
+    assert_eq!(reason(sign(&of).await), "KEK_NOT_ON_TOKEN");
+    assert_eq!(reason(service.rotate_key(&caller(), &of, options()).await), "KEK_NOT_ON_TOKEN");
+    sign(&named("k")).await.expect("what is under the root is not concerned");
+}
+
+#[tokio::test]
+async fn a_vault_that_is_not_made_leaves_no_kek() {
+    let (estate, _, service) = opened().await;
+    let before = on_token(&estate);
+    let taken = service.create_vault(&caller(), with_own_kek("dev"), ChangeOptions::default()).await;
+    assert_eq!(reason(taken), "ALREADY_EXISTS");
+    let only = ChangeOptions { validate_only: true, ..ChangeOptions::default() };
+    service.create_vault(&caller(), with_own_kek("own"), only).await.expect("it could be");
+    let create = async || service.create_vault(&caller(), with_own_kek("own"), ChangeOptions::default()).await;
+    let two = tokio::join!(create(), create());
+    assert!(two.0.is_ok() != two.1.is_ok(), "{two:?}");
+    assert_eq!(on_token(&estate), before + 1);
 }

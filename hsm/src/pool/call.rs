@@ -78,9 +78,8 @@ impl Work {
                 | Request::SignLog { .. }
                 | Request::Random { .. }
                 | Request::DestroyToken { .. } => true,
-                Request::Generate { residency, .. } | Request::Import { residency, .. } => {
-                    *residency != Residency::Token
-                }
+                Request::Generate(wanted) | Request::Import { wanted, .. } => wanted.residency != Residency::Token,
+                Request::MakeKek { .. } => false,
                 Request::Hello(_) | Request::Operate { .. } | Request::Provision(_) => false,
             },
         }
@@ -94,7 +93,7 @@ impl Work {
     /// How many loads it counts as against the worker's budget, apart from its row: generating or importing
     /// makes two session objects, the key and its proof.
     pub(super) fn extra_loads(&self) -> u64 {
-        let makes = matches!(self, Self::Plain(Request::Generate { .. } | Request::Import { .. }));
+        let makes = matches!(self, Self::Plain(Request::Generate(_) | Request::Import { .. }));
         if makes { GENERATE_LOADS } else { 0 }
     }
 
@@ -292,7 +291,7 @@ mod tests {
         algorithms::{Algorithm, KeyOps, KeySpec},
         checkpoint,
         material::Material,
-        protocol::Call,
+        protocol::{Call, NewVersion},
         secret::SecretBytes,
         statement::KeyStatement,
     };
@@ -314,6 +313,7 @@ mod tests {
             created: 1,
             revision: 1,
             rest: Vec::new(),
+            kek: None,
         };
         Arc::new(KeyRow::new(statement, [9; 32]))
     }
@@ -369,8 +369,7 @@ mod tests {
     #[test]
     fn a_key_from_outside_is_wiped_and_within_its_bound() {
         let material = Material::Secret(SecretBytes::new(vec![0x5a; 64]));
-        let request =
-            Request::Import { spec: KeySpec::Aes256, residency: Residency::Token, version: [9; 16], material };
+        let request = Request::Import { wanted: NewVersion::new(KeySpec::Aes256, Residency::Token, [9; 16]), material };
         let (call, _result) = Waiting::new(Work::Plain(request), None, Moment(u64::MAX));
         let mut packet = Vec::new();
         assert!(call.encode(&mut packet, u32::MAX, false), "a secret is secret");
@@ -379,14 +378,15 @@ mod tests {
 
     #[test]
     fn only_what_leaves_nothing_behind_is_repeated() {
-        let generate = |residency| Work::Plain(Request::Generate { spec: KeySpec::P256, residency, version: [0; 16] });
+        let generate = |residency| Work::Plain(Request::Generate(NewVersion::new(KeySpec::P256, residency, [0; 16])));
         let material = || Material::Secret(SecretBytes::new(vec![0x5a; 32]));
         let import = |residency| {
             let material = material();
-            Work::Plain(Request::Import { spec: KeySpec::Aes256, residency, version: [0; 16], material })
+            Work::Plain(Request::Import { wanted: NewVersion::new(KeySpec::Aes256, residency, [0; 16]), material })
         };
         assert!(generate(Residency::Wrapped).is_repeatable() && import(Residency::Wrapped).is_repeatable());
         assert!(!generate(Residency::Token).is_repeatable() && !import(Residency::Token).is_repeatable());
         assert!(Work::Plain(Request::DestroyToken { version: [0; 16] }).is_repeatable());
+        assert!(!Work::Plain(Request::MakeKek { id: [0; 16] }).is_repeatable());
     }
 }

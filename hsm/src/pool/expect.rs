@@ -28,14 +28,17 @@ pub(super) fn fits(work: &Work, response: &Response) -> bool {
 
 fn plain_fits(request: &Request, response: &Response) -> bool {
     match (request, response) {
-        (Request::Canary | Request::Load { .. } | Request::DestroyToken { .. }, Response::Done) => true,
-        (Request::Generate { spec, residency, .. }, Response::Generated(key)) => {
-            key.blob.is_empty() == (*residency != Residency::Wrapped)
-                && key.public.is_empty() == spec.key_type().is_secret()
+        (
+            Request::Canary | Request::Load { .. } | Request::MakeKek { .. } | Request::DestroyToken { .. },
+            Response::Done,
+        ) => true,
+        (Request::Generate(wanted), Response::Generated(key)) => {
+            key.blob.is_empty() == (wanted.residency != Residency::Wrapped)
+                && key.public.is_empty() == wanted.spec.key_type().is_secret()
         }
-        (Request::Import { residency, material, .. }, Response::Generated(key)) => {
+        (Request::Import { wanted, material }, Response::Generated(key)) => {
             let public = if let Material::Public(spki) = material { spki.as_slice() } else { &[] };
-            key.blob.is_empty() == (*residency != Residency::Wrapped)
+            key.blob.is_empty() == (wanted.residency != Residency::Wrapped)
                 && key.public == public
                 && key.check_value.is_empty() != material.is_secret()
         }
@@ -108,7 +111,11 @@ mod tests {
     use serde_bytes::ByteBuf;
 
     use super::*;
-    use crate::{algorithms::KeyOps, protocol::Generated, secret::SecretBytes};
+    use crate::{
+        algorithms::KeyOps,
+        protocol::{Generated, NewVersion},
+        secret::SecretBytes,
+    };
 
     fn encrypted_fits(algorithm: Algorithm, plaintext: usize, ciphertext: usize, iv: u8) -> bool {
         let operation = Operation::Encrypt {
@@ -190,8 +197,10 @@ mod tests {
 
     #[test]
     fn an_imported_public_key_comes_back_as_it_went() {
-        let import =
-            |residency, material| Request::Import { spec: KeySpec::P256, residency, version: [0; 16], material };
+        let import = |residency, material| Request::Import {
+            wanted: NewVersion::new(KeySpec::P256, residency, [0; 16]),
+            material,
+        };
         let generated = |blob: usize, public: &[u8], check: usize| {
             let check_value = vec![1; check].into();
             Response::Generated(Generated { blob: vec![1; blob].into(), public: public.to_vec().into(), check_value })

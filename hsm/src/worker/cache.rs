@@ -144,9 +144,12 @@ impl Cache {
         Some(slot.entry)
     }
 
-    /// Takes every key of a version out.
+    /// Takes every key of a version out, or under a KEK of that id.
     pub(crate) fn remove_version(&mut self, version: [u8; 16]) -> Vec<Entry> {
-        let of_version = |(seal, slot): (&Seal, &Slot)| (slot.entry.statement.version == version).then_some(*seal);
+        let of_version = |(seal, slot): (&Seal, &Slot)| {
+            let statement = &slot.entry.statement;
+            (statement.version == version || statement.kek == Some(version)).then_some(*seal)
+        };
         let seals: Vec<Seal> = self.slots.iter().filter_map(of_version).collect();
         seals.iter().filter_map(|seal| self.remove(seal)).collect()
     }
@@ -178,6 +181,7 @@ mod tests {
             created: 0,
             revision: 1,
             rest: Vec::new(),
+            kek: None,
         })
     }
 
@@ -210,7 +214,11 @@ mod tests {
         for (seal, version) in [(1, 7), (2, 7), (3, 8)] {
             cache.insert([seal; 32], entry(version));
         }
+        let mut under_a_kek = entry(9);
+        under_a_kek.statement.kek = Some([6; 16]);
+        cache.insert([4; 32], under_a_kek);
         assert_eq!(cache.remove_version([7; 16]).len(), 2);
+        assert_eq!(versions(&cache.remove_version([6; 16])), [9]);
         assert_eq!((cache.slots.len(), cache.order.len()), (1, 1));
     }
 

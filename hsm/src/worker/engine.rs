@@ -1,5 +1,7 @@
 //! A token and its root key: what loading, generating and operating have in common.
 
+use std::collections::HashMap;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use cryptoki_sys as sys;
 
@@ -11,6 +13,7 @@ use super::{
 use crate::{
     algorithms::Digest,
     protocol::{Damage, Fault},
+    statement::KekId,
 };
 
 /// What the canary signs.
@@ -86,6 +89,8 @@ pub(crate) struct Engine {
     pub(crate) wants_point: bool,
     /// How the root wraps keys: by RFC 5649, under the number that the module has for it.
     pub(crate) wrapping: Mechanism<'static>,
+    /// The key-encryption keys of vaults that were found on the token.
+    pub(crate) keks: HashMap<KekId, Handle>,
 }
 
 impl Engine {
@@ -100,8 +105,8 @@ impl Engine {
         let (wrapping, Habits { limits_mechanisms, tells_birth }) = found?;
         // A handle that no object has stands for a root that is not there.
         let root = root.unwrap_or(Handle(sys::CK_INVALID_HANDLE));
-        let (canary, sealing, wants_point) = (None, None, false);
-        Ok(Self { token, root, canary, sealing, limits_mechanisms, tells_birth, wants_point, wrapping })
+        let (canary, sealing, wants_point, keks) = (None, None, false, HashMap::new());
+        Ok(Self { token, root, canary, sealing, limits_mechanisms, tells_birth, wants_point, wrapping, keks })
     }
 
     /// Signs with the canary.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     algorithms::{Digest, GCM_IV_BYTES, GCM_TAG_BYTES, KeyOps, KeySpec, KeyType},
-    protocol::{Fault, Generated},
+    protocol::{Fault, Generated, NewVersion},
     statement::{KeyStatement, Residency},
 };
 
@@ -34,12 +34,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Fault::Unsupported`] when the module cannot make or wrap such a key; nothing is left behind.
-    pub(crate) fn generate(
-        &mut self,
-        spec: KeySpec,
-        residency: Residency,
-        version: [u8; 16],
-    ) -> Result<Generated, Trouble> {
+    pub(crate) fn generate(&mut self, wanted: &NewVersion) -> Result<Generated, Trouble> {
+        let NewVersion { spec, residency, version, .. } = *wanted;
         let label = label(version);
         let fresh = match residency {
             Residency::Wrapped => self.make(spec, residency, &[])?,
@@ -51,19 +47,18 @@ impl Engine {
             // A public half comes from outside.
             Residency::Public => return Err(Fault::Protocol.into()),
         };
-        self.finish(spec, residency, version, &fresh, None)
+        self.finish(wanted, &fresh, None)
     }
 
     /// Describes and proves a new key: by the check value that it must have, where that is known before.
     pub(super) fn finish(
         &mut self,
-        spec: KeySpec,
-        residency: Residency,
-        version: [u8; 16],
+        wanted: &NewVersion,
         fresh: &Fresh,
         check_value: Option<Vec<u8>>,
     ) -> Result<Generated, Trouble> {
-        let described = self.describe(spec, residency, version, fresh, check_value);
+        let residency = wanted.residency;
+        let described = self.describe(wanted, fresh, check_value);
         if residency == Residency::Wrapped {
             // An extractable original that cannot be destroyed is a failure: the worker's end destroys it.
             self.destroy_fresh(fresh)?;
@@ -91,7 +86,11 @@ impl Engine {
         for object in objects {
             self.token.destroy(object)?;
         }
-        Ok(())
+        // Nobody is told that something is destroyed which can still be found.
+        if self.objects_of(version)?.is_empty() {
+            return Ok(());
+        }
+        Err(nonsense(Function::DestroyObject, "an object that was destroyed is there"))
     }
 
     fn objects_of(&mut self, version: [u8; 16]) -> Result<Vec<Handle>, Trouble> {
@@ -176,15 +175,15 @@ impl Engine {
     /// The statement that describes a new key: its blob, and its public key or check value.
     fn describe(
         &mut self,
-        spec: KeySpec,
-        residency: Residency,
-        version: [u8; 16],
+        wanted: &NewVersion,
         fresh: &Fresh,
         check_value: Option<Vec<u8>>,
     ) -> Result<KeyStatement, Trouble> {
-        let blob = match residency {
+        let spec = wanted.spec;
+        let blob = match wanted.residency {
             Residency::Wrapped => {
-                let wrapped = self.token.wrap(self.wrapping, self.root, fresh.private);
+                let under = self.wrapping_key(wanted.kek)?;
+                let wrapped = self.token.wrap(self.wrapping, under, fresh.private);
                 wrapped.map_err(|failed| not_wrapped(spec, failed))?
             }
             Residency::Token | Residency::Public => Vec::new(),
@@ -198,7 +197,7 @@ impl Engine {
             None if spec.key_type().is_secret() => self.new_check_value(spec, fresh.private)?,
             None => Vec::new(),
         };
-        Ok(statement_of(spec, residency, version, blob, public, check_value))
+        Ok(statement_of(wanted, blob, public, check_value))
     }
 
     /// The public key of a new pair, as SubjectPublicKeyInfo (DER).
@@ -306,14 +305,8 @@ pub(super) fn naming<'a>(version: &'a [u8; 16], label: &'a str) -> [Attribute<'a
 }
 
 /// A statement for proving a new key, never sealed or stored: every operation of its kind, no name.
-pub(crate) fn statement_of(
-    spec: KeySpec,
-    residency: Residency,
-    version: [u8; 16],
-    blob: Vec<u8>,
-    public: Vec<u8>,
-    check_value: Vec<u8>,
-) -> KeyStatement {
+pub(crate) fn statement_of(wanted: &NewVersion, blob: Vec<u8>, public: Vec<u8>, check_value: Vec<u8>) -> KeyStatement {
+    let NewVersion { spec, residency, version, kek } = *wanted;
     let ops: KeyOps = residency.possible_ops(spec);
     KeyStatement {
         vault: String::new(),
@@ -331,5 +324,6 @@ pub(crate) fn statement_of(
         created: 0,
         revision: 0,
         rest: Vec::new(),
+        kek,
     }
 }

@@ -125,20 +125,20 @@ fn finish(
     })
 }
 
-/// How the root is to be made in this module.
+/// How a key that wraps others is to be made in this module.
 #[derive(Clone, Copy)]
-struct RootForm {
+pub(super) struct RootForm {
     /// The one mechanism that it is for.
     wrapping: Mechanism<'static>,
     /// Whether the module honours CKA_ALLOWED_MECHANISMS.
     limits_mechanisms: bool,
     /// Whether the module honours an unwrap template. One that is taken and ignored is left out: whoever
     /// later finds it on the root may believe it.
-    honours_template: bool,
+    pub(super) honours_template: bool,
 }
 
 impl RootForm {
-    fn of(engine: &mut Engine) -> Result<Self, Trouble> {
+    pub(super) fn of(engine: &mut Engine) -> Result<Self, Trouble> {
         let root = trial::root(engine)?;
         engine.discard(root.key);
         let honours_template = match root.unwrap_template {
@@ -152,12 +152,13 @@ impl RootForm {
     }
 }
 
-/// The template of the root on the token, and how many attributes at its end a module may lack.
-fn root_template(form: RootForm) -> (Vec<Attribute<'static>>, usize) {
-    let mut template = vec![
+/// The template of a key on the token that wraps others, the root or a vault's KEK, and how many attributes at its end a
+/// module may lack.
+pub(super) fn wrapping_template<'a>(form: RootForm, names: &[Attribute<'a>]) -> (Vec<Attribute<'a>>, usize) {
+    let mut template = names.to_vec();
+    template.extend([
         Attribute::Number(sys::CKA_CLASS, sys::CKO_SECRET_KEY),
         Attribute::Number(sys::CKA_KEY_TYPE, sys::CKK_AES),
-        Attribute::Bytes(sys::CKA_LABEL, ROOT_LABEL.as_bytes()),
         Attribute::Flag(sys::CKA_TOKEN, true),
         Attribute::Flag(sys::CKA_PRIVATE, true),
         Attribute::Flag(sys::CKA_SENSITIVE, true),
@@ -169,7 +170,7 @@ fn root_template(form: RootForm) -> (Vec<Attribute<'static>>, usize) {
         Attribute::Flag(sys::CKA_SIGN, false),
         Attribute::Flag(sys::CKA_VERIFY, false),
         Attribute::Flag(sys::CKA_DERIVE, false),
-    ];
+    ]);
     let required = template.len();
     // From here on what a module may lack, the most wanted first. A root that could be changed or copied
     // could lose its unwrap template; SoftHSM 2.6.1 lets neither happen to that attribute.
@@ -242,8 +243,6 @@ fn escrow_and_import(
     Ok((root, escrow))
 }
 
-/// With as much of the template as the module takes. Whether that includes the unwrap template is asked
-/// of the root afterwards.
 fn import_root(
     token: &mut dyn Token,
     form: RootForm,
@@ -251,13 +250,24 @@ fn import_root(
     carrier: Handle,
     blob: &[u8],
 ) -> Result<Handle, Failed> {
-    let (template, optional) = root_template(form);
+    let (template, optional) = wrapping_template(form, &[Attribute::Bytes(sys::CKA_LABEL, ROOT_LABEL.as_bytes())]);
+    with_as_much(&template, optional, |template| token.unwrap(mechanism, carrier, blob, template))
+}
+
+/// With as much of the template as the module takes. Whether that includes the unwrap template is asked
+/// of the key afterwards.
+pub(super) fn with_as_much<'a>(
+    template: &[Attribute<'a>],
+    optional: usize,
+    mut make: impl FnMut(&[Attribute<'a>]) -> Result<Handle, Failed>,
+) -> Result<Handle, Failed> {
     let mut taken = template.len();
     loop {
-        let mut import = || token.unwrap(mechanism, carrier, blob, &template[..taken]);
         // What may be a moment's trouble is believed to be the attribute when it comes again.
-        let imported = import().or_else(|failed| if failed.refuses_template() { Err(failed) } else { import() });
-        match imported {
+        let template_taken = &template[..taken];
+        let made = make(template_taken)
+            .or_else(|failed| if failed.refuses_template() { Err(failed) } else { make(template_taken) });
+        match made {
             Err(failed) if failed.may_refuse_template() && taken > template.len() - optional => taken -= 1,
             other => return other,
         }

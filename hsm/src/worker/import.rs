@@ -28,7 +28,7 @@ use super::{
 use crate::{
     algorithms::{Digest, KeySpec, KeyType},
     material::Material,
-    protocol::{Fault, Generated},
+    protocol::{Fault, Generated, NewVersion},
     statement::{IMPORTED_CHECK_BYTES, KeyStatement, Residency},
 };
 
@@ -45,17 +45,11 @@ impl Engine {
     /// # Errors
     /// [`Fault::Protocol`] for material that the rim should have refused; [`Fault::Unsupported`] when the
     /// module does not take such a key; nothing is left behind.
-    pub(crate) fn import(
-        &mut self,
-        spec: KeySpec,
-        residency: Residency,
-        version: [u8; 16],
-        material: &Material,
-    ) -> Result<Generated, Trouble> {
-        match (material, residency) {
-            (Material::Public(spki), Residency::Public) => self.import_public(spec, version, spki),
+    pub(crate) fn import(&mut self, wanted: &NewVersion, material: &Material) -> Result<Generated, Trouble> {
+        match (material, wanted.residency) {
+            (Material::Public(spki), Residency::Public) => self.import_public(wanted, spki),
             (Material::Secret(secret), Residency::Wrapped | Residency::Token) => {
-                self.import_secret(spec, residency, version, secret.expose_secret())
+                self.import_secret(wanted, secret.expose_secret())
             }
             (Material::Public(_), _) | (Material::Secret(_), Residency::Public) => Err(Fault::Protocol.into()),
         }
@@ -63,15 +57,15 @@ impl Engine {
 
     /// Nothing of it stays: it is loaded from its row like every public half. That the module takes it, and
     /// can say no by it, is tried here.
-    fn import_public(&mut self, spec: KeySpec, version: [u8; 16], spki: &[u8]) -> Result<Generated, Trouble> {
+    fn import_public(&mut self, wanted: &NewVersion, spki: &[u8]) -> Result<Generated, Trouble> {
         let (found, Material::Public(spki)) = Material::public(spki).map_err(|_| Fault::Protocol)? else {
             return Err(Fault::Protocol.into());
         };
-        if found != spec {
+        if found != wanted.spec {
             return Err(Fault::Protocol.into());
         }
         let spki = spki.into_vec();
-        let statement = statement_of(spec, Residency::Public, version, Vec::new(), spki, Vec::new());
+        let statement = statement_of(wanted, Vec::new(), spki, Vec::new());
         let key = self.load_public(&statement).map_err(Trouble::or_unsupported)?;
         let tried = self.refuses_nonsense(&statement, key);
         self.discard(key);
@@ -81,13 +75,8 @@ impl Engine {
         Ok(Generated { blob: Vec::new().into(), public: statement.public.into(), check_value: Vec::new().into() })
     }
 
-    fn import_secret(
-        &mut self,
-        spec: KeySpec,
-        residency: Residency,
-        version: [u8; 16],
-        secret: &[u8],
-    ) -> Result<Generated, Trouble> {
+    fn import_secret(&mut self, wanted: &NewVersion, secret: &[u8]) -> Result<Generated, Trouble> {
+        let NewVersion { spec, residency, version, .. } = *wanted;
         let expected = marked_elsewhere(spec, secret).ok_or(Fault::Protocol)?;
         let expected = self.imported_check(&expected)?;
         if residency == Residency::Token {
@@ -98,7 +87,7 @@ impl Engine {
         let names = if residency == Residency::Token { &names[..] } else { &[] };
         let fresh = Fresh { private: self.create_secret(spec, residency, names, secret)?, public: None };
         // Proving compares the check of what is loaded with this one: that of what was sent.
-        self.finish(spec, residency, version, &fresh, Some(expected))
+        self.finish(wanted, &fresh, Some(expected))
     }
 
     /// The secret as an object: extractable in a session, to be wrapped, or closed on the token.

@@ -133,26 +133,27 @@ impl Engine {
     }
 
     fn unwrap_blob(&mut self, statement: &KeyStatement, ops: KeyOps) -> Result<Handle, Trouble> {
-        let unwrapped = match self.unwrap_for(statement, ops) {
+        let under = self.wrapping_key(statement.kek)?;
+        let unwrapped = match self.unwrap_for(statement, ops, under) {
             Err(failed) if failed.wants_more() && statement.spec.key_type() == KeyType::Ec && !self.wants_point => {
                 self.wants_point = true;
                 // Only what works with the point shows that it was wanted.
-                self.unwrap_for(statement, ops).inspect_err(|_| self.wants_point = false)
+                self.unwrap_for(statement, ops, under).inspect_err(|_| self.wants_point = false)
             }
             other => other,
         };
         unwrapped.map_err(|failed| self.verdict(failed, Fault::BlobBroken))
     }
 
-    fn unwrap_for(&mut self, statement: &KeyStatement, ops: KeyOps) -> Outcome<Handle> {
+    fn unwrap_for(&mut self, statement: &KeyStatement, ops: KeyOps, under: Handle) -> Outcome<Handle> {
         let (flags, mechanisms) = usage(statement.spec, ops);
         let point = if self.wants_point { point(statement) } else { Vec::new() };
         let mut template = sealed_in(statement.spec, false);
         template.extend(flags);
         template.extend((!point.is_empty()).then(|| Attribute::Bytes(CKA_NSS_DB, &point)));
-        let (root, wrapping) = (self.root, self.wrapping);
+        let wrapping = self.wrapping;
         self.with_limits(template, mechanisms, |token, template| {
-            token.unwrap(wrapping, root, &statement.blob, template)
+            token.unwrap(wrapping, under, &statement.blob, template)
         })
     }
 
@@ -186,11 +187,20 @@ impl Engine {
             // None, or two of one version, which is not ours to choose between.
             return Err(Trouble::Fault(if found.is_empty() { Fault::KeyAbsent } else { Fault::KeyMismatch }));
         };
+        self.is_closed(key, statement.is_imported_secret())?;
+        Ok(key)
+    }
+
+    /// That an object on the token was born there and was never readable: not one that somebody with the PIN has put in
+    /// its place. An imported one was not born there; its check value tells it from every other.
+    ///
+    /// # Errors
+    /// [`Fault::KeyMismatch`].
+    pub(crate) fn is_closed(&mut self, key: Handle, is_imported: bool) -> Result<(), Trouble> {
         let closed = [(sys::CKA_SENSITIVE, 1), (sys::CKA_PRIVATE, 1), (sys::CKA_EXTRACTABLE, 0)];
-        // Born on this token and never readable: not one that somebody with the PIN has put in its place. An
-        // imported one was not; its check value tells it from every other. Not every module tells the last.
+        // Not every module tells the last.
         let born = [(sys::CKA_ALWAYS_SENSITIVE, 1), (sys::CKA_NEVER_EXTRACTABLE, 1), (sys::CKA_LOCAL, 1)];
-        let told = match (statement.is_imported_secret(), self.tells_birth) {
+        let told = match (is_imported, self.tells_birth) {
             (true, _) => 0,
             (false, true) => born.len(),
             (false, false) => born.len() - 1,
@@ -200,7 +210,7 @@ impl Engine {
                 return Err(Trouble::Fault(Fault::KeyMismatch));
             }
         }
-        Ok(key)
+        Ok(())
     }
 
     /// That the key is the one that the statement describes.

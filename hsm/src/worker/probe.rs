@@ -19,8 +19,8 @@ use super::{
 use crate::{
     algorithms::{AES_BLOCK_BYTES, Algorithm, Digest, KeyOps, KeySpec, Scheme},
     protocol::{
-        ALLOWED_MECHANISMS, BIRTH, Capabilities, Capability, Cell, Fault, HIERARCHY, LOG_BY_ED25519, Operation, Output,
-        UNWRAP_TEMPLATE,
+        ALLOWED_MECHANISMS, BIRTH, Capabilities, Capability, Cell, Fault, HIERARCHY, LOG_BY_ED25519, NewVersion,
+        Operation, Output, UNWRAP_TEMPLATE,
     },
     secret::SecretBytes,
     statement::{KeyStatement, Residency},
@@ -135,13 +135,14 @@ fn limits(engine: &Engine) -> Result<(), Trouble> {
 fn kind(engine: &mut Engine, spec: KeySpec, residency: Residency) -> Vec<Capability> {
     let name = format!("{} {}", spec.name(), residency.name());
     let cell = |line, algorithm| Capability { cell: Some(Cell { spec, residency, algorithm }), ..line };
-    let generated = match engine.generate(spec, residency, TRIAL_VERSION) {
+    let wanted = NewVersion::new(spec, residency, TRIAL_VERSION);
+    let generated = match engine.generate(&wanted) {
         Ok(generated) => generated,
         Err(trouble) => return vec![cell(line(name, Err(trouble)), None)],
     };
     let (blob, public) = (generated.blob.into_vec(), generated.public.into_vec());
     let check_value = generated.check_value.into_vec();
-    let statement = statement_of(spec, residency, TRIAL_VERSION, blob, public, check_value);
+    let statement = statement_of(&wanted, blob, public, check_value);
     let mut lines = vec![cell(line(name.clone(), Ok("made and proved")), None)];
     for algorithm in spec.algorithms() {
         let outcome = use_once(engine, &statement, algorithm).map(|()| "used both ways");

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     algorithms::KeySpec,
-    protocol::{Damage, Fault, Hello, Operation, Output},
+    protocol::{Damage, Fault, Hello, NewVersion, Operation, Output},
     statement::{KeyStatement, Residency},
 };
 
@@ -86,7 +86,8 @@ impl Raw {
             Some(public) => self.engine.read_public(spec, public).map_err(|trouble| self.fault(trouble))?,
             None => Vec::new(),
         };
-        let statement = statement_of(spec, Residency::Wrapped, [0; 16], Vec::new(), public, Vec::new());
+        let statement =
+            statement_of(&NewVersion::new(spec, Residency::Wrapped, [0; 16]), Vec::new(), public, Vec::new());
         Ok(RawKey { statement, fresh })
     }
 

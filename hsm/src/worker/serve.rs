@@ -85,10 +85,13 @@ impl Server {
         match (failed.class(), request) {
             (Class::Takes(Damage::Session), _) => true,
             (Class::StaleHandle, Request::Operate { seal, .. } | Request::Load { seal, .. }) => {
-                seal_of(seal).ok().and_then(|seal| self.cache.get(&seal)).is_some_and(|entry| {
-                    // The objects behind the handles are not ours any more: nothing is destroyed.
-                    entry.private.take().is_some() | entry.public.take().is_some()
-                })
+                // It may be that of what the key is wrapped under: then it is found again, or is gone for good.
+                let has_forgotten = !std::mem::take(&mut self.engine.keks).is_empty();
+                has_forgotten
+                    | seal_of(seal).ok().and_then(|seal| self.cache.get(&seal)).is_some_and(|entry| {
+                        // The objects behind the handles are not ours any more: nothing is destroyed.
+                        entry.private.take().is_some() | entry.public.take().is_some()
+                    })
             }
             (Class::StaleHandle, Request::SignLog { .. }) => self.log_key.forget(),
             _ => false,
@@ -101,19 +104,24 @@ impl Server {
             Request::Canary => self.engine.check_canary().map(|()| Response::Done),
             Request::Operate { seal, row, operation } => self.operate(seal, row.as_ref(), operation),
             Request::Load { seal, row } => self.load(seal, row).map(|()| Response::Done),
-            Request::Generate { spec, residency, version } => {
-                let generated = self.engine.generate(*spec, *residency, *version)?;
-                if *residency == Residency::Token {
+            Request::Generate(wanted) => {
+                let generated = self.engine.generate(wanted)?;
+                if wanted.residency == Residency::Token {
                     sync::sync(&self.sync_dirs)?;
                 }
                 Ok(Response::Generated(generated))
             }
-            Request::Import { spec, residency, version, material } => {
-                let imported = self.engine.import(*spec, *residency, *version, material)?;
-                if *residency == Residency::Token {
+            Request::Import { wanted, material } => {
+                let imported = self.engine.import(wanted, material)?;
+                if wanted.residency == Residency::Token {
                     sync::sync(&self.sync_dirs)?;
                 }
                 Ok(Response::Generated(imported))
+            }
+            Request::MakeKek { id } => {
+                self.engine.make_kek(*id)?;
+                sync::sync(&self.sync_dirs)?;
+                Ok(Response::Done)
             }
             Request::DestroyToken { version } => self.destroy_token(*version).map(|()| Response::Done),
             Request::Seal { forms } => self.seal(forms).map(Response::Seals),
@@ -199,6 +207,7 @@ impl Server {
         for entry in self.cache.remove_version(version) {
             entry.session_objects().for_each(|object| self.engine.discard(object));
         }
+        self.engine.keks.remove(&version);
         self.engine.destroy_on_token(version)?;
         Ok(sync::sync(&self.sync_dirs)?)
     }
@@ -242,6 +251,7 @@ fn is_repeatable(request: &Request) -> bool {
         Request::Hello(_)
         | Request::Generate { .. }
         | Request::Import { .. }
+        | Request::MakeKek { .. }
         | Request::DestroyToken { .. }
         | Request::Provision(_) => false,
     }

@@ -80,16 +80,23 @@ pub(crate) fn root(engine: &mut Engine) -> Result<Root, Trouble> {
     }
 }
 
-/// Whether a root lets a key be unwrapped as the service does it, and not into one that is readable.
-fn honours(engine: &mut Engine, root: Handle) -> Result<(), Trouble> {
+/// Wraps a key under a root and unwraps it as the service does; the blob.
+pub(crate) fn wraps(engine: &mut Engine, root: Handle) -> Result<Vec<u8>, Trouble> {
     let wrapping = engine.wrapping;
     let victim = session_wrapping_key(&mut *engine.token, true)?;
     let blob = engine.token.wrap(wrapping, root, victim).map_err(unsupported);
     engine.discard(victim);
     let blob = blob?;
-    // A module that unwraps nothing would refuse what is readable too.
     let sealed = engine.token.unwrap(wrapping, root, &blob, &sealed_in(KeySpec::Aes256, false)).map_err(unsupported)?;
     engine.discard(sealed);
+    Ok(blob)
+}
+
+/// Whether a root lets a key be unwrapped as the service does it, and not into one that is readable.
+pub(crate) fn honours(engine: &mut Engine, root: Handle) -> Result<(), Trouble> {
+    let wrapping = engine.wrapping;
+    // A module that unwraps nothing would refuse what is readable too.
+    let blob = wraps(engine, root)?;
     let readable = [
         Attribute::Number(sys::CKA_CLASS, sys::CKO_SECRET_KEY),
         Attribute::Number(sys::CKA_KEY_TYPE, sys::CKK_AES),

@@ -199,7 +199,7 @@ impl Worker {
 
     fn begin(&self, request: &Request) {
         match request {
-            Request::Generate { .. } => note(&self.state_dir, "generates", "begun"),
+            Request::Generate(_) => note(&self.state_dir, "generates", "begun"),
             Request::Load { .. } => note(&self.state_dir, "warms", "begun"),
             Request::Operate { operation: Operation::Sign { input, .. }, .. } if self.has("ordered") => {
                 let number: [u8; 4] = input.expose_secret()[4..8].try_into().expect("four bytes");
@@ -231,15 +231,15 @@ impl Worker {
         match request {
             Request::Operate { seal, row, operation } => self.operate(&seal, row, operation).map(Response::Output),
             Request::Load { seal, row } => self.load(&seal, &row).map(|()| Response::Done),
-            Request::Generate { spec, residency, .. } => Ok(Response::Generated(generated(spec, residency))),
-            Request::Import { spec, residency, material, .. } => {
-                let mut imported = generated(spec, residency);
+            Request::Generate(wanted) => Ok(Response::Generated(generated(wanted.spec, wanted.residency))),
+            Request::Import { wanted, material } => {
+                let mut imported = generated(wanted.spec, wanted.residency);
                 if let Material::Public(spki) = material {
                     imported.public = spki;
                 }
                 Ok(Response::Generated(imported))
             }
-            Request::DestroyToken { .. } => Ok(Response::Done),
+            Request::MakeKek { .. } | Request::DestroyToken { .. } => Ok(Response::Done),
             Request::Seal { forms } => {
                 Ok(Response::Seals(forms.iter().map(|form| ByteBuf::from(seal_of(form))).collect()))
             }

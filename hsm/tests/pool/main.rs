@@ -23,7 +23,7 @@ use strongroom_hsm::{
     algorithms::Lane,
     pool::{LaneHealth, Provisioned, Timing, Watch, provision},
     profile::{LaneProfile, Sandbox, TokenName},
-    protocol::{Fault, Moment, Operation, Output, Provision, ServiceKeys},
+    protocol::{Fault, Moment, NewVersion, Operation, Output, Provision, ServiceKeys},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -143,6 +143,7 @@ fn key(spec: KeySpec, number: u32) -> Arc<KeyRow> {
         created: 1,
         revision: 1,
         rest: Vec::new(),
+        kek: None,
     };
     let seal = fake::seal_of(&statement.encode()).try_into().expect("32 bytes");
     Arc::new(KeyRow::new(statement, seal))
@@ -318,7 +319,8 @@ async fn a_deadline_is_kept_under_way_and_in_the_queue() {
     for _ in 0..5 {
         let pool = pool.clone();
         tasks.spawn(async move {
-            pool.generate(KeySpec::P256, Residency::Wrapped, [1; 16], soon(Duration::from_millis(200))).await
+            pool.generate(NewVersion::new(KeySpec::P256, Residency::Wrapped, [1; 16]), soon(Duration::from_millis(200)))
+                .await
         });
     }
     assert!(tasks.join_all().await.iter().all(|result| matches!(result, Err(Error::Expired))));
@@ -378,7 +380,7 @@ async fn a_crash_is_not_seen_by_what_is_safe_to_repeat() {
 #[tokio::test]
 async fn a_token_key_is_not_made_twice() {
     let (pool, dir) = start_with(&[(Lane::Generate, "crash-after=1 times=2")]).await;
-    let generate = |residency| pool.generate(KeySpec::P256, residency, [1; 16], soon(LONG));
+    let generate = |residency| pool.generate(NewVersion::new(KeySpec::P256, residency, [1; 16]), soon(LONG));
     assert!(matches!(generate(Residency::Token).await, Err(Error::WorkerLost)));
     assert_eq!(fake::lines(dir.path(), "generates").len(), 1);
     generate(Residency::Wrapped).await.expect("repeated on another worker");
@@ -450,7 +452,7 @@ async fn a_pin_refused_later_stops_all_starts_until_it_is_cleared() {
     let unavailable = pool.random(1, soon(LONG)).await;
     assert!(matches!(&unavailable, Err(Error::Unavailable(why)) if why.contains("PIN")), "{unavailable:?}");
     assert!(pool.pin_refused());
-    let generated = pool.generate(KeySpec::P256, Residency::Wrapped, [1; 16], soon(LONG)).await;
+    let generated = pool.generate(NewVersion::new(KeySpec::P256, Residency::Wrapped, [1; 16]), soon(LONG)).await;
     assert!(matches!(&generated, Err(Error::Unavailable(why)) if why.contains("PIN")), "{generated:?}");
     sleep(Duration::from_millis(500)).await;
     assert_eq!(starts(dir.path(), Lane::Short).len(), 2, "one refused start");
@@ -597,7 +599,9 @@ fn all_pids(dir: &Path) -> Vec<String> {
 async fn dropping_the_pool_ends_and_reaps_its_workers() {
     let (pool, dir) = start_with(&[(Lane::Generate, "hang-after=0")]).await;
     let clone = pool.clone();
-    let stuck = pool.generate(KeySpec::P256, Residency::Wrapped, [1; 16], soon(Duration::from_millis(100))).await;
+    let stuck = pool
+        .generate(NewVersion::new(KeySpec::P256, Residency::Wrapped, [1; 16]), soon(Duration::from_millis(100)))
+        .await;
     assert!(matches!(stuck, Err(Error::Expired)));
     drop(pool);
     clone.random(1, soon(LONG)).await.expect("a clone keeps the workers");
@@ -635,7 +639,9 @@ async fn a_shutdown_lets_finish_what_is_under_way() {
     let mut tasks = JoinSet::new();
     for _ in 0..3 {
         let pool = pool.clone();
-        tasks.spawn(async move { pool.generate(KeySpec::P256, Residency::Wrapped, [1; 16], soon(LONG)).await });
+        tasks.spawn(async move {
+            pool.generate(NewVersion::new(KeySpec::P256, Residency::Wrapped, [1; 16]), soon(LONG)).await
+        });
     }
     until("some wait", || health(&pool, Lane::Generate).queued == 2).await;
     pool.shutdown(LONG).await;
@@ -652,7 +658,9 @@ async fn a_shutdown_ends_what_does_not_finish() {
     let mut tasks = JoinSet::new();
     for _ in 0..3 {
         let pool = pool.clone();
-        tasks.spawn(async move { pool.generate(KeySpec::P256, Residency::Token, [1; 16], soon(LONG)).await });
+        tasks.spawn(async move {
+            pool.generate(NewVersion::new(KeySpec::P256, Residency::Token, [1; 16]), soon(LONG)).await
+        });
     }
     until("some wait", || health(&pool, Lane::Generate).queued == 2).await;
     pool.shutdown(Duration::from_millis(100)).await;

@@ -20,8 +20,8 @@ use serde_bytes::ByteBuf;
 use strongroom_hsm::{
     Algorithm, KeyOps, KeyRow, KeySpec, KeyStatement, Residency, SecretBytes,
     protocol::{
-        Answer, Call, Fault, Generated, Hello, Hierarchy, Moment, Operation, Output, PACKET_BYTES_MAX, Provision,
-        Ready, Request, Response, ServiceKeys, append_frame, read_frames,
+        Answer, Call, Fault, Generated, Hello, Hierarchy, Moment, NewVersion, Operation, Output, PACKET_BYTES_MAX,
+        Provision, Ready, Request, Response, ServiceKeys, append_frame, read_frames,
     },
 };
 
@@ -138,7 +138,11 @@ impl Worker {
     }
 
     pub fn generate(&mut self, spec: KeySpec, residency: Residency, version: [u8; 16]) -> Result<Generated, Fault> {
-        match self.call(Request::Generate { spec, residency, version })? {
+        self.make(NewVersion::new(spec, residency, version))
+    }
+
+    pub fn make(&mut self, wanted: NewVersion) -> Result<Generated, Fault> {
+        match self.call(Request::Generate(wanted))? {
             Response::Generated(generated) => Ok(generated),
             other => panic!("{other:?}"),
         }
@@ -146,8 +150,14 @@ impl Worker {
 
     /// A new key with all its operations, sealed.
     pub fn key(&mut self, spec: KeySpec, residency: Residency, version: [u8; 16]) -> KeyRow {
-        let generated = self.generate(spec, residency, version).unwrap();
-        let mut statement = statement(spec, residency, version);
+        self.key_as(NewVersion::new(spec, residency, version))
+    }
+
+    /// The same, under what is wanted.
+    pub fn key_as(&mut self, wanted: NewVersion) -> KeyRow {
+        let generated = self.make(wanted).unwrap();
+        let mut statement = statement(wanted.spec, wanted.residency, wanted.version);
+        statement.kek = wanted.kek;
         statement.blob = generated.blob.into_vec();
         statement.public = generated.public.into_vec();
         statement.check_value = generated.check_value.into_vec();
@@ -268,6 +278,7 @@ pub fn statement(spec: KeySpec, residency: Residency, version: [u8; 16]) -> KeyS
         created: 1,
         revision: 1,
         rest: Vec::new(),
+        kek: None,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use strongroom_hsm::{
     Material,
-    protocol::{Generated, Moment},
+    protocol::{Generated, Moment, NewVersion},
 };
 use tokio::sync::OnceCell;
 
@@ -48,8 +48,7 @@ pub(super) trait Source: Send + Sync + 'static {
         &self,
         hands: &Hands,
         permit: &Permit<Self::Op>,
-        new: &NewKey,
-        version: VersionId,
+        wanted: NewVersion,
         caller: &Caller,
     ) -> impl Future<Output = Result<Generated, ServiceError>> + Send;
 
@@ -94,11 +93,10 @@ impl<O: Generates> Source for Fresh<O> {
         &self,
         hands: &Hands,
         permit: &Permit<Self::Op>,
-        new: &NewKey,
-        version: VersionId,
+        wanted: NewVersion,
         caller: &Caller,
     ) -> Result<Generated, ServiceError> {
-        hands.generate(permit, new.spec, new.residency, version, caller).await
+        hands.generate(permit, wanted, caller).await
     }
 
     fn origin(&self) -> &'static str {
@@ -139,13 +137,12 @@ impl Source for Imported {
         &self,
         hands: &Hands,
         permit: &Permit<Self::Op>,
-        new: &NewKey,
-        version: VersionId,
+        wanted: NewVersion,
         caller: &Caller,
     ) -> Result<Generated, ServiceError> {
         let material = self.material.lock().unwrap_or_else(PoisonError::into_inner).take();
         let material = material.ok_or(Problem::Internal)?;
-        hands.import(permit, new.spec, new.residency, version, material, caller).await
+        hands.import(permit, wanted, material, caller).await
     }
 
     fn public(&self) -> Vec<u8> {
@@ -176,7 +173,15 @@ pub(super) struct MakeKey<S> {
     /// What it follows, where it is the successor of a certain version.
     follows: Option<Follows>,
     /// The key, once it is made: a change that another process was quicker than is decided again, and its key stays.
-    made: OnceCell<Generated>,
+    made: OnceCell<Made>,
+}
+
+/// A key that was made.
+#[derive(Clone)]
+struct Made {
+    key: Generated,
+    /// Its vault's KEK, where it is wrapped under one.
+    kek: Option<VersionId>,
 }
 
 /// What a successor follows, and when it begins.
@@ -265,6 +270,16 @@ impl<S: Source> MakeKey<S> {
         Err(Problem::Precondition { reason, why: format!("{} {why} under another name", self.key_name()) }.into())
     }
 
+    async fn make(&self, service: &Service, permit: &Permit<S::Op>, context: &Context) -> Result<Made, ServiceError> {
+        let NewKey { vault, spec, residency, .. } = &self.new;
+        let vault = service.catalog.live_vault(vault, context.caller.deadline).await?;
+        let kek = kek_of(&vault.row, *residency);
+        let kek_id = kek.map(VersionId::bytes);
+        let wanted = NewVersion { spec: *spec, residency: *residency, version: self.version.bytes(), kek: kek_id };
+        let key = self.source.make(&service.hands, permit, wanted, &context.caller).await?;
+        Ok(Made { key, kek })
+    }
+
     fn key_row(&self, place: &Place, context: &Context) -> KeyObjectRow {
         match &place.key {
             Some((key, _)) => KeyObjectRow {
@@ -292,8 +307,8 @@ impl<S: Source> MakeKey<S> {
         }
     }
 
-    fn version_row(&self, key: &KeyObjectRow, ordinal: u64, made: Generated, context: &Context) -> VersionRow {
-        let new = &self.new;
+    fn version_row(&self, key: &KeyObjectRow, ordinal: u64, made: Made, context: &Context) -> VersionRow {
+        let (new, Made { key: made, kek }) = (&self.new, made);
         VersionRow {
             vault: key.vault.clone(),
             key: key.name.clone(),
@@ -307,6 +322,7 @@ impl<S: Source> MakeKey<S> {
             tags: new.tags.clone(),
             residency: new.residency,
             blob: made.blob.into_vec(),
+            kek,
             public: made.public.into_vec(),
             check_value: made.check_value.into_vec(),
             state: State::Active,
@@ -318,7 +334,7 @@ impl<S: Source> MakeKey<S> {
     }
 
     /// The rows of a key that was made, and the change that puts them in place.
-    fn rows(&self, place: &Place, made: Generated, context: &Context) -> (KeyObjectRow, VersionRow, Vec<Put>) {
+    fn rows(&self, place: &Place, made: Made, context: &Context) -> (KeyObjectRow, VersionRow, Vec<Put>) {
         let mut key = self.key_row(place, context);
         let ordinal = place.key.as_ref().map_or(1, |(_, newest)| newest.row.ordinal + 1);
         let version = self.version_row(&key, ordinal, made, context);
@@ -353,6 +369,7 @@ impl<S: Source> Work for MakeKey<S> {
         let place = self.place(service, context.caller.deadline).await?;
         let (blob, check_value) = (Vec::new().into(), Vec::new().into());
         let unmade = Generated { blob, public: self.source.public().into(), check_value };
+        let unmade = Made { key: unmade, kek: kek_of(&place.vault.row, self.new.residency) };
         let (key, version, _) = self.rows(&place, unmade, context);
         Ok(KeyView { vault: Arc::clone(&place.vault.row), key: Arc::new(key), version: Arc::new(version) })
     }
@@ -365,12 +382,15 @@ impl<S: Source> Work for MakeKey<S> {
     ) -> Result<Applied<KeyView>, ServiceError> {
         let deadline = context.caller.deadline;
         let new = &self.new;
-        let make = || self.source.make(&service.hands, &permit, new, self.version, &context.caller);
-        let made = self.made.get_or_try_init(make).await?.clone();
+        let made = self.made.get_or_try_init(|| self.make(service, &permit, context)).await?.clone();
         failpoint::hit("service.after_generate");
         // The vault's id is decided by its name: the lock can be taken before the vault is looked at again.
         let locked = service.catalog.scopes.lock(HeadScope::Vault(vault_id(&new.vault)), deadline).await?;
         let place = self.place(service, deadline).await?;
+        if made.kek != kek_of(&place.vault.row, new.residency) {
+            // It is another vault of that name.
+            return Err(Problem::Changed { name: self.key_name() }.into());
+        }
         let (key, version, puts) = self.rows(&place, made, context);
         let request = context.request_record(version_name(&version));
         let right: &dyn Right = match self.follows.as_ref().and_then(|follows| follows.lease.as_ref()) {
@@ -410,4 +430,9 @@ impl<S: Source> Work for MakeKey<S> {
         // The caller's deadline may have passed; cleaning up has its own.
         service.hands.reap(self.version, Moment::now().after(REAP_WITHIN)).await
     }
+}
+
+/// What a key of that residency is wrapped under in a vault, if not under the root.
+fn kek_of(vault: &VaultRow, residency: Residency) -> Option<VersionId> {
+    vault.kek.filter(|_| residency == Residency::Wrapped)
 }

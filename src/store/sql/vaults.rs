@@ -17,12 +17,12 @@ const ID_BY_NAME: &str = "SELECT id FROM vaults WHERE name = $1";
 const PAGE: &str = "SELECT * FROM vaults WHERE name > $1 AND ($2 OR deleted_at IS NULL) ORDER BY name LIMIT $3";
 const INSERT: &str = "INSERT INTO vaults (id, revision, seal, name, retention_days, purge_protection, deleted_at, \
     purge_at, created_at, updated_at, intent, tags, padding_decryption_allowed, public_access, local_access, \
-    allowed_ranges, \"authorization\", max_staleness, purging) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+    allowed_ranges, \"authorization\", max_staleness, purging, kek) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
 const UPDATE: &str = "UPDATE vaults SET revision = $2, seal = $3, name = $4, retention_days = $5, \
     purge_protection = $6, deleted_at = $7, purge_at = $8, created_at = $9, updated_at = $10, intent = $11, tags = $12, \
     padding_decryption_allowed = $13, public_access = $14, local_access = $15, allowed_ranges = $16, \
-    \"authorization\" = $17, max_staleness = $18, purging = $19 WHERE id = $1 AND revision = $2 - 1";
+    \"authorization\" = $17, max_staleness = $18, purging = $19, kek = $20 WHERE id = $1 AND revision = $2 - 1";
 const REMOVE: &str = "DELETE FROM vaults WHERE id = $1";
 const TO_PURGE: &str = "SELECT name FROM vaults WHERE purge_at IS NOT NULL AND (purging OR purge_at <= $1) \
     ORDER BY purge_at, id LIMIT $2";
@@ -75,7 +75,8 @@ pub(super) async fn write(session: &mut Session, sealed: &Sealed<VaultRow>) -> R
         .bind(ranges_text(row.network.ranges()))
         .bind(row.authorization.name())
         .bind(i64::from(row.max_staleness.seconds()))
-        .bind(row.purging);
+        .bind(row.purging)
+        .bind(row.kek.map(|kek| kek.bytes().to_vec()));
     write_one(session, query).await
 }
 
@@ -104,6 +105,7 @@ fn decode(row: &Record) -> Result<Sealed<VaultRow>, StoreError> {
             .ok_or_else(|| columns.wrong("authorization"))?,
         max_staleness: MaxStaleness::new(columns.number("max_staleness")?)
             .ok_or_else(|| columns.wrong("max_staleness"))?,
+        kek: columns.optional_version("kek")?,
         state: columns.state()?,
         purging: columns.flag("purging")?,
         created: columns.time("created_at")?,

@@ -36,12 +36,13 @@ const PAGE: Text = Text {
 // A clash is no error, so that the transaction can still be asked what it was: PostgreSQL answers nothing after one.
 const INSERT: &str = "INSERT INTO versions (id, revision, seal, vault_id, key_id, ordinal, spec, ops, enabled, \
     not_before, expires_at, residency, intent, created_at, updated_at, check_value, tags, public_key, blob, deleted_at, \
-    purge_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) \
+    purge_at, kek) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) \
     ON CONFLICT DO NOTHING";
 const UPDATE: &str = "UPDATE versions SET revision = $2, seal = $3, vault_id = $4, key_id = $5, ordinal = $6, \
     spec = $7, ops = $8, enabled = $9, not_before = $10, expires_at = $11, residency = $12, intent = $13, \
     created_at = $14, updated_at = $15, check_value = $16, tags = $17, public_key = $18, blob = $19, \
-    deleted_at = $20, purge_at = $21 WHERE id = $1 AND revision = $2 - 1";
+    deleted_at = $20, purge_at = $21, kek = $22 WHERE id = $1 AND revision = $2 - 1";
 const REMOVE: &str = "DELETE FROM versions WHERE id = $1";
 const TO_PURGE: &str = "SELECT versions.id, versions.purge_at, keys.name AS key, vaults.name AS vault FROM versions \
     JOIN keys ON keys.id = versions.key_id JOIN vaults ON vaults.id = versions.vault_id \
@@ -106,7 +107,8 @@ pub(super) async fn write(session: &mut Session, sealed: &Sealed<VersionRow>) ->
         .bind(row.public.clone())
         .bind(row.blob.clone())
         .bind(deleted_at)
-        .bind(purge_at);
+        .bind(purge_at)
+        .bind(row.kek.map(|kek| kek.bytes().to_vec()));
     match write_one(session, query).await {
         // Two things are unique: the id, and the ordinal, of which a clash means that somebody else made
         // a version meanwhile.
@@ -157,6 +159,7 @@ fn decode(row: &Record) -> Result<Sealed<VersionRow>, StoreError> {
         tags: vaults::tags(&columns)?,
         residency: Residency::from_name(columns.text("residency")?).ok_or_else(|| columns.wrong("residency"))?,
         blob: columns.bytes("blob")?.to_vec(),
+        kek: columns.optional_version("kek")?,
         public: columns.bytes("public_key")?.to_vec(),
         check_value: columns.bytes("check_value")?.to_vec(),
         state: columns.state()?,

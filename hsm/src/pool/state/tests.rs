@@ -27,6 +27,7 @@ fn row(number: u8) -> Arc<KeyRow> {
         created: 1,
         revision: 1,
         rest: Vec::new(),
+        kek: None,
     };
     Arc::new(KeyRow::new(statement, [number; 32]))
 }

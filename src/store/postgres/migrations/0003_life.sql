@@ -2,8 +2,9 @@
 -- its comments hold here too. The release before can go on with it: what is deleted in new ways is sealed in new ways, so that
 -- release does not use it.
 
-ALTER TABLE vaults ADD COLUMN purging boolean NOT NULL DEFAULT false;
-ALTER TABLE versions ADD COLUMN deleted_at bigint, ADD COLUMN purge_at bigint;
+ALTER TABLE vaults ADD COLUMN purging boolean NOT NULL DEFAULT false, ADD COLUMN kek bytea CHECK (length(kek) = 16);
+ALTER TABLE versions ADD COLUMN deleted_at bigint, ADD COLUMN purge_at bigint,
+    ADD COLUMN kek bytea CHECK (length(kek) = 16);
 DROP INDEX keys_due;
 CREATE INDEX keys_due ON keys (purge_at, id) WHERE purge_at IS NOT NULL;
 CREATE INDEX versions_due ON versions (purge_at, id) WHERE purge_at IS NOT NULL;

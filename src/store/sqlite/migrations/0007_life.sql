@@ -5,6 +5,10 @@ PRAGMA user_version = 7;
 -- Whether all that is in the vault is being destroyed: nobody brings it back any more.
 ALTER TABLE vaults ADD COLUMN purging INTEGER NOT NULL DEFAULT 0 CHECK (purging IN (0, 1));
 
+-- The vault's own key-encryption key on the token, and what a version's blob is under; none: the root.
+ALTER TABLE vaults ADD COLUMN kek BLOB CHECK (length(kek) = 16);
+ALTER TABLE versions ADD COLUMN kek BLOB CHECK (length(kek) = 16);
+
 -- A version can be deleted softly, as a key can.
 ALTER TABLE versions ADD COLUMN deleted_at INTEGER;
 ALTER TABLE versions ADD COLUMN purge_at INTEGER;
