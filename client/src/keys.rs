@@ -3,7 +3,8 @@
 use strongroom_proto::v1::{
     CreateKeyRequest, DeleteKeyRequest, DeleteKeyVersionRequest, GetKeyRequest, GetPublicKeysRequest, ImportKeyRequest,
     Key, KeyVersion, ListKeyVersionsRequest, ListKeysRequest, PublicKey, PurgeKeyRequest, PurgeKeyResponse,
-    RotateKeyRequest, UndeleteKeyRequest, UndeleteKeyVersionRequest, UpdateKeyVersionRequest, import_key_request,
+    RotateKeyRequest, UndeleteKeyRequest, UndeleteKeyVersionRequest, UpdateKeyVersionRequest, WrappedKey,
+    import_key_request,
 };
 
 use crate::{Client, Error, client::request_id};
@@ -15,12 +16,24 @@ pub enum Material<'a> {
     PublicKey(&'a [u8]),
     /// The bytes of an AES or HMAC key.
     Oct(&'a [u8]),
+    /// A private key: PrivateKeyInfo (PKCS#8) in DER, not encrypted.
+    Pkcs8(&'a [u8]),
+    /// A key that is wrapped for another that imports.
+    Wrapped {
+        /// That key: its resource name, with or without a version.
+        kek: &'a str,
+        /// CKM_RSA_AES_KEY_WRAP.
+        ciphertext: &'a [u8],
+    },
 }
 
 impl Material<'_> {
     const fn bytes(&self) -> &[u8] {
         match self {
-            Self::PublicKey(bytes) | Self::Oct(bytes) => bytes,
+            Self::PublicKey(bytes)
+            | Self::Oct(bytes)
+            | Self::Pkcs8(bytes)
+            | Self::Wrapped { ciphertext: bytes, .. } => bytes,
         }
     }
 }
@@ -47,6 +60,11 @@ impl Client {
             material: Some(match material {
                 Material::PublicKey(der) => import_key_request::Material::PublicKey(der.to_vec()),
                 Material::Oct(bytes) => import_key_request::Material::Oct(bytes.to_vec()),
+                Material::Pkcs8(der) => import_key_request::Material::Pkcs8(der.to_vec()),
+                Material::Wrapped { kek, ciphertext } => import_key_request::Material::WrappedKey(WrappedKey {
+                    kek: kek.to_owned(),
+                    ciphertext: ciphertext.to_vec(),
+                }),
             }),
             material_crc32c: Some(crc32c::crc32c(material.bytes())),
             ..request.clone()

@@ -251,24 +251,29 @@ impl KeyOps {
     pub const WRAP_KEY: Self = Self(1 << 4);
     /// `unwrapKey`.
     pub const UNWRAP_KEY: Self = Self(1 << 5);
-    /// The six above.
+    /// The six that callers ask for: all above.
     pub const ALL_SIX: Self = Self(0b11_1111);
+    /// `import`: unwraps keys that are brought in (Azure's BYOK). It stands alone: who could decrypt with such a key could
+    /// read what others send here wrapped.
+    pub const IMPORT: Self = Self(1 << 6);
     /// Those that the public half of a key pair is enough for.
     pub const PUBLIC_HALF: Self = Self::VERIFY.union(Self::ENCRYPT).union(Self::WRAP_KEY);
 
-    const NAMES: [(Self, &'static str); 6] = [
+    const ALL: u16 = 0b111_1111;
+    const NAMES: [(Self, &'static str); 7] = [
         (Self::ENCRYPT, "encrypt"),
         (Self::DECRYPT, "decrypt"),
         (Self::SIGN, "sign"),
         (Self::VERIFY, "verify"),
         (Self::WRAP_KEY, "wrapKey"),
         (Self::UNWRAP_KEY, "unwrapKey"),
+        (Self::IMPORT, "import"),
     ];
 
     /// The set with these bits; `None` when a bit is unknown.
     #[must_use]
     pub const fn from_bits(bits: u16) -> Option<Self> {
-        if bits & !Self::ALL_SIX.0 == 0 { Some(Self(bits)) } else { None }
+        if bits & !Self::ALL == 0 { Some(Self(bits)) } else { None }
     }
 
     /// The bits, as stored.
@@ -293,6 +298,11 @@ impl KeyOps {
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// All of them, one by one.
+    pub fn every() -> impl Iterator<Item = (Self, &'static str)> {
+        Self(Self::ALL).iter()
     }
 
     /// The operations one by one, with their JWK names.

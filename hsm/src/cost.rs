@@ -99,6 +99,10 @@ impl Request {
         match self {
             Self::Generate(wanted) => wanted.spec.generate_us() + of_token(wanted.residency),
             Self::Import { wanted, .. } => 2 * wanted.spec.load_us() + of_token(wanted.residency),
+            // Its KEK is loaded and used first.
+            Self::ImportWrapped { wanted, .. } => {
+                KeySpec::Rsa4096.load_us() + 2 * wanted.spec.load_us() + of_token(wanted.residency)
+            }
             Self::MakeKek { .. } | Self::DestroyToken { .. } => TOKEN_OBJECT_US,
             Self::Seal { forms } => SHORT_US.saturating_mul(u32::try_from(forms.len()).unwrap_or(u32::MAX)),
             // Ed25519 is the dearer of the two kinds of log key.

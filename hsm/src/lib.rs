@@ -25,7 +25,7 @@ pub mod secret;
 pub mod statement;
 pub mod worker;
 
-pub use algorithms::{Algorithm, Digest, KeyOps, KeySpec};
+pub use algorithms::{Algorithm, Digest, KeyOps, KeySpec, KeyType};
 pub use cost::TOKEN_OBJECT_US;
 pub use error::{Error, StartError};
 pub use material::Material;

@@ -15,7 +15,10 @@ use zeroize::Zeroizing;
 use crate::{
     algorithms::{KeySpec, KeyType},
     secret::SecretBytes,
-    worker::public::{self, EC_PUBLIC_KEY, ED25519, Public, RSA_ENCRYPTION},
+    worker::{
+        private,
+        public::{self, EC_PUBLIC_KEY, ED25519, Public, RSA_ENCRYPTION},
+    },
 };
 
 /// A key from outside.
@@ -25,6 +28,13 @@ pub enum Material {
     Public(ByteBuf),
     /// A secret key as long as its kind.
     Secret(SecretBytes),
+    /// A private key as [`Self::private`] gives it.
+    Private {
+        /// PrivateKeyInfo (PKCS#8, RFC 5958), DER.
+        pkcs8: SecretBytes,
+        /// The public half as SubjectPublicKeyInfo (DER).
+        public: ByteBuf,
+    },
 }
 
 /// Why material is not taken. The texts follow the name of a field.
@@ -33,6 +43,12 @@ pub enum BadMaterial {
     /// It is not the encoding of a public key.
     #[error("is not a SubjectPublicKeyInfo in DER (RFC 5280)")]
     NotSpki,
+    /// It is not the encoding of a private key.
+    #[error("is not an unencrypted PrivateKeyInfo in DER (PKCS#8, RFC 5958)")]
+    NotPkcs8,
+    /// A private key whose parts are not of one key.
+    #[error("is no private key whose numbers belong together: it was altered, or made wrongly")]
+    Inconsistent,
     /// It is of a kind that is not offered.
     #[error(
         "is not a key of a kind that is taken: RSA (rsaEncryption), EC on P-256, P-384, P-521 or secp256k1, Ed25519"
@@ -114,10 +130,28 @@ impl Material {
         Ok((KeySpec::Hmac512, Self::Secret(SecretBytes::new(std::mem::take(&mut *padded)))))
     }
 
+    /// A private key from its PrivateKeyInfo.
+    ///
+    /// # Errors
+    /// When it is not one that may be used here, or its parts are not of one key.
+    pub fn private(pkcs8: SecretBytes) -> Result<(KeySpec, Self), BadMaterial> {
+        let (spec, public) = private::look_at(pkcs8.expose_secret())?;
+        Ok((spec, Self::Private { pkcs8, public: public.into() }))
+    }
+
     /// Whether it is the secret itself, and not a public half.
     #[must_use]
     pub const fn is_secret(&self) -> bool {
-        matches!(self, Self::Secret(_))
+        matches!(self, Self::Secret(_) | Self::Private { .. })
+    }
+
+    /// The public half, where there is one: SubjectPublicKeyInfo (DER).
+    #[must_use]
+    pub fn public_half(&self) -> &[u8] {
+        match self {
+            Self::Public(spki) | Self::Private { public: spki, .. } => spki,
+            Self::Secret(_) => &[],
+        }
     }
 
     /// How many bytes it has.
@@ -125,6 +159,7 @@ impl Material {
         match self {
             Self::Public(spki) => spki.len(),
             Self::Secret(secret) => secret.len(),
+            Self::Private { pkcs8, public } => pkcs8.len() + public.len() + 10,
         }
     }
 }

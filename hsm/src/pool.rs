@@ -59,7 +59,7 @@ use crate::{
     material::Material,
     profile::Profile,
     protocol::{
-        Fault, Generated, Moment, NewVersion, Operation, Output, Ready, Request, Response, ServiceKeys, seal_of,
+        Fault, Generated, Kek, Moment, NewVersion, Operation, Output, Ready, Request, Response, ServiceKeys, seal_of,
     },
     secret::SecretBytes,
     statement::{KekId, KeyRow, Seal},
@@ -267,13 +267,35 @@ impl Pool {
         }
     }
 
+    /// Brings a key in that is wrapped for a KEK. What is said of [`Self::generate`] is true of it too.
+    ///
+    /// # Errors
+    /// See [`Error`]; [`Fault::Layer`] says what is wrong with the blob.
+    pub async fn import_wrapped(
+        &self,
+        wanted: NewVersion,
+        kek: &KeyRow,
+        blob: Vec<u8>,
+        deadline: Moment,
+    ) -> Result<Generated, Error> {
+        let (seal, row) = (kek.seal.to_vec().into(), kek.canonical.to_vec().into());
+        let request = Request::ImportWrapped { wanted, seal, row, blob: blob.into() };
+        match self.call(Lane::Generate, request, deadline).await? {
+            Response::Generated(imported) => Ok(imported),
+            _ => Err(unfit()),
+        }
+    }
+
     /// Makes a vault's key-encryption key on the token. When that ends as is said of [`Self::generate`], it may exist:
     /// [`Self::destroy_token`] settles that.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn make_kek(&self, id: KekId, deadline: Moment) -> Result<(), Error> {
-        self.call(Lane::Generate, Request::MakeKek { id }, deadline).await.map(drop)
+    pub async fn make_kek(&self, id: KekId, deadline: Moment) -> Result<Kek, Error> {
+        match self.call(Lane::Generate, Request::MakeKek { id }, deadline).await? {
+            Response::Kek(kek) => Ok(kek),
+            _ => Err(unfit()),
+        }
     }
 
     /// Destroys the token objects of a version or of a vault's KEK; that there are none is not an error.

@@ -118,6 +118,18 @@ pub enum Request {
         /// The key.
         material: Material,
     },
+    /// Brings a key in that is wrapped for the KEK of a row whose only operation is `import`: both layers are unwrapped
+    /// inside the HSM, and from there on it is as [`Self::Import`].
+    ImportWrapped {
+        /// As what.
+        wanted: NewVersion,
+        /// The KEK's seal.
+        seal: ByteBuf,
+        /// The KEK's row.
+        row: ByteBuf,
+        /// `CKM_RSA_AES_KEY_WRAP` (PKCS#11 3.1 section 6.1.21).
+        blob: ByteBuf,
+    },
     /// Makes a vault's key-encryption key: a permanent object with this CKA_ID, born on the token, never extractable and
     /// without an escrow. The token's files are synced before the answer.
     MakeKek {
@@ -164,7 +176,19 @@ pub struct NewVersion {
     /// The version it is for.
     pub version: [u8; 16],
     /// What it is wrapped under, where it is: none for the root.
-    pub kek: Option<KekId>,
+    pub kek: Option<Kek>,
+}
+
+/// A vault's key-encryption key on the token, and what proves it: whoever has the PIN could put another in its place, out
+/// of which he could get what is wrapped under it from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kek {
+    /// CKA_ID.
+    pub id: KekId,
+    /// An AES-128 key under it.
+    pub blob: [u8; 24],
+    /// What that key makes of a constant block.
+    pub mark: [u8; 16],
 }
 
 impl NewVersion {
@@ -385,8 +409,10 @@ pub enum Response {
     Done,
     /// To [`Request::Operate`].
     Output(Output),
-    /// To [`Request::Generate`] and [`Request::Import`].
+    /// To [`Request::Generate`], [`Request::Import`] and [`Request::ImportWrapped`].
     Generated(Generated),
+    /// To [`Request::MakeKek`].
+    Kek(Kek),
     /// To [`Request::Seal`]: one seal of 32 bytes for each form.
     Seals(Vec<ByteBuf>),
     /// To [`Request::CheckSeals`]: one verdict for each pair.
@@ -547,6 +573,9 @@ pub enum Fault {
     /// The key-encryption key of a vault is not on the token.
     #[error("the key-encryption key of the vault is not on the token")]
     KekAbsent,
+    /// A wrapped key could not be brought in.
+    #[error("the wrapped key {0}")]
+    Layer(Layer),
     /// The text is none that the log key signs.
     #[error(transparent)]
     Checkpoint(NotACheckpoint),
@@ -599,6 +628,44 @@ pub enum Fault {
         /// What it takes down.
         damage: Damage,
     },
+}
+
+/// What is wrong with a wrapped key that is brought in: the first of its layers that is not as it is to be. The texts follow
+/// its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Layer {
+    /// Its length.
+    #[error("{0}")]
+    Length(String),
+    /// The part under the KEK.
+    #[error(
+        "begins with no RSA-OAEP block of SHA-1 for this key-encryption key: it was made for another key, with another hash \
+         or padding, or altered"
+    )]
+    Oaep,
+    /// The part under the KEK is right but for its hash.
+    #[error("begins with an RSA-OAEP block made with SHA-256: CKM_RSA_AES_KEY_WRAP takes SHA-1 for it")]
+    OaepHash,
+    /// The part under the AES key.
+    #[error(
+        "is not wrapped by AES-KWP (RFC 5649) under the AES key that it begins with: it was altered, or made otherwise"
+    )]
+    KeyWrap,
+    /// What is inside is no key.
+    #[error("holds no key in the encoding that its kind has: PrivateKeyInfo in DER (PKCS#8) of RSA and EC keys")]
+    Encoding,
+    /// A key of another type is inside.
+    #[error("holds a key of type {0}")]
+    KeyType(String),
+    /// A key of another kind is inside.
+    #[error("holds a key of kind {}", .0.name())]
+    Kind(KeySpec),
+    /// An RSA key of another size is inside.
+    #[error("holds an RSA key of {0} bits")]
+    Bits(usize),
+    /// A key that may not be used.
+    #[error("holds a key that {0}")]
+    Unsound(String),
 }
 
 /// What a failure of the module takes down; recovery escalates in this order.

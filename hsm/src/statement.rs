@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::algorithms::{KeyOps, KeySpec};
+use crate::algorithms::{KeyOps, KeySpec, KeyType};
 
 /// HMAC-SHA256 over a canonical form.
 pub type Seal = [u8; 32];
@@ -51,6 +51,14 @@ impl Residency {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|residency| residency.name() == name)
+    }
+
+    /// Whether a key of that kind may be for those operations when it lives here: some of those that it can, or `import`
+    /// alone. A key that brings others in is wrapped: on the token it would be made for all its operations.
+    #[must_use]
+    pub fn allows(self, spec: KeySpec, ops: KeyOps) -> bool {
+        let brings_in = ops == KeyOps::IMPORT && spec.key_type() == KeyType::Rsa && self == Self::Wrapped;
+        brings_in || self.possible_ops(spec).contains(ops)
     }
 
     /// All that a key of that kind can be used for when it lives here.
@@ -157,7 +165,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The length of an imported secret's check value, by which it is told from a generated one's.
+/// The length of an imported key's check value, by which it is told from a generated one's.
 pub const IMPORTED_CHECK_BYTES: usize = 32;
 
 /// The schema tag of [`KeyStatement`].
@@ -188,10 +196,10 @@ pub struct KeyStatement {
     pub blob: Vec<u8>,
     /// SubjectPublicKeyInfo (DER) of RSA, EC and OKP keys; empty for oct.
     pub public: Vec<u8>,
-    /// What tells one oct key from another; empty for others. Three bytes of a generated one. AES:
+    /// What tells one oct key from another; empty for others that were generated. Three bytes of a generated one. AES:
     /// CKA_CHECK_VALUE, the first of a block of zeros under the key (PKCS#11 3.1 section 4.10.2). HMAC: the first
     /// of its HMAC-SHA256 over `strongroom check value`; PKCS#11's own for such keys is a plain SHA-1 of the key,
-    /// and modules lack it. An imported one has 32 bytes that only the HSM can make.
+    /// and modules lack it. An imported key of any kind has 32 bytes that only the HSM can make.
     pub check_value: Vec<u8>,
     /// Seconds since 1970.
     pub created: i64,
@@ -204,10 +212,16 @@ pub struct KeyStatement {
 }
 
 impl KeyStatement {
+    /// Whether it is of a key that was brought in from outside with its private half.
+    #[must_use]
+    pub fn is_imported(&self) -> bool {
+        self.check_value.len() == IMPORTED_CHECK_BYTES
+    }
+
     /// Whether it is of a secret key that was brought in from outside.
     #[must_use]
     pub fn is_imported_secret(&self) -> bool {
-        self.spec.key_type().is_secret() && self.check_value.len() == IMPORTED_CHECK_BYTES
+        self.spec.key_type().is_secret() && self.is_imported()
     }
 
     /// The canonical form.

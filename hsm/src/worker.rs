@@ -11,6 +11,7 @@
 
 use std::{os::fd::AsFd, process::ExitCode};
 
+mod byok;
 mod cache;
 mod code;
 mod engine;
@@ -32,10 +33,12 @@ mod oaep;
 mod operate;
 mod pin;
 mod pkcs7;
+pub(crate) mod private;
 mod probe;
 mod provision;
 pub(crate) mod public;
 pub mod raw;
+mod recover;
 mod rsaes15;
 mod sandbox;
 mod serve;

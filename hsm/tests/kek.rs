@@ -7,22 +7,25 @@ mod support;
 use serde_bytes::ByteBuf;
 use strongroom_hsm::{
     Algorithm, KeyRow, KeySpec, Material, Residency, SecretBytes,
-    protocol::{Fault, NewVersion, Request, Response},
+    protocol::{Fault, Kek, NewVersion, Request, Response},
 };
 use support::{Home, Worker, can};
 
 const KEK: [u8; 16] = [0xe1; 16];
 
-fn make_kek(worker: &mut Worker, id: [u8; 16]) -> Result<(), Fault> {
-    worker.call(Request::MakeKek { id }).map(|answer| assert!(matches!(answer, Response::Done)))
+fn make_kek(worker: &mut Worker, id: [u8; 16]) -> Result<Kek, Fault> {
+    worker.call(Request::MakeKek { id }).map(|answer| match answer {
+        Response::Kek(kek) => kek,
+        other => panic!("{other:?}"),
+    })
 }
 
 fn destroy(worker: &mut Worker, id: [u8; 16]) {
     assert!(matches!(worker.call(Request::DestroyToken { version: id }), Ok(Response::Done)));
 }
 
-const fn under_kek(spec: KeySpec, version: u8) -> NewVersion {
-    NewVersion { kek: Some(KEK), ..NewVersion::new(spec, Residency::Wrapped, [version; 16]) }
+const fn under(kek: Kek, spec: KeySpec, version: u8) -> NewVersion {
+    NewVersion { kek: Some(kek), ..NewVersion::new(spec, Residency::Wrapped, [version; 16]) }
 }
 
 fn sign(worker: &mut Worker, row: &KeyRow) -> Result<Vec<u8>, Fault> {
@@ -45,8 +48,8 @@ fn what_is_wrapped_under_a_kek_is_gone_with_it() {
     if is_refused(&mut worker) {
         return;
     }
-    make_kek(&mut worker, KEK).unwrap();
-    let row = worker.key_as(under_kek(KeySpec::P256, 1));
+    let kek = make_kek(&mut worker, KEK).unwrap();
+    let row = worker.key_as(under(kek, KeySpec::P256, 1));
     let other = worker.key(KeySpec::P256, Residency::Wrapped, [2; 16]);
     assert!(sign(&mut worker, &row).is_ok() && sign(&mut worker, &other).is_ok());
     let mut beside = home.worker(&hierarchy);
@@ -57,7 +60,7 @@ fn what_is_wrapped_under_a_kek_is_gone_with_it() {
     let mut later = home.worker(&hierarchy);
     assert_eq!(sign(&mut later, &row).unwrap_err(), Fault::KekAbsent);
     assert!(sign(&mut later, &other).is_ok(), "what is under the root is not touched");
-    assert_eq!(later.make(under_kek(KeySpec::P256, 3)).unwrap_err(), Fault::KekAbsent);
+    assert_eq!(later.make(under(kek, KeySpec::P256, 3)).unwrap_err(), Fault::KekAbsent);
 }
 
 #[test]
@@ -67,9 +70,9 @@ fn a_row_names_what_it_is_under() {
     if is_refused(&mut worker) {
         return;
     }
-    make_kek(&mut worker, KEK).unwrap();
+    let kek = make_kek(&mut worker, KEK).unwrap();
     make_kek(&mut worker, [0xe2; 16]).unwrap();
-    let row = worker.key_as(under_kek(KeySpec::Aes256, 1));
+    let row = worker.key_as(under(kek, KeySpec::Aes256, 1));
     for kek in [None, Some([0xe2; 16])] {
         let mut changed = row.statement.clone();
         changed.kek = kek;
@@ -91,11 +94,11 @@ fn every_wrapped_kind_and_what_is_brought_in_can_be_under_one() {
     if is_refused(&mut worker) {
         return;
     }
-    make_kek(&mut worker, KEK).unwrap();
+    let kek = make_kek(&mut worker, KEK).unwrap();
     for (n, spec) in (10..).zip([KeySpec::P256, KeySpec::Rsa2048, KeySpec::Aes128, KeySpec::Hmac256]) {
-        worker.make(under_kek(spec, n)).unwrap();
+        worker.make(under(kek, spec, n)).unwrap();
     }
-    let wanted = under_kek(KeySpec::Aes256, 20);
+    let wanted = under(kek, KeySpec::Aes256, 20);
     let material = Material::Secret(SecretBytes::new(vec![0x5a; 32]));
     assert!(matches!(worker.call(Request::Import { wanted, material }), Ok(Response::Generated(_))));
 }
@@ -107,17 +110,36 @@ fn a_kek_is_made_once_and_a_key_that_was_put_there_is_none() {
     if is_refused(&mut worker) {
         return;
     }
-    make_kek(&mut worker, KEK).unwrap();
+    let kek = make_kek(&mut worker, KEK).unwrap();
     assert_eq!(make_kek(&mut worker, KEK).unwrap_err(), Fault::Protocol, "two of one id could not be told apart");
-    // A key of the service's own on the token is none either: it can decrypt.
+    // Neither is a key of the service's own on the token, which can decrypt, nor one that was put there.
     worker.generate(KeySpec::Aes256, Residency::Token, [0xe3; 16]).unwrap();
-    let wanted = NewVersion { kek: Some([0xe3; 16]), ..under_kek(KeySpec::P256, 1) };
-    assert_eq!(worker.make(wanted).unwrap_err(), Fault::KeyMismatch);
+    let refused = |worker: &mut Worker, id| {
+        let kek = Kek { id, ..kek };
+        assert_eq!(worker.make(under(kek, KeySpec::P256, 1)).unwrap_err(), Fault::KeyMismatch);
+    };
+    refused(&mut worker, [0xe3; 16]);
     let material = Material::Secret(SecretBytes::new(vec![0x5a; 32]));
     let placed = NewVersion::new(KeySpec::Aes256, Residency::Token, [0xe4; 16]);
     assert!(worker.call(Request::Import { wanted: placed, material }).is_ok());
-    let wanted = NewVersion { kek: Some([0xe4; 16]), ..wanted };
-    assert_eq!(worker.make(wanted).unwrap_err(), Fault::KeyMismatch);
+    refused(&mut worker, [0xe4; 16]);
+}
+
+#[test]
+fn a_kek_that_was_put_in_the_place_of_another_wraps_nothing() {
+    let (home, hierarchy) = Home::new();
+    let mut worker = home.worker(&hierarchy);
+    if is_refused(&mut worker) {
+        return;
+    }
+    let first = make_kek(&mut worker, KEK).unwrap();
+    let row = worker.key_as(under(first, KeySpec::P256, 1));
+    // As whoever has the PIN can: born on the token, with every attribute that it is to have.
+    destroy(&mut worker, KEK);
+    let second = make_kek(&mut worker, KEK).unwrap();
+    assert_eq!(worker.make(under(first, KeySpec::P256, 2)).unwrap_err(), Fault::KeyMismatch);
+    assert!(worker.make(under(second, KeySpec::P256, 3)).is_ok());
+    assert_eq!(sign(&mut worker, &row).unwrap_err(), Fault::BlobBroken);
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl From<AuthorizationArg> for v1::VaultAuthorization {
 /// `--ops`: one operation by its JWK name; the flag splits at commas. Those of JWK that are not offered are
 /// answered with more than a list.
 pub(super) fn operation() -> impl TypedValueParser<Value = v1::KeyOperation> {
-    let offered = KeyOps::ALL_SIX.iter().map(|(_, name)| PossibleValue::new(name));
+    let offered = KeyOps::every().map(|(_, name)| PossibleValue::new(name));
     let refused = ["deriveKey", "deriveBits"].into_iter().map(|name| PossibleValue::new(name).hide(true));
     PossibleValuesParser::new(offered.chain(refused)).try_map(|name| {
         operation_named(&name)
@@ -126,13 +126,14 @@ fn operation_named(name: &str) -> Option<v1::KeyOperation> {
     OPERATIONS.into_iter().find(|(_, known)| *known == name).map(|(operation, _)| operation)
 }
 
-const OPERATIONS: [(v1::KeyOperation, &str); 6] = [
+const OPERATIONS: [(v1::KeyOperation, &str); 7] = [
     (v1::KeyOperation::Encrypt, "encrypt"),
     (v1::KeyOperation::Decrypt, "decrypt"),
     (v1::KeyOperation::Sign, "sign"),
     (v1::KeyOperation::Verify, "verify"),
     (v1::KeyOperation::WrapKey, "wrapKey"),
     (v1::KeyOperation::UnwrapKey, "unwrapKey"),
+    (v1::KeyOperation::Import, "import"),
 ];
 
 /// The operations of that list that this program knows.
@@ -334,7 +335,7 @@ mod tests {
 
     #[test]
     fn operations_have_their_jwk_names() {
-        for (_, name) in KeyOps::ALL_SIX.iter() {
+        for (_, name) in KeyOps::every() {
             let operation = operation_named(name).expect("known");
             assert_eq!(operation_name(operation), Some(name));
         }

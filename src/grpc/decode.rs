@@ -154,6 +154,7 @@ pub(super) fn ops(field: &'static str, ops: &[i32]) -> Result<Option<KeyOps>, Pr
             v1::KeyOperation::Verify => KeyOps::VERIFY,
             v1::KeyOperation::WrapKey => KeyOps::WRAP_KEY,
             v1::KeyOperation::UnwrapKey => KeyOps::UNWRAP_KEY,
+            v1::KeyOperation::Import => KeyOps::IMPORT,
         });
     }
     Ok(if ops.is_empty() { None } else { Some(found) })

@@ -66,7 +66,7 @@ pub(super) fn vault(row: &VaultRow) -> v1::Vault {
         .into(),
         max_staleness_seconds: i32::from(row.max_staleness.seconds()),
         own_kek: row.kek.is_some(),
-        kek_id: row.kek.map(|kek| kek.to_string()).unwrap_or_default(),
+        kek_id: row.kek_id().map(|kek| kek.to_string()).unwrap_or_default(),
         state: state(row.state).into(),
         change: Some(change(row.created, row.updated, row.state, row.revision)),
         etag: row.etag(),
@@ -199,6 +199,7 @@ pub(crate) fn operation(op: KeyOps) -> v1::KeyOperation {
         (KeyOps::VERIFY, v1::KeyOperation::Verify),
         (KeyOps::WRAP_KEY, v1::KeyOperation::WrapKey),
         (KeyOps::UNWRAP_KEY, v1::KeyOperation::UnwrapKey),
+        (KeyOps::IMPORT, v1::KeyOperation::Import),
     ]
     .into_iter()
     .find(|(known, _)| *known == op)
@@ -273,7 +274,7 @@ mod tests {
 
     #[test]
     fn every_operation_and_kind_is_shown() {
-        for (op, name) in KeyOps::ALL_SIX.iter() {
+        for (op, name) in KeyOps::every() {
             assert_ne!(operation(op), v1::KeyOperation::Unspecified, "{name}");
         }
         for spec in KeySpec::ALL {

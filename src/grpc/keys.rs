@@ -9,13 +9,13 @@ use strongroom_proto::v1::{
     self, CreateKeyRequest, DeleteKeyRequest, DeleteKeyVersionRequest, GetKeyRequest, GetPublicKeysRequest,
     GetPublicKeysResponse, ImportKeyRequest, Key, KeyVersion, ListKeyVersionsRequest, ListKeyVersionsResponse,
     ListKeysRequest, ListKeysResponse, PurgeKeyRequest, PurgeKeyResponse, RotateKeyRequest, UndeleteKeyRequest,
-    UndeleteKeyVersionRequest, UpdateKeyVersionRequest, import_key_request, keys_server,
+    UndeleteKeyVersionRequest, UpdateKeyVersionRequest, WrappedKey, import_key_request, keys_server,
 };
 
 use super::{call::serve, decode, encode, names, pages::List};
 use crate::{
     model::{Algorithm, KeySpec, Residency, Tags},
-    service::{Caller, KeyFilter, NewKey, Problem, Service, ServiceError, VersionPatch},
+    service::{Caller, KeyFilter, KeyRef, NewKey, Problem, Service, ServiceError, VersionPatch},
 };
 
 serve!(keys_server::Keys {
@@ -66,6 +66,8 @@ async fn create_key(
 enum Outside {
     PublicKey(Vec<u8>),
     Oct(SecretBytes),
+    Pkcs8(SecretBytes),
+    Wrapped(WrappedKey),
 }
 
 impl Outside {
@@ -73,6 +75,8 @@ impl Outside {
         match material {
             import_key_request::Material::PublicKey(spki) => Self::PublicKey(spki),
             import_key_request::Material::Oct(bytes) => Self::Oct(SecretBytes::new(bytes)),
+            import_key_request::Material::Pkcs8(bytes) => Self::Pkcs8(SecretBytes::new(bytes)),
+            import_key_request::Material::WrappedKey(key) => Self::Wrapped(key),
         }
     }
 
@@ -81,6 +85,8 @@ impl Outside {
         match self {
             Self::PublicKey(spki) => ("public_key", spki),
             Self::Oct(bytes) => ("oct", bytes.expose_secret()),
+            Self::Pkcs8(bytes) => ("pkcs8", bytes.expose_secret()),
+            Self::Wrapped(key) => ("wrapped_key", &key.ciphertext),
         }
     }
 
@@ -88,20 +94,33 @@ impl Outside {
     const fn residency(&self) -> Residency {
         match self {
             Self::PublicKey(_) => Residency::Public,
-            Self::Oct(_) => Residency::Wrapped,
+            Self::Oct(_) | Self::Pkcs8(_) | Self::Wrapped(_) => Residency::Wrapped,
         }
     }
 
     /// The key, and what kind it is: an oct key that is to make MACs is one for HMAC, as when creating.
-    fn key(self, operations: &[i32]) -> Result<(KeySpec, Material), Problem> {
+    fn key(self, version: &KeyVersion) -> Result<(KeySpec, Brought), Problem> {
         let field = self.parts().0;
         let key = match self {
             Self::PublicKey(spki) => Material::public(&spki),
-            Self::Oct(bytes) if decode::makes_macs(operations)? => Material::hmac(bytes),
+            Self::Oct(bytes) if decode::makes_macs(&version.key_operations)? => Material::hmac(bytes),
             Self::Oct(bytes) => Material::aes(bytes),
+            Self::Pkcs8(bytes) => Material::private(bytes),
+            // What is inside says nothing to anybody but the HSM.
+            Self::Wrapped(WrappedKey { kek, ciphertext }) => {
+                let kek = names::key_or_version("wrapped_key.kek", &kek)?;
+                return Ok((decode::spec(version)?, Brought::Wrapped(kek, ciphertext)));
+            }
         };
-        key.map_err(|why| Problem::Invalid { field, why: why.to_string() })
+        let (spec, material) = key.map_err(|why| Problem::Invalid { field, why: why.to_string() })?;
+        Ok((spec, Brought::Plain(material)))
     }
+}
+
+/// What is brought in, as the service takes it.
+enum Brought {
+    Plain(Material),
+    Wrapped(KeyRef, Vec<u8>),
 }
 
 async fn import_key(
@@ -119,9 +138,12 @@ async fn import_key(
     let mut options =
         decode::options("ImportKey", &message, Some(&tags), &message.request_id, "", message.validate_only)?;
     options.digest = decode::with_material(options.digest, field, bytes);
+    if let Outside::Wrapped(key) = &outside {
+        options.digest = decode::with_material(options.digest, "wrapped_key.kek", key.kek.as_bytes());
+    }
     let version = message.version.unwrap_or_default();
     let residency = decode::residency("version.residency", version.residency, outside.residency())?;
-    let (spec, material) = outside.key(&version.key_operations)?;
+    let (spec, brought) = outside.key(&version)?;
     decode::check_kind(&version, spec)?;
     let new = NewKey {
         vault,
@@ -135,7 +157,11 @@ async fn import_key(
         residency,
         must_not_exist: message.must_not_exist,
     };
-    Ok(encode::key(&service.import_key(caller, new, material, options).await?))
+    let made = match brought {
+        Brought::Plain(material) => service.import_key(caller, new, material, options).await?,
+        Brought::Wrapped(kek, blob) => service.import_wrapped_key(caller, new, kek, blob, options).await?,
+    };
+    Ok(encode::key(&made))
 }
 
 async fn rotate_key(service: &Arc<Service>, caller: &Caller, message: RotateKeyRequest) -> Result<Key, ServiceError> {

@@ -7,12 +7,12 @@ use serde::Serialize;
 use spki::SubjectPublicKeyInfoRef;
 use strongroom_hsm::KeyOps;
 
-const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+pub(super) const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+pub(super) const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+pub(super) const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
 /// A curve's OID, its name in JOSE and the width of a coordinate in bytes. P-256K is `secp256k1` there.
-const CURVES: [(ObjectIdentifier, &str, usize); 4] = [
+pub(super) const CURVES: [(ObjectIdentifier, &str, usize); 4] = [
     (ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7"), "P-256", 32),
     (ObjectIdentifier::new_unwrap("1.3.132.0.34"), "P-384", 48),
     (ObjectIdentifier::new_unwrap("1.3.132.0.35"), "P-521", 66),

@@ -2,6 +2,7 @@
 
 pub mod access_rows;
 pub mod boot;
+pub mod byok;
 pub mod duration;
 pub mod event;
 pub mod identity;
@@ -11,6 +12,7 @@ pub mod names;
 pub mod naming;
 pub mod network;
 pub mod principal;
+pub mod private_key;
 pub mod replica;
 pub mod roles;
 pub mod rotation_policy;
@@ -23,6 +25,7 @@ pub mod tokens;
 
 pub use access_rows::{AccessPolicyRow, Permissions, RoleDefinitionRow, access_policy_id};
 pub use boot::{ClockRow, Uptime};
+pub use byok::{ByokFile, NotByok};
 pub use duration::{CalendarDuration, DurationError};
 pub use event::{EventRow, EventType};
 pub use identity::{Identity, Origin};
@@ -31,6 +34,7 @@ pub use lease::{Ended, Lease};
 pub use names::{KeyName, NameError, ObjectName, RequestId, VaultName, VersionId};
 pub use network::{AddressRange, NetworkPatch, NetworkRules};
 pub use principal::Principal;
+pub use private_key::{NotAPrivateKey, PrivateKey};
 pub use replica::{Ordinal, ReplicaName, ReplicaRow};
 pub use roles::{ADMINISTRATOR, ActionPattern, AssignmentId, BREAK_GLASS, RoleId, RolePatterns};
 pub use rotation_policy::{

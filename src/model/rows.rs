@@ -7,7 +7,7 @@
 use sha2::{Digest as _, Sha256};
 use strongroom_hsm::{
     KeyOps, KeySpec, KeyStatement, Residency,
-    protocol::ServiceKeys,
+    protocol::{Kek, ServiceKeys},
     statement::{Canonical, IMPORTED_CHECK_BYTES},
 };
 
@@ -214,9 +214,9 @@ pub struct VaultRow {
     pub authorization: VaultAuthorization,
     /// How old what a replica knows of it may be.
     pub max_staleness: MaxStaleness,
-    /// Its own key-encryption key on the token, by the CKA_ID of that, under which its wrapped keys are; none: under the
-    /// root. Fixed when it is made, and destroyed with it.
-    pub kek: Option<VersionId>,
+    /// Its own key-encryption key on the token, under which its wrapped keys are; none: under the root. Fixed when it is
+    /// made, and destroyed with it.
+    pub kek: Option<Kek>,
     /// In use or deleted.
     pub state: State,
     /// All that is in it is being destroyed, and then it: nobody brings it back any more.
@@ -231,7 +231,19 @@ pub struct VaultRow {
     pub revision: u64,
 }
 
+/// What proves a KEK, as it is stored: the blob and the mark of [`Kek`], one behind the other.
+#[must_use]
+pub fn kek_check(kek: Option<&Kek>) -> Vec<u8> {
+    kek.map(|kek| [kek.blob.as_slice(), &kek.mark].concat()).unwrap_or_default()
+}
+
 impl VaultRow {
+    /// The CKA_ID of its own KEK.
+    #[must_use]
+    pub fn kek_id(&self) -> Option<VersionId> {
+        self.kek.map(|kek| VersionId::from_bytes(kek.id))
+    }
+
     /// Azure's name for what can be done with deleted objects (`akv` deletionRecoveryLevel).
     #[must_use]
     pub const fn recovery_level(&self) -> &'static str {
@@ -271,7 +283,8 @@ impl Row for VaultRow {
             .number(14, self.authorization.code())
             .number(15, self.max_staleness.sealed())
             .number(16, u64::from(self.purging))
-            .field(17, self.kek.map(VersionId::bytes).as_ref().map_or(&[], |kek| kek.as_slice()));
+            .field(17, self.kek.as_ref().map_or(&[], |kek| &kek.id))
+            .field(18, &kek_check(self.kek.as_ref()));
         state_fields(form, self.state).finish()
     }
 }
@@ -375,7 +388,8 @@ pub struct VersionRow {
     pub kek: Option<VersionId>,
     /// SubjectPublicKeyInfo (DER); empty for oct.
     pub public: Vec<u8>,
-    /// What tells one oct key from another ([`KeyStatement::check_value`]); empty for others.
+    /// What tells one oct key from another, and imported ones from generated ones ([`KeyStatement::check_value`]); empty
+    /// for others.
     pub check_value: Vec<u8>,
     /// In use or deleted.
     pub state: State,
@@ -603,7 +617,7 @@ mod tests {
 
     #[test]
     fn what_a_vault_has_unless_it_is_said_otherwise_is_not_in_its_seal() {
-        let row = vault(1, "dev");
+        let row = VaultRow { kek: None, ..vault(1, "dev") };
         let before_rules = Canonical::new("strongroom.vault.v1")
             .field(1, &[1; 16])
             .field(2, b"dev")
@@ -634,6 +648,10 @@ mod tests {
             rules(false, true, &["10.0.0.0/8", "11.0.0.0/8"]),
             rules(false, true, &["a00::/8"]),
             VaultRow { authorization: VaultAuthorization::AccessPolicies, ..vault(1, "dev") },
+            VaultRow { kek: None, ..vault(1, "dev") },
+            VaultRow { kek: Some(Kek { id: [2; 16], blob: [1; 24], mark: [1; 16] }), ..vault(1, "dev") },
+            VaultRow { kek: Some(Kek { id: [1; 16], blob: [2; 24], mark: [1; 16] }), ..vault(1, "dev") },
+            VaultRow { kek: Some(Kek { id: [1; 16], blob: [1; 24], mark: [2; 16] }), ..vault(1, "dev") },
         ];
         let forms: std::collections::HashSet<Vec<u8>> = rows.iter().map(Row::canonical).collect();
         assert_eq!(forms.len(), rows.len());

@@ -257,7 +257,7 @@ pub(super) fn check_random(length: u32) -> Result<(), Problem> {
     Err(Problem::Invalid { field: "length_bytes", why })
 }
 
-fn not_usable(row: &VersionRow, operation: KeyOps, why: NotUsable) -> Problem {
+pub(super) fn not_usable(row: &VersionRow, operation: KeyOps, why: NotUsable) -> Problem {
     let name = version_name(row);
     match why {
         NotUsable::Deleted => Problem::SoftDeleted { name },

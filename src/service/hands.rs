@@ -1,10 +1,10 @@
 //! The only place that uses keys. Each function takes a grant for its operation, and no other key.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use strongroom_hsm::{
     Admission, Error, KeyRow, Material, Pool, SecretBytes, Tenant,
-    protocol::{Fault, Generated, Moment, NewVersion, Operation, Output},
+    protocol::{Fault, Generated, Kek, Moment, NewVersion, Operation, Output},
 };
 
 use super::{
@@ -18,6 +18,9 @@ use crate::{
     access::{Grant, Op, Permit, ops},
     model::{Algorithm, IssuerKeyRow, KeyOps, KeySpec, Residency, VaultName, VersionId, VersionRow},
 };
+
+/// After so long what a worker was asked for has ended, or the worker was taken for hung and ended.
+const UNTIL_LOST: Duration = Duration::from_secs(180);
 
 /// The lanes of the HSM, behind grants.
 pub struct Hands {
@@ -110,7 +113,7 @@ impl Hands {
         wanted: NewVersion,
         caller: &Caller,
     ) -> Result<Generated, ServiceError> {
-        let made = self.pool(caller).of(permit.tenant()).generate(wanted, caller.deadline).await;
+        let made = self.pool(caller).of(permit.tenant()).generate(wanted, deadline_of(&wanted, caller)).await;
         made.map_err(|error| unmade(error, permit.vault()))
     }
 
@@ -120,8 +123,9 @@ impl Hands {
         permit: &Permit<ops::VaultsCreate>,
         id: VersionId,
         caller: &Caller,
-    ) -> Result<(), ServiceError> {
-        self.pool(caller).of(permit.tenant()).make_kek(id.bytes(), caller.deadline).await.map_err(outage)
+    ) -> Result<Kek, ServiceError> {
+        let deadline = patient(caller.deadline);
+        self.pool(caller).of(permit.tenant()).make_kek(id.bytes(), deadline).await.map_err(outage)
     }
 
     /// Brings a key in for a version that does not exist yet.
@@ -132,8 +136,31 @@ impl Hands {
         material: Material,
         caller: &Caller,
     ) -> Result<Generated, ServiceError> {
-        let made = self.pool(caller).of(permit.tenant()).import(wanted, material, caller.deadline).await;
+        let deadline = deadline_of(&wanted, caller);
+        let made = self.pool(caller).of(permit.tenant()).import(wanted, material, deadline).await;
         made.map_err(|error| unmade(error, permit.vault()))
+    }
+
+    /// Brings a key in that is wrapped for a KEK of that name.
+    pub async fn import_wrapped(
+        &self,
+        permit: &Permit<ops::KeysImport>,
+        wanted: NewVersion,
+        (kek, name): (&KeyRow, String),
+        blob: Vec<u8>,
+        caller: &Caller,
+    ) -> Result<Generated, ServiceError> {
+        let deadline = deadline_of(&wanted, caller);
+        let made = self.pool(caller).of(permit.tenant()).import_wrapped(wanted, kek, blob, deadline).await;
+        made.map_err(|error| match error {
+            Error::Fault(Fault::Layer(layer)) => {
+                Problem::Invalid { field: "wrapped_key.ciphertext", why: format!("it {layer}") }.into()
+            }
+            Error::Fault(fault @ (Fault::SealBroken | Fault::BlobBroken | Fault::KeyMismatch)) => {
+                ServiceError::because(Problem::Tampered { name }, fault)
+            }
+            other => unmade(other, permit.vault()),
+        })
     }
 
     /// Makes a key that signs tokens.
@@ -259,9 +286,23 @@ pub fn wrong_algorithm(spec: KeySpec, name: String, purpose: KeyOps, algorithm: 
     Problem::WrongAlgorithm { algorithm: algorithm.name(), name, takes }
 }
 
+/// By when something must be on the token. What is made there is not given up before it has ended, or its worker: else it could
+/// come to be after it was cleaned up.
+fn patient(deadline: Moment) -> Moment {
+    deadline.max(Moment::now().after(UNTIL_LOST))
+}
+
+fn deadline_of(wanted: &NewVersion, caller: &Caller) -> Moment {
+    if wanted.residency == Residency::Token { patient(caller.deadline) } else { caller.deadline }
+}
+
 /// What a failure of the HSM means when a key was to be made in a vault.
 fn unmade(error: Error, vault: Option<&VaultName>) -> ServiceError {
     match (&error, vault) {
+        // A KEK that is not the vault's own is in its place.
+        (Error::Fault(Fault::KeyMismatch), Some(vault)) => {
+            ServiceError::because(Problem::Tampered { name: format!("vaults/{vault}") }, error)
+        }
         (Error::Fault(Fault::KekAbsent), Some(vault)) => {
             ServiceError::because(Problem::KekAbsent { name: format!("vaults/{vault}") }, error)
         }

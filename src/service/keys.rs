@@ -11,7 +11,7 @@ use std::{
 use strongroom_hsm::{Material, protocol::Moment};
 
 use self::{
-    make::{Fresh, Imported, MakeKey, Source},
+    make::{Fresh, Imported, MakeKey, Source, Wrapped},
     rotate::RotateKey,
 };
 use super::{
@@ -63,6 +63,22 @@ impl Service {
         options: ChangeOptions,
     ) -> Result<KeyView, ServiceError> {
         self.make_key(caller, MakeKey::new(new, Imported::new(material)), options).await
+    }
+
+    /// Brings a key in that another HSM has wrapped for a key of this vault whose only operation is `import`: nobody but the
+    /// HSMs has it in the clear. With `validate_only` it is unwrapped and thrown away, to see whether it could be.
+    ///
+    /// # Errors
+    /// As [`Self::import_key`]; [`Problem::Invalid`] says which layer of the blob is not right.
+    pub async fn import_wrapped_key(
+        self: &Arc<Self>,
+        caller: &Caller,
+        new: NewKey,
+        kek: KeyRef,
+        blob: Vec<u8>,
+        options: ChangeOptions,
+    ) -> Result<KeyView, ServiceError> {
+        self.make_key(caller, MakeKey::new(new, Wrapped::new(kek, blob)), options).await
     }
 
     /// Makes a new version of a key, as the newest is: its kind, residency, operations and tags; enabled, and without
@@ -296,10 +312,15 @@ fn invalid(field: &'static str, why: impl Into<String>) -> ServiceError {
 }
 
 fn check_ops(ops: KeyOps, spec: KeySpec, residency: Residency) -> Result<(), ServiceError> {
-    let possible = residency.possible_ops(spec);
-    if possible.contains(ops) {
+    if residency.allows(spec, ops) {
         return Ok(());
     }
+    if ops.contains(KeyOps::IMPORT) {
+        let why = "import stands alone, on an RSA key of residency wrapped: who could decrypt with it too could read what \
+                   is sent here wrapped";
+        return Err(invalid("version.key_operations", why));
+    }
+    let possible = residency.possible_ops(spec);
     let what = if residency == Residency::Public { "the public half of " } else { "" };
     Err(invalid("version.key_operations", format!("{what}{} keys can do {possible} only", spec.name())))
 }
@@ -342,6 +363,10 @@ impl UpdateVersion {
         new.expires = patch.expires.unwrap_or(new.expires);
         new.ops = patch.ops.unwrap_or(new.ops);
         new.tags = patch.tags.clone().unwrap_or(new.tags);
+        if new.ops.contains(KeyOps::IMPORT) != old.row.ops.contains(KeyOps::IMPORT) {
+            let why = "import is fixed when a version is made: what was sent here wrapped stays unreadable";
+            return Err(invalid("key_operations", why));
+        }
         check_ops(new.ops, new.spec, new.residency)?;
         check_times(new.not_before, new.expires)?;
         new.updated = context.now;

@@ -24,7 +24,7 @@ use super::{
     settle::REAP_WITHIN,
 };
 use crate::{
-    access::{Permit, ops},
+    access::{Action, Permit, ops},
     audit::Record,
     failpoint,
     model::{
@@ -54,8 +54,12 @@ const SLICE_OF_A_VAULT: Duration = Duration::from_secs(1);
 /// How long is waited between attempts to destroy an object.
 const REAP_PAUSE: Duration = Duration::from_millis(200);
 
-/// The versions whose objects on the token an intent says will be destroyed.
+/// What intents to purge say will be destroyed on the token. No other operation destroys, whatever its detail says: there are
+/// details with texts of callers in them.
 pub(super) fn on_token(intent: &Record) -> Vec<VersionId> {
+    if ![Action::KeysPurge.name(), Action::VaultsPurge.name()].contains(&intent.operation.as_str()) {
+        return Vec::new();
+    }
     let names = intent.detail.as_deref().and_then(|detail| detail.split_once(ON_TOKEN));
     names.map(|(_, names)| names.split_whitespace().filter_map(|id| id.parse().ok()).collect()).unwrap_or_default()
 }
@@ -579,9 +583,9 @@ impl RemoveVault {
         }
         let assignments = puts.len() - policies;
         let mut said = format!("with {assignments} role assignments and {policies} access policies");
-        said.extend(vault.row.kek.map(|kek| format!("; {ON_TOKEN} {kek}")));
+        said.extend(vault.row.kek_id().map(|kek| format!("; {ON_TOKEN} {kek}")));
         puts.push(Put::remove(NewRow::RemoveVault(VaultRow::clone(&vault.row)), vault.seal));
-        Ok((puts, (said, vault.row.kek.into_iter().collect())))
+        Ok((puts, (said, vault.row.kek_id().into_iter().collect())))
     }
 }
 
@@ -606,12 +610,18 @@ impl Work for RemoveVault {
         context: &Context,
     ) -> Result<Applied<()>, ServiceError> {
         let deadline = context.caller.deadline;
+        // Nobody makes a key in it meanwhile.
+        let _contents = service.catalog.scopes.lock(HeadScope::Vault(vault_id(&self.vault)), deadline).await?;
         let locked = service.catalog.scopes.lock(HeadScope::Service, deadline).await?;
         let (puts, (_, keks)) = self.plan(service, context).await?;
         if self.said.get().is_none_or(|(_, said)| *said != keks) {
             // It is another vault of that name.
             return Err(Problem::Changed { name: format!("vaults/{}", self.vault) }.into());
         }
+        // Before its row goes: as long as that is there, whoever does what is due goes on with it. The vault is empty, and
+        // nobody brings it back.
+        service.reap_all(&keks.into_iter().collect::<Vec<_>>()).await?;
+        failpoint::hit(failpoint::PURGE_BEFORE_REAP);
         let right: &dyn Right = self.lease.as_ref().map_or(&permit as &dyn Right, |lease| lease);
         let making = Making { name: "vaults.purge", right, intent: context.intent, request: None, deadline };
         let event = events::of_vault(EventType::VaultPurged, &context.caller, context.now, &self.vault);
@@ -622,10 +632,6 @@ impl Work for RemoveVault {
         if let Err(error) = service.read_policy(&locked, deadline).await {
             tracing::debug!(%error, "the roles of a purged vault are read away later");
         }
-        drop(locked);
-        failpoint::hit(failpoint::PURGE_BEFORE_REAP);
-        // From here on no copy of what was wrapped under it opens again.
-        service.reap_all(&keks.into_iter().collect::<Vec<_>>()).await?;
         Ok(Applied { out: (), heads: vec![committed.mark] })
     }
 

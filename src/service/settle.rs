@@ -1,6 +1,7 @@
 //! What a crash left open, closed at the start: for every intent without an outcome the rows say whether
 //! the change was made (each row carries the intent of its newest change), and the outcome is recorded.
-//! A token object of a creation that was not made is destroyed; nothing else ever is (D6).
+//! A token object of a creation that was not made is destroyed, and what an intent to purge names whose rows are gone;
+//! nothing else ever is (D6).
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,12 +37,14 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
         let made = fate == Fate::Made;
         let version = intent.version.as_deref().and_then(|version| version.parse::<VersionId>().ok());
         // No row is about it: one that was purged since has none on the token either.
-        if let (Fate::Unmade | Fate::Overtaken, Some(version)) = (fate, version) {
+        if let (Fate::Unmade | Fate::Overtaken, Some(version)) = (fate, version)
+            && !is_needed(service, &scope, version).await?
+        {
             service.hands.reap(version, Moment::now().after(REAP_WITHIN)).await?;
         }
         // Said to be destroyed, and their rows are gone: whatever has been made under their names since.
         for version in on_token(&intent) {
-            if !is_needed(service, &scope, &intent, version, deadline).await? {
+            if !is_needed(service, &scope, version).await? {
                 service.hands.reap(version, Moment::now().after(REAP_WITHIN)).await?;
             }
         }
@@ -61,22 +64,10 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
     Ok(())
 }
 
-/// Whether a row needs what is on the token under that id: a version's, or that of the vault that the intent is about.
-async fn is_needed(
-    service: &Service,
-    scope: &ScopeCell,
-    intent: &Record,
-    id: VersionId,
-    deadline: Moment,
-) -> Result<bool, ServiceError> {
+/// Whether any row needs what is on the token under that id: that of a version, or of a vault's KEK.
+async fn is_needed(service: &Service, scope: &ScopeCell, id: VersionId) -> Result<bool, ServiceError> {
     let row = RowId { kind: RowKind::Version, id: id.bytes() };
-    if scope.has(&row) || service.store.version_exists(id).await? {
-        return Ok(true);
-    }
-    match intent.resource.as_deref().and_then(about) {
-        Some(About::Vault(name)) => Ok(kek_of(service, &name, deadline).await? == Some(Some(id))),
-        _ => Ok(false),
-    }
+    Ok(scope.has(&row) || service.store.version_exists(id).await? || service.store.kek_exists(id).await?)
 }
 
 /// The KEK of a vault that is there.
@@ -86,7 +77,7 @@ async fn kek_of(
     deadline: Moment,
 ) -> Result<Option<Option<VersionId>>, ServiceError> {
     match service.catalog.vault(vault, deadline).await {
-        Ok(vault) => Ok(Some(vault.row.kek)),
+        Ok(vault) => Ok(Some(vault.row.kek_id())),
         Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => Ok(None),
         Err(error) => Err(error),
     }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use strongroom_hsm::{TOKEN_OBJECT_US, protocol::Moment};
+use strongroom_hsm::{
+    TOKEN_OBJECT_US,
+    protocol::{Kek, Moment},
+};
 use tokio::sync::OnceCell;
 
 use super::{
@@ -213,8 +216,8 @@ struct CreateVault {
     new: NewVault,
     /// Under an id of our own, as a key's version.
     kek: Option<VersionId>,
-    /// Whether its KEK is on the token: a change that another process was quicker than is decided again, and it stays.
-    made: OnceCell<()>,
+    /// Its KEK, once it is on the token: a change that another process was quicker than is decided again, and it stays.
+    made: OnceCell<Kek>,
 }
 
 impl CreateVault {
@@ -257,7 +260,10 @@ impl CreateVault {
             network: new.network.clone(),
             authorization: new.authorization,
             max_staleness: new.max_staleness,
-            kek: self.kek,
+            // Whoever only asks is shown an id that there is not.
+            kek: self
+                .kek
+                .map(|id| self.made.get().copied().unwrap_or(Kek { id: id.bytes(), blob: [0; 24], mark: [0; 16] })),
             state: State::Active,
             purging: false,
             created: context.now,

@@ -328,6 +328,9 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<Sealed<VersionRow>>, StoreError>;
     /// Whether a version of that id exists in any vault: settles an open creation intent.
     async fn version_exists(&self, version: VersionId) -> Result<bool, StoreError>;
+
+    /// Whether some vault has a key-encryption key of that id, deleted or not.
+    async fn kek_exists(&self, id: VersionId) -> Result<bool, StoreError>;
     /// A version's usage counter.
     async fn usage(&self, version: VersionId) -> Result<Option<Sealed<UsageRow>>, StoreError>;
     /// Adds to what is known of the use of versions; of those that are gone, nothing. It need not survive a crash of the

@@ -217,6 +217,10 @@ impl<D: Database> Store for SqlStore<D> {
         versions::exists(&mut self.session(Purpose::Read).await?, version).await.map_err(fault)
     }
 
+    async fn kek_exists(&self, id: VersionId) -> Result<bool, StoreError> {
+        vaults::kek_exists(&mut self.session(Purpose::Read).await?, id).await
+    }
+
     async fn usage(&self, version: VersionId) -> Result<Option<Sealed<UsageRow>>, StoreError> {
         usage::by_version(&mut self.session(Purpose::Read).await?, version).await
     }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
@@ -114,7 +115,15 @@ impl Dev {
         }
         let mut server = server;
         let _ = server.child.kill();
-        let _ = server.child.wait();
+        let ended = server.child.wait().expect("it ended");
+        if !start.failpoints.is_empty()
+            && ended.signal() == Some(9)
+            && server.said.lock().expect("not poisoned").contains("ready")
+        {
+            // A fail-point killed it before it could say so.
+            self.server = Some(server);
+            return Ok(());
+        }
         std::thread::sleep(Duration::from_millis(50));
         Err(server.said.lock().expect("not poisoned").clone())
     }

@@ -8,6 +8,7 @@ mod batch;
 mod bearer;
 mod bench;
 mod break_glass;
+mod byok;
 mod commands;
 mod dev;
 mod events;

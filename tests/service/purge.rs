@@ -303,13 +303,13 @@ async fn a_vault_with_a_kek_of_its_own_takes_every_copy_of_its_keys_with_it() {
     let new = |key: &str, residency| NewKey { vault: name.clone(), residency, ..ec(key) };
     let wrapped = service.create_key(&caller(), new("w", Residency::Wrapped), options()).await.expect("made").version;
     let on = service.create_key(&caller(), new("t", Residency::Token), options()).await.expect("made").version;
-    assert_eq!((wrapped.kek, on.kek), (made.kek, None));
+    assert_eq!((wrapped.kek, on.kek), (made.kek_id(), None));
     let rotated = service.rotate_key(&caller(), &of("w"), options()).await.expect("rotated").version;
-    assert_eq!(rotated.kek, made.kek);
+    assert_eq!(rotated.kek, made.kek_id());
     let public = NewKey { spec: KeySpec::Aes256, ..new("i", Residency::Wrapped) };
     let material = strongroom_hsm::Material::Secret(vec![0x5a; 32].into());
     let imported = service.import_key(&caller(), public, material, options()).await.expect("imported").version;
-    assert_eq!(imported.kek, made.kek);
+    assert_eq!(imported.kek, made.kek_id());
     let sign = async |key: &str| service.sign(&caller(), &of(key), Algorithm::Es256, vec![7; 32].into()).await;
     sign("w").await.expect("signs");
     // Changed, deleted and brought back, it stays what it is under.
@@ -325,7 +325,7 @@ async fn a_vault_with_a_kek_of_its_own_takes_every_copy_of_its_keys_with_it() {
     assert_eq!(on_token(&estate), before, "nothing is left on the token");
     service.close().await.expect("closes");
     drop(service);
-    assert!(estate.log_text().contains(&format!("token objects: {}", made.kek.expect("one"))));
+    assert!(estate.log_text().contains(&format!("token objects: {}", made.kek_id().expect("one"))));
     // The row is right by its seal, and opens nothing.
     let pool = estate.pool().await;
     let operation =
@@ -361,7 +361,7 @@ async fn a_kek_that_was_taken_off_the_token_is_told_of_and_costs_no_other_vault_
     service.create_key(&caller(), ec("k"), options()).await.expect("made");
     let pool = estate.pool().await;
     let deadline = strongroom_hsm::protocol::Moment::now().after(std::time::Duration::from_secs(10));
-    pool.destroy_token(made.kek.expect("one").bytes(), deadline).await.expect("destroyed");
+    pool.destroy_token(made.kek_id().expect("one").bytes(), deadline).await.expect("destroyed");
     drop(pool);
     service.close().await.expect("closes");
     drop(service);

@@ -78,7 +78,9 @@ impl Work {
                 | Request::SignLog { .. }
                 | Request::Random { .. }
                 | Request::DestroyToken { .. } => true,
-                Request::Generate(wanted) | Request::Import { wanted, .. } => wanted.residency != Residency::Token,
+                Request::Generate(wanted) | Request::Import { wanted, .. } | Request::ImportWrapped { wanted, .. } => {
+                    wanted.residency != Residency::Token
+                }
                 Request::MakeKek { .. } => false,
                 Request::Hello(_) | Request::Operate { .. } | Request::Provision(_) => false,
             },
@@ -93,7 +95,8 @@ impl Work {
     /// How many loads it counts as against the worker's budget, apart from its row: generating or importing
     /// makes two session objects, the key and its proof.
     pub(super) fn extra_loads(&self) -> u64 {
-        let makes = matches!(self, Self::Plain(Request::Generate(_) | Request::Import { .. }));
+        let makes =
+            matches!(self, Self::Plain(Request::Generate(_) | Request::Import { .. } | Request::ImportWrapped { .. }));
         if makes { GENERATE_LOADS } else { 0 }
     }
 
@@ -122,6 +125,7 @@ impl Work {
             }
             Self::Plain(Request::SignLog { text }) => text.len(),
             Self::Plain(Request::Import { material, .. }) => material.bytes(),
+            Self::Plain(Request::ImportWrapped { seal, row, blob, .. }) => seal.len() + row.len() + blob.len() + 15,
             Self::Plain(_) => 0,
         }
     }

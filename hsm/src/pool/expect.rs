@@ -6,10 +6,9 @@
 
 use crate::{
     algorithms::{AES_BLOCK_BYTES, Algorithm, GCM_IV_BYTES, GCM_TAG_BYTES, KeySpec, Scheme},
-    material::Material,
     pool::call::Work,
     protocol::{DataKeyForm, LOG_SIGNATURE_BYTES_MAX, Operation, Output, Request, Response},
-    statement::Residency,
+    statement::{IMPORTED_CHECK_BYTES, Residency},
 };
 
 /// The shortest log signature: two integers of one byte in DER.
@@ -28,18 +27,20 @@ pub(super) fn fits(work: &Work, response: &Response) -> bool {
 
 fn plain_fits(request: &Request, response: &Response) -> bool {
     match (request, response) {
-        (
-            Request::Canary | Request::Load { .. } | Request::MakeKek { .. } | Request::DestroyToken { .. },
-            Response::Done,
-        ) => true,
+        (Request::Canary | Request::Load { .. } | Request::DestroyToken { .. }, Response::Done) => true,
         (Request::Generate(wanted), Response::Generated(key)) => {
             key.blob.is_empty() == (wanted.residency != Residency::Wrapped)
                 && key.public.is_empty() == wanted.spec.key_type().is_secret()
         }
-        (Request::Import { wanted, material }, Response::Generated(key)) => {
-            let public = if let Material::Public(spki) = material { spki.as_slice() } else { &[] };
+        (Request::ImportWrapped { wanted, .. }, Response::Generated(key)) => {
             key.blob.is_empty() == (wanted.residency != Residency::Wrapped)
-                && key.public == public
+                && key.public.is_empty() == wanted.spec.key_type().is_secret()
+                && key.check_value.len() == IMPORTED_CHECK_BYTES
+        }
+        (Request::MakeKek { id }, Response::Kek(kek)) => kek.id == *id,
+        (Request::Import { wanted, material }, Response::Generated(key)) => {
+            key.blob.is_empty() == (wanted.residency != Residency::Wrapped)
+                && *key.public == *material.public_half()
                 && key.check_value.is_empty() != material.is_secret()
         }
         (Request::Seal { forms }, Response::Seals(seals)) => {
@@ -113,6 +114,7 @@ mod tests {
     use super::*;
     use crate::{
         algorithms::KeyOps,
+        material::Material,
         protocol::{Generated, NewVersion},
         secret::SecretBytes,
     };

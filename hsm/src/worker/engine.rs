@@ -7,6 +7,7 @@ use cryptoki_sys as sys;
 
 use super::{
     code::{Class, Failed, Function},
+    kek::FoundKek,
     token::{Attribute, Handle, Mechanism, Outcome, Token},
     trial::{self, Habits},
 };
@@ -90,7 +91,7 @@ pub(crate) struct Engine {
     /// How the root wraps keys: by RFC 5649, under the number that the module has for it.
     pub(crate) wrapping: Mechanism<'static>,
     /// The key-encryption keys of vaults that were found on the token.
-    pub(crate) keks: HashMap<KekId, Handle>,
+    pub(crate) keks: HashMap<KekId, FoundKek>,
 }
 
 impl Engine {

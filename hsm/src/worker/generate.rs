@@ -9,7 +9,7 @@
 use cryptoki_sys as sys;
 
 use super::{
-    code::{Failed, Function},
+    code::{Class, Failed, Function},
     engine::{Engine, Trouble, nonsense, unsupported},
     load::{key_type, private_class, proof_digest, sealed_in, usage},
     public::{self, PUBLIC_EXPONENT, Public},
@@ -26,7 +26,17 @@ pub(super) struct Fresh {
     /// The private or secret key.
     pub(super) private: Handle,
     /// The public key.
-    pub(super) public: Option<Handle>,
+    pub(super) public: PublicPart,
+}
+
+/// What is known of the public half of a new key.
+pub(super) enum PublicPart {
+    /// There is none.
+    Nothing,
+    /// It is an object of its own.
+    Object(Handle),
+    /// SubjectPublicKeyInfo (DER).
+    Known(Vec<u8>),
 }
 
 impl Engine {
@@ -93,7 +103,7 @@ impl Engine {
         Err(nonsense(Function::DestroyObject, "an object that was destroyed is there"))
     }
 
-    fn objects_of(&mut self, version: [u8; 16]) -> Result<Vec<Handle>, Trouble> {
+    pub(super) fn objects_of(&mut self, version: [u8; 16]) -> Result<Vec<Handle>, Trouble> {
         let template = [Attribute::Bytes(sys::CKA_ID, &version), Attribute::Flag(sys::CKA_TOKEN, true)];
         Ok(self.token.find(&template)?)
     }
@@ -105,7 +115,10 @@ impl Engine {
 
     fn destroy_fresh(&mut self, fresh: &Fresh) -> Result<(), Trouble> {
         let private = self.token.destroy(fresh.private);
-        let public = fresh.public.map_or(Ok(()), |public| self.token.destroy(public));
+        let public = match fresh.public {
+            PublicPart::Object(public) => self.token.destroy(public),
+            PublicPart::Nothing | PublicPart::Known(_) => Ok(()),
+        };
         Ok(private.and(public)?)
     }
 
@@ -150,7 +163,7 @@ impl Engine {
             self.token.generate_pair(mechanism, &public, &private)
         };
         let (public, private) = made.map_err(unsupported)?;
-        Ok(Fresh { private, public: Some(public) })
+        Ok(Fresh { private, public: PublicPart::Object(public) })
     }
 
     /// On the token limited to the mechanisms of its kind, and to ECB for its check value; the session
@@ -169,7 +182,7 @@ impl Engine {
         } else {
             self.token.generate_key(mechanism, &template)
         };
-        Ok(Fresh { private: made.map_err(unsupported)?, public: None })
+        Ok(Fresh { private: made.map_err(unsupported)?, public: PublicPart::Nothing })
     }
 
     /// The statement that describes a new key: its blob, and its public key or check value.
@@ -182,15 +195,24 @@ impl Engine {
         let spec = wanted.spec;
         let blob = match wanted.residency {
             Residency::Wrapped => {
-                let under = self.wrapping_key(wanted.kek)?;
-                let wrapped = self.token.wrap(self.wrapping, under, fresh.private);
+                let under = self.proved_wrapping_key(wanted.kek.as_ref())?;
+                let wrapped = match (self.token.wrap(self.wrapping, under, fresh.private), &wanted.kek) {
+                    // Its object was taken away and put back, or is gone: it is looked for once more.
+                    (Err(failed), Some(kek)) if failed.class() == Class::StaleHandle => {
+                        self.keks.remove(&kek.id);
+                        let under = self.proved_wrapping_key(Some(kek))?;
+                        self.token.wrap(self.wrapping, under, fresh.private)
+                    }
+                    (wrapped, _) => wrapped,
+                };
                 wrapped.map_err(|failed| not_wrapped(spec, failed))?
             }
             Residency::Token | Residency::Public => Vec::new(),
         };
-        let public = match fresh.public {
-            Some(public) => self.read_public(spec, public)?,
-            None => Vec::new(),
+        let public = match &fresh.public {
+            PublicPart::Object(public) => self.read_public(spec, *public)?,
+            PublicPart::Known(spki) => spki.clone(),
+            PublicPart::Nothing => Vec::new(),
         };
         let check_value = match check_value {
             Some(known) => known,
@@ -324,6 +346,6 @@ pub(crate) fn statement_of(wanted: &NewVersion, blob: Vec<u8>, public: Vec<u8>, 
         created: 0,
         revision: 0,
         rest: Vec::new(),
-        kek,
+        kek: kek.map(|kek| kek.id),
     }
 }

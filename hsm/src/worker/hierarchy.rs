@@ -256,7 +256,7 @@ fn import_root(
 
 /// With as much of the template as the module takes. Whether that includes the unwrap template is asked
 /// of the key afterwards.
-pub(super) fn with_as_much<'a>(
+fn with_as_much<'a>(
     template: &[Attribute<'a>],
     optional: usize,
     mut make: impl FnMut(&[Attribute<'a>]) -> Result<Handle, Failed>,

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! check = HMAC-SHA256(sealing key, tag | mark)
-//! mark  = AES(key, MARKED) or HMAC-SHA256(key, MARKED)
+//! mark  = AES(key, MARKED) or HMAC-SHA256(key, MARKED); of a private key, its public half
 //! ```
 
 use aws_lc_rs::{
@@ -21,8 +21,9 @@ use cryptoki_sys as sys;
 use super::{
     code::Function,
     engine::{Engine, MAC_BYTES, Trouble, nonsense, unsupported},
-    generate::{Fresh, extractable, label, naming, statement_of},
-    load::{sealed_in, usage},
+    generate::{Fresh, PublicPart, extractable, label, naming, statement_of},
+    load::{CKA_NSS_DB, point_of, sealed_in, usage},
+    private, public,
     token::{Attribute, Block, Handle},
 };
 use crate::{
@@ -36,7 +37,7 @@ use crate::{
 const _: () = assert!(MAC_BYTES == IMPORTED_CHECK_BYTES);
 /// What an imported key makes its mark of. No counter block of AES-GCM begins so but by chance; the block of
 /// zeros is the key of GHASH.
-const MARKED: Block = *b"strongroom check";
+pub(crate) const MARKED: Block = *b"strongroom check";
 const CHECK_TAG: &[u8] = b"strongroom.imported-key.v1\0";
 
 impl Engine {
@@ -51,7 +52,10 @@ impl Engine {
             (Material::Secret(secret), Residency::Wrapped | Residency::Token) => {
                 self.import_secret(wanted, secret.expose_secret())
             }
-            (Material::Public(_), _) | (Material::Secret(_), Residency::Public) => Err(Fault::Protocol.into()),
+            (Material::Private { pkcs8, public }, Residency::Wrapped | Residency::Token) => {
+                self.import_private(wanted, pkcs8.expose_secret(), public)
+            }
+            (Material::Public(_), _) | (_, Residency::Public) => Err(Fault::Protocol.into()),
         }
     }
 
@@ -85,9 +89,55 @@ impl Engine {
         let label = label(version);
         let names = naming(&version, &label);
         let names = if residency == Residency::Token { &names[..] } else { &[] };
-        let fresh = Fresh { private: self.create_secret(spec, residency, names, secret)?, public: None };
+        let fresh = Fresh { private: self.create_secret(spec, residency, names, secret)?, public: PublicPart::Nothing };
         // Proving compares the check of what is loaded with this one: that of what was sent.
         self.finish(wanted, &fresh, Some(expected))
+    }
+
+    /// Its public half proves a private key: what is loaded must sign for it.
+    fn import_private(&mut self, wanted: &NewVersion, pkcs8: &[u8], public: &[u8]) -> Result<Generated, Trouble> {
+        let (found, derived) = private::look_at(pkcs8).map_err(|_| Fault::Protocol)?;
+        if found != wanted.spec || derived != public {
+            return Err(Fault::Protocol.into());
+        }
+        let check = self.imported_check(&derived)?;
+        if wanted.residency == Residency::Token {
+            self.refuse_existing(wanted.version)?;
+        }
+        let private = self.create_private(wanted, pkcs8, &derived)?;
+        self.finish(wanted, &Fresh { private, public: PublicPart::Known(derived) }, Some(check))
+    }
+
+    /// The private key as an object: extractable in a session, to be wrapped, or closed on the token.
+    fn create_private(&mut self, wanted: &NewVersion, pkcs8: &[u8], spki: &[u8]) -> Result<Handle, Trouble> {
+        let NewVersion { spec, residency, version, .. } = *wanted;
+        let on_token = residency == Residency::Token;
+        let parameters = public::ec_parameters(spec).unwrap_or_default();
+        let label = label(version);
+        let (flags, mechanisms) = usage(spec, spec.possible_ops());
+        let mut template = if on_token { sealed_in(spec, true) } else { extractable(spec) };
+        template.extend(flags);
+        if on_token {
+            template.extend(naming(&version, &label));
+        }
+        template.extend(private::attributes(spec, pkcs8, &parameters).map_err(|_| Fault::Protocol)?);
+        let point = point_of(spec, spki);
+        let create = |engine: &mut Self, template: Vec<Attribute<'_>>| {
+            if on_token {
+                engine.with_limits(template, mechanisms.clone(), |token, template| token.create(template))
+            } else {
+                engine.token.create(&template)
+            }
+        };
+        let created = match create(self, template.clone()) {
+            // NSS softokn wants the public point beside an EC key.
+            Err(failed) if failed.wants_more() && !point.is_empty() => {
+                template.push(Attribute::Bytes(CKA_NSS_DB, &point));
+                create(self, template)
+            }
+            other => other,
+        };
+        created.map_err(unsupported)
     }
 
     /// The secret as an object: extractable in a session, to be wrapped, or closed on the token.
@@ -113,7 +163,7 @@ impl Engine {
     }
 
     /// The check value of an imported key, from its mark.
-    fn imported_check(&mut self, mark: &[u8]) -> Result<Vec<u8>, Trouble> {
+    pub(crate) fn imported_check(&mut self, mark: &[u8]) -> Result<Vec<u8>, Trouble> {
         let sealing = self.sealing.ok_or(Fault::Protocol)?;
         self.mac(sealing, &[CHECK_TAG, mark].concat())
     }

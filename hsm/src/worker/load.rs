@@ -23,7 +23,7 @@ const CHECK_MESSAGE: &[u8] = b"strongroom check value";
 
 /// The attribute in which a module that wants it takes the public point of an EC key that it unwraps: PKCS#8
 /// need not have it, and PKCS#11 has no attribute for it on a private key. NSS's own, CKA_NSS_DB.
-const CKA_NSS_DB: sys::CK_ATTRIBUTE_TYPE = 0xd5a0_db00;
+pub(crate) const CKA_NSS_DB: sys::CK_ATTRIBUTE_TYPE = 0xd5a0_db00;
 
 /// CKO_* of the object that holds the private or secret part.
 pub(crate) const fn private_class(spec: KeySpec) -> sys::CK_OBJECT_CLASS {
@@ -45,8 +45,8 @@ pub(crate) const fn key_type(spec: KeySpec) -> sys::CK_KEY_TYPE {
 }
 
 /// What a private or secret key with these operations may do in the token, and with which mechanisms:
-/// nothing that the statement does not permit, and never wrap, unwrap or derive. A caller's key is
-/// wrapped by encrypting its bytes. Every HMAC key makes MACs: verifying is making one again, and so is its
+/// nothing that the statement does not permit, and never wrap or derive; unwrap only what brings keys in. A caller's
+/// key is wrapped by encrypting its bytes. Every HMAC key makes MACs: verifying is making one again, and so is its
 /// check value.
 pub(crate) fn usage(spec: KeySpec, ops: KeyOps) -> (Vec<Attribute<'static>>, Vec<CK_MECHANISM_TYPE>) {
     let may = |either: KeyOps| either.iter().any(|(op, _)| ops.contains(op));
@@ -54,10 +54,11 @@ pub(crate) fn usage(spec: KeySpec, ops: KeyOps) -> (Vec<Attribute<'static>>, Vec
     let encrypts = spec.key_type() == KeyType::Aes && may(KeyOps::ENCRYPT.union(KeyOps::WRAP_KEY));
     let decrypts =
         matches!(spec.key_type(), KeyType::Rsa | KeyType::Aes) && may(KeyOps::DECRYPT.union(KeyOps::UNWRAP_KEY));
+    let imports = spec.key_type() == KeyType::Rsa && ops.contains(KeyOps::IMPORT);
     let mut flags = vec![
         Attribute::Flag(sys::CKA_SIGN, signs),
         Attribute::Flag(sys::CKA_DECRYPT, decrypts),
-        Attribute::Flag(sys::CKA_UNWRAP, false),
+        Attribute::Flag(sys::CKA_UNWRAP, imports),
         Attribute::Flag(sys::CKA_DERIVE, false),
     ];
     let mut mechanisms = Vec::new();
@@ -69,6 +70,9 @@ pub(crate) fn usage(spec: KeySpec, ops: KeyOps) -> (Vec<Attribute<'static>>, Vec
             }
             if decrypts {
                 mechanisms.extend([sys::CKM_RSA_PKCS_OAEP, sys::CKM_RSA_X_509]);
+            }
+            if imports {
+                mechanisms.push(sys::CKM_RSA_PKCS_OAEP);
             }
         }
         KeyType::Ec => mechanisms.push(sys::CKM_ECDSA),
@@ -132,7 +136,7 @@ impl Engine {
         }
     }
 
-    fn unwrap_blob(&mut self, statement: &KeyStatement, ops: KeyOps) -> Result<Handle, Trouble> {
+    pub(crate) fn unwrap_blob(&mut self, statement: &KeyStatement, ops: KeyOps) -> Result<Handle, Trouble> {
         let under = self.wrapping_key(statement.kek)?;
         let unwrapped = match self.unwrap_for(statement, ops, under) {
             Err(failed) if failed.wants_more() && statement.spec.key_type() == KeyType::Ec && !self.wants_point => {
@@ -147,7 +151,7 @@ impl Engine {
 
     fn unwrap_for(&mut self, statement: &KeyStatement, ops: KeyOps, under: Handle) -> Outcome<Handle> {
         let (flags, mechanisms) = usage(statement.spec, ops);
-        let point = if self.wants_point { point(statement) } else { Vec::new() };
+        let point = if self.wants_point { point_of(statement.spec, &statement.public) } else { Vec::new() };
         let mut template = sealed_in(statement.spec, false);
         template.extend(flags);
         template.extend((!point.is_empty()).then(|| Attribute::Bytes(CKA_NSS_DB, &point)));
@@ -187,12 +191,12 @@ impl Engine {
             // None, or two of one version, which is not ours to choose between.
             return Err(Trouble::Fault(if found.is_empty() { Fault::KeyAbsent } else { Fault::KeyMismatch }));
         };
-        self.is_closed(key, statement.is_imported_secret())?;
+        self.is_closed(key, statement.is_imported())?;
         Ok(key)
     }
 
     /// That an object on the token was born there and was never readable: not one that somebody with the PIN has put in
-    /// its place. An imported one was not born there; its check value tells it from every other.
+    /// its place. An imported one was not born there; its check value or its public half tells it from every other.
     ///
     /// # Errors
     /// [`Fault::KeyMismatch`].
@@ -328,7 +332,7 @@ impl Engine {
         Ok(mac)
     }
 
-    fn encrypt_with(&mut self, key: Handle, block: Block) -> Result<Vec<u8>, Trouble> {
+    pub(crate) fn encrypt_with(&mut self, key: Handle, block: Block) -> Result<Vec<u8>, Trouble> {
         let encrypted = self.token.encrypt(Mechanism::Ecb, key, &block, block.len())?;
         if encrypted.len() == block.len() {
             Ok(encrypted)
@@ -392,8 +396,8 @@ impl Engine {
 }
 
 /// The public point of an EC key; empty for others.
-fn point(statement: &KeyStatement) -> Vec<u8> {
-    match Public::from_spki(statement.spec, &statement.public) {
+pub(crate) fn point_of(spec: KeySpec, spki: &[u8]) -> Vec<u8> {
+    match Public::from_spki(spec, spki) {
         Ok(Public::Ec { point }) => point,
         _ => Vec::new(),
     }
@@ -437,6 +441,9 @@ mod tests {
         let (flags, mechanisms) = usage(KeySpec::Rsa2048, KeyOps::SIGN);
         assert_eq!(flag(&flags, sys::CKA_DECRYPT), Some(false));
         assert_eq!(mechanisms, [sys::CKM_RSA_PKCS, sys::CKM_RSA_PKCS_PSS]);
+        let (flags, mechanisms) = usage(KeySpec::Rsa2048, KeyOps::IMPORT);
+        assert_eq!((flag(&flags, sys::CKA_UNWRAP), flag(&flags, sys::CKA_DECRYPT)), (Some(true), Some(false)));
+        assert_eq!((flag(&flags, sys::CKA_SIGN), mechanisms), (Some(false), vec![sys::CKM_RSA_PKCS_OAEP]));
         for spec in KeySpec::ALL {
             let (flags, _) = usage(spec, spec.possible_ops());
             assert_eq!(flag(&flags, sys::CKA_UNWRAP), Some(false));

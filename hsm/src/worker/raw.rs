@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{
     engine::{Engine, Trouble},
-    generate::{Fresh, statement_of},
+    generate::{Fresh, PublicPart, statement_of},
     module::Library,
     operate::{self, Half},
     sandbox, start,
@@ -82,9 +82,11 @@ impl Raw {
     pub fn key(&mut self, spec: KeySpec) -> Result<RawKey, Fault> {
         let fresh = self.engine.make(spec, Residency::Wrapped, &[]);
         let fresh = fresh.map_err(|trouble| self.fault(trouble))?;
-        let public = match fresh.public {
-            Some(public) => self.engine.read_public(spec, public).map_err(|trouble| self.fault(trouble))?,
-            None => Vec::new(),
+        let public = match &fresh.public {
+            PublicPart::Object(public) => {
+                self.engine.read_public(spec, *public).map_err(|trouble| self.fault(trouble))?
+            }
+            PublicPart::Known(_) | PublicPart::Nothing => Vec::new(),
         };
         let statement =
             statement_of(&NewVersion::new(spec, Residency::Wrapped, [0; 16]), Vec::new(), public, Vec::new());
@@ -97,7 +99,10 @@ impl Raw {
     /// As a worker's.
     pub fn run(&mut self, key: &RawKey, operation: &Operation) -> Result<Output, Fault> {
         let handle = match operate::check(&key.statement, operation)? {
-            Half::Public => key.fresh.public.unwrap_or(key.fresh.private),
+            Half::Public => match key.fresh.public {
+                PublicPart::Object(public) => public,
+                PublicPart::Known(_) | PublicPart::Nothing => key.fresh.private,
+            },
             Half::Private => key.fresh.private,
         };
         self.engine.operate(&key.statement, handle, operation).map_err(|trouble| self.fault(trouble))

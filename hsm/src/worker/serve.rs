@@ -22,7 +22,9 @@ use super::{
 use crate::{
     algorithms::{KeyOps, RANDOM_BYTES_MAX},
     checkpoint,
-    protocol::{Damage, Fault, Hello, Operation, Ready, Request, Response, ServiceKeys, seal_of},
+    protocol::{
+        Damage, Fault, Generated, Hello, NewVersion, Operation, Ready, Request, Response, ServiceKeys, seal_of,
+    },
     secret::SecretBytes,
     statement::{KeyStatement, Residency, Seal},
 };
@@ -118,10 +120,17 @@ impl Server {
                 }
                 Ok(Response::Generated(imported))
             }
+            Request::ImportWrapped { wanted, seal, row, blob } => {
+                let imported = self.import_wrapped(wanted, seal, row, blob)?;
+                if wanted.residency == Residency::Token {
+                    sync::sync(&self.sync_dirs)?;
+                }
+                Ok(Response::Generated(imported))
+            }
             Request::MakeKek { id } => {
-                self.engine.make_kek(*id)?;
+                let kek = self.engine.make_kek(*id)?;
                 sync::sync(&self.sync_dirs)?;
-                Ok(Response::Done)
+                Ok(Response::Kek(kek))
             }
             Request::DestroyToken { version } => self.destroy_token(*version).map(|()| Response::Done),
             Request::Seal { forms } => self.seal(forms).map(Response::Seals),
@@ -137,6 +146,23 @@ impl Server {
         let half = operate::check(&entry.statement, operation)?;
         let key = handle(&mut self.engine, entry, half)?;
         self.engine.operate(&entry.statement, key, operation).map(Response::Output)
+    }
+
+    fn import_wrapped(
+        &mut self,
+        wanted: &NewVersion,
+        seal: &[u8],
+        row: &ByteBuf,
+        blob: &[u8],
+    ) -> Result<Generated, Trouble> {
+        let seal = self.admit(seal, Some(row))?;
+        let Some(entry) = self.cache.get(&seal) else { return Err(Fault::KeyNotLoaded.into()) };
+        // Nothing but this: whoever could decrypt with it could read what others send here.
+        if entry.statement.ops != KeyOps::IMPORT {
+            return Err(Fault::NotPermitted.into());
+        }
+        let kek = handle(&mut self.engine, entry, Half::Private)?;
+        self.engine.import_wrapped(wanted, &entry.statement, kek, blob)
     }
 
     fn load(&mut self, seal: &[u8], row: &ByteBuf) -> Result<(), Trouble> {
@@ -232,7 +258,7 @@ fn handle(engine: &mut Engine, entry: &mut Entry, half: Half) -> Result<Handle, 
 
 /// Whether any operation that the row permits needs the private or secret key.
 fn needs_private(statement: &KeyStatement) -> bool {
-    let private = [KeyOps::SIGN, KeyOps::DECRYPT, KeyOps::UNWRAP_KEY];
+    let private = [KeyOps::SIGN, KeyOps::DECRYPT, KeyOps::UNWRAP_KEY, KeyOps::IMPORT];
     let has_one = statement.residency != Residency::Public;
     statement.spec.key_type().is_secret() || has_one && private.into_iter().any(|op| statement.ops.contains(op))
 }
@@ -251,6 +277,7 @@ fn is_repeatable(request: &Request) -> bool {
         Request::Hello(_)
         | Request::Generate { .. }
         | Request::Import { .. }
+        | Request::ImportWrapped { .. }
         | Request::MakeKek { .. }
         | Request::DestroyToken { .. }
         | Request::Provision(_) => false,

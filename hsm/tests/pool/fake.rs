@@ -20,8 +20,8 @@ use strongroom_hsm::{
     KeySpec, KeyStatement, Material, Residency, SecretBytes,
     algorithms::Scheme,
     protocol::{
-        Answer, Call, Capabilities, Damage, DataKeyForm, Fault, Generated, Hello, Operation, Output, PACKET_BYTES_MAX,
-        Provision, Ready, Request, Response, Role, append_frame, read_frames,
+        Answer, Call, Capabilities, Damage, DataKeyForm, Fault, Generated, Hello, Kek, Operation, Output,
+        PACKET_BYTES_MAX, Provision, Ready, Request, Response, Role, append_frame, read_frames,
     },
 };
 
@@ -239,7 +239,9 @@ impl Worker {
                 }
                 Ok(Response::Generated(imported))
             }
-            Request::MakeKek { .. } | Request::DestroyToken { .. } => Ok(Response::Done),
+            Request::ImportWrapped { wanted, .. } => Ok(Response::Generated(generated(wanted.spec, wanted.residency))),
+            Request::MakeKek { id } => Ok(Response::Kek(Kek { id, blob: [0; 24], mark: [0; 16] })),
+            Request::DestroyToken { .. } => Ok(Response::Done),
             Request::Seal { forms } => {
                 Ok(Response::Seals(forms.iter().map(|form| ByteBuf::from(seal_of(form))).collect()))
             }

@@ -157,7 +157,7 @@ impl Worker {
     pub fn key_as(&mut self, wanted: NewVersion) -> KeyRow {
         let generated = self.make(wanted).unwrap();
         let mut statement = statement(wanted.spec, wanted.residency, wanted.version);
-        statement.kek = wanted.kek;
+        statement.kek = wanted.kek.map(|kek| kek.id);
         statement.blob = generated.blob.into_vec();
         statement.public = generated.public.into_vec();
         statement.check_value = generated.check_value.into_vec();

@@ -97,7 +97,8 @@ impl RecoveredView {
             "Recovered.\n\
              \x20 instance         {instance}\n\
              \x20 token            {token_label} (serial {token_serial})\n\
-             The root key opened the store's keys, and the new canary signs. Keys of `token` residency are not there.\n\
+             The root key opened the store's keys, and the new canary signs. Keys of `token` residency and the KEKs of\n\
+             vaults that have one are not there.\n\
              Next: strongroom serve --config FILE"
         )
     }

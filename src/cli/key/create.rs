@@ -110,27 +110,41 @@ impl CreateArgs {
     }
 
     fn checked_type(&self) -> Result<v1::KeyType, Failure> {
-        let key_type = match self.key_type {
-            TypeArg::Rsa => v1::KeyType::Rsa,
-            TypeArg::Ec => v1::KeyType::Ec,
-            TypeArg::Oct => v1::KeyType::Oct,
-            TypeArg::Okp => v1::KeyType::Okp,
-        };
-        match (key_type, self.size, self.curve) {
-            (v1::KeyType::Ec | v1::KeyType::Okp, Some(_), _) => {
-                Err(Failure::new("--size is for RSA and oct keys; the size of an EC or OKP key is that of its curve")
-                    .hint("pass --curve P-256, P-384, P-521 or P-256K, or for OKP nothing"))
-            }
-            (v1::KeyType::Rsa | v1::KeyType::Oct, _, Some(_)) => {
-                Err(Failure::new("--curve is for EC and OKP keys").hint("pass --size, or --type EC"))
-            }
-            (v1::KeyType::Ec, _, Some(CurveArg::Ed25519)) => {
-                Err(Failure::new("Ed25519 is no curve of EC keys").hint("pass --type OKP"))
-            }
-            (v1::KeyType::Okp, _, Some(curve)) if curve != CurveArg::Ed25519 => {
-                Err(Failure::new("the curve of an OKP key is Ed25519").hint("leave out --curve, or pass --type EC"))
-            }
-            _ => Ok(key_type),
+        let key_type = type_of(self.key_type);
+        check_kind(key_type, self.size, self.curve)
+    }
+}
+
+/// Whether size and curve go with a type.
+pub(super) fn check_kind(
+    key_type: v1::KeyType,
+    size: Option<i32>,
+    curve: Option<CurveArg>,
+) -> Result<v1::KeyType, Failure> {
+    match (key_type, size, curve) {
+        (v1::KeyType::Ec | v1::KeyType::Okp, Some(_), _) => {
+            Err(Failure::new("--size is for RSA and oct keys; the size of an EC or OKP key is that of its curve")
+                .hint("pass --curve P-256, P-384, P-521 or P-256K, or for OKP nothing"))
         }
+        (v1::KeyType::Rsa | v1::KeyType::Oct, _, Some(_)) => {
+            Err(Failure::new("--curve is for EC and OKP keys").hint("pass --size, or --type EC"))
+        }
+        (v1::KeyType::Ec, _, Some(CurveArg::Ed25519)) => {
+            Err(Failure::new("Ed25519 is no curve of EC keys").hint("pass --type OKP"))
+        }
+        (v1::KeyType::Okp, _, Some(curve)) if curve != CurveArg::Ed25519 => {
+            Err(Failure::new("the curve of an OKP key is Ed25519").hint("leave out --curve, or pass --type EC"))
+        }
+        _ => Ok(key_type),
+    }
+}
+
+/// The type that a flag names.
+pub(super) const fn type_of(key_type: TypeArg) -> v1::KeyType {
+    match key_type {
+        TypeArg::Rsa => v1::KeyType::Rsa,
+        TypeArg::Ec => v1::KeyType::Ec,
+        TypeArg::Oct => v1::KeyType::Oct,
+        TypeArg::Okp => v1::KeyType::Okp,
     }
 }

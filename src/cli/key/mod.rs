@@ -19,6 +19,7 @@ mod data_key;
 mod encrypt;
 mod import;
 pub(super) mod lifecycle;
+mod make_byok;
 pub(super) mod random;
 pub(super) mod rotation_policy;
 mod show;
@@ -33,8 +34,10 @@ use super::names::KeyRef;
 pub(super) enum KeyCommand {
     /// Make a key, or a new version of a key that exists
     Create(create::CreateArgs),
-    /// Bring a key in from outside: a public key, or the bytes of a secret one
-    Import(import::ImportArgs),
+    /// Bring a key in from outside: wrapped by another HSM, in the clear, or a public key
+    Import(Box<import::ImportArgs>),
+    /// Wrap a private key for import, here: the server gets it wrapped only
+    MakeByok(make_byok::MakeByokArgs),
     /// Make the next version of a key: the newest one's kind, operations and tags, and new material
     Rotate(lifecycle::RotateArgs),
     /// What a key does by itself: rotate, and tell that it will expire
@@ -86,6 +89,7 @@ pub(super) async fn run(connection: &ConnectionArgs, command: KeyCommand) -> any
     match command {
         KeyCommand::Create(args) => create::run(connection, &args).await,
         KeyCommand::Import(args) => import::run(connection, &args).await,
+        KeyCommand::MakeByok(args) => make_byok::run(connection, &args).await,
         KeyCommand::Rotate(args) => lifecycle::rotate(connection, &args).await,
         KeyCommand::RotationPolicy(command) => rotation_policy::run(connection, &command).await,
         KeyCommand::Show(args) => show::show(connection, &args).await,

@@ -2,20 +2,21 @@
 //! all else (the checks, the intent, the rows, the commit, the outcome) is the same.
 
 use std::{
+    borrow::Cow,
     future::Future,
     marker::PhantomData,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use strongroom_hsm::{
-    Material,
-    protocol::{Generated, Moment, NewVersion},
+    KeyRow, KeyType, Material,
+    protocol::{Generated, Kek, Moment, NewVersion},
 };
 use tokio::sync::OnceCell;
 
 use super::{check_ops, check_times, invalid};
 use crate::{
-    access::{Op, Permit, ops},
+    access::{Op, Permit, ops, state::usable},
     failpoint,
     model::{
         EventRow, EventType, KeyObjectRow, KeyOps, Residency, Scope, State, Timestamp, VaultRow, VersionId, VersionRow,
@@ -23,10 +24,11 @@ use crate::{
     service::{
         Caller, KeyRef, KeyView, NewKey, Service,
         catalog::{Checked, key_id, vault_id},
+        crypto::not_usable,
         door::{Applied, Context, Work},
         error::{Problem, ServiceError},
         events, fresh_id,
-        hands::{Generates, Hands},
+        hands::Generates,
         rotation::look_at,
         scopes::{Making, NewRow, Put, Right},
         settle::REAP_WITHIN,
@@ -46,19 +48,26 @@ pub(super) trait Source: Send + Sync + 'static {
     /// Makes the key of a version that does not exist yet. Called once.
     fn make(
         &self,
-        hands: &Hands,
+        service: &Service,
         permit: &Permit<Self::Op>,
         wanted: NewVersion,
         caller: &Caller,
     ) -> impl Future<Output = Result<Generated, ServiceError>> + Send;
 
-    /// The public half, where it is known before the key is made.
-    fn public(&self) -> Vec<u8> {
-        Vec::new()
+    /// Says whether the key could be made, and its public half where that is known before.
+    fn try_out(
+        &self,
+        service: &Service,
+        permit: &Permit<Self::Op>,
+        new: &NewKey,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<Vec<u8>, ServiceError>> + Send {
+        let _ = (service, permit, new, caller);
+        async { Ok(Vec::new()) }
     }
 
     /// How it came to be, for the record: before its kind and residency.
-    fn origin(&self) -> &'static str;
+    fn origin(&self) -> Cow<'static, str>;
 
     /// Whether it is known outside of the HSM.
     fn is_outside(&self) -> bool;
@@ -91,16 +100,16 @@ impl<O: Generates> Source for Fresh<O> {
 
     async fn make(
         &self,
-        hands: &Hands,
+        service: &Service,
         permit: &Permit<Self::Op>,
         wanted: NewVersion,
         caller: &Caller,
     ) -> Result<Generated, ServiceError> {
-        hands.generate(permit, wanted, caller).await
+        service.hands.generate(permit, wanted, caller).await
     }
 
-    fn origin(&self) -> &'static str {
-        ""
+    fn origin(&self) -> Cow<'static, str> {
+        "".into()
     }
 
     fn is_outside(&self) -> bool {
@@ -128,32 +137,39 @@ impl Source for Imported {
     fn check(&self, new: &NewKey) -> Result<(), ServiceError> {
         match (self.is_secret, new.residency) {
             (true, Residency::Wrapped | Residency::Token) | (false, Residency::Public) => Ok(()),
-            (true, Residency::Public) => Err(invalid("version.residency", "an oct key has no public half")),
+            (true, Residency::Public) => Err(invalid(
+                "version.residency",
+                "a secret or private key is not kept as a public half: import the public key",
+            )),
             (false, _) => Err(invalid("version.residency", "a public key has no private half to keep in the HSM")),
         }
     }
 
     async fn make(
         &self,
-        hands: &Hands,
+        service: &Service,
         permit: &Permit<Self::Op>,
         wanted: NewVersion,
         caller: &Caller,
     ) -> Result<Generated, ServiceError> {
         let material = self.material.lock().unwrap_or_else(PoisonError::into_inner).take();
         let material = material.ok_or(Problem::Internal)?;
-        hands.import(permit, wanted, material, caller).await
+        service.hands.import(permit, wanted, material, caller).await
     }
 
-    fn public(&self) -> Vec<u8> {
-        match &*self.material.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(Material::Public(spki)) => spki.to_vec(),
-            Some(Material::Secret(_)) | None => Vec::new(),
-        }
+    async fn try_out(
+        &self,
+        _: &Service,
+        _: &Permit<Self::Op>,
+        _: &NewKey,
+        _: &Caller,
+    ) -> Result<Vec<u8>, ServiceError> {
+        let material = self.material.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(material.as_ref().map(|material| material.public_half().to_vec()).unwrap_or_default())
     }
 
-    fn origin(&self) -> &'static str {
-        if self.is_secret { "plain import " } else { "public import " }
+    fn origin(&self) -> Cow<'static, str> {
+        if self.is_secret { "plain import ".into() } else { "public import ".into() }
     }
 
     fn is_outside(&self) -> bool {
@@ -162,6 +178,83 @@ impl Source for Imported {
 
     fn holds_secret(&self) -> bool {
         self.is_secret
+    }
+}
+
+/// Brought in wrapped for a key of the same vault that is for nothing else.
+pub(super) struct Wrapped {
+    kek: KeyRef,
+    /// `CKM_RSA_AES_KEY_WRAP`.
+    blob: Vec<u8>,
+}
+
+impl Wrapped {
+    /// Wrapped for that key, or its newest version.
+    pub(super) const fn new(kek: KeyRef, blob: Vec<u8>) -> Self {
+        Self { kek, blob }
+    }
+
+    /// The KEK, if it may bring keys in.
+    async fn kek(&self, service: &Service, deadline: Moment) -> Result<(KeyRow, String), ServiceError> {
+        let vault = service.catalog.live_vault(&self.kek.vault, deadline).await?;
+        let key = service.catalog.key(&vault.row, &self.kek.key, deadline).await?;
+        if !key.row.state.is_active() {
+            return Err(Problem::SoftDeleted { name: self.kek.to_string() }.into());
+        }
+        let version = self.kek.version.unwrap_or(key.row.current);
+        let version = service.catalog.version(&vault.row, &key.row, version, deadline).await?;
+        usable(&version.row, KeyOps::IMPORT, service.clock.now())
+            .map_err(|why| not_usable(&version.row, KeyOps::IMPORT, why))?;
+        Ok((KeyRow::new(version.row.statement(), version.seal), version_name(&version.row)))
+    }
+}
+
+impl Source for Wrapped {
+    type Op = ops::KeysImport;
+
+    fn check(&self, new: &NewKey) -> Result<(), ServiceError> {
+        if self.kek.vault != new.vault {
+            let why = format!("it is of vaults/{}: a key is brought in by one of its own vault", self.kek.vault);
+            return Err(invalid("wrapped_key.kek", why));
+        }
+        if new.spec.key_type() == KeyType::Okp {
+            return Err(invalid("version.key_type", "RSA, EC and oct keys can be brought in wrapped"));
+        }
+        match new.residency {
+            Residency::Wrapped | Residency::Token => Ok(()),
+            Residency::Public => Err(invalid("version.residency", "a wrapped key has its private half")),
+        }
+    }
+
+    async fn make(
+        &self,
+        service: &Service,
+        permit: &Permit<Self::Op>,
+        wanted: NewVersion,
+        caller: &Caller,
+    ) -> Result<Generated, ServiceError> {
+        let (kek, name) = self.kek(service, caller.deadline).await?;
+        service.hands.import_wrapped(permit, wanted, (&kek, name), self.blob.clone(), caller).await
+    }
+
+    /// In the HSM, under the root, and away with it: nothing else says whether it opens.
+    async fn try_out(
+        &self,
+        service: &Service,
+        permit: &Permit<Self::Op>,
+        new: &NewKey,
+        caller: &Caller,
+    ) -> Result<Vec<u8>, ServiceError> {
+        let wanted = NewVersion::new(new.spec, Residency::Wrapped, fresh_id());
+        Ok(self.make(service, permit, wanted, caller).await?.public.into_vec())
+    }
+
+    fn origin(&self) -> Cow<'static, str> {
+        format!("wrapped import by {} ", self.kek).into()
+    }
+
+    fn is_outside(&self) -> bool {
+        true
     }
 }
 
@@ -181,7 +274,7 @@ pub(super) struct MakeKey<S> {
 struct Made {
     key: Generated,
     /// Its vault's KEK, where it is wrapped under one.
-    kek: Option<VersionId>,
+    kek: Option<Kek>,
 }
 
 /// What a successor follows, and when it begins.
@@ -274,9 +367,8 @@ impl<S: Source> MakeKey<S> {
         let NewKey { vault, spec, residency, .. } = &self.new;
         let vault = service.catalog.live_vault(vault, context.caller.deadline).await?;
         let kek = kek_of(&vault.row, *residency);
-        let kek_id = kek.map(VersionId::bytes);
-        let wanted = NewVersion { spec: *spec, residency: *residency, version: self.version.bytes(), kek: kek_id };
-        let key = self.source.make(&service.hands, permit, wanted, &context.caller).await?;
+        let wanted = NewVersion { spec: *spec, residency: *residency, version: self.version.bytes(), kek };
+        let key = self.source.make(service, permit, wanted, &context.caller).await?;
         Ok(Made { key, kek })
     }
 
@@ -322,7 +414,7 @@ impl<S: Source> MakeKey<S> {
             tags: new.tags.clone(),
             residency: new.residency,
             blob: made.blob.into_vec(),
-            kek,
+            kek: kek.map(|kek| VersionId::from_bytes(kek.id)),
             public: made.public.into_vec(),
             check_value: made.check_value.into_vec(),
             state: State::Active,
@@ -365,10 +457,20 @@ impl<S: Source> Work for MakeKey<S> {
         u64::from(if self.source.is_outside() { 2 * spec.load_us() } else { spec.generate_us() })
     }
 
-    async fn check(&self, service: &Service, _: &Permit<S::Op>, context: &Context) -> Result<KeyView, ServiceError> {
+    async fn check(
+        &self,
+        service: &Service,
+        permit: &Permit<S::Op>,
+        context: &Context,
+    ) -> Result<KeyView, ServiceError> {
         let place = self.place(service, context.caller.deadline).await?;
+        let public = if context.options.validate_only {
+            self.source.try_out(service, permit, &self.new, &context.caller).await?
+        } else {
+            Vec::new()
+        };
         let (blob, check_value) = (Vec::new().into(), Vec::new().into());
-        let unmade = Generated { blob, public: self.source.public().into(), check_value };
+        let unmade = Generated { blob, public: public.into(), check_value };
         let unmade = Made { key: unmade, kek: kek_of(&place.vault.row, self.new.residency) };
         let (key, version, _) = self.rows(&place, unmade, context);
         Ok(KeyView { vault: Arc::clone(&place.vault.row), key: Arc::new(key), version: Arc::new(version) })
@@ -433,6 +535,6 @@ impl<S: Source> Work for MakeKey<S> {
 }
 
 /// What a key of that residency is wrapped under in a vault, if not under the root.
-fn kek_of(vault: &VaultRow, residency: Residency) -> Option<VersionId> {
+fn kek_of(vault: &VaultRow, residency: Residency) -> Option<Kek> {
     vault.kek.filter(|_| residency == Residency::Wrapped)
 }

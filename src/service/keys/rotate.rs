@@ -89,7 +89,7 @@ impl RotateKey {
 
 /// Whether a key of that kind can do what the newest does, where that one lives.
 pub(in crate::service) fn may_follow(next: KeySpec, newest: &VersionRow) -> bool {
-    next.key_type() == newest.spec.key_type() && newest.residency.possible_ops(next).contains(newest.ops)
+    next.key_type() == newest.spec.key_type() && newest.residency.allows(next, newest.ops)
 }
 
 /// The next version.

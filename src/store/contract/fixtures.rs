@@ -58,7 +58,11 @@ pub(crate) fn vault(n: u8, name: &str) -> VaultRow {
         network: NetworkRules::default(),
         authorization: VaultAuthorization::Roles,
         max_staleness: MaxStaleness::default(),
-        kek: n.is_multiple_of(3).then(|| version_id(n)),
+        kek: (!n.is_multiple_of(2)).then_some(strongroom_hsm::protocol::Kek {
+            id: [n; 16],
+            blob: [n; 24],
+            mark: [n; 16],
+        }),
         state: State::Active,
         purging: false,
         created: Timestamp(1_700_000_000),

@@ -1,5 +1,7 @@
 //! Vaults.
 
+use strongroom_hsm::protocol::Kek;
+
 use super::{
     columns::{Columns, integer, state_times},
     commit::write_one,
@@ -7,7 +9,10 @@ use super::{
     session::{Record, Session, query},
 };
 use crate::{
-    model::{AddressRange, MaxStaleness, NetworkRules, Tags, Timestamp, VaultAuthorization, VaultName, VaultRow},
+    model::{
+        AddressRange, MaxStaleness, NetworkRules, Tags, Timestamp, VaultAuthorization, VaultName, VaultRow, VersionId,
+        rows::kek_check,
+    },
     store::{Sealed, StoreError},
 };
 
@@ -17,12 +22,13 @@ const ID_BY_NAME: &str = "SELECT id FROM vaults WHERE name = $1";
 const PAGE: &str = "SELECT * FROM vaults WHERE name > $1 AND ($2 OR deleted_at IS NULL) ORDER BY name LIMIT $3";
 const INSERT: &str = "INSERT INTO vaults (id, revision, seal, name, retention_days, purge_protection, deleted_at, \
     purge_at, created_at, updated_at, intent, tags, padding_decryption_allowed, public_access, local_access, \
-    allowed_ranges, \"authorization\", max_staleness, purging, kek) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
+    allowed_ranges, \"authorization\", max_staleness, purging, kek, kek_check) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)";
 const UPDATE: &str = "UPDATE vaults SET revision = $2, seal = $3, name = $4, retention_days = $5, \
     purge_protection = $6, deleted_at = $7, purge_at = $8, created_at = $9, updated_at = $10, intent = $11, tags = $12, \
     padding_decryption_allowed = $13, public_access = $14, local_access = $15, allowed_ranges = $16, \
-    \"authorization\" = $17, max_staleness = $18, purging = $19, kek = $20 WHERE id = $1 AND revision = $2 - 1";
+    \"authorization\" = $17, max_staleness = $18, purging = $19, kek = $20, kek_check = $21 WHERE id = $1 AND revision = $2 - 1";
+const KEK_EXISTS: &str = "SELECT 1 FROM vaults WHERE kek = $1";
 const REMOVE: &str = "DELETE FROM vaults WHERE id = $1";
 const TO_PURGE: &str = "SELECT name FROM vaults WHERE purge_at IS NOT NULL AND (purging OR purge_at <= $1) \
     ORDER BY purge_at, id LIMIT $2";
@@ -76,7 +82,8 @@ pub(super) async fn write(session: &mut Session, sealed: &Sealed<VaultRow>) -> R
         .bind(row.authorization.name())
         .bind(i64::from(row.max_staleness.seconds()))
         .bind(row.purging)
-        .bind(row.kek.map(|kek| kek.bytes().to_vec()));
+        .bind(row.kek.map(|kek| kek.id.to_vec()))
+        .bind(row.kek.as_ref().map(|kek| kek_check(Some(kek))));
     write_one(session, query).await
 }
 
@@ -105,7 +112,7 @@ fn decode(row: &Record) -> Result<Sealed<VaultRow>, StoreError> {
             .ok_or_else(|| columns.wrong("authorization"))?,
         max_staleness: MaxStaleness::new(columns.number("max_staleness")?)
             .ok_or_else(|| columns.wrong("max_staleness"))?,
-        kek: columns.optional_version("kek")?,
+        kek: kek(&columns)?,
         state: columns.state()?,
         purging: columns.flag("purging")?,
         created: columns.time("created_at")?,
@@ -113,6 +120,26 @@ fn decode(row: &Record) -> Result<Sealed<VaultRow>, StoreError> {
         intent: columns.number("intent")?,
         revision: columns.revision()?,
     })
+}
+
+/// `kek` and `kek_check`: both or none.
+fn kek(columns: &Columns<'_>) -> Result<Option<Kek>, StoreError> {
+    let wrong = || columns.wrong("kek_check");
+    match (columns.optional_version("kek")?, columns.optional_bytes("kek_check")?) {
+        (None, None) => Ok(None),
+        (Some(id), Some(check)) => {
+            let (blob, mark) = check.split_at_checked(24).ok_or_else(wrong)?;
+            let (blob, mark) = (blob.try_into().map_err(|_| wrong())?, mark.try_into().map_err(|_| wrong())?);
+            Ok(Some(Kek { id: id.bytes(), blob, mark }))
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// Whether a vault has that KEK.
+pub(super) async fn kek_exists(session: &mut Session, id: VersionId) -> Result<bool, StoreError> {
+    let row = query(KEK_EXISTS).bind(id.bytes().to_vec()).fetch_optional(session).await.map_err(fault)?;
+    Ok(row.is_some())
 }
 
 /// `public_access`, `local_access` and `allowed_ranges`, in the one spelling that is written.

@@ -287,7 +287,7 @@ fn is_free(table: &str, column: &str, value: &str) -> bool {
     ) || matches!(column, "at" | "beat_at" | "used_at" | "happened_at" | "tried_at" | "next_at");
     let optional = matches!(column, "not_before" | "expires_at" | "deleted_at" | "purge_at" | "noted_at")
         && table != "leases"
-        || matches!((table, column), ("events", "version" | "due_at") | ("vaults" | "versions", "kek"));
+        || matches!((table, column), ("events", "version" | "due_at") | ("versions", "kek"));
     let number = matches!(column, "encryptions" | "ordinal" | "intent" | "row_count" | "retention_days" | "revision");
     let number = number || matches!(column, "ordinal" | "log_size" | "heard" | "token" | "position" | "until");
     let number = number || matches!(column, "uses" | "elapsed_s" | "number" | "attempts");

@@ -1,8 +1,9 @@
 -- Schema 3: what is destroyed, what is told of it, and how much keys are used. It is what SQLite has as its schema 7, and
 -- its comments hold here too. The release before can go on with it: what is deleted in new ways is sealed in new ways, so that
--- release does not use it.
+-- release does not use it. A vault with a KEK of its own it cannot read, and stops: make the first once no replica is older.
 
-ALTER TABLE vaults ADD COLUMN purging boolean NOT NULL DEFAULT false, ADD COLUMN kek bytea CHECK (length(kek) = 16);
+ALTER TABLE vaults ADD COLUMN purging boolean NOT NULL DEFAULT false, ADD COLUMN kek bytea CHECK (length(kek) = 16),
+    ADD COLUMN kek_check bytea CHECK (length(kek_check) = 40);
 ALTER TABLE versions ADD COLUMN deleted_at bigint, ADD COLUMN purge_at bigint,
     ADD COLUMN kek bytea CHECK (length(kek) = 16);
 DROP INDEX keys_due;

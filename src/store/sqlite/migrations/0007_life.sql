@@ -7,6 +7,7 @@ ALTER TABLE vaults ADD COLUMN purging INTEGER NOT NULL DEFAULT 0 CHECK (purging 
 
 -- The vault's own key-encryption key on the token, and what a version's blob is under; none: the root.
 ALTER TABLE vaults ADD COLUMN kek BLOB CHECK (length(kek) = 16);
+ALTER TABLE vaults ADD COLUMN kek_check BLOB CHECK (length(kek_check) = 40);
 ALTER TABLE versions ADD COLUMN kek BLOB CHECK (length(kek) = 16);
 
 -- A version can be deleted softly, as a key can.
