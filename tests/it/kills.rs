@@ -166,13 +166,7 @@ fn a_vault_and_its_kek_come_and_go_together_through_a_kill_at_every_point() {
     let mut dev = Dev::new();
     let of_service = token_objects(&dev.data());
     dev.stop();
-    let points = [
-        failpoint::SERVICE_AFTER_INTENT,
-        failpoint::SERVICE_AFTER_GENERATE,
-        failpoint::SERVICE_BEFORE_OUTCOME,
-        failpoint::STORE_BEFORE_COMMIT,
-        failpoint::STORE_AFTER_COMMIT,
-    ];
+    let points = [failpoint::SERVICE_AFTER_GENERATE, failpoint::STORE_BEFORE_COMMIT, failpoint::STORE_AFTER_COMMIT];
     for point in points {
         dev.start(Start { failpoints: &format!("{point}=kill@1"), ..Start::default() });
         dev.run(&["--timeout", "20", "vault", "create", "own", "--own-kek"]);
