@@ -214,6 +214,7 @@ fn what_is_wrong_with_a_wrapped_key_is_named_by_its_layer() {
         (KeySpec::P256, &right[..256]),
         (KeySpec::Aes256, &right[..]),
         (KeySpec::P256, &[][..]),
+        (KeySpec::P256, &[right.as_slice(), &[0; 8 * 600]].concat()[..]),
     ] {
         assert!(matches!(tried(spec, blob), Layer::Length(_)), "{} of {}", blob.len(), spec.name());
     }
@@ -258,7 +259,8 @@ fn a_private_key_whose_numbers_do_not_belong_together_is_refused() {
     let last = altered.len() - 1;
     altered[last] ^= 1;
     assert!(Material::private(SecretBytes::new(altered)).is_err());
-    for bad in [&b""[..], b"nonsense", &ec[..ec.len() - 1]] {
+    let long = vec![0x30; 5000];
+    for bad in [&b""[..], b"nonsense", &ec[..ec.len() - 1], &long] {
         assert!(Material::private(SecretBytes::new(bad.to_vec())).is_err());
     }
 }

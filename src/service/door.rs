@@ -415,6 +415,14 @@ impl Service {
         Permitted { permit, bill }: Permitted<W::Op>,
     ) -> Result<W::Out, ServiceError> {
         let mut context = self.context(caller, options, scope);
+        // Trying is as dear as doing, and is done by no more at once.
+        let _slot = if context.options.validate_only {
+            bill.charge(work.cost_us());
+            let slot = self.slot::<W::Op>(caller);
+            Some(slot.ok_or(Problem::Overloaded { retry_after: Duration::from_secs(1) })?)
+        } else {
+            None
+        };
         match self.before(&work, &permit, &mut context).await {
             Before::Answer(result) => {
                 let mut record = self.record::<W::Op>(caller, Kind::Operation, work.resource().unwrap_or(resource));

@@ -612,8 +612,7 @@ impl Work for RemoveVault {
         let deadline = context.caller.deadline;
         // Nobody makes a key in it meanwhile.
         let _contents = service.catalog.scopes.lock(HeadScope::Vault(vault_id(&self.vault)), deadline).await?;
-        let locked = service.catalog.scopes.lock(HeadScope::Service, deadline).await?;
-        let (puts, (_, keks)) = self.plan(service, context).await?;
+        let (_, (_, keks)) = self.plan(service, context).await?;
         if self.said.get().is_none_or(|(_, said)| *said != keks) {
             // It is another vault of that name.
             return Err(Problem::Changed { name: format!("vaults/{}", self.vault) }.into());
@@ -622,6 +621,8 @@ impl Work for RemoveVault {
         // nobody brings it back.
         service.reap_all(&keks.into_iter().collect::<Vec<_>>()).await?;
         failpoint::hit(failpoint::PURGE_BEFORE_REAP);
+        let locked = service.catalog.scopes.lock(HeadScope::Service, deadline).await?;
+        let (puts, _) = self.plan(service, context).await?;
         let right: &dyn Right = self.lease.as_ref().map_or(&permit as &dyn Right, |lease| lease);
         let making = Making { name: "vaults.purge", right, intent: context.intent, request: None, deadline };
         let event = events::of_vault(EventType::VaultPurged, &context.caller, context.now, &self.vault);

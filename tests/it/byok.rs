@@ -20,11 +20,11 @@ fn pair(dev: &Dev, name: &str, options: &[&str]) -> (PathBuf, PathBuf) {
     (private, public)
 }
 
-fn ec(dev: &Dev, curve: &str) -> (PathBuf, PathBuf) {
+pub(crate) fn ec(dev: &Dev, curve: &str) -> (PathBuf, PathBuf) {
     pair(dev, curve, &["-algorithm", "EC", "-pkeyopt", &format!("ec_paramgen_curve:{curve}")])
 }
 
-fn rsa(dev: &Dev) -> (PathBuf, PathBuf) {
+pub(crate) fn rsa(dev: &Dev) -> (PathBuf, PathBuf) {
     pair(dev, "rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
 }
 
@@ -60,8 +60,15 @@ fn wrap(dev: &Dev, kek: &Path, hash: &str, target: &[u8]) -> Vec<u8> {
     [envelope, wrapped].concat()
 }
 
+/// A private key's encoding, and a file with what OpenSSL wraps of it.
+pub(crate) fn wrapped_by_openssl(dev: &Dev, kek: &Path, private: &Path) -> (Vec<u8>, PathBuf) {
+    let der = der(dev, private);
+    let blob = dev.file("blob", wrap(dev, kek, "sha1", &der));
+    (der, blob)
+}
+
 /// The KEK `kek` and its public half.
-fn kek(dev: &Dev) -> PathBuf {
+pub(crate) fn kek(dev: &Dev) -> PathBuf {
     dev.ok(&["key", "create", "kek", "--type", "RSA", "--ops", "import"]);
     dev.file("kek.pub", dev.ok(&["key", "show", "kek", "-o", "pem"]))
 }
@@ -173,6 +180,14 @@ fn a_key_that_brings_others_in_does_nothing_else_and_stays_so() {
     assert!(refused.contains("import is fixed"), "{refused}");
     let refused = dev.fails(&["key", "update", "other", "--ops", "import"]);
     assert!(refused.contains("import is fixed"), "{refused}");
+    // Nor does it follow, or is followed by, a version that can decrypt, nor come from where somebody knows it.
+    for (name, ops) in [("kek", "decrypt"), ("other", "import")] {
+        let refused = dev.fails(&["key", "create", name, "--type", "RSA", "--ops", ops]);
+        assert!(refused.contains("IMPORT_STANDS_ALONE"), "{refused}");
+    }
+    let known = rsa(&dev).0;
+    let refused = dev.fails(&["key", "import", "known", "--private-key", text(&known), "--ops", "import"]);
+    assert!(refused.contains("is made here"), "{refused}");
     let (private, public) = ec(&dev, "prime256v1");
     let byok = dev.path("k.byok");
     let make = ["key", "make-byok", "--private-key", text(&private), "--out", text(&byok)];

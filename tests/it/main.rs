@@ -31,6 +31,7 @@ mod replicas;
 mod review;
 mod rotation;
 mod rpc;
+mod scan;
 mod store;
 mod stream;
 mod tracing;

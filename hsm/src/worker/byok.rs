@@ -6,7 +6,7 @@
 //! target = PrivateKeyInfo in DER (PKCS#8), or the bytes of a secret
 //! ```
 //!
-//! Nothing of it is ever in this process in the clear, so what is known of the key comes from what it does in the HSM: an EC
+//! Nothing of a right blob is ever in this process in the clear, so what is known of the key comes from what it does in the HSM: an EC
 //! key's point from two of its signatures. Whoever made the blob knew the key, so it counts as imported.
 //!
 //! When a layer does not open it is looked for which, by trying. That tells nobody more of a blob than whether it opens.
@@ -14,12 +14,13 @@
 use cryptoki_sys as sys;
 
 use super::{
-    code::Failed,
-    engine::{Engine, Trouble},
+    code::{Class, Failed},
+    engine::{Engine, Trouble, unsupported},
     generate::{Fresh, PublicPart, extractable, label, naming},
     import::MARKED,
     load::{CKA_NSS_DB, point_of, proof_digest, sealed_in, usage},
     oaep,
+    private::PKCS8_BYTES_MAX,
     public::{self, Public},
     recover,
     token::{Attribute, Handle, Mechanism},
@@ -33,6 +34,9 @@ use crate::{
 
 /// AES-KWP makes a secret longer by so much, once it is filled up to a multiple of it (RFC 5649 section 4.1).
 const KWP_BYTES: usize = 8;
+/// Two numbers as long as the modulus and five half as long; their encoding, and attributes.
+const PKCS8_BYTES_PER_BYTE: usize = 5;
+const PKCS8_BYTES_MORE: usize = 300;
 /// Stands where a module wants a point that is not known yet.
 const ANY_POINT: [u8; 65] = [4; 65];
 /// What is told apart when something else is inside than was said.
@@ -62,13 +66,34 @@ impl Engine {
         let target = self.open_target_or_point(wanted, aes, wrapped);
         self.discard(aes);
         let private = target?;
-        let described = self.describe_target(wanted.spec, private);
-        if described.is_err() {
-            self.discard(private);
+        let described = self
+            .describe_target(wanted.spec, private)
+            .and_then(|(public, mark)| Ok((public, self.imported_check(&mark)?)));
+        let (public, check) = match described {
+            Ok(described) => described,
+            Err(trouble) => {
+                // It may be extractable: one that cannot be destroyed is a failure of its own.
+                self.token.destroy(private)?;
+                return Err(trouble);
+            }
+        };
+        self.finish(wanted, &Fresh { private, public }, Some(check)).map_err(|trouble| self.unsound(trouble))
+    }
+
+    /// What a key that came in does not do is said of the key, as long as the token lives.
+    fn unsound(&mut self, trouble: Trouble) -> Trouble {
+        let is_the_keys = match &trouble {
+            Trouble::Fault(Fault::KeyMismatch | Fault::BlobBroken) => true,
+            Trouble::Failed(failed) => {
+                matches!(failed.class(), Class::Verdict | Class::VerdictOrToken | Class::Suspect)
+            }
+            Trouble::Fault(_) => false,
+        };
+        if is_the_keys && self.check_canary().is_ok() {
+            let why = "does not do what a key of its kind does, or its private half is not that of its public half";
+            return Fault::Layer(Layer::Unsound(why.to_owned())).into();
         }
-        let (public, mark) = described?;
-        let check = self.imported_check(&mark)?;
-        self.finish(wanted, &Fresh { private, public }, Some(check))
+        trouble
     }
 
     /// The AES key in the envelope, for unwrapping alone.
@@ -81,6 +106,10 @@ impl Engine {
         match self.token.unwrap(Mechanism::RsaOaep, kek, envelope, &template) {
             Ok(key) => Ok(key),
             Err(failed) => {
+                // Only of what the module says is no envelope: what is right never comes out.
+                if !matches!(failed.class(), Class::Verdict | Class::VerdictOrToken) {
+                    return Err(unsupported(failed));
+                }
                 let layer = if self.is_oaep_sha256(statement, envelope)? { Layer::OaepHash } else { Layer::Oaep };
                 Err(self.verdict(failed, Fault::Layer(layer)))
             }
@@ -103,7 +132,7 @@ impl Engine {
                 let in_session = NewVersion { residency: Residency::Wrapped, ..*wanted };
                 let trial = self.open_target(&in_session, aes, wrapped, &ANY_POINT)?;
                 let described = self.describe_target(wanted.spec, trial);
-                self.discard(trial);
+                self.token.destroy(trial)?;
                 let (_, spki) = described?;
                 self.open_target(wanted, aes, wrapped, &point_of(wanted.spec, &spki))
             }
@@ -249,6 +278,16 @@ fn split(kek: KeySpec, spec: KeySpec, blob: &[u8]) -> Result<(&[u8], &[u8]), Tro
         let found = wrapped.len();
         return Err(wrong(format!(
             "has {found} bytes after the first {envelope_bytes}: AES-KWP makes multiples of 8, from 16"
+        )));
+    }
+    // Numbers of other sizes than the modulus has would keep the HSM busy for hours.
+    let is_rsa = spec.key_type() == KeyType::Rsa;
+    let most = if is_rsa { PKCS8_BYTES_PER_BYTE * spec.bytes() + PKCS8_BYTES_MORE } else { PKCS8_BYTES_MAX };
+    if wrapped.len() > most {
+        return Err(wrong(format!(
+            "has {} bytes after the first {envelope_bytes}: no {} key is so long",
+            wrapped.len(),
+            spec.name()
         )));
     }
     let expected = spec.bytes().next_multiple_of(KWP_BYTES) + KWP_BYTES;

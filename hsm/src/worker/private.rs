@@ -18,10 +18,17 @@ use crate::{
     material::{BadMaterial, Material},
 };
 
+/// An RSA-4096 key has 2,380 bytes, and may have attributes.
+pub(crate) const PKCS8_BYTES_MAX: usize = 4096;
+
 /// What kind of key it is, and its public half as SubjectPublicKeyInfo (DER), once it is known that the private half is
 /// that one's: for RSA that the primes make the modulus and all exponents and the coefficient are theirs, for EC that the
 /// number is below the order.
 pub(crate) fn look_at(pkcs8: &[u8]) -> Result<(KeySpec, Vec<u8>), BadMaterial> {
+    // Looking is done for whoever asks, and takes as long as the numbers are large.
+    if pkcs8.len() > PKCS8_BYTES_MAX {
+        return Err(BadMaterial::NotPkcs8);
+    }
     let info = PrivateKeyInfoRef::from_der(pkcs8).map_err(|_| BadMaterial::NotPkcs8)?;
     let spki = match info.algorithm.oid {
         RSA_ENCRYPTION => rsa(pkcs8, &info)?,
@@ -47,7 +54,10 @@ fn rsa(pkcs8: &[u8], info: &PrivateKeyInfoRef<'_>) -> Result<Vec<u8>, BadMateria
     let key = rsa_numbers(info)?;
     let public =
         Public::Rsa { modulus: key.modulus.as_bytes().to_vec(), exponent: key.public_exponent.as_bytes().to_vec() };
-    // The size first: aws-lc-rs takes no other either, and would not say so.
+    // The sizes first: of the modulus aws-lc-rs takes no other either, and would not say so; others it takes of any size.
+    if key.private_exponent.as_bytes().len() > key.modulus.as_bytes().len() {
+        return Err(BadMaterial::Inconsistent);
+    }
     let spki = spki_of(KeySpec::Rsa2048, &public)?;
     Material::public(&spki)?;
     RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| BadMaterial::Inconsistent)?;

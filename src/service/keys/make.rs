@@ -16,10 +16,11 @@ use tokio::sync::OnceCell;
 
 use super::{check_ops, check_times, invalid};
 use crate::{
-    access::{Op, Permit, ops, state::usable},
+    access::{Action, Barrier, Denied, Op, Permit, ops, state::usable},
     failpoint,
     model::{
-        EventRow, EventType, KeyObjectRow, KeyOps, Residency, Scope, State, Timestamp, VaultRow, VersionId, VersionRow,
+        EventRow, EventType, KeyObjectRow, KeyOps, KeySpec, Residency, Scope, State, Timestamp, VaultRow, VersionId,
+        VersionRow,
     },
     service::{
         Caller, KeyRef, KeyView, NewKey, Service,
@@ -71,6 +72,11 @@ pub(super) trait Source: Send + Sync + 'static {
 
     /// Whether it is known outside of the HSM.
     fn is_outside(&self) -> bool;
+
+    /// What it costs besides the key itself.
+    fn extra_us(&self) -> u64 {
+        0
+    }
 
     /// See [`Work::holds_secret`].
     fn holds_secret(&self) -> bool {
@@ -195,7 +201,13 @@ impl Wrapped {
     }
 
     /// The KEK, if it may bring keys in.
-    async fn kek(&self, service: &Service, deadline: Moment) -> Result<(KeyRow, String), ServiceError> {
+    async fn kek(&self, service: &Service, caller: &Caller) -> Result<(KeyRow, String), ServiceError> {
+        let deadline = caller.deadline;
+        let (action, scope) = (Action::KeysImport, Scope::key(&self.kek.vault, &self.kek.key));
+        if !service.policy.now().allows(&caller.identity, action, &scope) {
+            let principal = caller.principal().clone();
+            return Err(Problem::Denied(Denied { principal, action, scope, by: Barrier::Rights }).into());
+        }
         let vault = service.catalog.live_vault(&self.kek.vault, deadline).await?;
         let key = service.catalog.key(&vault.row, &self.kek.key, deadline).await?;
         if !key.row.state.is_active() {
@@ -233,7 +245,7 @@ impl Source for Wrapped {
         wanted: NewVersion,
         caller: &Caller,
     ) -> Result<Generated, ServiceError> {
-        let (kek, name) = self.kek(service, caller.deadline).await?;
+        let (kek, name) = self.kek(service, caller).await?;
         service.hands.import_wrapped(permit, wanted, (&kek, name), self.blob.clone(), caller).await
     }
 
@@ -247,6 +259,10 @@ impl Source for Wrapped {
     ) -> Result<Vec<u8>, ServiceError> {
         let wanted = NewVersion::new(new.spec, Residency::Wrapped, fresh_id());
         Ok(self.make(service, permit, wanted, caller).await?.public.into_vec())
+    }
+
+    fn extra_us(&self) -> u64 {
+        u64::from(KeySpec::Rsa4096.load_us())
     }
 
     fn origin(&self) -> Cow<'static, str> {
@@ -326,6 +342,11 @@ impl<S: Source> MakeKey<S> {
         self.source.check(new)?;
         check_ops(new.ops.unwrap_or(KeyOps::NONE), new.spec, new.residency)?;
         check_times(new.not_before, new.expires)?;
+        if self.brings_in() && self.source.is_outside() {
+            let why =
+                "a key that brings others in is made here: who knew this one outside could read what is sent wrapped";
+            return Err(invalid("version.key_operations", why));
+        }
         let vault = service.catalog.live_vault(&new.vault, deadline).await?;
         let key = match service.catalog.key(&vault.row, &new.name, deadline).await {
             Ok(key) => key,
@@ -347,6 +368,11 @@ impl<S: Source> MakeKey<S> {
         Ok(Place { vault, key: Some((key, newest)) })
     }
 
+    /// Whether it is for bringing others in.
+    fn brings_in(&self) -> bool {
+        self.new.ops.is_some_and(|ops| ops.contains(KeyOps::IMPORT))
+    }
+
     /// What was brought in does not take the place of what was generated: else a public key, or a secret that
     /// somebody knows, could be what everybody verifies or encrypts with from now on. The other way round is
     /// how a key that was known outside is left behind.
@@ -357,6 +383,9 @@ impl<S: Source> MakeKey<S> {
             (false, true) => ("PUBLIC_AND_PRIVATE", "has private halves in the HSM: import a public key"),
             (false, false) if self.source.is_outside() && !newest.is_imported() => {
                 ("GENERATED_IN_HSM", "was generated in the HSM: import a key that is known outside")
+            }
+            (_, _) if newest.ops.contains(KeyOps::IMPORT) != self.brings_in() => {
+                ("IMPORT_STANDS_ALONE", "brings others in, or does not: make a key for the other")
             }
             (_, _) => return Ok(()),
         };
@@ -455,6 +484,7 @@ impl<S: Source> Work for MakeKey<S> {
     fn cost_us(&self) -> u64 {
         let spec = self.new.spec;
         u64::from(if self.source.is_outside() { 2 * spec.load_us() } else { spec.generate_us() })
+            + self.source.extra_us()
     }
 
     async fn check(
