@@ -21,7 +21,7 @@ use super::{
     engine::{
         CANARY_LABEL, CANARY_MESSAGE, Engine, LOG_LABEL, MAC, MAC_BYTES, ROOT_LABEL, Trouble, nonsense, unsupported,
     },
-    listed, log_key, public, start,
+    listed, log_key, private, public, start,
     token::{Attribute, Handle, Mechanism, Token},
     trial,
 };
@@ -321,7 +321,7 @@ fn import_recovery_key(token: &mut dyn Token, pkcs8: &SecretBytes) -> Result<Han
     let info = pkcs8::PrivateKeyInfoRef::from_der(pkcs8.expose_secret()).map_err(|_| refused())?;
     // Everything below borrows from `pkcs8`: no number of the key is copied.
     let key = pkcs1::RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).map_err(|_| refused())?;
-    let template = [
+    let mut template = vec![
         Attribute::Number(sys::CKA_CLASS, sys::CKO_PRIVATE_KEY),
         Attribute::Number(sys::CKA_KEY_TYPE, sys::CKK_RSA),
         Attribute::Flag(sys::CKA_TOKEN, false),
@@ -331,15 +331,8 @@ fn import_recovery_key(token: &mut dyn Token, pkcs8: &SecretBytes) -> Result<Han
         Attribute::Flag(sys::CKA_UNWRAP, true),
         Attribute::Flag(sys::CKA_DECRYPT, false),
         Attribute::Flag(sys::CKA_SIGN, false),
-        Attribute::Bytes(sys::CKA_MODULUS, key.modulus.as_bytes()),
-        Attribute::Bytes(sys::CKA_PUBLIC_EXPONENT, key.public_exponent.as_bytes()),
-        Attribute::Bytes(sys::CKA_PRIVATE_EXPONENT, key.private_exponent.as_bytes()),
-        Attribute::Bytes(sys::CKA_PRIME_1, key.prime1.as_bytes()),
-        Attribute::Bytes(sys::CKA_PRIME_2, key.prime2.as_bytes()),
-        Attribute::Bytes(sys::CKA_EXPONENT_1, key.exponent1.as_bytes()),
-        Attribute::Bytes(sys::CKA_EXPONENT_2, key.exponent2.as_bytes()),
-        Attribute::Bytes(sys::CKA_COEFFICIENT, key.coefficient.as_bytes()),
     ];
+    template.extend(private::rsa_attributes(&key));
     Ok(token.create(&template)?)
 }
 

@@ -90,6 +90,20 @@ fn rsa_numbers<'a>(info: &PrivateKeyInfoRef<'a>) -> Result<RsaPrivateKeyRef<'a>,
     if key.other_prime_infos.is_some() { Err(BadMaterial::Kind) } else { Ok(key) }
 }
 
+/// The attributes of an RSA key. They borrow from its encoding.
+pub(crate) fn rsa_attributes<'a>(key: &RsaPrivateKeyRef<'a>) -> Vec<Attribute<'a>> {
+    vec![
+        Attribute::Bytes(sys::CKA_MODULUS, key.modulus.as_bytes()),
+        Attribute::Bytes(sys::CKA_PUBLIC_EXPONENT, key.public_exponent.as_bytes()),
+        Attribute::Bytes(sys::CKA_PRIVATE_EXPONENT, key.private_exponent.as_bytes()),
+        Attribute::Bytes(sys::CKA_PRIME_1, key.prime1.as_bytes()),
+        Attribute::Bytes(sys::CKA_PRIME_2, key.prime2.as_bytes()),
+        Attribute::Bytes(sys::CKA_EXPONENT_1, key.exponent1.as_bytes()),
+        Attribute::Bytes(sys::CKA_EXPONENT_2, key.exponent2.as_bytes()),
+        Attribute::Bytes(sys::CKA_COEFFICIENT, key.coefficient.as_bytes()),
+    ]
+}
+
 /// The attributes that hold the key itself. They borrow from the encoding: no number is copied.
 pub(crate) fn attributes<'a>(
     spec: KeySpec,
@@ -100,17 +114,7 @@ pub(crate) fn attributes<'a>(
     let inner = info.private_key.as_bytes();
     let value = match spec.key_type() {
         KeyType::Rsa => {
-            let key = rsa_numbers(&info)?;
-            return Ok(vec![
-                Attribute::Bytes(sys::CKA_MODULUS, key.modulus.as_bytes()),
-                Attribute::Bytes(sys::CKA_PUBLIC_EXPONENT, key.public_exponent.as_bytes()),
-                Attribute::Bytes(sys::CKA_PRIVATE_EXPONENT, key.private_exponent.as_bytes()),
-                Attribute::Bytes(sys::CKA_PRIME_1, key.prime1.as_bytes()),
-                Attribute::Bytes(sys::CKA_PRIME_2, key.prime2.as_bytes()),
-                Attribute::Bytes(sys::CKA_EXPONENT_1, key.exponent1.as_bytes()),
-                Attribute::Bytes(sys::CKA_EXPONENT_2, key.exponent2.as_bytes()),
-                Attribute::Bytes(sys::CKA_COEFFICIENT, key.coefficient.as_bytes()),
-            ]);
+            return Ok(rsa_attributes(&rsa_numbers(&info)?));
         }
         KeyType::Ec => EcPrivateKey::from_der(inner).map_err(|_| BadMaterial::NotPkcs8)?.private_key,
         KeyType::Okp => <&OctetStringRef>::from_der(inner).map_err(|_| BadMaterial::NotPkcs8)?.as_bytes(),
