@@ -21,6 +21,7 @@ pub mod material;
 pub mod pool;
 pub mod profile;
 pub mod protocol;
+pub mod recovery;
 pub mod secret;
 pub mod statement;
 pub mod worker;

@@ -30,6 +30,7 @@ mod meter;
 mod process;
 mod provision;
 mod queue;
+mod renew;
 mod seat;
 mod state;
 mod timing;
@@ -50,6 +51,7 @@ use self::{
 };
 pub use self::{
     provision::{Provisioned, provision},
+    renew::Renewer,
     timing::{Served, Timing, Watch},
 };
 use crate::{
@@ -390,6 +392,18 @@ impl Pool {
             }
         };
         lengths.into_iter().map(bytes).collect()
+    }
+
+    /// Gives the workers other keys of the service, one after the other and without a gap: each is followed by one that has
+    /// them before it goes. Comes back when no worker serves any more that has not.
+    pub async fn adopt(&self, service_keys: ServiceKeys) {
+        self.inner.shared.adopt(service_keys).await;
+    }
+
+    /// What the workers were told of module, token and files.
+    #[must_use]
+    pub fn profile(&self) -> &Profile {
+        &self.inner.shared.profile
     }
 
     /// How each lane is, cheapest lane first.

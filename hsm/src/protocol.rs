@@ -85,7 +85,7 @@ pub struct Answer {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
     /// The first call: which module and token, and as what.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// Signs with the canary, a key on the token.
     Canary,
     /// One operation with one key. When the worker does not have the key and `row` is absent, the
@@ -130,6 +130,14 @@ pub enum Request {
         /// `CKM_RSA_AES_KEY_WRAP` (PKCS#11 3.1 section 6.1.21).
         blob: ByteBuf,
     },
+    /// Carries a version over from the service's other root to its own, and from the other sealing key to its own: only a
+    /// worker of [`Role::Renew`] can. The key is proved before it is answered.
+    Renew {
+        /// The row's seal.
+        seal: ByteBuf,
+        /// The row's canonical form.
+        row: ByteBuf,
+    },
     /// Makes a vault's key-encryption key: a permanent object with this CKA_ID, born on the token, never extractable and
     /// without an escrow. The token's files are synced before the answer.
     MakeKek {
@@ -163,7 +171,7 @@ pub enum Request {
         length: u32,
     },
     /// What only an unprovisioned session may ask: making the token and its keys.
-    Provision(Provision),
+    Provision(Box<Provision>),
 }
 
 /// A version whose key is to be made or brought in.
@@ -179,7 +187,7 @@ pub struct NewVersion {
     pub kek: Option<Kek>,
 }
 
-/// A vault's key-encryption key on the token, and what proves it: whoever has the PIN could put another in its place, out
+/// A key-encryption key on the token, a vault's or a root that was made in place of another, and what proves it: whoever has the PIN could put another in its place, out
 /// of which he could get what is wrapped under it from then on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kek {
@@ -233,11 +241,36 @@ pub enum Role {
     Serve(ServiceKeys),
     /// Makes or examines a token.
     Provision,
+    /// Serves, and carries keys over from the other root, which it holds as a session object that opens blobs.
+    Renew(Renewing),
+}
+
+/// What opens the blobs of the root that is left behind. Its unwrap template lets no key out of it that could be wrapped
+/// again; so it comes from its escrow once more, which takes a recovery key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewing {
+    /// The service's keys, with the others.
+    pub keys: ServiceKeys,
+    /// What opens the root that is left behind.
+    pub recovery: RecoveryKeyFile,
+}
+
+/// A recovery key in a file that only the worker reads, and what it opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryKeyFile {
+    /// PKCS#8 in PEM, not encrypted, readable by its owner only.
+    pub file: PathBuf,
+    /// The root under each recovery key, with the SHA-256 of that key's SubjectPublicKeyInfo (DER).
+    pub escrow: Vec<([u8; 32], ByteBuf)>,
 }
 
 /// The service's own wrapped keys, and what proves those on the token, as kept in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceKeys {
+    /// The root, where it was made in place of another: its own label names it. None: the one of `init`.
+    pub root: Option<Kek>,
+    /// Another root and sealing key that are known beside these, while one takes the place of the other.
+    pub other: Option<OtherKeys>,
     /// The sealing key (HMAC-SHA256, 32 bytes) under the root, AES-KWP.
     pub sealing: ByteBuf,
     /// The key of stored secrets (AES-256) under the root, AES-KWP.
@@ -247,6 +280,16 @@ pub struct ServiceKeys {
     /// SubjectPublicKeyInfo (DER) of the log key, Ed25519 or P-256: by it a log signature is judged before it is
     /// answered.
     pub log_public: ByteBuf,
+}
+
+/// A root and a sealing key that stand beside the service's own: blobs under that root open, and seals of that key are
+/// right; nothing new is made with either.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherKeys {
+    /// The root; none: the one of `init`.
+    pub root: Option<Kek>,
+    /// The sealing key under it, AES-KWP.
+    pub sealing: ByteBuf,
 }
 
 /// One operation with one key.
@@ -400,6 +443,30 @@ pub struct Generated {
     pub check_value: ByteBuf,
 }
 
+/// A version that was carried over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewed {
+    /// Its blob: under the root, if it was under the other one; else as it was.
+    pub blob: ByteBuf,
+    /// Its check value: an imported key's is made anew by the sealing key.
+    pub check_value: ByteBuf,
+}
+
+/// A root in place of another, with the keys that are under it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewRoot {
+    /// The root on the token.
+    pub root: Kek,
+    /// A new sealing key under it.
+    pub sealing: ByteBuf,
+    /// A new key of stored secrets under it.
+    pub data: ByteBuf,
+    /// It under each recovery key, in the order they were given.
+    pub escrow: Vec<ByteBuf>,
+    /// Whether it carries the unwrap template.
+    pub unwrap_template: bool,
+}
+
 /// What a worker answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Response {
@@ -411,6 +478,10 @@ pub enum Response {
     Output(Output),
     /// To [`Request::Generate`], [`Request::Import`] and [`Request::ImportWrapped`].
     Generated(Generated),
+    /// To [`Request::Renew`].
+    Renewed(Renewed),
+    /// To [`Provision::MakeRoot`].
+    Root(NewRoot),
     /// To [`Request::MakeKek`].
     Kek(Kek),
     /// To [`Request::Seal`]: one seal of 32 bytes for each form.
@@ -463,6 +534,27 @@ pub enum Provision {
         escrow: ByteBuf,
         /// The service keys whose unwrapping proves that it is the right root.
         service_keys: ServiceKeys,
+        /// The escrow of the other root, where the service keys name one: it is brought back too.
+        other: Option<ByteBuf>,
+    },
+    /// Makes a root in place of the one that is there, and a sealing key and a key of stored secrets under it. Both roots are on
+    /// the token then. Refused unless the recovery key opens the escrow of the one that is there.
+    MakeRoot {
+        /// CKA_ID of the new one.
+        id: KekId,
+        /// The service's keys: by them the token is known.
+        keys: ServiceKeys,
+        /// What has to open the root that is there.
+        recovery: RecoveryKeyFile,
+        /// SubjectPublicKeyInfo (DER) of RSA keys of at least 3072 bits; the new root is wrapped for each.
+        escrow_for: Vec<ByteBuf>,
+    },
+    /// Destroys a root that nothing is under any more. Its absence is not an error.
+    DestroyRoot {
+        /// The service's keys, among them the root that stays.
+        keys: ServiceKeys,
+        /// Which: none for the one of `init`.
+        root: Option<KekId>,
     },
     /// What this module and token can do, by trying.
     Probe,

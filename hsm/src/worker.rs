@@ -39,6 +39,7 @@ mod provision;
 pub(crate) mod public;
 pub mod raw;
 mod recover;
+mod root;
 mod rsaes15;
 mod sandbox;
 mod serve;

@@ -157,7 +157,7 @@ fn another_token_is_not_served() {
 fn a_start_that_comes_too_late_is_refused() {
     let (home, hierarchy) = Home::new();
     let mut worker = home.spawn();
-    let mut call = worker.frame(Request::Hello(home.hello(Role::Serve(hierarchy.service_keys))));
+    let mut call = worker.frame(Request::Hello(Box::new(home.hello(Role::Serve(hierarchy.service_keys)))));
     call.deadline = Moment::now().after(Duration::ZERO);
     let mut packet = Vec::new();
     append_frame(&mut packet, &call);
@@ -242,6 +242,7 @@ fn a_hierarchy_comes_back_from_its_escrow() {
             private: SecretBytes::new(private.to_vec()),
             escrow: ByteBuf::from(escrow),
             service_keys: made.service_keys.clone(),
+            other: None,
         })
     };
     assert_eq!(recover(other.as_ref(), escrow).unwrap_err(), Fault::BlobBroken);

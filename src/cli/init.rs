@@ -219,7 +219,8 @@ async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Pa
         Some(hierarchy) => hierarchy.clone(),
         None => {
             let service_keys = instance.service_keys.clone();
-            let recover = Provision::Recover { private: private.pkcs8, escrow: escrow.into(), service_keys };
+            let recover =
+                Provision::Recover { private: private.pkcs8, escrow: escrow.into(), service_keys, other: None };
             let made = site.hierarchy(so_pin, recover).await?;
             begun.hierarchy = Some(made.clone());
             begun.write(config, pending::RECOVER)?;

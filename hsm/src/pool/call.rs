@@ -81,7 +81,7 @@ impl Work {
                 Request::Generate(wanted) | Request::Import { wanted, .. } | Request::ImportWrapped { wanted, .. } => {
                     wanted.residency != Residency::Token
                 }
-                Request::MakeKek { .. } => false,
+                Request::Renew { .. } | Request::MakeKek { .. } => false,
                 Request::Hello(_) | Request::Operate { .. } | Request::Provision(_) => false,
             },
         }

@@ -37,6 +37,8 @@ fn plain_fits(request: &Request, response: &Response) -> bool {
                 && key.public.is_empty() == wanted.spec.key_type().is_secret()
                 && key.check_value.len() == IMPORTED_CHECK_BYTES
         }
+        // Asked of a worker of its own, never of a lane.
+        (Request::Renew { .. }, _) => false,
         (Request::MakeKek { id }, Response::Kek(kek)) => kek.id == *id,
         (Request::Import { wanted, material }, Response::Generated(key)) => {
             key.blob.is_empty() == (wanted.residency != Residency::Wrapped)

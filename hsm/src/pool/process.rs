@@ -64,7 +64,7 @@ impl Process {
         let label = lane.map_or("provision", Lane::name);
         let mut process = Self::spawn(profile, label, seat)
             .map_err(|source| StartError::Spawn { program: profile.worker_program.display().to_string(), source })?;
-        match process.ask(Request::Hello(hello(profile, lane, role)), READY_WITHIN).await {
+        match process.ask(Request::Hello(Box::new(hello(profile, lane, role))), READY_WITHIN).await {
             Ok(Response::Ready(ready)) => {
                 // Not before: a start holds the lock that other starts wait for.
                 process.stand_back(lane);
@@ -126,6 +126,18 @@ impl Process {
         match answer {
             Ok(response) => Ok(response),
             Err(fault) => Err(self.refuse(fault).await),
+        }
+    }
+
+    /// Asks several things at once; each has an answer of its own. Only silence, or nonsense, ends the process.
+    pub(super) async fn ask_all(
+        &mut self,
+        requests: Vec<Request>,
+        within: Duration,
+    ) -> Result<Vec<Result<Response, Fault>>, StartError> {
+        match self.dialogue(requests, within).await {
+            Ok(answers) => Ok(answers),
+            Err(silence) => Err(self.fail(silence).await),
         }
     }
 

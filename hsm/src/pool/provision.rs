@@ -6,7 +6,7 @@ use crate::{
     error::StartError,
     pool::process::Process,
     profile::Profile,
-    protocol::{Capabilities, Fault, Hierarchy, Offers, Provision, Request, Response, Role},
+    protocol::{Capabilities, Fault, Hierarchy, NewRoot, Offers, Provision, Request, Response, Role},
 };
 
 /// How long one step may take: an RSA key of 4096 bits, a token on a slow disk, a network HSM.
@@ -20,6 +20,8 @@ pub enum Provisioned {
     Done,
     /// A new hierarchy.
     Hierarchy(Hierarchy),
+    /// A root in place of another.
+    Root(NewRoot),
     /// What the module can do.
     Capabilities(Capabilities),
     /// What the module lists.
@@ -36,9 +38,10 @@ pub async fn provision(profile: &Profile, requests: Vec<Provision>) -> Result<Ve
     let (mut process, _) = Process::start(profile, None, 0, Role::Provision).await?;
     let mut provisioned = Vec::with_capacity(requests.len());
     for request in requests {
-        match process.ask(Request::Provision(request), STEP_WITHIN).await? {
+        match process.ask(Request::Provision(Box::new(request)), STEP_WITHIN).await? {
             Response::Done => provisioned.push(Provisioned::Done),
             Response::Hierarchy(hierarchy) => provisioned.push(Provisioned::Hierarchy(hierarchy)),
+            Response::Root(root) => provisioned.push(Provisioned::Root(root)),
             Response::Capabilities(capabilities) => provisioned.push(Provisioned::Capabilities(capabilities)),
             Response::Offers(offers) => provisioned.push(Provisioned::Offers(offers)),
             _ => {

@@ -5,6 +5,7 @@
 //! and enlisted, and the old one finishes what it has. A refused PIN stops all starts of all seats.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -42,7 +43,10 @@ const FAILURES_MAX: u32 = 3;
 /// What all seats share.
 pub(super) struct Shared {
     pub(super) profile: Profile,
-    pub(super) service_keys: ServiceKeys,
+    /// The service's keys, and how often they were replaced: what the next worker starts with.
+    keys: watch::Sender<(u64, ServiceKeys)>,
+    /// How many workers serve that were started with which keys.
+    serving: watch::Sender<BTreeMap<u64, usize>>,
     /// Held while a worker starts: one login at a time, so that a refused PIN is tried once.
     gate: Mutex<()>,
     /// True when the PIN was refused: no more starts.
@@ -56,17 +60,48 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(profile: Profile, service_keys: ServiceKeys) -> Self {
         let (latch, stop) = (watch::Sender::new(false), watch::Sender::new(false));
-        Self { profile, service_keys, gate: Mutex::new(()), latch, stop, ready: OnceLock::new() }
+        let (keys, serving) = (watch::Sender::new((0, service_keys)), watch::Sender::new(BTreeMap::new()));
+        Self { profile, keys, serving, gate: Mutex::new(()), latch, stop, ready: OnceLock::new() }
+    }
+
+    /// Gives every worker other keys: each is followed by one that has them, as a worn one is. Comes back when none serves
+    /// any more that was started with others; a dropped future changes nothing of that.
+    pub(super) async fn adopt(&self, service_keys: ServiceKeys) {
+        let mut wanted = 0;
+        self.keys.send_if_modified(|(epoch, keys)| {
+            let is_new = *keys != service_keys;
+            if is_new {
+                (*epoch, *keys) = (*epoch + 1, service_keys);
+            }
+            wanted = *epoch;
+            is_new
+        });
+        let mut serving = self.serving.subscribe();
+        // The sender lives as long as `self`.
+        let _ = serving.wait_for(|serving| serving.keys().all(|epoch| *epoch >= wanted)).await;
+    }
+
+    /// Counts a worker that serves, or one that does not any more.
+    fn count(&self, epoch: u64, by: Counted) {
+        self.serving.send_modify(|serving| {
+            let count = serving.entry(epoch).or_insert(0);
+            match by {
+                Counted::In => *count += 1,
+                Counted::Out => *count = count.saturating_sub(1),
+            }
+            serving.retain(|_, count| *count > 0);
+        });
     }
 
     /// Starts a worker, unless the PIN was refused before.
-    pub(super) async fn start(&self, lane: &Lane, seat: usize, rows: &[Arc<KeyRow>]) -> Result<Process, StartError> {
+    pub(super) async fn start(&self, lane: &Lane, seat: usize, rows: &[Arc<KeyRow>]) -> Result<Worker, StartError> {
         let label = lane.name.name();
         let _one_at_a_time = self.gate.lock().await;
         if self.is_latched() {
             return Err(StartError::Refused { lane: label, source: Fault::PinRefused });
         }
-        let role = Role::Serve(self.service_keys.clone());
+        let (epoch, service_keys) = self.keys.borrow().clone();
+        let role = Role::Serve(service_keys);
         let started = Process::start(&self.profile, Some(lane.name), seat, role).await;
         if let Err(StartError::Refused { source: Fault::PinRefused, .. }) = &started {
             self.latch();
@@ -79,7 +114,7 @@ impl Shared {
         }
         process.warm(rows).await?;
         tracing::info!(lane = label, worker = seat, process = process.id(), "HSM worker ready");
-        Ok(process)
+        Ok(Worker { process, epoch })
     }
 
     /// Whether a refused PIN stops all starts.
@@ -99,6 +134,38 @@ impl Shared {
     }
 }
 
+/// A worker that is ready, and which of the service's keys it was started with.
+pub(super) struct Worker {
+    process: Process,
+    epoch: u64,
+}
+
+/// Which way a worker is counted.
+#[derive(Clone, Copy)]
+enum Counted {
+    In,
+    Out,
+}
+
+/// A worker that serves, as long as this lives: a panic counts it out too.
+struct Serving {
+    shared: Arc<Shared>,
+    epoch: u64,
+}
+
+impl Serving {
+    fn begin(shared: &Arc<Shared>, epoch: u64) -> Self {
+        shared.count(epoch, Counted::In);
+        Self { shared: Arc::clone(shared), epoch }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.shared.count(self.epoch, Counted::Out);
+    }
+}
+
 /// The keeper of one seat.
 pub(super) struct Keeper {
     pub(super) shared: Arc<Shared>,
@@ -110,12 +177,12 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Keeps the seat taken until the pool ends.
-    pub(super) async fn keep(self, first: Process) {
-        let mut process = first;
+    pub(super) async fn keep(self, first: Worker) {
+        let mut worker = first;
         let mut failures = 0;
         loop {
             let since = Instant::now();
-            let reason = self.serve(process).await;
+            let reason = self.serve(worker).await;
             if since.elapsed() >= HEALTHY_AFTER {
                 failures = 0;
             }
@@ -124,31 +191,33 @@ impl Keeper {
             }
             failures += 1;
             let mut stop = self.shared.stop.subscribe();
-            process = select! {
-                process = self.replace(&mut failures) => process,
+            worker = select! {
+                worker = self.replace(&mut failures) => worker,
                 () = stopped(&mut stop) => return,
             };
         }
     }
 
     /// Lets a worker serve, and its successors when it is worn. Why the last of them ended.
-    async fn serve(&self, mut process: Process) -> Reason {
+    async fn serve(&self, mut worker: Worker) -> Reason {
         let mut known = Vec::new();
         let mut worn = None;
         loop {
+            let Worker { process, epoch } = worker;
             let link = Arc::clone(process.link());
+            let serving = Serving::begin(&self.shared, epoch);
             let generation = self.enlist(&link, &known);
             if let Some(worn) = worn {
                 self.lane.drain(worn);
             }
-            let mut attending = tokio::spawn(self.attend(generation, process));
+            let mut attending = tokio::spawn(self.attend(generation, process, serving));
             select! {
                 ended = &mut attending => return ended.unwrap_or_else(|_| {
                     // The task panicked: its process was killed with it, its calls are still in the lane.
                     self.lane.lose(generation, &Reason::Ended);
                     Reason::Ended
                 }),
-                (successor, rows) = self.succeed(&link) => (process, known) = (successor, rows),
+                (successor, rows) = self.succeed(&link, epoch) => (worker, known) = (successor, rows),
             }
             worn = Some(generation);
         }
@@ -163,20 +232,30 @@ impl Keeper {
         self.lane.enlist(self.seat, Arc::clone(link), known, loads)
     }
 
-    fn attend(&self, generation: u64, process: Process) -> impl Future<Output = Reason> + Send + 'static {
+    fn attend(
+        &self,
+        generation: u64,
+        process: Process,
+        serving: Serving,
+    ) -> impl Future<Output = Reason> + Send + 'static {
         let (lane, shared, alive) = (Arc::clone(&self.lane), Arc::clone(&self.shared), self.alive.clone());
         let attendant = Attendant { lane, generation, seat: self.seat, process, shared };
         async move {
             let reason = attendant.attend().await;
-            drop(alive);
+            drop((alive, serving));
             reason
         }
     }
 
-    /// Waits until the worker is worn and starts another, warm. The old one serves on until that has
-    /// succeeded, however long it takes.
-    async fn succeed(&self, worn: &Link) -> (Process, Vec<Arc<KeyRow>>) {
-        worn.worn.notified().await;
+    /// Waits until the worker is worn, or the service has other keys, and starts another, warm. The old one serves on until
+    /// that has succeeded, however long it takes.
+    async fn succeed(&self, worn: &Link, epoch: u64) -> (Worker, Vec<Arc<KeyRow>>) {
+        let mut keys = self.shared.keys.subscribe();
+        select! {
+            () = worn.worn.notified() => {}
+            // The sender lives as long as `shared`.
+            _ = keys.wait_for(|(newest, _)| *newest != epoch) => {}
+        }
         let mut failures = 0;
         loop {
             self.unlatched().await;
@@ -185,7 +264,7 @@ impl Keeper {
             rows.truncate(usize::try_from(self.shared.profile.loads_max / 2).unwrap_or(usize::MAX));
             rows.truncate(self.shared.profile.cached_keys_max);
             match self.shared.start(&self.lane, self.seat, &rows).await {
-                Ok(process) => return (process, rows),
+                Ok(worker) => return (worker, rows),
                 Err(error) => drop(self.complain(&error)),
             }
             failures += 1;
@@ -194,7 +273,7 @@ impl Keeper {
     }
 
     /// Starts another worker in place of one that is gone, however often that takes.
-    async fn replace(&self, failures: &mut u32) -> Process {
+    async fn replace(&self, failures: &mut u32) -> Worker {
         loop {
             let failing = *failures > FAILURES_MAX;
             let state = if failing { SeatState::Failing } else { SeatState::Starting };
@@ -202,7 +281,7 @@ impl Keeper {
             self.unlatched().await;
             sleep(pause(*failures)).await;
             match self.shared.start(&self.lane, self.seat, &[]).await {
-                Ok(process) => return process,
+                Ok(worker) => return worker,
                 Err(error) => self.lane.seat(self.seat, state, Some(self.complain(&error))),
             }
             *failures = failures.saturating_add(1);

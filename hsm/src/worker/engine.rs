@@ -19,12 +19,19 @@ use crate::{
 
 /// What the canary signs.
 pub(crate) const CANARY_MESSAGE: &[u8] = b"strongroom canary";
-/// CKA_LABEL of the root key.
-pub(crate) const ROOT_LABEL: &str = "strongroom root";
+/// CKA_LABEL of the root key of `init`; one that was made in place of another has its id behind it.
+const ROOT_LABEL: &str = "strongroom root";
 /// CKA_LABEL of the canary.
 pub(crate) const CANARY_LABEL: &str = "strongroom canary";
 /// CKA_LABEL of both halves of the log-signing key.
 pub(crate) const LOG_LABEL: &str = "strongroom log";
+
+/// CKA_LABEL of a root: none is the one of `init`. By its label alone it is found, and no root is taken for another.
+pub(crate) fn root_label(id: Option<KekId>) -> String {
+    let Some(id) = id else { return ROOT_LABEL.to_owned() };
+    let digits: Vec<String> = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{ROOT_LABEL} {}", digits.concat())
+}
 
 /// What makes seals, and the canary's proof: HMAC-SHA256.
 pub(crate) const MAC: Mechanism<'static> = Mechanism::Hmac(Digest::Sha256);
@@ -78,10 +85,16 @@ pub(crate) struct Engine {
     pub(crate) token: Box<dyn Token>,
     /// The root.
     pub(crate) root: Handle,
+    /// Which root that is: none for the one of `init`.
+    pub(crate) root_id: Option<KekId>,
+    /// A root that stands beside it, while one takes the place of the other.
+    pub(crate) other_root: Option<(Option<KekId>, Handle)>,
     /// Absent while a hierarchy is being made or a module probed.
     pub(crate) canary: Option<Canary>,
     /// The sealing key, where it is loaded.
     pub(crate) sealing: Option<Handle>,
+    /// One that stands beside it: its seals are right too.
+    pub(crate) other_sealing: Option<Handle>,
     /// Whether the module honours CKA_ALLOWED_MECHANISMS.
     pub(crate) limits_mechanisms: bool,
     /// Whether the module tells which keys were born on the token.
@@ -106,8 +119,20 @@ impl Engine {
         let (wrapping, Habits { limits_mechanisms, tells_birth }) = found?;
         // A handle that no object has stands for a root that is not there.
         let root = root.unwrap_or(Handle(sys::CK_INVALID_HANDLE));
-        let (canary, sealing, wants_point, keks) = (None, None, false, HashMap::new());
-        Ok(Self { token, root, canary, sealing, limits_mechanisms, tells_birth, wants_point, wrapping, keks })
+        Ok(Self {
+            token,
+            root,
+            root_id: None,
+            other_root: None,
+            canary: None,
+            sealing: None,
+            other_sealing: None,
+            limits_mechanisms,
+            tells_birth,
+            wants_point: false,
+            wrapping,
+            keks: HashMap::new(),
+        })
     }
 
     /// Signs with the canary.

@@ -242,7 +242,7 @@ impl Engine {
     }
 
     /// Loads a new key like at every later time, and uses it once.
-    fn prove_by_use(&mut self, statement: &KeyStatement) -> Result<(), Trouble> {
+    pub(super) fn prove_by_use(&mut self, statement: &KeyStatement) -> Result<(), Trouble> {
         let key = self.load_private(statement)?;
         let used = match statement.spec.key_type() {
             KeyType::Rsa => self.proves_rsa(statement, key),

@@ -19,7 +19,7 @@ use der::Decode as _;
 use super::{
     code::{Failed, Function},
     engine::{
-        CANARY_LABEL, CANARY_MESSAGE, Engine, LOG_LABEL, MAC, MAC_BYTES, ROOT_LABEL, Trouble, nonsense, unsupported,
+        CANARY_LABEL, CANARY_MESSAGE, Engine, LOG_LABEL, MAC, MAC_BYTES, Trouble, nonsense, root_label, unsupported,
     },
     listed, log_key, private, public, start,
     token::{Attribute, Handle, Mechanism, Token},
@@ -28,6 +28,7 @@ use super::{
 use crate::{
     protocol::{Fault, Hierarchy, ServiceKeys},
     secret::SecretBytes,
+    statement::KekId,
 };
 
 /// The smallest recovery key: it protects for as long as the escrow is kept (NIST SP 800-57 part 1 table 2).
@@ -43,17 +44,18 @@ pub(crate) fn create(
     recovery: &[serde_bytes::ByteBuf],
 ) -> Result<Hierarchy, Trouble> {
     let recovery = recovery.iter().map(|spki| recovery_key(spki)).collect::<Result<Vec<_>, _>>()?;
-    building(engine, |engine| {
+    building(engine, &ServiceKeys::default(), |engine| {
         let form = RootForm::of(engine)?;
-        let (root, escrow) = make_root(&mut *engine.token, form, &recovery)?;
+        let (root, escrow) = make_root(&mut *engine.token, form, None, &recovery)?;
         engine.root = root;
-        let (sealing, data) = make_service_keys(engine)?;
+        let (sealing, data) = make_service_keys(engine, root)?;
         let service_keys = ServiceKeys { sealing: sealing.into(), data: data.into(), ..ServiceKeys::default() };
         finish(engine, service_keys, escrow, serial)
     })
 }
 
-/// Brings a hierarchy back: the root from its escrow, and a new canary and log key.
+/// Brings a hierarchy back: the root from its escrow, the other one too where one takes its place, and a new canary and log
+/// key.
 ///
 /// # Errors
 /// [`Fault::Setup`] when a hierarchy is there or the recovery key is not one; [`Fault::BlobBroken`] when
@@ -62,43 +64,68 @@ pub(crate) fn recover(
     engine: &mut Engine,
     serial: &str,
     private: &SecretBytes,
-    escrow: &[u8],
+    (escrow, other): (&[u8], Option<&[u8]>),
     service_keys: &ServiceKeys,
 ) -> Result<Hierarchy, Trouble> {
-    building(engine, |engine| {
+    building(engine, service_keys, |engine| {
         let form = RootForm::of(engine)?;
-        let token = &mut *engine.token;
-        let key = import_recovery_key(token, private)?;
-        let root = import_root(token, form, Mechanism::RsaOaep, key, escrow);
-        let destroyed = token.destroy(key);
-        engine.root = root.map_err(|failed| engine.verdict(failed, Fault::BlobBroken))?;
-        destroyed?;
+        engine.root_id = service_keys.root.map(|root| root.id);
+        engine.root = bring_back(engine, form, engine.root_id, private, escrow)?;
+        if let (Some(other), Some(escrow)) = (&service_keys.other, other) {
+            let id = other.root.map(|root| root.id);
+            let root = bring_back(engine, form, id, private, escrow)?;
+            engine.other_root = Some((id, root));
+            let sealing = start::unwrap_sealing(engine, root, &other.sealing)?;
+            engine.discard(sealing);
+        }
         finish(engine, service_keys.clone(), vec![escrow.to_vec()], serial)
     })
+}
+
+/// A root onto the token, from its escrow.
+fn bring_back(
+    engine: &mut Engine,
+    form: RootForm,
+    id: Option<KekId>,
+    private: &SecretBytes,
+    escrow: &[u8],
+) -> Result<Handle, Trouble> {
+    let token = &mut *engine.token;
+    let key = import_recovery_key(token, private)?;
+    let root = import_root(token, form, id, Mechanism::RsaOaep, key, escrow);
+    let destroyed = token.destroy(key);
+    let root = root.map_err(|failed| engine.verdict(failed, Fault::BlobBroken))?;
+    destroyed?;
+    Ok(root)
 }
 
 /// Refuses when anything of ours is on the token, and destroys what was begun when building fails.
 fn building(
     engine: &mut Engine,
+    keys: &ServiceKeys,
     build: impl FnOnce(&mut Engine) -> Result<Hierarchy, Trouble>,
 ) -> Result<Hierarchy, Trouble> {
     listed::carries(&mut *engine.token)?;
-    if !ours(&mut *engine.token)?.is_empty() {
+    if !ours(&mut *engine.token, keys)?.is_empty() {
         return Err(Fault::Setup("the token has keys of this service already".to_owned()).into());
     }
     let built = build(engine);
     if built.is_err() {
         // There was nothing of ours before, so all that is there now is what this began.
-        for object in ours(&mut *engine.token).unwrap_or_default() {
+        for object in ours(&mut *engine.token, keys).unwrap_or_default() {
             engine.discard(object);
         }
     }
     built
 }
 
-fn ours(token: &mut dyn Token) -> Result<Vec<Handle>, Trouble> {
+fn ours(token: &mut dyn Token, keys: &ServiceKeys) -> Result<Vec<Handle>, Trouble> {
+    let other = keys.other.as_ref().map(|other| root_label(other.root.map(|root| root.id)));
+    let mut labels = vec![root_label(None), CANARY_LABEL.to_owned(), LOG_LABEL.to_owned()];
+    labels.extend(keys.root.map(|root| root_label(Some(root.id))).into_iter().chain(other));
+    labels.dedup();
     let mut found = Vec::new();
-    for label in [ROOT_LABEL, CANARY_LABEL, LOG_LABEL] {
+    for label in labels {
         let template = [Attribute::Bytes(sys::CKA_LABEL, label.as_bytes()), Attribute::Flag(sys::CKA_TOKEN, true)];
         found.extend(token.find(&template)?);
     }
@@ -209,14 +236,15 @@ pub(crate) fn session_wrapping_key(token: &mut dyn Token, extractable: bool) -> 
     Ok(token.generate_key(Mechanism::GenerateAes, &template)?)
 }
 
-/// The root on the token, and its escrow for each recovery key.
-fn make_root(
+/// A root on the token, and its escrow for each recovery key.
+pub(super) fn make_root(
     token: &mut dyn Token,
     form: RootForm,
+    id: Option<KekId>,
     recovery: &[RecoveryKey],
 ) -> Result<(Handle, Vec<Vec<u8>>), Trouble> {
     let original = session_wrapping_key(token, true)?;
-    let made = escrow_and_import(token, form, original, recovery);
+    let made = escrow_and_import(token, form, id, original, recovery);
     let destroyed = token.destroy(original);
     let made = made?;
     destroyed?;
@@ -226,6 +254,7 @@ fn make_root(
 fn escrow_and_import(
     token: &mut dyn Token,
     form: RootForm,
+    id: Option<KekId>,
     original: Handle,
     recovery: &[RecoveryKey],
 ) -> Result<(Handle, Vec<Vec<u8>>), Trouble> {
@@ -235,7 +264,7 @@ fn escrow_and_import(
     let carrier = session_wrapping_key(token, false)?;
     let imported = token
         .wrap(Mechanism::KeyWrap, carrier, original)
-        .and_then(|blob| import_root(token, form, Mechanism::KeyWrap, carrier, &blob))
+        .and_then(|blob| import_root(token, form, id, Mechanism::KeyWrap, carrier, &blob))
         .map_err(unsupported);
     let destroyed = token.destroy(carrier);
     let root = imported?;
@@ -246,11 +275,15 @@ fn escrow_and_import(
 fn import_root(
     token: &mut dyn Token,
     form: RootForm,
+    id: Option<KekId>,
     mechanism: Mechanism<'_>,
     carrier: Handle,
     blob: &[u8],
 ) -> Result<Handle, Failed> {
-    let (template, optional) = wrapping_template(form, &[Attribute::Bytes(sys::CKA_LABEL, ROOT_LABEL.as_bytes())]);
+    let label = root_label(id);
+    let mut names = vec![Attribute::Bytes(sys::CKA_LABEL, label.as_bytes())];
+    names.extend(id.as_ref().map(|id| Attribute::Bytes(sys::CKA_ID, id)));
+    let (template, optional) = wrapping_template(form, &names);
     with_as_much(&template, optional, |template| token.unwrap(mechanism, carrier, blob, template))
 }
 
@@ -275,12 +308,12 @@ fn with_as_much<'a>(
 }
 
 /// A recovery key's public numbers.
-struct RecoveryKey {
+pub(super) struct RecoveryKey {
     modulus: Vec<u8>,
     exponent: Vec<u8>,
 }
 
-fn recovery_key(spki: &[u8]) -> Result<RecoveryKey, Trouble> {
+pub(super) fn recovery_key(spki: &[u8]) -> Result<RecoveryKey, Trouble> {
     let refused = |why: &str| Trouble::Fault(Fault::Setup(format!("a recovery key {why}")));
     let (modulus, exponent) =
         public::rsa_parts(spki).map_err(|_| refused("is not an RSA key as SubjectPublicKeyInfo (DER)"))?;
@@ -316,7 +349,7 @@ fn escrow_for(token: &mut dyn Token, root: Handle, key: &RecoveryKey) -> Result<
 }
 
 /// The recovery key as a session object that unwraps and nothing else.
-fn import_recovery_key(token: &mut dyn Token, pkcs8: &SecretBytes) -> Result<Handle, Trouble> {
+pub(super) fn import_recovery_key(token: &mut dyn Token, pkcs8: &SecretBytes) -> Result<Handle, Trouble> {
     let refused = || Trouble::Fault(Fault::Setup("the recovery key is not an RSA key as PKCS#8 (DER)".to_owned()));
     let info = pkcs8::PrivateKeyInfoRef::from_der(pkcs8.expose_secret()).map_err(|_| refused())?;
     // Everything below borrows from `pkcs8`: no number of the key is copied.
@@ -336,16 +369,16 @@ fn import_recovery_key(token: &mut dyn Token, pkcs8: &SecretBytes) -> Result<Han
     Ok(token.create(&template)?)
 }
 
-/// Sealing key and data key under the root.
-fn make_service_keys(engine: &mut Engine) -> Result<(Vec<u8>, Vec<u8>), Trouble> {
-    let sealing = make_wrapped(engine, Mechanism::GenerateSecret)?;
-    let data = make_wrapped(engine, Mechanism::GenerateAes)?;
+/// Sealing key and data key under a root.
+pub(super) fn make_service_keys(engine: &mut Engine, root: Handle) -> Result<(Vec<u8>, Vec<u8>), Trouble> {
+    let sealing = make_wrapped(engine, root, Mechanism::GenerateSecret)?;
+    let data = make_wrapped(engine, root, Mechanism::GenerateAes)?;
     Ok((sealing, data))
 }
 
 /// 32 bytes, generated as a session object, wrapped, destroyed.
-fn make_wrapped(engine: &mut Engine, mechanism: Mechanism<'_>) -> Result<Vec<u8>, Trouble> {
-    let (root, wrapping) = (engine.root, engine.wrapping);
+fn make_wrapped(engine: &mut Engine, root: Handle, mechanism: Mechanism<'_>) -> Result<Vec<u8>, Trouble> {
+    let wrapping = engine.wrapping;
     let token = &mut *engine.token;
     let template = [
         Attribute::Number(sys::CKA_VALUE_LEN, 32),
@@ -365,7 +398,7 @@ fn make_wrapped(engine: &mut Engine, mechanism: Mechanism<'_>) -> Result<Vec<u8>
 
 /// That the root on the token opens the service keys, and what comes out works.
 fn prove_root(engine: &mut Engine, service_keys: &ServiceKeys) -> Result<(), Trouble> {
-    let sealing = start::unwrap_sealing(engine, &service_keys.sealing)?;
+    let sealing = start::unwrap_sealing(engine, engine.root, &service_keys.sealing)?;
     let proved = start::prove_sealing(engine, sealing);
     engine.discard(sealing);
     proved?;

@@ -170,13 +170,23 @@ impl Engine {
 
     /// Whether a loaded key is the one that was imported under this statement.
     pub(crate) fn is_the_imported(&mut self, statement: &KeyStatement, key: Handle) -> Result<bool, Trouble> {
-        let mark = if statement.spec.key_type() == KeyType::Hmac {
-            self.mac(key, &MARKED)?
+        let mark = self.mark(statement, key)?;
+        for sealing in [self.sealing, self.other_sealing].into_iter().flatten() {
+            let check = self.mac(sealing, &[CHECK_TAG, &mark].concat())?;
+            if verify_slices_are_equal(&check, &statement.check_value).is_ok() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What a loaded secret key makes of a constant.
+    pub(crate) fn mark(&mut self, statement: &KeyStatement, key: Handle) -> Result<Vec<u8>, Trouble> {
+        if statement.spec.key_type() == KeyType::Hmac {
+            self.mac(key, &MARKED)
         } else {
-            self.encrypt_block(statement, key, MARKED)?
-        };
-        let check = self.imported_check(&mark)?;
-        Ok(verify_slices_are_equal(&check, &statement.check_value).is_ok())
+            self.encrypt_block(statement, key, MARKED)
+        }
     }
 
     /// That the public half is used, and finds a signature of ones wrong. Over a random digest or message: for

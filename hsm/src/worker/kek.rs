@@ -64,7 +64,7 @@ impl Engine {
         }
     }
 
-    /// That it is the only one of its id and wraps as the root does, and what proves it from now on.
+    /// That it is the only one of its id and wraps as the root does, and what proves it.
     fn describe_kek(&mut self, id: KekId, kek: Handle, form: RootForm) -> Result<Kek, Trouble> {
         if self.objects_of(id)?.len() != 1 {
             return Err(nonsense(Function::GenerateKey, "more than one key"));
@@ -73,6 +73,11 @@ impl Engine {
         if form.honours_template {
             trial::honours(self, kek)?;
         }
+        self.mark_kek(id, kek)
+    }
+
+    /// What proves it from now on.
+    pub(super) fn mark_kek(&mut self, id: KekId, kek: Handle) -> Result<Kek, Trouble> {
         let mut template = extractable(KeySpec::Aes128);
         template.extend([Attribute::Flag(sys::CKA_ENCRYPT, true), Attribute::Number(sys::CKA_VALUE_LEN, 16)]);
         let key = self.token.generate_key(Mechanism::GenerateAes, &template).map_err(unsupported)?;
@@ -85,13 +90,20 @@ impl Engine {
         if self.is_the_kek(kek, &made)? { Ok(made) } else { Err(Fault::KeyMismatch.into()) }
     }
 
-    /// What the keys of a vault are wrapped under, to open them: its own KEK, or the root. That it is the right one shows
+    /// What the keys of a vault are wrapped under, to open them: its own KEK, or a root. That it is the right one shows
     /// in that they open.
     ///
     /// # Errors
     /// [`Fault::KekAbsent`]; [`Fault::KeyMismatch`] for one that was not born on the token or can do more than wrap.
     pub(crate) fn wrapping_key(&mut self, kek: Option<KekId>) -> Result<Handle, Trouble> {
-        let Some(id) = kek else { return Ok(self.root) };
+        if kek == self.root_id {
+            return Ok(self.root);
+        }
+        if let Some((_, other)) = self.other_root.filter(|(id, _)| *id == kek) {
+            return Ok(other);
+        }
+        // Under a root that is gone.
+        let Some(id) = kek else { return Err(Fault::KekAbsent.into()) };
         if let Some(found) = self.keks.get(&id) {
             return Ok(found.key);
         }
@@ -102,7 +114,7 @@ impl Engine {
 
     /// The same, to wrap under it: only if it is the one that was made for the vault.
     pub(crate) fn proved_wrapping_key(&mut self, kek: Option<&Kek>) -> Result<Handle, Trouble> {
-        let Some(kek) = kek else { return Ok(self.root) };
+        let Some(kek) = kek else { return self.wrapping_key(None) };
         let key = self.wrapping_key(Some(kek.id))?;
         if self.keks.get(&kek.id).is_some_and(|found| found.is_proved) {
             return Ok(key);

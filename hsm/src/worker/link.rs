@@ -182,7 +182,7 @@ fn begin(
 ) -> (u32, Option<Exit>, Result<Response, Fault>) {
     let Request::Hello(hello) = request else { return (id, Some(Exit::Protocol), Err(Fault::Protocol)) };
     outbox.flush = Duration::from_micros(u64::from(hello.flush_us));
-    match greet(hello) {
+    match greet(*hello) {
         Ok((greeted, response)) => {
             *worker = greeted;
             (id, None, Ok(response))
@@ -196,6 +196,10 @@ fn greet(hello: Hello) -> Result<(Worker, Response), Fault> {
     match &hello.role {
         Role::Serve(keys) => {
             let (server, ready) = Server::start(&hello, keys)?;
+            Ok((Worker::Serving(server), Response::Ready(ready)))
+        }
+        Role::Renew(renewing) => {
+            let (server, ready) = Server::start_renewing(&hello, renewing)?;
             Ok((Worker::Serving(server), Response::Ready(ready)))
         }
         Role::Provision => {

@@ -138,25 +138,46 @@ impl Engine {
 
     pub(crate) fn unwrap_blob(&mut self, statement: &KeyStatement, ops: KeyOps) -> Result<Handle, Trouble> {
         let under = self.wrapping_key(statement.kek)?;
-        let unwrapped = match self.unwrap_for(statement, ops, under) {
+        let (flags, mechanisms) = usage(statement.spec, ops);
+        let mut template = sealed_in(statement.spec, false);
+        template.extend(flags);
+        self.open_blob(statement, under, &template, &mechanisms)
+    }
+
+    /// The key of a statement, out of its blob, as that template has it, limited to those mechanisms.
+    pub(super) fn open_blob(
+        &mut self,
+        statement: &KeyStatement,
+        under: Handle,
+        template: &[Attribute<'_>],
+        mechanisms: &[CK_MECHANISM_TYPE],
+    ) -> Result<Handle, Trouble> {
+        let unwrapped = match self.unwrap_as(statement, under, template, mechanisms) {
             Err(failed) if failed.wants_more() && statement.spec.key_type() == KeyType::Ec && !self.wants_point => {
                 self.wants_point = true;
                 // Only what works with the point shows that it was wanted.
-                self.unwrap_for(statement, ops, under).inspect_err(|_| self.wants_point = false)
+                self.unwrap_as(statement, under, template, mechanisms).inspect_err(|_| self.wants_point = false)
             }
             other => other,
         };
         unwrapped.map_err(|failed| self.verdict(failed, Fault::BlobBroken))
     }
 
-    fn unwrap_for(&mut self, statement: &KeyStatement, ops: KeyOps, under: Handle) -> Outcome<Handle> {
-        let (flags, mechanisms) = usage(statement.spec, ops);
+    fn unwrap_as(
+        &mut self,
+        statement: &KeyStatement,
+        under: Handle,
+        template: &[Attribute<'_>],
+        mechanisms: &[CK_MECHANISM_TYPE],
+    ) -> Outcome<Handle> {
         let point = if self.wants_point { point_of(statement.spec, &statement.public) } else { Vec::new() };
-        let mut template = sealed_in(statement.spec, false);
-        template.extend(flags);
+        let mut template = template.to_vec();
         template.extend((!point.is_empty()).then(|| Attribute::Bytes(CKA_NSS_DB, &point)));
         let wrapping = self.wrapping;
-        self.with_limits(template, mechanisms, |token, template| {
+        if mechanisms.is_empty() {
+            return self.token.unwrap(wrapping, under, &statement.blob, &template);
+        }
+        self.with_limits(template, mechanisms.to_vec(), |token, template| {
             token.unwrap(wrapping, under, &statement.blob, template)
         })
     }

@@ -8,11 +8,11 @@ use super::{
     hierarchy,
     listed::Listed,
     module::Library,
-    pin, probe,
+    pin, probe, root,
     start::{self, LoggedIn},
     sync,
 };
-use crate::protocol::{Damage, Fault, Hello, Offer, Offers, Provision, Ready, Request, Response};
+use crate::protocol::{Damage, Fault, Hello, Offer, Offers, Provision, Ready, Request, Response, ServiceKeys};
 
 /// A worker that provisions.
 pub(crate) struct Provisioner {
@@ -46,7 +46,7 @@ impl Provisioner {
         if self.lock.is_none() {
             self.lock = Some(start::lock(&self.hello.state_dir)?);
         }
-        match provision {
+        match &**provision {
             Provision::InitToken { so_pin_file } => {
                 let so_pin = pin::read(so_pin_file)?;
                 let user_pin = pin::read(&self.hello.pin_file)?;
@@ -59,10 +59,21 @@ impl Provisioner {
                 sync::sync(&self.hello.sync_dirs)?;
                 Ok(Response::Hierarchy(made))
             }),
-            Provision::Recover { private, escrow, service_keys } => self.on_token(|engine, ready| {
+            Provision::Recover { private, escrow, service_keys, other } => self.on_token(|engine, ready| {
+                let escrow = (escrow.as_slice(), other.as_ref().map(|other| other.as_slice()));
                 let made = hierarchy::recover(engine, &ready.serial, private, escrow, service_keys)?;
                 sync::sync(&self.hello.sync_dirs)?;
                 Ok(Response::Hierarchy(made))
+            }),
+            Provision::MakeRoot { id, keys, recovery, escrow_for } => self.on_known_token(keys, |engine| {
+                let made = root::make(engine, *id, &keys.sealing, recovery, escrow_for)?;
+                sync::sync(&self.hello.sync_dirs)?;
+                Ok(Response::Root(made))
+            }),
+            Provision::DestroyRoot { keys, root } => self.on_known_token(keys, |engine| {
+                root::destroy(engine, *root)?;
+                sync::sync(&self.hello.sync_dirs)?;
+                Ok(Response::Done)
             }),
             Provision::Probe => {
                 // The login is over when the engine is there; probing takes long, and others may start.
@@ -82,10 +93,35 @@ impl Provisioner {
         engine.token.started();
         let outcome = run(&mut engine, &ready);
         engine.token.finalize();
-        outcome.map_err(|trouble| match trouble {
-            Trouble::Fault(fault) => fault,
-            Trouble::Failed(failed) => failed.fault(Damage::Operation),
-        })
+        outcome.map_err(fault)
+    }
+
+    /// On a token that is known to be this service's.
+    fn on_known_token(
+        &self,
+        keys: &ServiceKeys,
+        run: impl FnOnce(&mut Engine) -> Result<Response, Trouble>,
+    ) -> Result<Response, Fault> {
+        let LoggedIn { mut token, .. } = start::log_in(&self.hello)?;
+        let root = match start::find_root(&mut *token, keys.root.map(|root| root.id)) {
+            Ok((root, _)) => root,
+            Err(trouble) => {
+                token.finalize();
+                return Err(fault(trouble));
+            }
+        };
+        let mut engine = Engine::new(token, Some(root)).map_err(|failed| failed.fault(Damage::Operation))?;
+        engine.token.started();
+        let outcome = start::establish(&mut engine, keys).and_then(|_| run(&mut engine));
+        engine.token.finalize();
+        outcome.map_err(fault)
+    }
+}
+
+fn fault(trouble: Trouble) -> Fault {
+    match trouble {
+        Trouble::Fault(fault) => fault,
+        Trouble::Failed(failed) => failed.fault(Damage::Operation),
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     listed,
     log_key::LogKey,
     operate::{self, Half},
+    root,
     start::{self, ServiceHandles},
     sync,
     token::Handle,
@@ -23,7 +24,8 @@ use crate::{
     algorithms::{KeyOps, RANDOM_BYTES_MAX},
     checkpoint,
     protocol::{
-        Damage, Fault, Generated, Hello, NewVersion, Operation, Ready, Request, Response, ServiceKeys, seal_of,
+        Damage, Fault, Generated, Hello, NewVersion, Operation, Ready, Renewed, Renewing, Request, Response,
+        ServiceKeys, seal_of,
     },
     secret::SecretBytes,
     statement::{KeyStatement, Residency, Seal},
@@ -39,6 +41,8 @@ pub(crate) struct Server {
     log_key: LogKey,
     cache: Cache,
     sync_dirs: Vec<PathBuf>,
+    /// What opens the blobs of the root that is left behind, in a worker that carries keys over from it.
+    opener: Option<Handle>,
 }
 
 impl Server {
@@ -53,14 +57,26 @@ impl Server {
         drop(lock);
         let (mut token, mut ready) = (logged_in.token, logged_in.ready);
         listed::carries(&mut *token).map_err(at_start)?;
-        let (root, unwrap_template) = start::find_root(&mut *token).map_err(at_start)?;
+        let (root, unwrap_template) = start::find_root(&mut *token, keys.root.map(|root| root.id)).map_err(at_start)?;
         ready.unwrap_template = unwrap_template;
         let mut engine = Engine::new(token, Some(root)).map_err(|failed| at_start(failed.into()))?;
         let service = start::establish(&mut engine, keys).map_err(at_start)?;
         let log_key = LogKey::new(&keys.log_public)?;
         engine.token.started();
         let cache = Cache::new(usize::try_from(hello.cached_keys_max).unwrap_or(usize::MAX));
-        Ok((Self { engine, service, log_key, cache, sync_dirs: hello.sync_dirs.clone() }, ready))
+        Ok((Self { engine, service, log_key, cache, sync_dirs: hello.sync_dirs.clone(), opener: None }, ready))
+    }
+
+    /// As [`Self::start`], and opens the root that is left behind once more, so that keys can be carried over from it.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; when the recovery key does not open that root.
+    pub(crate) fn start_renewing(hello: &Hello, renewing: &Renewing) -> Result<(Self, Ready), Fault> {
+        let other = renewing.keys.other.as_ref().ok_or(Fault::Protocol)?;
+        let (mut server, ready) = Self::start(hello, &renewing.keys)?;
+        let opener = root::open(&mut server.engine, &renewing.recovery, &other.sealing).map_err(at_start)?;
+        server.opener = Some(opener);
+        Ok((server, ready))
     }
 
     /// Answers one request.
@@ -127,6 +143,7 @@ impl Server {
                 }
                 Ok(Response::Generated(imported))
             }
+            Request::Renew { seal, row } => self.renew(seal, row).map(Response::Renewed),
             Request::MakeKek { id } => {
                 let kek = self.engine.make_kek(*id)?;
                 sync::sync(&self.sync_dirs)?;
@@ -165,6 +182,17 @@ impl Server {
         self.engine.import_wrapped(wanted, &entry.statement, kek, blob)
     }
 
+    /// Disabled versions too: nothing is done with the key but what proves it.
+    fn renew(&mut self, seal: &[u8], row: &ByteBuf) -> Result<Renewed, Trouble> {
+        let opener = self.opener.ok_or(Fault::Protocol)?;
+        let seal = seal_of(seal).map_err(|_| Fault::Protocol)?;
+        if !self.seal_is_right(row, &seal)? {
+            return Err(Fault::SealBroken.into());
+        }
+        let statement = KeyStatement::decode(row).map_err(|_| Fault::SealBroken)?;
+        self.engine.renew(&statement, opener)
+    }
+
     fn load(&mut self, seal: &[u8], row: &ByteBuf) -> Result<(), Trouble> {
         let seal = self.admit(seal, Some(row))?;
         let Some(entry) = self.cache.get(&seal) else { return Err(Fault::KeyNotLoaded.into()) };
@@ -200,7 +228,12 @@ impl Server {
     /// By making the seal again and comparing in constant time, not by `C_Verify`: one mechanism flag
     /// less on the key, and no verdict that a module could give wrongly.
     fn seal_is_right(&mut self, form: &[u8], seal: &[u8]) -> Result<bool, Trouble> {
-        Ok(verify_slices_are_equal(&self.mac(form)?, seal).is_ok())
+        for sealing in [Some(self.service.sealing), self.service.other_sealing].into_iter().flatten() {
+            if verify_slices_are_equal(&self.engine.mac(sealing, form)?, seal).is_ok() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn seal(&mut self, forms: &[ByteBuf]) -> Result<Vec<ByteBuf>, Trouble> {
@@ -278,6 +311,7 @@ fn is_repeatable(request: &Request) -> bool {
         | Request::Generate { .. }
         | Request::Import { .. }
         | Request::ImportWrapped { .. }
+        | Request::Renew { .. }
         | Request::MakeKek { .. }
         | Request::DestroyToken { .. }
         | Request::Provision(_) => false,

@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{
     code::Failed,
-    engine::{CANARY_LABEL, Canary, Engine, MAC, MAC_BYTES, ROOT_LABEL, Trouble},
+    engine::{CANARY_LABEL, Canary, Engine, MAC, MAC_BYTES, Trouble, root_label},
     faults, load,
     module::{Found, Library},
     pin,
@@ -24,6 +24,7 @@ use super::{
 use crate::{
     algorithms::{KeyOps, KeySpec},
     protocol::{Damage, Fault, Hello, Moment, Ready, ServiceKeys},
+    statement::KekId,
 };
 
 /// The start lock's file, in the state folder.
@@ -151,6 +152,8 @@ fn pause(attempt: u32) -> Duration {
 pub(crate) struct ServiceHandles {
     /// HMAC-SHA256 over canonical forms.
     pub(crate) sealing: Handle,
+    /// One that stands beside it: its seals are right too, and none is made with it.
+    pub(crate) other_sealing: Option<Handle>,
     /// AES-256-GCM over stored secrets.
     #[expect(dead_code, reason = "proved at the start, so that a wrong one shows; its verbs come with the secrets")]
     pub(crate) data: Handle,
@@ -170,19 +173,28 @@ pub(crate) fn establish(engine: &mut Engine, keys: &ServiceKeys) -> Result<Servi
         }
         other => other,
     })?;
-    let sealing = unwrap_sealing(engine, &keys.sealing)?;
+    engine.root_id = keys.root.map(|root| root.id);
+    let sealing = unwrap_sealing(engine, engine.root, &keys.sealing)?;
     prove_sealing(engine, sealing)?;
     engine.sealing = Some(sealing);
+    if let Some(other) = &keys.other {
+        let id = other.root.map(|root| root.id);
+        let (root, _) = find_root(&mut *engine.token, id)?;
+        engine.other_root = Some((id, root));
+        let sealing = unwrap_sealing(engine, root, &other.sealing)?;
+        prove_sealing(engine, sealing)?;
+        engine.other_sealing = Some(sealing);
+    }
     let data = unwrap_data(engine, &keys.data)?;
     if !engine.proves_aes(data)? {
         return Err(Fault::Setup("the key of stored secrets does not encrypt".to_owned()).into());
     }
-    Ok(ServiceHandles { sealing, data })
+    Ok(ServiceHandles { sealing, other_sealing: engine.other_sealing, data })
 }
 
-/// The root of a token, and whether it carries the unwrap template.
-pub(crate) fn find_root(token: &mut dyn Token) -> Result<(Handle, bool), Trouble> {
-    let root = one_labelled(token, ROOT_LABEL)?;
+/// A root of a token, and whether it carries the unwrap template.
+pub(crate) fn find_root(token: &mut dyn Token, id: Option<KekId>) -> Result<(Handle, bool), Trouble> {
+    let root = one_labelled(token, &root_label(id))?;
     let template = token.attribute(root, sys::CKA_UNWRAP_TEMPLATE)?;
     Ok((root, !template.is_empty()))
 }
@@ -202,7 +214,7 @@ fn one_labelled(token: &mut dyn Token, label: &str) -> Result<Handle, Trouble> {
 }
 
 /// The sealing key, as a session object that signs and nothing else.
-pub(crate) fn unwrap_sealing(engine: &mut Engine, blob: &[u8]) -> Result<Handle, Trouble> {
+pub(crate) fn unwrap_sealing(engine: &mut Engine, root: Handle, blob: &[u8]) -> Result<Handle, Trouble> {
     let template = vec![
         Attribute::Number(sys::CKA_CLASS, sys::CKO_SECRET_KEY),
         Attribute::Number(sys::CKA_KEY_TYPE, sys::CKK_GENERIC_SECRET),
@@ -218,7 +230,7 @@ pub(crate) fn unwrap_sealing(engine: &mut Engine, blob: &[u8]) -> Result<Handle,
         Attribute::Flag(sys::CKA_UNWRAP, false),
         Attribute::Flag(sys::CKA_DERIVE, false),
     ];
-    unwrap_service_key(engine, blob, template, sys::CKM_SHA256_HMAC)
+    unwrap_service_key(engine, root, blob, template, sys::CKM_SHA256_HMAC)
 }
 
 /// The key of stored secrets, as a session object that encrypts and decrypts by AES-GCM.
@@ -226,16 +238,17 @@ pub(crate) fn unwrap_data(engine: &mut Engine, blob: &[u8]) -> Result<Handle, Tr
     let mut template = load::sealed_in(KeySpec::Aes256, false);
     let (flags, _) = load::usage(KeySpec::Aes256, KeyOps::ENCRYPT.union(KeyOps::DECRYPT));
     template.extend(flags);
-    unwrap_service_key(engine, blob, template, sys::CKM_AES_GCM)
+    unwrap_service_key(engine, engine.root, blob, template, sys::CKM_AES_GCM)
 }
 
 fn unwrap_service_key(
     engine: &mut Engine,
+    root: Handle,
     blob: &[u8],
     template: Vec<Attribute<'_>>,
     mechanism: sys::CK_MECHANISM_TYPE,
 ) -> Result<Handle, Trouble> {
-    let (root, wrapping) = (engine.root, engine.wrapping);
+    let wrapping = engine.wrapping;
     engine
         .with_limits(template, vec![mechanism], |token, template| token.unwrap(wrapping, root, blob, template))
         .map_err(|failed| engine.verdict(failed, Fault::BlobBroken))

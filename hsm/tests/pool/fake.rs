@@ -250,12 +250,14 @@ impl Worker {
             }
             Request::SignLog { text } => Ok(Response::LogSignature(ByteBuf::from(signature(text.as_bytes(), 64)))),
             Request::Random { length } => Ok(Response::Random(SecretBytes::new(vec![4; length as usize]))),
-            Request::Provision(Provision::Probe) => {
-                Ok(Response::Capabilities(Capabilities { library: "fake".into(), lines: Vec::new() }))
-            }
-            Request::Provision(Provision::InitToken { .. }) => Ok(Response::Done),
-            Request::Provision(_) => Err(Fault::Setup("the fake cannot".into())),
-            Request::Hello(_) | Request::Canary => Err(Fault::Protocol),
+            Request::Provision(provision) => match *provision {
+                Provision::Probe => {
+                    Ok(Response::Capabilities(Capabilities { library: "fake".into(), lines: Vec::new() }))
+                }
+                Provision::InitToken { .. } => Ok(Response::Done),
+                _ => Err(Fault::Setup("the fake cannot".into())),
+            },
+            Request::Hello(_) | Request::Canary | Request::Renew { .. } => Err(Fault::Protocol),
         }
     }
 

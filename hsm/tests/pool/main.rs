@@ -112,6 +112,7 @@ fn service_keys() -> ServiceKeys {
         data: ByteBuf::from(vec![2; 40]),
         canary: ByteBuf::from(vec![3; 32]),
         log_public: ByteBuf::from(vec![4; 44]),
+        ..ServiceKeys::default()
     }
 }
 

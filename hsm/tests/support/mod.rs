@@ -109,7 +109,7 @@ impl Worker {
     }
 
     pub fn hello(&mut self, hello: Hello) -> Result<Ready, Fault> {
-        match self.call(Request::Hello(hello))? {
+        match self.call(Request::Hello(Box::new(hello)))? {
             Response::Ready(ready) => Ok(ready),
             other => panic!("{other:?}"),
         }
@@ -120,7 +120,7 @@ impl Worker {
     }
 
     pub fn provision(&mut self, provision: Provision) -> Result<Response, Fault> {
-        self.call(Request::Provision(provision))
+        self.call(Request::Provision(Box::new(provision)))
     }
 
     pub fn create_hierarchy(&mut self, recovery: Vec<ByteBuf>) -> Result<Hierarchy, Fault> {
@@ -313,5 +313,5 @@ pub fn unhex(text: &str) -> Vec<u8> {
 /// Service keys that fit no token.
 pub fn foreign_keys() -> ServiceKeys {
     let [sealing, data, canary, log_public] = [vec![1; 40], vec![2; 40], vec![3; 32], vec![4; 44]].map(Into::into);
-    ServiceKeys { sealing, data, canary, log_public }
+    ServiceKeys { sealing, data, canary, log_public, ..ServiceKeys::default() }
 }

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use der::{Decode as _, DecodePem as _, Encode as _, asn1::BitStringRef};
-use pkcs8::PrivateKeyInfoRef;
+use der::{DecodePem as _, Encode as _};
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
-use spki::{SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
-use strongroom_hsm::SecretBytes;
+use spki::SubjectPublicKeyInfoOwned;
+use strongroom_hsm::{SecretBytes, recovery};
 use zeroize::Zeroize as _;
 
 use crate::{
@@ -66,21 +65,8 @@ pub(super) fn private(path: &Path) -> anyhow::Result<Private> {
     let mut key = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| unreadable())?;
     let pkcs8 = SecretBytes::new(key.secret_pkcs8_der().to_vec());
     key.zeroize();
-    let fingerprint = fingerprint(pkcs8.expose_secret()).ok_or_else(unreadable)?;
+    let fingerprint = recovery::fingerprint(pkcs8.expose_secret()).ok_or_else(unreadable)?;
     Ok(Private { pkcs8, fingerprint })
-}
-
-/// SHA-256 of the public half's SubjectPublicKeyInfo.
-fn fingerprint(pkcs8: &[u8]) -> Option<[u8; 32]> {
-    let info = PrivateKeyInfoRef::from_der(pkcs8).ok()?;
-    if info.algorithm.oid != pkcs1::ALGORITHM_OID {
-        return None;
-    }
-    let key = pkcs1::RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).ok()?;
-    let public = key.public_key().to_der().ok()?;
-    let subject_public_key = BitStringRef::from_bytes(&public).ok()?;
-    let spki = SubjectPublicKeyInfoRef { algorithm: pkcs1::ALGORITHM_ID, subject_public_key };
-    Some(Sha256::digest(spki.to_der().ok()?).into())
 }
 
 fn contains(pem: &[u8], word: &str) -> bool {
