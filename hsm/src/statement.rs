@@ -207,7 +207,8 @@ pub struct KeyStatement {
     pub revision: u64,
     /// Digest of what is sealed with the row but does not concern the HSM (tags, state); may be empty.
     pub rest: Vec<u8>,
-    /// `Wrapped`: the key-encryption key of its vault, by the CKA_ID of that on the token. None: the root.
+    /// `Wrapped`: what it is under, a root or the key-encryption key of its vault, by the CKA_ID of that on the token. None: the
+    /// root of `init`.
     pub kek: Option<KekId>,
 }
 

@@ -137,6 +137,10 @@ actions! {
     TokensRead "tokens.read" Control [] [] [];
     TokensRevoke "tokens.revoke" Control [] [] [];
 
+    // Azure's own keys are Azure's business.
+    RootRead "root.read" Control [] [] [];
+    RootRotate "root.rotate" Control [] [] [];
+
     // Azure's replicas are Azure's business.
     ReplicasRead "replicas.read" Control [] [] [];
 
@@ -219,6 +223,7 @@ impl Action {
                 | Self::EventsRead
                 | Self::WebhooksRead
                 | Self::ReplicasRead
+                | Self::RootRead
         )
     }
 }

@@ -357,6 +357,7 @@ fn issue(bearers: &Bearers, minter: &Minter, row: &TokenRow) -> String {
     let bits = [vec![4], coordinate("x"), coordinate("y")].concat();
     let key = VersionId::from_bytes([3; 16]);
     bearers.issued().set_keys(&[IssuerKeyRow {
+        kek: None,
         id: key,
         created: NOW,
         public: p256_spki(&bits),

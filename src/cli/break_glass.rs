@@ -105,7 +105,7 @@ pub(super) async fn run(args: BreakGlassArgs) -> anyhow::Result<()> {
     let pin = TypedPin::ask(&format!("User PIN of the token {:?}:", config.hsm.token.label)).await?;
     let asked = BreakGlass { principal: args.principal, reason: args.reason };
     let caller = console()?;
-    let pool = match Pool::start(profile(&config, &pin)?, instance.service_keys).await {
+    let pool = match Pool::start(profile(&config, &pin)?, instance.worker_keys()).await {
         Ok(pool) => pool,
         Err(error) => return Err(unopened(&error, &held, &asked, &caller).await?.into()),
     };

@@ -256,6 +256,7 @@ impl Held {
             token_life_default: config.tokens.life_default,
             token_life_max: config.tokens.life_max,
             tokens_max: config.tokens.issued_max,
+            recovery_key_file: config.hsm.recovery_key_file.clone(),
             ..Settings::default()
         };
         let bearers = Arc::new(bearers(config, instance, &clock));
@@ -288,7 +289,7 @@ impl House {
         store: Arc<dyn Store>,
     ) -> anyhow::Result<Self> {
         let held = Held::take(config, &instance, store).await?;
-        let pool = pool(profile, instance.service_keys).await?;
+        let pool = pool(profile, instance.worker_keys()).await?;
         held.open(config, pool).await
     }
 

@@ -195,6 +195,7 @@ fn hsm(place: &Place) -> anyhow::Result<config::Hsm> {
         token: TokenName { label: DEVELOPMENT_LABEL.to_owned(), serial: None },
         pin_file: place.pin(),
         state_dir: place.state(),
+        recovery_key_file: None,
         sandbox: Sandbox::Strict,
         sync_dirs: vec![place.tokens()],
         lanes: Profile::softhsm_lanes(cores),

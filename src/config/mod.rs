@@ -103,6 +103,8 @@ pub struct Hsm {
     pub pin_file: PathBuf,
     /// Where the start lock, the PIN latch and what `init` has not finished live.
     pub state_dir: PathBuf,
+    /// Where a recovery key lies while the root is rotated; only workers read it.
+    pub recovery_key_file: Option<PathBuf>,
     /// How tightly workers shut themselves in.
     pub sandbox: Sandbox,
     /// Folders with the token's files.
@@ -283,6 +285,7 @@ fn hsm(mut section: Section) -> Hsm {
     token.finish();
     let pin_file = section.required_path("pin_file");
     let state_dir = section.required_path("state_dir");
+    let recovery_key_file = section.path("recovery_key_file");
     let sandbox =
         section.word("sandbox", Sandbox::Strict, &[("strict", Sandbox::Strict), ("network", Sandbox::Network)]);
     let sync_dirs = section.paths("sync_dirs");
@@ -298,6 +301,7 @@ fn hsm(mut section: Section) -> Hsm {
         token: name,
         pin_file,
         state_dir,
+        recovery_key_file,
         sandbox,
         sync_dirs,
         lanes,

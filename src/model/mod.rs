@@ -13,6 +13,7 @@ pub mod naming;
 pub mod network;
 pub mod principal;
 pub mod private_key;
+pub mod renewal;
 pub mod replica;
 pub mod roles;
 pub mod rotation_policy;
@@ -35,14 +36,15 @@ pub use names::{KeyName, NameError, ObjectName, RequestId, VaultName, VersionId}
 pub use network::{AddressRange, NetworkPatch, NetworkRules};
 pub use principal::Principal;
 pub use private_key::{NotAPrivateKey, PrivateKey};
+pub use renewal::{Escrow, Generation, Renewal, Stage};
 pub use replica::{Ordinal, ReplicaName, ReplicaRow};
 pub use roles::{ADMINISTRATOR, ActionPattern, AssignmentId, BREAK_GLASS, RoleId, RolePatterns};
 pub use rotation_policy::{
     BudgetAction, LifetimeAction, LifetimeActionType, RotationPolicy, Trigger, USES_MAX, UseBudget,
 };
 pub use rows::{
-    AssignmentRow, Escrow, InstanceRow, KeyObjectRow, KeyRotation, Row, RowId, RowKind, State, UsageRow,
-    VaultAuthorization, VaultRow, VersionRow,
+    AssignmentRow, InstanceRow, KeyObjectRow, KeyRotation, Row, RowId, RowKind, State, UsageRow, VaultAuthorization,
+    VaultRow, VersionRow,
 };
 pub use scope::{ObjectType, Scope};
 pub use staleness::MaxStaleness;

@@ -15,6 +15,7 @@ use super::{
     names::{KeyName, VaultName, VersionId},
     network::NetworkRules,
     principal::Principal,
+    renewal::{Escrow, Renewal, escrow_form, root_form},
     roles::{AssignmentId, RoleId, stored_role},
     rotation_policy::RotationPolicy,
     scope::Scope,
@@ -384,7 +385,7 @@ pub struct VersionRow {
     pub residency: Residency,
     /// `Wrapped`: the key under the root or under `kek`. `Token`: empty.
     pub blob: Vec<u8>,
-    /// `Wrapped`: the vault's key-encryption key that it is under; none: the root.
+    /// `Wrapped`: what it is under, a root or the vault's own key-encryption key, by its CKA_ID; none: the root of `init`.
     pub kek: Option<VersionId>,
     /// SubjectPublicKeyInfo (DER); empty for oct.
     pub public: Vec<u8>,
@@ -503,7 +504,7 @@ pub struct AssignmentRow {
     pub created: Timestamp,
     /// The audit log's index of the intent of the newest change: settles an open intent after a crash.
     pub intent: u64,
-    /// 1: assignments are made and taken away, never changed.
+    /// 1, and more where it was sealed anew: assignments are made and taken away, never changed.
     pub revision: u64,
 }
 
@@ -548,17 +549,10 @@ pub struct InstanceRow {
     pub service_keys: ServiceKeys,
     /// The root under each recovery key, with the SHA-256 of that key's SubjectPublicKeyInfo.
     pub escrow: Vec<Escrow>,
+    /// A root that takes the place of another, while that lasts.
+    pub renewal: Option<Renewal>,
     /// Grows with every change.
     pub revision: u64,
-}
-
-/// The root under one recovery key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Escrow {
-    /// SHA-256 of the recovery key's SubjectPublicKeyInfo.
-    pub recovery_key: [u8; 32],
-    /// RSA-OAEP (SHA-1) of the root.
-    pub blob: Vec<u8>,
 }
 
 impl Row for InstanceRow {
@@ -571,14 +565,6 @@ impl Row for InstanceRow {
     }
 
     fn canonical(&self) -> Vec<u8> {
-        let escrow: Vec<u8> = self
-            .escrow
-            .iter()
-            .flat_map(|escrow| {
-                let length = u32::try_from(escrow.blob.len()).expect("blobs are short").to_be_bytes();
-                [&escrow.recovery_key[..], &length, &escrow.blob].concat()
-            })
-            .collect();
         Canonical::new("strongroom.instance.v1")
             .field(1, &self.id)
             .optional_number(2, Some(self.created.0))
@@ -589,9 +575,11 @@ impl Row for InstanceRow {
             .field(7, &self.service_keys.sealing)
             .field(8, &self.service_keys.data)
             .field(9, &self.service_keys.canary)
-            .field(10, &escrow)
+            .field(10, &escrow_form(&self.escrow))
             .field(11, &self.service_keys.log_public)
             .number(12, self.revision)
+            .field(13, &root_form(self.service_keys.root.as_ref()))
+            .field(14, &self.renewal.as_ref().map(Renewal::canonical).unwrap_or_default())
             .finish()
     }
 }

@@ -78,7 +78,7 @@ pub struct TokenRow {
     pub expires: Timestamp,
     /// The audit log's index of the intent of its creation: settles an open intent after a crash.
     pub intent: u64,
-    /// 1: tokens are issued and revoked, never changed.
+    /// 1, and more where it was sealed anew: tokens are issued and revoked, never changed.
     pub revision: u64,
 }
 
@@ -116,7 +116,9 @@ pub struct IssuerKeyRow {
     pub public: Vec<u8>,
     /// The key under the root.
     pub blob: Vec<u8>,
-    /// 1: it is made and never changed.
+    /// Which root, by its CKA_ID; none: the one of `init`.
+    pub kek: Option<VersionId>,
+    /// 1, and more where it was carried over to another root.
     pub revision: u64,
 }
 
@@ -145,7 +147,7 @@ impl IssuerKeyRow {
             created: self.created.0,
             revision: self.revision,
             rest: Vec::new(),
-            kek: None,
+            kek: self.kek.map(VersionId::bytes),
         }
     }
 }

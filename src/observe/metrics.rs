@@ -57,6 +57,10 @@ pub const DELIVERIES_PENDING: &str = "strongroom_webhook_pending";
 pub const DEAD_LETTERS: &str = "strongroom_webhook_dead_letters";
 /// For how long what is due for a key has been due, at most, as the replica saw it that has the turn.
 pub const ROTATION_BEHIND: &str = "strongroom_rotation_behind_seconds";
+/// How far another root is on its way into the root's place: 0 when none is, 1 prepared, 2 renewing, 3 retiring.
+pub const ROOT_STAGE: &str = "strongroom_root_rotation_stage";
+/// Rows that were carried over from one root to another.
+pub const ROOT_ROWS: &str = "strongroom_root_rotation_rows_total";
 /// 1 while records can be written, as far as is known, else 0.
 pub const AUDIT_USABLE: &str = "strongroom_audit_log_usable";
 /// What the disk of the audit log has left, in bytes.
@@ -112,6 +116,11 @@ fn describe() {
     metrics::describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From the arrival of a request until its answer");
     metrics::describe_gauge!(REQUESTS_UNDER_WAY, "Requests under way");
     metrics::describe_counter!(ROTATIONS, "Rotations that were due and tried, by outcome");
+    metrics::describe_gauge!(
+        ROOT_STAGE,
+        "How far another root is: 0 none is on its way, 1 prepared, 2 renewing, 3 retiring"
+    );
+    metrics::describe_counter!(ROOT_ROWS, "Rows that were carried over to another root");
     metrics::describe_gauge!(
         ROTATION_BEHIND,
         Unit::Seconds,

@@ -65,6 +65,11 @@ impl<R: Row> Checked<R> {
         true
     }
 
+    /// Whether the newest row says what this one says.
+    fn is_renewed(&self) -> bool {
+        self.scope.is_renewed(&self.row.row_id(), &self.seal)
+    }
+
     /// Whether the row is still the newest, or at least the newest is not deleted.
     fn is_current_or_in_use(&self) -> bool {
         self.is_current() || self.scope.is_in_use(&self.row.row_id())
@@ -95,11 +100,12 @@ impl Target for VersionEntry {
         Scope::key(&self.vault.row.name, &self.key.row.name)
     }
 
-    /// The version must be unchanged. A vault or key that changed meanwhile (a tag, a newer version) but is
+    /// The version must be unchanged, or only sealed or wrapped anew: what it was under opens as long as work is under way that
+    /// was begun with it. A vault or key that changed meanwhile (a tag, a newer version) but is
     /// in use is no reason to refuse what was admitted.
     fn still_stands(&self) -> bool {
         self.is_abreast()
-            && self.version.is_current()
+            && (self.version.is_current() || self.version.is_renewed())
             && self.key.is_current_or_in_use()
             && self.vault.is_current_or_in_use()
     }

@@ -168,9 +168,11 @@ impl Hands {
         &self,
         permit: &Permit<ops::TokensCreate>,
         id: VersionId,
+        root: Option<Kek>,
         caller: &Caller,
     ) -> Result<Generated, ServiceError> {
-        let wanted = NewVersion::new(IssuerKeyRow::SPEC, IssuerKeyRow::RESIDENCY, id.bytes());
+        let wanted =
+            NewVersion { kek: root, ..NewVersion::new(IssuerKeyRow::SPEC, IssuerKeyRow::RESIDENCY, id.bytes()) };
         self.pool(caller).of(permit.tenant()).generate(wanted, caller.deadline).await.map_err(outage)
     }
 

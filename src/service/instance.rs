@@ -5,9 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU8, AtomicU64},
 };
 
+use arc_swap::ArcSwap;
 use strongroom_hsm::{
     Pool,
-    protocol::{Hierarchy, Moment},
+    protocol::{Hierarchy, Moment, ServiceKeys},
 };
 use tokio::sync::Semaphore;
 
@@ -28,8 +29,7 @@ use crate::{
     audit::{Durability, Index, Kind, Log, Outcome, Record, Recovered, Refusals},
     bearer::Issued,
     model::{
-        ADMINISTRATOR, AssignmentRow, Clock, Escrow, InstanceRow, Ordinal, Principal, ReplicaName, Row as _, Scope,
-        VersionId,
+        ADMINISTRATOR, AssignmentRow, Clock, Escrow, InstanceRow, Ordinal, Principal, ReplicaName, Scope, VersionId,
     },
     store::{HeadScope, Position, Store},
 };
@@ -94,6 +94,8 @@ impl Service {
         let catalog = Catalog::new(Arc::clone(&store), pool.clone(), Arc::clone(&scopes), settings.cached_versions_max);
         let instance = catalog.instance(deadline).await?;
         check_token(&instance, &pool)?;
+        // They were started by a row that was not checked.
+        pool.adopt(instance.worker_keys()).await;
         let policy = Policy::new(1, catalog.policy_rows(deadline).await?);
         let checkpoints = Checkpoints::new(&log, &pool, &instance)?;
         match &recovered.checkpoint {
@@ -124,7 +126,9 @@ impl Service {
             issuer_key,
             clock,
             settings,
-            instance,
+            adopted: AtomicU64::new(instance.revision),
+            instance: ArcSwap::from_pointee(instance),
+            root_progress: super::root::ProgressCell::default(),
             checkpoints,
             own,
             longest_staleness: AtomicU8::new(0),
@@ -145,8 +149,8 @@ impl Service {
 
     /// The instance.
     #[must_use]
-    pub fn instance(&self) -> &InstanceRow {
-        &self.instance
+    pub fn instance(&self) -> Arc<InstanceRow> {
+        self.instance.load_full()
     }
 }
 
@@ -178,7 +182,7 @@ pub async fn initialise(
     let deadline = Moment::now().after(OPEN_WITHIN);
     let row = instance_row(hierarchy, &new, clock);
     let mut intent = Record::new(clock.now(), Kind::Intent, "instance.initialise", Outcome::Pending);
-    intent.resource = Some(resource(&row));
+    intent.resource = Some(row.resource());
     intent.principal = Some(new.administrator.as_str().to_owned());
     let index = log.append(intent, Durability::Fsync).await?;
     let ordinal = Ordinal::default();
@@ -212,7 +216,7 @@ pub async fn initialise(
     let seat = Seat { name: new.replica.clone(), ordinal, row: None };
     Own::take(seat, store, pool, log, clock, deadline).await?;
     let mut outcome = Record::new(clock.now(), Kind::Outcome, "instance.initialise", Outcome::Done);
-    outcome.resource = Some(resource(&row));
+    outcome.resource = Some(row.resource());
     outcome.principal = Some(new.administrator.as_str().to_owned());
     outcome.intent = Some(index);
     outcome.heads = vec![committed.mark];
@@ -240,7 +244,9 @@ pub async fn recovered(
     let new = InstanceRow {
         token_serial: hierarchy.serial.clone(),
         unwrap_template: hierarchy.unwrap_template,
-        service_keys: hierarchy.service_keys.clone(),
+        // A root that was to go is not on the fresh token.
+        renewal: old.renewal.clone().filter(|_| hierarchy.service_keys.other.is_some()),
+        service_keys: ServiceKeys { other: None, ..hierarchy.service_keys.clone() },
         revision: old.revision + 1,
         ..old.clone()
     };
@@ -252,7 +258,7 @@ pub async fn recovered(
     // Before the row knows the new key: a start believes a checkpoint by the row's key only, and the old one is gone.
     by_new.make_anew().await?;
     let mut intent = Record::new(clock.now(), Kind::Intent, "instance.recover", Outcome::Pending);
-    intent.resource = Some(resource(&new));
+    intent.resource = Some(new.resource());
     let index = log.append(intent, Durability::Fsync).await?;
     let put = Put::replace(&old, seal, NewRow::Instance(Box::new(new.clone())));
     let committed = scopes
@@ -269,7 +275,7 @@ pub async fn recovered(
         )
         .await?;
     let mut outcome = Record::new(clock.now(), Kind::Outcome, "instance.recover", Outcome::Done);
-    outcome.resource = Some(resource(&new));
+    outcome.resource = Some(new.resource());
     outcome.intent = Some(index);
     outcome.heads = vec![committed.mark];
     log.append(outcome, Durability::Fsync).await?;
@@ -292,10 +298,7 @@ fn instance_row(hierarchy: &Hierarchy, new: &NewInstance, clock: &dyn Clock) -> 
         unwrap_template: hierarchy.unwrap_template,
         service_keys: hierarchy.service_keys.clone(),
         escrow,
+        renewal: None,
         revision: 1,
     }
-}
-
-fn resource(row: &InstanceRow) -> String {
-    format!("instances/{}", base16ct::lower::encode_string(&row.row_id().id))
 }

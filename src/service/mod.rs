@@ -16,6 +16,7 @@
 //! * [`padding`]: the bounds of decryptions that tell right padding from wrong.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU64},
@@ -23,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use strongroom_hsm::{Pool, SecretBytes, pool::LaneHealth, protocol::Moment};
 use tokio::sync::Semaphore;
 
@@ -65,6 +67,7 @@ pub mod purge;
 pub mod quota;
 pub mod replicas;
 pub mod review;
+pub mod root;
 pub mod rotation;
 pub mod scopes;
 pub mod settle;
@@ -106,7 +109,11 @@ pub struct Service {
     issuer_key: tokens::IssuerKeyCell,
     clock: Arc<dyn Clock>,
     settings: Settings,
-    instance: InstanceRow,
+    instance: ArcSwap<InstanceRow>,
+    /// The revision of the instance's row by whose keys all workers go.
+    adopted: AtomicU64,
+    /// How far this replica has come where a root takes another's place.
+    root_progress: root::ProgressCell,
     checkpoints: Checkpoints,
     /// Who this process is among those that share the store.
     own: replicas::Own,
@@ -587,7 +594,7 @@ pub struct DataKey {
 }
 
 /// Limits and durations that an operator chooses.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Sync every record before its answer, not those of changes only (D5).
     pub fsync_everything: bool,
@@ -603,6 +610,8 @@ pub struct Settings {
     pub token_life_max: Duration,
     /// The most tokens in force at once.
     pub tokens_max: usize,
+    /// Where a recovery key lies while a root takes another's place; only workers read it.
+    pub recovery_key_file: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -615,6 +624,7 @@ impl Default for Settings {
             token_life_default: Duration::from_secs(3600),
             token_life_max: Duration::from_secs(24 * 3600),
             tokens_max: 10_000,
+            recovery_key_file: None,
         }
     }
 }

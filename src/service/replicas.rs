@@ -177,21 +177,57 @@ impl Own {
         if (own.row.log_size, own.row.closed) == (size, closed) {
             return Ok(());
         }
-        let revision = own.row.revision + 1;
-        let row = ReplicaRow { log_size: size, log_root: root, closed, revision, ..own.row.clone() };
-        let seal = seal(&self.pool, &row, deadline).await?;
-        own.attempted = Some((row.clone(), seal));
-        match self.store.put_replica(Sealed::new(row.clone(), seal)).await {
-            Ok(()) => {
-                *own = OwnRow { row, seal, attempted: None };
-                Ok(())
-            }
-            Err(CommitError::Store(error)) => Err(error.into()),
-            Err(error) => {
-                let name = format!("the row of replica {}", row.name);
-                Err(ServiceError::because(Problem::Tampered { name }, error))
+        let row = ReplicaRow { log_size: size, log_root: root, closed, ..own.row.clone() };
+        self.put(&mut own, row, deadline).await
+    }
+
+    /// Seals the row by the key of now, whatever it was sealed by.
+    pub(super) async fn seal_anew(&self, deadline: Moment) -> Result<(), ServiceError> {
+        let mut own = self.row.lock().await;
+        own.settle(&*self.store).await?;
+        let row = own.row.clone();
+        self.put(&mut own, row, deadline).await
+    }
+
+    /// Writes the row, of the next revision.
+    async fn put(&self, own: &mut OwnRow, row: ReplicaRow, deadline: Moment) -> Result<(), ServiceError> {
+        let mut row = ReplicaRow { revision: own.row.revision + 1, ..row };
+        for is_last in [false, true] {
+            let seal = seal(&self.pool, &row, deadline).await?;
+            own.attempted = Some((row.clone(), seal));
+            match self.store.put_replica(Sealed::new(row.clone(), seal)).await {
+                Ok(()) => {
+                    *own = OwnRow { row, seal, attempted: None };
+                    return Ok(());
+                }
+                Err(CommitError::Store(error)) => return Err(error.into()),
+                // While this replica was silent another has sealed the row anew.
+                Err(_) if !is_last && self.was_sealed_anew(own, deadline).await? => row.revision = own.row.revision + 1,
+                Err(error) => {
+                    let name = format!("the row of replica {}", row.name);
+                    return Err(ServiceError::because(Problem::Tampered { name }, error));
+                }
             }
         }
+        Err(Problem::Internal.into())
+    }
+
+    /// Whether the row that stands in the store says what this replica's own says, under a right seal: then it is taken in.
+    async fn was_sealed_anew(&self, own: &mut OwnRow, deadline: Moment) -> Result<bool, ServiceError> {
+        let all = self.store.replicas().await?;
+        let Some(found) = all.into_iter().map(|replica| replica.row).find(|row| row.unchecked().id == own.row.id)
+        else {
+            return Ok(false);
+        };
+        let (row, seal) = found.into_unchecked();
+        let same = ReplicaRow { revision: own.row.revision, ..row.clone() } == own.row;
+        let pairs = vec![(row.canonical(), seal)];
+        let right = self.pool.check_seals(pairs, deadline).await.map_err(super::hands::outage)?;
+        let is_ours = same && row.revision > own.row.revision && right == [true];
+        if is_ours {
+            *own = OwnRow { row, seal, attempted: None };
+        }
+        Ok(is_ours)
     }
 
     /// Who this is.
@@ -391,11 +427,12 @@ impl Service {
         Ok(())
     }
 
-    async fn give_sign(&self) -> Result<(), StoreError> {
+    pub(super) async fn give_sign(&self) -> Result<(), StoreError> {
         let signed_at = Moment::now();
         let beat = Beat {
             replica: self.own.name().await,
             heard: self.hearing().position().unwrap_or_default(),
+            adopted: self.adopted.load(Ordering::Acquire),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: self.address.get().cloned().unwrap_or_default(),
             trouble: self.trouble(),
@@ -573,6 +610,7 @@ impl ReplicaView {
         let beat = beat.unwrap_or_else(|| Beat {
             replica: row.name.clone(),
             heard: Position::default(),
+            adopted: 0,
             version: String::new(),
             address: String::new(),
             trouble: String::new(),

@@ -81,6 +81,8 @@ struct Known {
     intent: u64,
     digest: SetDigest,
     newest: HashMap<RowId, Newest>,
+    /// Of rows that were only sealed or wrapped anew: the seal before. Emptied when nothing is renewed any more.
+    renewed: HashMap<RowId, SealPrefix>,
 }
 
 impl Known {
@@ -90,6 +92,10 @@ impl Known {
         self.intent = head.intent;
         self.revision = head.revision;
         for step in steps {
+            match step.old.as_ref().filter(|_| step.renews) {
+                Some((_, seal)) => self.renewed.insert(step.id.clone(), prefix(seal)),
+                None => self.renewed.remove(&step.id),
+            };
             match &step.new {
                 Some((_, seal)) => {
                     let newest = Newest { seal: prefix(seal), in_use: step.in_use };
@@ -181,6 +187,24 @@ impl ScopeCell {
         known.sure && known.newest.get(id).is_some_and(|newest| newest.in_use)
     }
 
+    /// Whether the newest row of that id says what the one of that seal said: it was only sealed or wrapped anew.
+    #[must_use]
+    pub fn is_renewed(&self, id: &RowId, seal: &Seal) -> bool {
+        let known = self.read();
+        known.sure && known.renewed.get(id).is_some_and(|before| *before == prefix(seal))
+    }
+
+    fn forget_renewed(&self) {
+        let mut known = self.write();
+        known.renewed = HashMap::new();
+    }
+
+    /// The rows that there are, each by its id and the beginning of its seal.
+    #[must_use]
+    pub fn rows(&self) -> HashMap<RowId, [u8; 16]> {
+        self.read().newest.iter().map(|(id, newest)| (id.clone(), newest.seal)).collect()
+    }
+
     fn was_loaded(&self) -> bool {
         self.read().loaded
     }
@@ -258,10 +282,12 @@ impl ScopeCell {
 pub struct Put {
     row: NewRow,
     replaces: Option<(u64, Seal)>,
+    /// It says what the one that it replaces said.
+    renews: bool,
 }
 
 /// The kinds of rows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "each is its row's name")]
 pub enum NewRow {
     Instance(Box<InstanceRow>),
@@ -303,7 +329,8 @@ macro_rules! each {
 }
 
 impl NewRow {
-    fn id(&self) -> RowId {
+    /// Which row.
+    pub(super) fn id(&self) -> RowId {
         each!(self, row => row.row_id())
     }
 
@@ -366,26 +393,38 @@ impl Put {
     /// A new row.
     #[must_use]
     pub const fn insert(row: NewRow) -> Self {
-        Self { row, replaces: None }
+        Self { row, replaces: None, renews: false }
     }
 
     /// A row in place of one that was read under the scope's lock.
     #[must_use]
     pub fn replace<R: Row>(old: &R, old_seal: Seal, row: NewRow) -> Self {
-        Self { row, replaces: Some((old.revision(), old_seal)) }
+        Self { row, replaces: Some((old.revision(), old_seal)), renews: false }
+    }
+
+    /// A row that says what the one of the revision before says, whose seal that is: it was the newest under the scope's lock.
+    #[must_use]
+    pub fn renew(old_seal: Seal, row: NewRow) -> Self {
+        Self { replaces: Some((row.revision() - 1, old_seal)), row, renews: true }
+    }
+
+    /// Which row.
+    #[must_use]
+    pub fn id(&self) -> RowId {
+        self.row.id()
     }
 
     /// Takes a row away that was read under the scope's lock: `row` is one of the removals.
     #[must_use]
     pub fn remove(row: NewRow, seal: Seal) -> Self {
         debug_assert!(row.is_removal(), "only a removal takes a row away");
-        Self { replaces: Some((row.revision(), seal)), row }
+        Self { replaces: Some((row.revision(), seal)), row, renews: false }
     }
 
     /// Takes a token away.
     #[must_use]
     pub fn remove_token(row: TokenRow, seal: Seal) -> Self {
-        Self { replaces: Some((row.revision, seal)), row: NewRow::RemoveToken(row) }
+        Self { replaces: Some((row.revision, seal)), row: NewRow::RemoveToken(row), renews: false }
     }
 }
 
@@ -476,6 +515,24 @@ impl Scopes {
         }
         let revision = AtomicU64::new(cell.revision());
         Ok(Locked { cell, revision, _guard: guard })
+    }
+
+    /// Waits until every change is over that was under way in this process: those that follow are made of what is known now.
+    ///
+    /// # Errors
+    /// When the deadline passes first.
+    pub async fn settle_all(&self, deadline: Moment) -> Result<(), ServiceError> {
+        let cells: Vec<_> =
+            self.cells.read().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
+        for cell in cells {
+            drop(acquire(&cell, deadline).await?);
+        }
+        Ok(())
+    }
+
+    /// Nothing is renewed any more.
+    pub fn forget_renewed(&self) {
+        self.cells.read().unwrap_or_else(PoisonError::into_inner).values().for_each(|cell| cell.forget_renewed());
     }
 
     /// A scope that was used before.
@@ -600,7 +657,8 @@ impl Scopes {
         if known.loaded {
             cell.news.fetch_add(1, Ordering::AcqRel);
         }
-        *known = Known { sure: true, loaded: true, revision, attempted: None, intent, digest, newest };
+        let renewed = HashMap::new();
+        *known = Known { sure: true, loaded: true, revision, attempted: None, intent, digest, newest, renewed };
         cell.revision.store(revision, Ordering::Release);
         Ok(())
     }
@@ -900,7 +958,7 @@ fn next_head(
             None => rows -= 1,
         }
         let in_use = new.is_some() && put.row.is_in_use();
-        steps.push(Step { id, old: put.replaces, new, in_use });
+        steps.push(Step { id, old: put.replaces, new, in_use, renews: put.renews });
     }
     let revision = known.revision + 1;
     Some((HeadRow { scope: cell.scope, revision, rows, intent: newest_intent(known.intent, intent), digest }, steps))

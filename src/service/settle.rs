@@ -64,10 +64,11 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
     Ok(())
 }
 
-/// Whether any row needs what is on the token under that id: that of a version, or of a vault's KEK.
+/// Whether any row needs what is on the token under that id: that of a version, of a vault's KEK, or of a root.
 async fn is_needed(service: &Service, scope: &ScopeCell, id: VersionId) -> Result<bool, ServiceError> {
     let row = RowId { kind: RowKind::Version, id: id.bytes() };
-    Ok(scope.has(&row) || service.store.version_exists(id).await? || service.store.kek_exists(id).await?)
+    let is_root = service.instance().has_root(id);
+    Ok(is_root || scope.has(&row) || service.store.version_exists(id).await? || service.store.kek_exists(id).await?)
 }
 
 /// The KEK of a vault that is there.
@@ -185,6 +186,7 @@ async fn fate(
                 Ok(fate_of_kek(kek_of(service, &name, deadline).await?, scope, number, version))
             }
             Some(About::Key(name)) => Ok(fate_of_version(scope, number, &name, version)),
+            Some(About::Instance) => Ok(Fate::of(service.instance().has_root(version))),
             _ => Err(Problem::Internal.into()),
         };
     }

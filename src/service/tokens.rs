@@ -168,9 +168,11 @@ impl Service {
             return Ok(self.sign_with(&rows, &newest.row, newest.seal));
         }
         let id = VersionId::from_bytes(super::fresh_id());
-        let made = self.hands.generate_issuer_key(permit, id, caller).await?;
+        let root = self.root();
+        let made = self.hands.generate_issuer_key(permit, id, root, caller).await?;
         let (public, blob) = (made.public.into_vec(), made.blob.into_vec());
-        let row = IssuerKeyRow { id, created: self.clock.now(), public, blob, revision: 1 };
+        let kek = root.map(|root| VersionId::from_bytes(root.id));
+        let row = IssuerKeyRow { id, created: self.clock.now(), public, blob, kek, revision: 1 };
         let making = Making { name: "tokens.makeKey", right: permit, intent: 0, request: None, deadline };
         let put = Put::insert(NewRow::IssuerKey(row.clone()));
         let committed = self.catalog.scopes.commit(&locked, making, vec![put]).await?;
@@ -182,6 +184,16 @@ impl Service {
         self.log.append(record, Durability::Fsync).await?;
         let seal = committed.seals.first().ok_or(Problem::Internal)?;
         Ok(self.sign_with(std::slice::from_ref(&row), &row, *seal))
+    }
+
+    /// Loads the key that signs tokens anew, which was carried over to another root.
+    pub(super) async fn load_issuer_key(&self, deadline: Moment) -> Result<(), ServiceError> {
+        let found = self.catalog.issuer_keys(deadline).await?;
+        if let Some(newest) = found.last() {
+            let rows: Vec<IssuerKeyRow> = found.iter().map(|checked| IssuerKeyRow::clone(&checked.row)).collect();
+            self.sign_with(&rows, &newest.row, newest.seal);
+        }
+        Ok(())
     }
 
     fn sign_with(&self, all: &[IssuerKeyRow], newest: &IssuerKeyRow, seal: Seal) -> Arc<IssuerKey> {

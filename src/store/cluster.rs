@@ -28,6 +28,8 @@ pub struct Step {
     pub new: Option<(u64, Seal)>,
     /// Whether the row now is in use, and not softly deleted.
     pub in_use: bool,
+    /// Whether it says what the row before said: it was only sealed, or wrapped, anew.
+    pub renews: bool,
 }
 
 /// The new head of a scope, and the rows it differs by from the head before.
@@ -64,6 +66,8 @@ pub struct Beat {
     pub replica: ReplicaName,
     /// Up to where it has heard.
     pub heard: Position,
+    /// The revision of the instance's row by whose keys all its workers go.
+    pub adopted: u64,
     /// Its release.
     pub version: String,
     /// Where it serves.

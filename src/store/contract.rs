@@ -149,6 +149,7 @@ pub(crate) async fn instances_come_back(store: AnyStore) {
     assert_eq!(store.instance().await.expect("read"), Some(sealed(row.clone())));
     row.revision = 2;
     row.escrow.clear();
+    (row.service_keys.root, row.renewal) = (None, None);
     row.development = false;
     row.unwrap_template = true;
     row.service_keys.log_public = vec![7; 2500].into();
@@ -811,8 +812,13 @@ pub(crate) async fn no_concurrent_change_is_missed(store: AnyStore) {
 
 pub(crate) async fn a_way_is_told_step_by_step(store: AnyStore) {
     assert_eq!(store.way(&scope_of(1), 0).await.expect("read"), None, "no head");
-    let odd =
-        Step { id: RowId { kind: RowKind::Usage, id: [9; 16] }, old: Some((3, [1; 32])), new: None, in_use: false };
+    let odd = Step {
+        id: RowId { kind: RowKind::Usage, id: [9; 16] },
+        old: Some((3, [1; 32])),
+        new: None,
+        in_use: false,
+        renews: false,
+    };
     let several = vec![step(1, 2), odd, Step { in_use: false, ..step(5, 1) }];
     must(&store, onto(1, 1)).await;
     let second = HeadChange { head: sealed(head(scope_of(1), 2, &[])), steps: several.clone() };

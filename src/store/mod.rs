@@ -364,6 +364,8 @@ pub trait Store: Send + Sync {
         after: EventPlace,
         limit: u32,
     ) -> Result<Vec<(EventPlace, Option<Sealed<EventRow>>)>, StoreError>;
+    /// Gives events another seal in place of the one that they have; what is not there any more, or has another, is left.
+    async fn seal_events_anew(&self, seals: Vec<(EventPlace, Seal, Seal)>) -> Result<(), CommitError>;
     /// Up to where events were forgotten, and up to where all there will ever be are there.
     async fn event_bounds(&self) -> Result<(EventPlace, EventPlace), StoreError>;
     /// Forgets events that are older than so long by the store's clock and wait for no delivery, and those that are older

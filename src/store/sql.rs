@@ -9,6 +9,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use strongroom_hsm::Seal;
 
 use super::{
     Activity, Batch, Beat, Change, CommitError, DeadLetter, Delivery, EventPlace, FillingError, Forgotten, HeadRow,
@@ -269,6 +270,14 @@ impl<D: Database> Store for SqlStore<D> {
         limit: u32,
     ) -> Result<Vec<(EventPlace, Option<Sealed<EventRow>>)>, StoreError> {
         events::after(&mut self.session(Purpose::Read).await?, after, limit).await
+    }
+
+    async fn seal_events_anew(&self, seals: Vec<(EventPlace, Seal, Seal)>) -> Result<(), CommitError> {
+        let mut session = self.session(Purpose::Write).await?;
+        for (place, old, new) in &seals {
+            events::seal_anew(&mut session, *place, (old, new)).await.map_err(Failure::into_commit_error)?;
+        }
+        Ok(session.commit().await.map_err(fault)?)
     }
 
     async fn event_bounds(&self) -> Result<(EventPlace, EventPlace), StoreError> {

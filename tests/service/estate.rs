@@ -2,6 +2,12 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
+use aws_lc_rs::{
+    encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der},
+    rsa::{KeySize, PrivateDecryptingKey},
+};
+use der::{Decode as _, EncodePem as _, pem::LineEnding};
+use sha2::{Digest as _, Sha256};
 use strongroom::{
     audit::{Log, OpenError, Options},
     bearer::Issued,
@@ -12,7 +18,7 @@ use strongroom::{
     observe::trace::Trace,
     service::{
         Caller, InForce, NewInstance, NewKey, NewVault, Parts, Service, ServiceError, Settings, Traffic, initialise,
-        quota::Allowances, replicas::Seat,
+        quota::Allowances, replicas::Seat, root::RecoveryKeys,
     },
     store::{Store, sqlite::SqliteStore},
 };
@@ -83,6 +89,20 @@ fn module() -> PathBuf {
 impl Estate {
     /// A new instance with a vault `dev`.
     pub(crate) async fn new() -> Self {
+        Self::with(Vec::new()).await
+    }
+
+    /// The same, whose root is in escrow for a recovery key, which lies where it belongs.
+    pub(crate) async fn escrowed() -> (Self, RecoveryKeys) {
+        let (keys, pem) = recovery_key();
+        let mut estate = Self::with(keys.0.clone()).await;
+        let file = estate.dir.join("recovery.pem");
+        write_secret(&file, &pem);
+        estate.settings.recovery_key_file = Some(file);
+        (estate, keys)
+    }
+
+    async fn with(recovery: Vec<([u8; 32], Vec<u8>)>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().to_owned();
         for folder in ["tokens", "state"] {
@@ -91,14 +111,13 @@ impl Estate {
         let conf = format!("directories.tokendir = {}\nobjectstore.backend = file\n", dir.join("tokens").display());
         fs::write(dir.join("softhsm2.conf"), conf).expect("a file");
         for (name, pin) in [("pin", "1234"), ("so-pin", "5678")] {
-            let path = dir.join(name);
-            fs::write(&path, pin).expect("a file");
-            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
+            write_secret(&dir.join(name), pin);
         }
         let mut estate = Self::in_folder(dir, Some(folder));
-        let hierarchy = estate.provision().await;
+        let (fingerprints, spkis): (Vec<_>, Vec<_>) = recovery.into_iter().unzip();
+        let hierarchy = estate.provision(spkis).await;
         estate.service_keys = hierarchy.service_keys.clone();
-        estate.initialise(&hierarchy).await;
+        estate.initialise(&hierarchy, fingerprints).await;
         let service = estate.open().await.expect("opens");
         let vault = NewVault {
             name: "dev".parse().expect("right"),
@@ -157,9 +176,10 @@ impl Estate {
         Pool::start(profile, self.service_keys.clone()).await.expect("workers")
     }
 
-    async fn provision(&self) -> Hierarchy {
+    async fn provision(&self, recovery: Vec<Vec<u8>>) -> Hierarchy {
         let so_pin_file = self.dir.join("so-pin");
-        let requests = vec![Provision::InitToken { so_pin_file }, Provision::CreateHierarchy { recovery: Vec::new() }];
+        let recovery = recovery.into_iter().map(Into::into).collect();
+        let requests = vec![Provision::InitToken { so_pin_file }, Provision::CreateHierarchy { recovery }];
         let mut answers = provision(&self.profile(), requests).await.expect("provisions");
         match answers.pop() {
             Some(Provisioned::Hierarchy(hierarchy)) => hierarchy,
@@ -167,7 +187,7 @@ impl Estate {
         }
     }
 
-    async fn initialise(&self, hierarchy: &Hierarchy) {
+    async fn initialise(&self, hierarchy: &Hierarchy, recovery_keys: Vec<[u8; 32]>) {
         let (store, pool) = (self.store().await, self.pool().await);
         let (log, _) = self.log();
         let log = Arc::new(log);
@@ -175,7 +195,7 @@ impl Estate {
             id: INSTANCE,
             development: false,
             token_label: "test".to_owned(),
-            recovery_keys: Vec::new(),
+            recovery_keys,
             administrator: caller().principal().clone(),
             replica: ReplicaName::only(),
         };
@@ -192,8 +212,10 @@ impl Estate {
     /// Opens the service on workers of that profile.
     pub(crate) async fn open_with(&self, profile: Profile) -> Result<Arc<Service>, ServiceError> {
         let (log, recovered) = self.log();
-        let pool = Pool::start(profile, self.service_keys.clone()).await.expect("workers");
         let store = self.store().await;
+        // As `serve` does: by the row, which may name another root than the first.
+        let instance = store.instance().await.expect("reads").expect("an instance");
+        let pool = Pool::start(profile, instance.unchecked().worker_keys()).await.expect("workers");
         let seat = Seat::find(&*store, &ReplicaName::only()).await.expect("a seat");
         Service::open(Parts {
             allowances: self.allowances.clone(),
@@ -204,7 +226,7 @@ impl Estate {
             pool,
             issued: Arc::new(Issued::new("urn:strongroom:test")),
             clock: Arc::clone(&self.clock),
-            settings: self.settings,
+            settings: self.settings.clone(),
         })
         .await
     }
@@ -273,6 +295,21 @@ impl Estate {
             faults: BTreeMap::new(),
         }
     }
+}
+
+fn write_secret(path: &std::path::Path, text: &str) {
+    fs::write(path, text).expect("a file");
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
+}
+
+/// A recovery key: its public half, and its private one in PEM.
+pub(crate) fn recovery_key() -> (RecoveryKeys, String) {
+    let key = PrivateDecryptingKey::generate(KeySize::Rsa3072).expect("a key");
+    let spki: PublicKeyX509Der<'_> = key.public_key().as_der().expect("DER");
+    let pkcs8: Pkcs8V1Der<'_> = key.as_der().expect("DER");
+    let info = pkcs8::PrivateKeyInfoRef::from_der(pkcs8.as_ref()).expect("PKCS#8");
+    let pem = info.to_pem(LineEnding::LF).expect("PEM");
+    (RecoveryKeys(vec![(Sha256::digest(spki.as_ref()).into(), spki.as_ref().to_vec())]), pem.to_string())
 }
 
 /// The id of a built-in role.

@@ -12,6 +12,7 @@ mod imports;
 mod limits;
 mod purge;
 mod roles;
+mod root;
 mod rotate;
 mod rotation;
 mod rows;

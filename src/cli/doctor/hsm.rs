@@ -48,7 +48,7 @@ pub(super) async fn examine(checks: &mut Checks, config: &Config, instance: Opti
         summarise(checks, &found);
     }
     let Some(instance) = instance else { return Ok(()) };
-    let started = Pool::start(profile, instance.service_keys.clone()).await;
+    let started = Pool::start(profile, instance.worker_keys()).await;
     let Some(pool) = checks.of("root and canary", started.map_err(|error| hsm(&error)), |_| {
         "the root opens the service's keys, the canary signs".to_owned()
     }) else {

@@ -5,14 +5,13 @@ use std::{
     borrow::Cow,
     future::Future,
     marker::PhantomData,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use strongroom_hsm::{
     KeyRow, KeyType, Material,
     protocol::{Generated, Kek, Moment, NewVersion},
 };
-use tokio::sync::OnceCell;
 
 use super::{check_ops, check_times, invalid};
 use crate::{
@@ -31,7 +30,7 @@ use crate::{
         events, fresh_id,
         hands::Generates,
         rotation::look_at,
-        scopes::{Making, NewRow, Put, Right},
+        scopes::{Locked, Making, NewRow, Put, Right},
         settle::REAP_WITHIN,
         version_name,
     },
@@ -72,6 +71,11 @@ pub(super) trait Source: Send + Sync + 'static {
 
     /// Whether it is known outside of the HSM.
     fn is_outside(&self) -> bool;
+
+    /// Whether the key can be made once more, when what it was to be under has changed meanwhile.
+    fn can_again(&self) -> bool {
+        true
+    }
 
     /// What it costs besides the key itself.
     fn extra_us(&self) -> u64 {
@@ -185,6 +189,11 @@ impl Source for Imported {
     fn holds_secret(&self) -> bool {
         self.is_secret
     }
+
+    /// What went to the HSM is not kept.
+    fn can_again(&self) -> bool {
+        false
+    }
 }
 
 /// Brought in wrapped for a key of the same vault that is for nothing else.
@@ -282,14 +291,14 @@ pub(super) struct MakeKey<S> {
     /// What it follows, where it is the successor of a certain version.
     follows: Option<Follows>,
     /// The key, once it is made: a change that another process was quicker than is decided again, and its key stays.
-    made: OnceCell<Made>,
+    made: Mutex<Option<Made>>,
 }
 
 /// A key that was made.
 #[derive(Clone)]
 struct Made {
     key: Generated,
-    /// Its vault's KEK, where it is wrapped under one.
+    /// What it is wrapped under, unless that is the root of `init`.
     kek: Option<Kek>,
 }
 
@@ -319,12 +328,12 @@ struct Place {
 impl<S: Source> MakeKey<S> {
     /// Under an id of its own: whoever asks does not choose what a version is called on the token.
     pub(super) fn new(new: NewKey, source: S) -> Self {
-        Self { new, version: VersionId::from_bytes(fresh_id()), source, follows: None, made: OnceCell::new() }
+        Self { new, version: VersionId::from_bytes(fresh_id()), source, follows: None, made: Mutex::default() }
     }
 
     /// A successor.
     pub(super) fn after(follows: Follows, new: NewKey, version: VersionId, source: S) -> Self {
-        Self { new, version, source, follows: Some(follows), made: OnceCell::new() }
+        Self { new, version, source, follows: Some(follows), made: Mutex::default() }
     }
 
     /// The key's own scope.
@@ -392,13 +401,50 @@ impl<S: Source> MakeKey<S> {
         Err(Problem::Precondition { reason, why: format!("{} {why} under another name", self.key_name()) }.into())
     }
 
+    /// The key, made if it was not made yet.
     async fn make(&self, service: &Service, permit: &Permit<S::Op>, context: &Context) -> Result<Made, ServiceError> {
+        if let Some(made) = self.made().clone() {
+            return Ok(made);
+        }
         let NewKey { vault, spec, residency, .. } = &self.new;
         let vault = service.catalog.live_vault(vault, context.caller.deadline).await?;
-        let kek = kek_of(&vault.row, *residency);
+        let kek = service.wrapped_under(&vault.row, *residency);
         let wanted = NewVersion { spec: *spec, residency: *residency, version: self.version.bytes(), kek };
         let key = self.source.make(service, permit, wanted, &context.caller).await?;
-        Ok(Made { key, kek })
+        let made = Made { key, kek };
+        *self.made() = Some(made.clone());
+        Ok(made)
+    }
+
+    fn made(&self) -> MutexGuard<'_, Option<Made>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key, and its place under the scope's lock. A key that was made while another root took the root's place is made once
+    /// more: what is under the old one would be lost with it.
+    async fn made_in_place(
+        &self,
+        service: &Service,
+        permit: &Permit<S::Op>,
+        context: &Context,
+    ) -> Result<(Made, Locked, Place), ServiceError> {
+        let deadline = context.caller.deadline;
+        loop {
+            let made = self.make(service, permit, context).await?;
+            failpoint::hit("service.after_generate");
+            // The vault's id is decided by its name: the lock can be taken before the vault is looked at again.
+            let locked = service.catalog.scopes.lock(HeadScope::Vault(vault_id(&self.new.vault)), deadline).await?;
+            let place = self.place(service, deadline).await?;
+            let under = service.wrapped_under(&place.vault.row, self.new.residency);
+            if made.kek == under {
+                return Ok((made, locked, place));
+            }
+            // Under another KEK it is another vault of that name.
+            if place.vault.row.kek.is_some() || !self.source.can_again() {
+                return Err(Problem::Changed { name: self.key_name() }.into());
+            }
+            *self.made() = None;
+        }
     }
 
     fn key_row(&self, place: &Place, context: &Context) -> KeyObjectRow {
@@ -501,7 +547,7 @@ impl<S: Source> Work for MakeKey<S> {
         };
         let (blob, check_value) = (Vec::new().into(), Vec::new().into());
         let unmade = Generated { blob, public: public.into(), check_value };
-        let unmade = Made { key: unmade, kek: kek_of(&place.vault.row, self.new.residency) };
+        let unmade = Made { key: unmade, kek: service.wrapped_under(&place.vault.row, self.new.residency) };
         let (key, version, _) = self.rows(&place, unmade, context);
         Ok(KeyView { vault: Arc::clone(&place.vault.row), key: Arc::new(key), version: Arc::new(version) })
     }
@@ -513,16 +559,7 @@ impl<S: Source> Work for MakeKey<S> {
         context: &Context,
     ) -> Result<Applied<KeyView>, ServiceError> {
         let deadline = context.caller.deadline;
-        let new = &self.new;
-        let made = self.made.get_or_try_init(|| self.make(service, &permit, context)).await?.clone();
-        failpoint::hit("service.after_generate");
-        // The vault's id is decided by its name: the lock can be taken before the vault is looked at again.
-        let locked = service.catalog.scopes.lock(HeadScope::Vault(vault_id(&new.vault)), deadline).await?;
-        let place = self.place(service, deadline).await?;
-        if made.kek != kek_of(&place.vault.row, new.residency) {
-            // It is another vault of that name.
-            return Err(Problem::Changed { name: self.key_name() }.into());
-        }
+        let (made, locked, place) = self.made_in_place(service, &permit, context).await?;
         let (key, version, puts) = self.rows(&place, made, context);
         let request = context.request_record(version_name(&version));
         let right: &dyn Right = match self.follows.as_ref().and_then(|follows| follows.lease.as_ref()) {
@@ -562,9 +599,4 @@ impl<S: Source> Work for MakeKey<S> {
         // The caller's deadline may have passed; cleaning up has its own.
         service.hands.reap(self.version, Moment::now().after(REAP_WITHIN)).await
     }
-}
-
-/// What a key of that residency is wrapped under in a vault, if not under the root.
-fn kek_of(vault: &VaultRow, residency: Residency) -> Option<Kek> {
-    vault.kek.filter(|_| residency == Residency::Wrapped)
 }

@@ -1,14 +1,17 @@
 //! Rows for the contract: plain ones, and ones with the oddest values that are allowed.
 
-use strongroom_hsm::{Seal, protocol::ServiceKeys};
+use strongroom_hsm::{
+    Seal,
+    protocol::{Kek, ServiceKeys},
+};
 
 use crate::{
     model::{
-        AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, Escrow, EventRow, EventType, InstanceRow, IssuerKeyRow,
-        KeyName, KeyObjectRow, KeyOps, KeyRotation, KeySpec, MaxStaleness, NetworkRules, ObjectType, Ordinal,
-        Permissions, ReplicaName, ReplicaRow, RequestId, Residency, RoleDefinitionRow, RoleId, RolePatterns,
-        RotationPolicy, Row, RowId, RowKind, Scope, State, Tags, Timestamp, TokenId, TokenRow, Uptime, UsageRow,
-        VaultAuthorization, VaultName, VaultRow, VersionId, VersionRow,
+        AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, Escrow, EventRow, EventType, Generation, InstanceRow,
+        IssuerKeyRow, KeyName, KeyObjectRow, KeyOps, KeyRotation, KeySpec, MaxStaleness, NetworkRules, ObjectType,
+        Ordinal, Permissions, Renewal, ReplicaName, ReplicaRow, RequestId, Residency, RoleDefinitionRow, RoleId,
+        RolePatterns, RotationPolicy, Row, RowId, RowKind, Scope, Stage, State, Tags, Timestamp, TokenId, TokenRow,
+        Uptime, UsageRow, VaultAuthorization, VaultName, VaultRow, VersionId, VersionRow,
     },
     store::{
         Beat, Change, HeadChange, HeadRow, HeadScope, Position, RequestRecord, Sealed, Step, Write, head::SetDigest,
@@ -58,11 +61,7 @@ pub(crate) fn vault(n: u8, name: &str) -> VaultRow {
         network: NetworkRules::default(),
         authorization: VaultAuthorization::Roles,
         max_staleness: MaxStaleness::default(),
-        kek: (!n.is_multiple_of(2)).then_some(strongroom_hsm::protocol::Kek {
-            id: [n; 16],
-            blob: [n; 24],
-            mark: [n; 16],
-        }),
+        kek: (!n.is_multiple_of(2)).then_some(Kek { id: [n; 16], blob: [n; 24], mark: [n; 16] }),
         state: State::Active,
         purging: false,
         created: Timestamp(1_700_000_000),
@@ -197,6 +196,7 @@ pub(crate) fn issuer_key(n: u8) -> IssuerKeyRow {
         created: Timestamp(1_700_000_000),
         public: vec![n; 91],
         blob: vec![n; 150],
+        kek: Some(version_id(n)),
         revision: 1,
     }
 }
@@ -230,11 +230,24 @@ pub(crate) fn instance() -> InstanceRow {
             data: (0..=255).collect::<Vec<u8>>().into(),
             canary: Vec::new().into(),
             log_public: vec![48; 44].into(),
+            root: Some(Kek { id: [1; 16], blob: [2; 24], mark: [3; 16] }),
+            other: None,
         },
         escrow: vec![
             Escrow { recovery_key: [0; 32], blob: Vec::new() },
             Escrow { recovery_key: [255; 32], blob: vec![9; 512] },
         ],
+        renewal: Some(Renewal {
+            stage: Stage::Renewing,
+            other: Generation {
+                root: None,
+                sealing: vec![5; 40],
+                data: vec![6; 40],
+                escrow: vec![Escrow { recovery_key: [7; 32], blob: vec![8; 384] }],
+                unwrap_template: true,
+            },
+            begun: Timestamp(1_700_000_002),
+        }),
         revision: 1,
     }
 }
@@ -255,7 +268,13 @@ pub(crate) fn bare(head: HeadRow) -> HeadChange {
 /// A step of one row, from a revision to the next.
 pub(crate) fn step(n: u8, revision: u64) -> Step {
     let old = (revision > 1).then_some((revision - 1, [n; 32]));
-    Step { id: RowId { kind: RowKind::Key, id: [n; 16] }, old, new: Some((revision, [n; 32])), in_use: true }
+    Step {
+        id: RowId { kind: RowKind::Key, id: [n; 16] },
+        old,
+        new: Some((revision, [n; 32])),
+        in_use: true,
+        renews: false,
+    }
 }
 
 pub(crate) fn replica(n: u8, name: &str) -> ReplicaRow {
@@ -279,6 +298,7 @@ pub(crate) fn beat(name: &str, heard: u64) -> Beat {
     Beat {
         replica: replica_name(name),
         heard: Position(heard),
+        adopted: heard / 2,
         version: "1.2.3".to_owned(),
         address: "https://[::1]:7070".to_owned(),
         trouble: String::new(),

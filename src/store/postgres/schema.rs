@@ -16,9 +16,9 @@ use super::{
 use crate::store::StoreError;
 
 /// The schema this release writes.
-pub(super) const SCHEMA_VERSION: i64 = 3;
+pub(super) const SCHEMA_VERSION: i64 = 4;
 /// The schemas this release can open: any newer one that says so, too.
-const READS: &str = "1 to 3";
+const READS: &str = "1 to 4";
 /// How long a start waits for another's migration, and its own may take.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(120);
 

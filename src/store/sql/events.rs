@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use strongroom_hsm::Seal;
+
 use super::{
     clock,
     columns::{Columns, integer},
@@ -23,6 +25,7 @@ const AFTER: Text = Text {
     postgres: "SELECT * FROM events WHERE (position, number) > ($1, $2) \
         AND position < pg_snapshot_xmin(pg_current_snapshot())::text::bigint ORDER BY position, number LIMIT $3",
 };
+const SEAL: &str = "UPDATE events SET seal = $4 WHERE position = $1 AND number = $2 AND seal = $3";
 const BOUNDS: Text = Text {
     sqlite: "SELECT f.position, f.number, sequence.until FROM events_forgotten f, sequence",
     postgres: "SELECT f.position, f.number, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS until \
@@ -46,7 +49,7 @@ const HELD: &str = "DELETE FROM events WHERE position = $1 AND number = $2 AND (
 
 /// What must be answered from an index.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 6] = [AFTER.sqlite, FAR, FORGET, LETTERS, OF_LETTERS, HELD];
+pub(super) const STATEMENTS: [&str; 7] = [SEAL, AFTER.sqlite, FAR, FORGET, LETTERS, OF_LETTERS, HELD];
 
 /// About how many events are forgotten in one transaction: those of one moment go together.
 const AT_ONCE: i64 = 1_000;
@@ -74,6 +77,22 @@ pub(super) async fn insert(
         .bind(row.due.map(|due| due.0))
         .bind(row.detail.as_str());
     write_one(session, query).await
+}
+
+/// Gives an event another seal, if it has that one.
+pub(super) async fn seal_anew(
+    session: &mut Session,
+    place: EventPlace,
+    (old, new): (&Seal, &Seal),
+) -> Result<(), Failure> {
+    let query = query(SEAL)
+        .bind(integer(place.position.0, TABLE, "position")?)
+        .bind(i64::from(place.number))
+        .bind(old.to_vec())
+        .bind(new.to_vec());
+    // One that was forgotten meanwhile needs no seal.
+    query.execute(session).await?;
+    Ok(())
 }
 
 /// Events after a place; of those that cannot be read, only where they stand.

@@ -1,6 +1,6 @@
 //! The service's own row.
 
-use strongroom_hsm::protocol::ServiceKeys;
+use strongroom_hsm::protocol::{Kek, ServiceKeys};
 
 use super::{
     columns::{Columns, integer},
@@ -9,18 +9,21 @@ use super::{
     session::{Record, Session, query},
 };
 use crate::{
-    model::{Escrow, InstanceRow},
+    model::{
+        Escrow, InstanceRow, Renewal,
+        renewal::{escrow_form, root_form},
+    },
     store::{Sealed, StoreError},
 };
 
 const TABLE: &str = "instance";
 const READ: &str = "SELECT * FROM instance";
 const INSERT: &str = "INSERT INTO instance (singleton, id, revision, seal, created_at, development, token_label, \
-    token_serial, unwrap_template, sealing_key, data_key, canary, log_public, escrow) \
-    VALUES (1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    token_serial, unwrap_template, sealing_key, data_key, canary, log_public, escrow, root, renewal) \
+    VALUES (1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 const UPDATE: &str = "UPDATE instance SET revision = $2, seal = $3, created_at = $4, development = $5, \
     token_label = $6, token_serial = $7, unwrap_template = $8, sealing_key = $9, data_key = $10, canary = $11, \
-    log_public = $12, escrow = $13 WHERE id = $1 AND revision = $2 - 1";
+    log_public = $12, escrow = $13, root = $14, renewal = $15 WHERE id = $1 AND revision = $2 - 1";
 
 pub(super) async fn read(session: &mut Session) -> Result<Option<Sealed<InstanceRow>>, StoreError> {
     let row = query(READ).fetch_optional(session).await.map_err(fault)?;
@@ -43,7 +46,9 @@ pub(super) async fn write(session: &mut Session, sealed: &Sealed<InstanceRow>) -
         .bind(row.service_keys.data.to_vec())
         .bind(row.service_keys.canary.to_vec())
         .bind(row.service_keys.log_public.to_vec())
-        .bind(encode_escrow(&row.escrow)?);
+        .bind(escrow_form(&row.escrow))
+        .bind(row.service_keys.root.as_ref().map(|root| root_form(Some(root))))
+        .bind(row.renewal.as_ref().map(|renewal| serde_json::to_vec(renewal).expect("plain fields are JSON")));
     write_one(session, query).await
 }
 
@@ -61,23 +66,29 @@ fn decode(row: &Record) -> Result<Sealed<InstanceRow>, StoreError> {
             data: columns.bytes("data_key")?.to_vec().into(),
             canary: columns.bytes("canary")?.to_vec().into(),
             log_public: columns.bytes("log_public")?.to_vec().into(),
+            root: decode_root(&columns)?,
+            other: None,
         },
         escrow: decode_escrow(columns.bytes("escrow")?).ok_or_else(|| columns.wrong("escrow"))?,
+        renewal: decode_renewal(&columns)?,
         revision: columns.revision()?,
     })
 }
 
-/// `( SHA-256 of the recovery key, 32 bytes | length u32 big-endian | blob )*`
-fn encode_escrow(escrows: &[Escrow]) -> Result<Vec<u8>, StoreError> {
-    let mut bytes = Vec::new();
-    for escrow in escrows {
-        let length = u32::try_from(escrow.blob.len())
-            .map_err(|_| StoreError::Inconsistent { table: TABLE, column: "escrow" })?;
-        bytes.extend_from_slice(&escrow.recovery_key);
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(&escrow.blob);
-    }
-    Ok(bytes)
+fn decode_root(columns: &Columns<'_>) -> Result<Option<Kek>, StoreError> {
+    let Some(bytes) = columns.optional_bytes("root")? else { return Ok(None) };
+    let parts = || {
+        let (id, rest) = bytes.split_first_chunk()?;
+        let (blob, rest) = rest.split_first_chunk()?;
+        Some(Kek { id: *id, blob: *blob, mark: rest.try_into().ok()? })
+    };
+    parts().map(Some).ok_or_else(|| columns.wrong("root"))
+}
+
+/// Whatever is not exactly what encoding gives would not match the row's seal.
+fn decode_renewal(columns: &Columns<'_>) -> Result<Option<Renewal>, StoreError> {
+    let text = columns.optional_bytes("renewal")?;
+    text.map(|text| serde_json::from_slice(text).map_err(|_| columns.wrong("renewal"))).transpose()
 }
 
 fn decode_escrow(mut bytes: &[u8]) -> Option<Vec<Escrow>> {
@@ -105,10 +116,10 @@ mod tests {
             noise in prop::collection::vec(any::<u8>(), 0..120),
         ) {
             let escrows: Vec<_> = blobs.into_iter().map(|blob| Escrow { recovery_key: [7; 32], blob }).collect();
-            let bytes = encode_escrow(&escrows).expect("short");
+            let bytes = escrow_form(&escrows);
             prop_assert_eq!(decode_escrow(&bytes), Some(escrows));
             if let Some(read) = decode_escrow(&noise) {
-                prop_assert_eq!(encode_escrow(&read).expect("short"), noise);
+                prop_assert_eq!(escrow_form(&read), noise);
             }
         }
     }

@@ -16,13 +16,13 @@ use crate::{
 
 const TABLE: &str = "replicas";
 const ALL: &str = "SELECT id, revision, seal, ordinal, name, created_at, log_size, log_root, closed, beat_at, heard, \
-    version, address, trouble FROM replicas ORDER BY ordinal";
+    version, address, trouble, adopted FROM replicas ORDER BY ordinal";
 const INSERT: &str = "INSERT INTO replicas (id, revision, seal, ordinal, name, created_at, log_size, log_root, closed) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const UPDATE: &str = "UPDATE replicas SET revision = $2, seal = $3, ordinal = $4, name = $5, created_at = $6, \
     log_size = $7, log_root = $8, closed = $9 WHERE id = $1 AND revision = $2 - 1";
-const BEAT: &str = "UPDATE replicas SET beat_at = $2, heard = $3, version = $4, address = $5, trouble = $6 \
-    WHERE name = $1";
+const BEAT: &str = "UPDATE replicas SET beat_at = $2, heard = $3, version = $4, address = $5, trouble = $6, \
+    adopted = $7 WHERE name = $1";
 
 /// Every replica. The clock is read last: a sign of life may look a little older than it is, and never younger.
 pub(super) async fn all(session: &mut Session) -> Result<Vec<Replica>, Failure> {
@@ -55,7 +55,8 @@ pub(super) async fn beat(session: &mut Session, beat: Beat) -> Result<(), StoreE
         .bind(integer(beat.heard.0, TABLE, "heard")?)
         .bind(beat.version)
         .bind(beat.address)
-        .bind(beat.trouble);
+        .bind(beat.trouble)
+        .bind(integer(beat.adopted, TABLE, "adopted")?);
     match query.execute(session).await.map_err(fault)? {
         1 => Ok(()),
         // Its row is written before it serves, and never taken away.
@@ -82,6 +83,7 @@ fn decode(row: &Record, now: i64) -> Result<Replica, StoreError> {
             let beat = Beat {
                 replica: row.name.clone(),
                 heard: Position(columns.number("heard")?),
+                adopted: columns.number("adopted")?,
                 version: columns.text("version")?.to_owned(),
                 address: columns.text("address")?.to_owned(),
                 trouble: columns.text("trouble")?.to_owned(),

@@ -5,7 +5,7 @@
 //! ```text
 //! steps = 01 step*
 //! step  = kind | id, 16 bytes | flags | [ old: revision u64 | seal, 32 ] [ new: the same ]     numbers big-endian
-//! flags = 1: there is an old | 2: there is a new | 4: the new is in use
+//! flags = 1: there is an old | 2: there is a new | 4: the new is in use | 8: the new says what the old said
 //! ```
 
 use std::time::Duration;
@@ -39,6 +39,7 @@ const FORM: u8 = 1;
 const HAS_OLD: u8 = 1;
 const HAS_NEW: u8 = 2;
 const IN_USE: u8 = 4;
+const RENEWS: u8 = 8;
 
 /// Keeps the steps to a head.
 pub(super) async fn insert(session: &mut Session, head: &HeadRow, steps: &[Step], now: i64) -> Result<(), Failure> {
@@ -87,9 +88,10 @@ fn of_record(row: &Record) -> Result<(u64, Vec<Step>), StoreError> {
     Ok((columns.revision()?, steps))
 }
 
-/// A step from nothing to nothing, and one to nothing that is in use, are none.
+/// A step from nothing to nothing, and one to nothing that is in use, are none; what renews has something before it.
 fn is_sound(step: &Step) -> bool {
-    (step.old.is_some() || step.new.is_some()) && (step.new.is_some() || !step.in_use)
+    let (old, new) = (step.old.is_some(), step.new.is_some());
+    (old || new) && (new || !step.in_use) && (old && new || !step.renews)
 }
 
 fn encode(steps: &[Step]) -> Option<Vec<u8>> {
@@ -102,7 +104,8 @@ fn encode(steps: &[Step]) -> Option<Vec<u8>> {
         let flag = |is_set: bool, flag| if is_set { flag } else { 0 };
         bytes.push(step.id.kind.code());
         bytes.extend_from_slice(&step.id.id);
-        bytes.push(flag(step.old.is_some(), HAS_OLD) | flag(step.new.is_some(), HAS_NEW) | flag(step.in_use, IN_USE));
+        let sides = flag(step.old.is_some(), HAS_OLD) | flag(step.new.is_some(), HAS_NEW);
+        bytes.push(sides | flag(step.in_use, IN_USE) | flag(step.renews, RENEWS));
         for (revision, seal) in step.old.iter().chain(&step.new) {
             bytes.extend_from_slice(&revision.to_be_bytes());
             bytes.extend_from_slice(seal);
@@ -122,7 +125,7 @@ fn decode(bytes: &[u8]) -> Option<Vec<Step>> {
         let kind = RowKind::from_code(take::<1>(&mut rest)?[0])?;
         let id = take(&mut rest)?;
         let flags = take::<1>(&mut rest)?[0];
-        if flags & !(HAS_OLD | HAS_NEW | IN_USE) != 0 {
+        if flags & !(HAS_OLD | HAS_NEW | IN_USE | RENEWS) != 0 {
             return None;
         }
         let mut side = |flag| -> Option<_> {
@@ -132,7 +135,8 @@ fn decode(bytes: &[u8]) -> Option<Vec<Step>> {
             Some(Some((u64::from_be_bytes(take(&mut rest)?), take(&mut rest)?)))
         };
         let (old, new) = (side(HAS_OLD)?, side(HAS_NEW)?);
-        let step = Step { id: RowId { kind, id }, old, new, in_use: flags & IN_USE != 0 };
+        let (in_use, renews) = (flags & IN_USE != 0, flags & RENEWS != 0);
+        let step = Step { id: RowId { kind, id }, old, new, in_use, renews };
         if !is_sound(&step) {
             return None;
         }
@@ -164,8 +168,9 @@ mod tests {
             old in side(),
             new in side(),
             in_use in any::<bool>(),
+            renews in any::<bool>(),
         ) -> Step {
-            Step { id: RowId { kind, id }, old, new, in_use }
+            Step { id: RowId { kind, id }, old, new, in_use, renews }
         }
     }
 

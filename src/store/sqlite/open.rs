@@ -29,9 +29,9 @@ const STATEMENTS_MAX: usize = 128;
 /// What migrations say they are for (`PRAGMA application_id`): 'Strm'.
 const APPLICATION_ID: i64 = 0x5374_726d;
 /// The schema this release writes.
-pub(super) const SCHEMA_VERSION: i64 = 7;
+pub(super) const SCHEMA_VERSION: i64 = 8;
 /// The schemas this release can open.
-const READS: &str = "1 to 7";
+const READS: &str = "1 to 8";
 
 pub(super) static MIGRATOR: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 

@@ -1,0 +1,7 @@
+-- Schema 4: keys that go out and come back, and our own keys, whose place others take. It is what SQLite has as its schema 8,
+-- and its comments hold here too. The release before can go on with it until the first of these is used: it cannot read
+-- what is sealed of them, and stops. Use them once no replica is older.
+
+ALTER TABLE instance ADD COLUMN root bytea CHECK (length(root) = 56), ADD COLUMN renewal bytea;
+ALTER TABLE issuer_keys ADD COLUMN kek bytea CHECK (length(kek) = 16);
+ALTER TABLE replicas ADD COLUMN adopted bigint NOT NULL DEFAULT 0 CHECK (adopted >= 0);
