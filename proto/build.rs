@@ -3,13 +3,14 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "strongroom/v1/access.proto",
     "strongroom/v1/audit.proto",
     "strongroom/v1/common.proto",
     "strongroom/v1/crypto.proto",
     "strongroom/v1/events.proto",
     "strongroom/v1/keys.proto",
+    "strongroom/v1/own_keys.proto",
     "strongroom/v1/replicas.proto",
     "strongroom/v1/roles.proto",
     "strongroom/v1/rotation.proto",

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use strongroom_proto::v1::{
     access_client::AccessClient, access_policies_client::AccessPoliciesClient, audit_log_client::AuditLogClient,
-    crypto_client::CryptoClient, events_client::EventsClient, keys_client::KeysClient, replicas_client::ReplicasClient,
-    role_assignments_client::RoleAssignmentsClient, role_definitions_client::RoleDefinitionsClient,
-    rotations_client::RotationsClient, tokens_client::TokensClient, vaults_client::VaultsClient,
+    crypto_client::CryptoClient, events_client::EventsClient, keys_client::KeysClient, own_keys_client::OwnKeysClient,
+    replicas_client::ReplicasClient, role_assignments_client::RoleAssignmentsClient,
+    role_definitions_client::RoleDefinitionsClient, rotations_client::RotationsClient, tokens_client::TokensClient,
+    vaults_client::VaultsClient,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap, transport::Channel};
@@ -140,6 +141,10 @@ impl Client {
 
     pub(crate) fn rotations(&self) -> RotationsClient<Wire> {
         RotationsClient::new(self.wire())
+    }
+
+    pub(crate) fn own_keys(&self) -> OwnKeysClient<Wire> {
+        OwnKeysClient::new(self.wire())
     }
 
     pub(crate) fn replicas(&self) -> ReplicasClient<Wire> {

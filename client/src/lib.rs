@@ -58,6 +58,7 @@ mod keys;
 mod methods;
 mod names;
 mod operation;
+mod own_keys;
 mod replicas;
 mod roles;
 mod rotation;

@@ -15,7 +15,7 @@ pub enum Repetition {
 use Repetition::{ById, Safe};
 
 /// Every method of `strongroom.v1`, and whether it may be repeated.
-pub const METHODS: [(&str, Repetition); 66] = [
+pub const METHODS: [(&str, Repetition); 68] = [
     ("/strongroom.v1.Crypto/Sign", Safe),
     ("/strongroom.v1.Crypto/Verify", Safe),
     ("/strongroom.v1.Crypto/Encrypt", Safe),
@@ -78,6 +78,8 @@ pub const METHODS: [(&str, Repetition); 66] = [
     ("/strongroom.v1.Tokens/GetToken", Safe),
     ("/strongroom.v1.Tokens/ListTokens", Safe),
     ("/strongroom.v1.Tokens/RevokeToken", ById),
+    ("/strongroom.v1.OwnKeys/GetOwnKeys", Safe),
+    ("/strongroom.v1.OwnKeys/RotateIssuerKey", ById),
     ("/strongroom.v1.AuditLog/ListAuditRecords", Safe),
     ("/strongroom.v1.AuditLog/GetAuditRecord", Safe),
     ("/strongroom.v1.AuditLog/StreamAuditRecords", Safe),

@@ -137,11 +137,11 @@ actions! {
     TokensRead "tokens.read" Control [] [] [];
     TokensRevoke "tokens.revoke" Control [] [] [];
 
-    // Azure's own keys are Azure's business.
+    // Azure's own keys are Azure's business, as its replicas are.
     RootRead "root.read" Control [] [] [];
     RootRotate "root.rotate" Control [] [] [];
-
-    // Azure's replicas are Azure's business.
+    OwnKeysRead "ownKeys.read" Control [] [] [];
+    OwnKeysRotateIssuer "ownKeys.rotateIssuer" Control [] [] [];
     ReplicasRead "replicas.read" Control [] [] [];
 
     // Azure's events are Event Grid's.
@@ -219,6 +219,7 @@ impl Action {
                 | Self::RoleAssignmentsRead
                 | Self::AccessPoliciesRead
                 | Self::TokensRead
+                | Self::OwnKeysRead
                 | Self::AuditRecordsRead
                 | Self::EventsRead
                 | Self::WebhooksRead

@@ -93,6 +93,12 @@ impl Issued {
         known.published = published;
     }
 
+    /// How many keys are in force.
+    #[must_use]
+    pub fn key_count(&self) -> usize {
+        self.read().published.len()
+    }
+
     /// Puts a token in force.
     pub fn put(&self, row: &TokenRow) {
         let live = Live { principal: row.name.principal(), expires: row.expires, lease: Lease::until(None) };

@@ -108,6 +108,8 @@ pub(super) enum Noun {
     Token,
     /// `audit …`.
     Audit,
+    /// `own-keys …`.
+    OwnKeys,
     /// `cluster …`.
     Cluster,
     /// `event …`, `webhook …`.
@@ -293,7 +295,7 @@ fn ask_for_role(action: &Action, caller: &Caller) -> String {
         (Noun::Key, Some(_)) => "'Key Vault Crypto Officer'",
         (Noun::Vault, None) => "'Key Vault Reader'",
         (Noun::Vault, Some(_)) => "'Key Vault Contributor'",
-        (Noun::Access | Noun::Token | Noun::Cluster, _) => "administrator",
+        (Noun::Access | Noun::Token | Noun::OwnKeys | Noun::Cluster, _) => "administrator",
         (Noun::Event, Some(_)) => "administrator",
         (Noun::Audit | Noun::Event, _) => "auditor",
     };
@@ -311,6 +313,7 @@ impl Noun {
             Self::Key => "key",
             Self::Access => "access",
             Self::Token => "token",
+            Self::OwnKeys => "own-keys",
             Self::Audit => "audit",
             Self::Cluster => "cluster",
             Self::Event => "event",
@@ -324,6 +327,7 @@ impl Noun {
             Self::Key => "strongroom key list",
             Self::Access => "strongroom access list, strongroom access roles list, strongroom vault list",
             Self::Token => "strongroom token list",
+            Self::OwnKeys => "strongroom own-keys show",
             Self::Audit => "strongroom audit list",
             Self::Cluster => "strongroom cluster status",
             Self::Event => "strongroom vault list, strongroom webhook list",
@@ -337,6 +341,7 @@ impl Noun {
             Self::Key => "strongroom key show NAME",
             Self::Access => "strongroom access list, for a role strongroom access roles show NAME",
             Self::Token => "strongroom token list",
+            Self::OwnKeys => "strongroom own-keys show",
             Self::Audit => "strongroom audit list",
             Self::Cluster => "strongroom cluster status",
             Self::Event => "strongroom webhook list",
@@ -379,7 +384,9 @@ mod tests {
     #[test]
     fn what_a_hint_names_is_a_command() {
         let known: Vec<String> = crate::cli::manual::tests::commands().into_iter().map(|(words, _)| words).collect();
-        for noun in [Noun::Vault, Noun::Key, Noun::Access, Noun::Token, Noun::Audit, Noun::Cluster, Noun::Event] {
+        for noun in
+            [Noun::Vault, Noun::Key, Noun::Access, Noun::Token, Noun::Audit, Noun::OwnKeys, Noun::Cluster, Noun::Event]
+        {
             for hint in [noun.listing(), noun.showing()] {
                 for command in hint.split("strongroom ").skip(1) {
                     let words = command.trim_end_matches(", for a role ").trim_end_matches(", ");

@@ -43,6 +43,7 @@ mod manual;
 mod names;
 pub mod operate;
 mod output;
+mod own_keys;
 mod parse;
 mod pin;
 pub mod plugin;
@@ -109,6 +110,9 @@ enum ClientCommand {
     /// Who is told of events by the server, and what could not be delivered
     #[command(subcommand)]
     Webhook(event::WebhookCommand),
+    /// The keys of the service itself: what there is, and how a new one takes over
+    #[command(subcommand)]
+    OwnKeys(own_keys::OwnKeysCommand),
     /// The replicas that serve one instance on a shared store
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -222,6 +226,7 @@ async fn client_command(connection: &ConnectionArgs, command: ClientCommand) -> 
         ClientCommand::Rotation(command) => rotation::run(connection, command).await,
         ClientCommand::Event(command) => event::run(connection, command).await,
         ClientCommand::Webhook(command) => event::webhooks(connection, command).await,
+        ClientCommand::OwnKeys(command) => own_keys::run(connection, command).await,
         ClientCommand::Cluster(command) => cluster::run(connection, command).await,
     }
 }

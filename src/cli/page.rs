@@ -33,6 +33,7 @@ use super::{
     init::{InitialisedView, RecoveredView},
     key::{lifecycle::PurgedKeyView, random::RandomView, rotation_policy::RotationPolicyView},
     manual::tests::commands,
+    own_keys::{IssuerRotatedView, OwnKeysView},
     pin::LatchView,
     review::{DifferenceView, ExplanationView, PermittedView},
     rotation::RotationView,
@@ -272,6 +273,28 @@ fn cluster() -> ClusterView {
         }],
         heard_ago: duration(0, 90_000_000),
         store: "postgres".into(),
+    })
+}
+
+fn issuer_key() -> v1::IssuerKey {
+    v1::IssuerKey {
+        name: "issuerKeys/0123456789abcdef0123456789abcdef".into(),
+        create_time: at(1_798_761_600),
+        fingerprint: vec![0x5f; 32],
+        signs: true,
+    }
+}
+
+fn own_keys() -> OwnKeysView {
+    let log_key = "strongroom/0123456789abcdef0123456789abcdef+5b7a1f20+AT8c".into();
+    OwnKeysView::from(&v1::GetOwnKeysResponse { issuer_keys: vec![issuer_key()], log_key })
+}
+
+fn issuer_rotated() -> IssuerRotatedView {
+    IssuerRotatedView::from(&v1::RotateIssuerKeyResponse {
+        issuer_key: Some(issuer_key()),
+        removed_keys: vec!["issuerKeys/fedcba9876543210fedcba9876543210".into()],
+        revoked_tokens: 3,
     })
 }
 
@@ -646,6 +669,9 @@ fn samples() -> Vec<Sample> {
         sample("Replayed", &ReplayedView { queued: "3".into() }),
         sample("PurgedKey", &purged_key),
         sample("PurgedVault", &PurgedVaultView { name: "vaults/payments".into(), done: true }),
+        sample("OwnKeys", &own_keys()),
+        sample("IssuerKey", &own_keys().issuer_keys[0]),
+        sample("IssuerRotated", &issuer_rotated()),
         sample("Cluster", &cluster()),
         sample("Replica", &cluster().replicas[0]),
         sample("WorkLease", &cluster().leases[0]),

@@ -116,6 +116,8 @@ fn the_commands_of_the_manual_are_taken() {
         "token create ci",
         "token create ci --life 600 --out token -o json",
         "token list -o json",
+        "own-keys show -o json",
+        "own-keys rotate-issuer --revoke -o json",
         "token revoke 0123456789abcdef0123456789abcdef",
         "vault list --token-file token",
         "audit verify --config c",

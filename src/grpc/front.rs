@@ -67,7 +67,7 @@ const RESERVE_MAX: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 72] = [
+const METHODS: [&str; 74] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -120,6 +120,8 @@ const METHODS: [&str; 72] = [
     "/strongroom.v1.Tokens/GetToken",
     "/strongroom.v1.Tokens/ListTokens",
     "/strongroom.v1.Tokens/RevokeToken",
+    "/strongroom.v1.OwnKeys/GetOwnKeys",
+    "/strongroom.v1.OwnKeys/RotateIssuerKey",
     DISCOVERY_PATH,
     KEYS_PATH,
     "/strongroom.v1.RoleDefinitions/CreateRoleDefinition",

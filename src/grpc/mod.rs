@@ -8,7 +8,7 @@
 //! front      who, request id, deadline, room; figures              front.rs
 //! routes     tonic: protobuf, health, reflection
 //! call       the caller and the message; the status of an error    call.rs, errors.rs
-//! vaults, keys, crypto, events, assignments, definitions, policies, rotation, tokens, replicas    one file for each noun    decode, names, pages, encode
+//! vaults, keys, crypto, events, assignments, definitions, policies, rotation, tokens, own_keys, replicas    one file for each noun    decode, names, pages, encode
 //! batch, stream      many operations of crypto at once            kept.rs: what they hold meanwhile
 //! ```
 //!
@@ -42,6 +42,7 @@ mod kept;
 mod keys;
 pub mod listener;
 mod names;
+mod own_keys;
 mod pages;
 mod policies;
 mod proxy;
@@ -68,7 +69,7 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of `strongroom.v1`, for health reports.
-pub const SERVICES: [&str; 11] = [
+pub const SERVICES: [&str; 12] = [
     "strongroom.v1.Vaults",
     "strongroom.v1.Keys",
     "strongroom.v1.Crypto",
@@ -80,6 +81,7 @@ pub const SERVICES: [&str; 11] = [
     "strongroom.v1.Replicas",
     "strongroom.v1.Rotations",
     "strongroom.v1.Events",
+    "strongroom.v1.OwnKeys",
 ];
 
 /// The face itself: implements the services of the contract, one file for each.
@@ -125,6 +127,7 @@ pub fn routes(service: &Arc<Service>, health: HealthReporter) -> Result<Routes, 
         .add_service(
             v1::replicas_server::ReplicasServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
+        .add_service(v1::own_keys_server::OwnKeysServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(v1::tokens_server::TokensServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(
             v1::role_definitions_server::RoleDefinitionsServer::new(face.clone())

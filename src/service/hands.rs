@@ -164,9 +164,9 @@ impl Hands {
     }
 
     /// Makes a key that signs tokens.
-    pub async fn generate_issuer_key(
+    pub async fn generate_issuer_key<O: MakesIssuerKeys>(
         &self,
-        permit: &Permit<ops::TokensCreate>,
+        permit: &Permit<O>,
         id: VersionId,
         root: Option<Kek>,
         caller: &Caller,
@@ -208,6 +208,12 @@ pub trait Generates: Op {}
 
 impl Generates for ops::KeysCreate {}
 impl Generates for ops::KeysRotate {}
+
+/// An operation that makes keys that sign tokens.
+pub trait MakesIssuerKeys: Op {}
+
+impl MakesIssuerKeys for ops::TokensCreate {}
+impl MakesIssuerKeys for ops::OwnKeysRotateIssuer {}
 
 /// A token that was signed is worth nothing before its row is committed, and the commit asks for the right again:
 /// nothing is gained by asking in between.

@@ -61,6 +61,7 @@ pub mod hands;
 pub mod hearing;
 pub mod instance;
 pub mod keys;
+pub mod own_keys;
 pub mod padding;
 pub mod policies;
 pub mod purge;
@@ -145,7 +146,7 @@ impl Service {
     }
 
     /// Writes the counts of refusals whose window has ended; and, as the one replica whose turn it is, forgets old request
-    /// ids, tokens and steps of changes. Called by a job.
+    /// ids, tokens, keys that have signed tokens, and steps of changes. Called by a job.
     ///
     /// # Errors
     /// When the log, the store or the HSM fails.
@@ -155,7 +156,8 @@ impl Service {
         let Some(lease) = self.store.take_lease(TIDYING, &own, TIDYING_FOR).await? else { return Ok(()) };
         self.store.forget_requests(self.clock.now()).await?;
         self.store.forget_steps(STEPS_KEPT).await?;
-        self.forget_tokens(&lease).await
+        self.forget_tokens(&lease).await?;
+        self.forget_issuer_keys(&lease).await
     }
 
     /// Writes what is still counted and closes the log and the store. Nothing is answered afterwards.

@@ -300,6 +300,7 @@ pub enum NewRow {
     Token(TokenRow),
     RemoveToken(TokenRow),
     IssuerKey(IssuerKeyRow),
+    RemoveIssuerKey(IssuerKeyRow),
     RoleDefinition(Box<RoleDefinitionRow>),
     RemoveRoleDefinition(Box<RoleDefinitionRow>),
     AccessPolicy(AccessPolicyRow),
@@ -321,7 +322,7 @@ macro_rules! each {
             NewRow::Usage($row) | NewRow::RemoveUsage($row) => $do,
             NewRow::Assignment($row) | NewRow::RemoveAssignment($row) => $do,
             NewRow::Token($row) | NewRow::RemoveToken($row) => $do,
-            NewRow::IssuerKey($row) => $do,
+            NewRow::IssuerKey($row) | NewRow::RemoveIssuerKey($row) => $do,
             NewRow::RoleDefinition($row) | NewRow::RemoveRoleDefinition($row) => $do,
             NewRow::AccessPolicy($row) | NewRow::RemoveAccessPolicy($row) => $do,
         }
@@ -363,6 +364,7 @@ impl NewRow {
             Self::Token(row) => Write::Token(Sealed::new(row, seal)),
             Self::RemoveToken(row) => Write::RemoveToken(row.id),
             Self::IssuerKey(row) => Write::IssuerKey(Sealed::new(row, seal)),
+            Self::RemoveIssuerKey(row) => Write::RemoveIssuerKey(row.id),
             Self::RoleDefinition(row) => Write::RoleDefinition(Sealed::new(*row, seal)),
             Self::RemoveRoleDefinition(row) => Write::RemoveRoleDefinition(row.id),
             Self::AccessPolicy(row) => Write::AccessPolicy(Sealed::new(row, seal)),
@@ -379,6 +381,7 @@ impl NewRow {
             self,
             Self::RemoveAssignment(_)
                 | Self::RemoveToken(_)
+                | Self::RemoveIssuerKey(_)
                 | Self::RemoveRoleDefinition(_)
                 | Self::RemoveAccessPolicy(_)
                 | Self::RemoveUsage(_)

@@ -131,6 +131,8 @@ enum About {
     Key(KeyRef),
     Assignment(VersionId),
     Token(VersionId),
+    /// A key that signs tokens.
+    IssuerKey(VersionId),
     Role(VersionId),
     AccessPolicy(VaultName, Principal),
     /// Deliveries that were given up, of a webhook.
@@ -152,6 +154,7 @@ fn about(resource: &str) -> Option<About> {
         }
         ["roleAssignments", id] => Some(About::Assignment(id.parse().ok()?)),
         ["tokens", id] => Some(About::Token(id.parse().ok()?)),
+        ["issuerKeys", id] => Some(About::IssuerKey(id.parse().ok()?)),
         ["roleDefinitions", id] => Some(About::Role(id.parse().ok()?)),
         // Names of principals may have slashes in them.
         ["vaults", vault, "accessPolicies", principal @ ..] => {
@@ -195,13 +198,8 @@ async fn fate(
         About::Instance => return Ok(Fate::Made),
         // They may have been delivered since, or given up again.
         About::DeadLetters => return Ok(Fate::Overtaken),
-        About::Assignment(id) => {
-            let exists = scope.has(&RowId { kind: RowKind::Assignment, id: id.bytes() });
-            return Ok(Fate::of(exists == (intent.operation != Action::RoleAssignmentsDelete.name())));
-        }
-        About::Token(id) => {
-            let exists = scope.has(&RowId { kind: RowKind::Token, id: id.bytes() });
-            return Ok(Fate::of(exists == (intent.operation == "tokens.create")));
+        About::Assignment(_) | About::Token(_) | About::IssuerKey(_) => {
+            return Ok(fate_by_row(scope, number, intent, &about));
         }
         About::Role(id) => {
             let rows = service.catalog.role_definitions(deadline).await?;
@@ -241,6 +239,21 @@ async fn fate(
             Ok(if intent.operation.ends_with(".create") { Fate::absent(scope, number) } else { Fate::Overtaken })
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Of what is made and taken away, and never changed: whether it is there says it.
+fn fate_by_row(scope: &ScopeCell, number: u64, intent: &Record, about: &About) -> Fate {
+    let has = |kind, id: &VersionId| scope.has(&RowId { kind, id: id.bytes() });
+    match about {
+        About::Assignment(id) => {
+            let removes = intent.operation == Action::RoleAssignmentsDelete.name();
+            Fate::of(has(RowKind::Assignment, id) != removes)
+        }
+        About::Token(id) => Fate::of(has(RowKind::Token, id) == (intent.operation == Action::TokensCreate.name())),
+        About::IssuerKey(id) if has(RowKind::IssuerKey, id) => Fate::Made,
+        // It may have been taken away since, by the next rotation.
+        _ => Fate::absent(scope, number),
     }
 }
 

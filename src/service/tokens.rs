@@ -22,7 +22,7 @@ use crate::{
     access::{Permit, ops},
     audit::{Durability, Kind, Outcome, Record},
     bearer::Issued,
-    model::{IssuerKeyRow, RowKind, Scope, Timestamp, TokenId, TokenName, TokenRow, VersionId},
+    model::{IssuerKeyRow, RowId, RowKind, Scope, Timestamp, TokenId, TokenName, TokenRow, VersionId},
     observe::metrics::TOKENS_ISSUED,
     store::{HeadScope, WorkLease},
 };
@@ -162,10 +162,8 @@ impl Service {
         }
         let locked = self.catalog.scopes.lock(HeadScope::Service, deadline).await?;
         // Another caller's may have been made meanwhile, or one before a failure that left it unknown.
-        let found = self.catalog.issuer_keys(deadline).await?;
-        if let Some(newest) = found.last() {
-            let rows: Vec<IssuerKeyRow> = found.iter().map(|checked| IssuerKeyRow::clone(&checked.row)).collect();
-            return Ok(self.sign_with(&rows, &newest.row, newest.seal));
+        if locked.cell().count(RowKind::IssuerKey) > 0 {
+            return self.read_issuer_keys(deadline).await;
         }
         let id = VersionId::from_bytes(super::fresh_id());
         let root = self.root();
@@ -203,13 +201,21 @@ impl Service {
         key
     }
 
+    /// Puts the issuer's keys in force that the store holds; the newest signs.
+    pub(super) async fn read_issuer_keys(&self, deadline: Moment) -> Result<Arc<IssuerKey>, ServiceError> {
+        let found = self.catalog.issuer_keys(deadline).await?;
+        let newest = found.last().ok_or(Problem::Internal)?;
+        let rows: Vec<IssuerKeyRow> = found.iter().map(|checked| IssuerKeyRow::clone(&checked.row)).collect();
+        Ok(self.sign_with(&rows, &newest.row, newest.seal))
+    }
+
     async fn sign_token(
         &self,
         permit: &Permit<ops::TokensCreate>,
+        key: &IssuerKey,
         row: &TokenRow,
         caller: &Caller,
     ) -> Result<SecretBytes, ServiceError> {
-        let key = self.issuer_key(permit, caller).await?;
         let unsigned = self.issued.unsigned(key.id, row);
         let digest = Sha256::digest(&unsigned).to_vec();
         let signature = self.hands.sign_token(permit, &key.hsm, digest.into(), caller).await?;
@@ -316,8 +322,14 @@ impl Work for Issue {
         let deadline = context.caller.deadline;
         let row = self.row(service, context)?;
         // Signed first: a token without a row is worth nothing, a row without a token would only be in the way.
-        let text = service.sign_token(&permit, &row, &context.caller).await?;
+        let key = service.issuer_key(&permit, &context.caller).await?;
+        let mut text = service.sign_token(&permit, &key, &row, &context.caller).await?;
         let locked = service.catalog.scopes.lock(HeadScope::Service, deadline).await?;
+        if !locked.cell().has(&RowId { kind: RowKind::IssuerKey, id: key.id.bytes() }) {
+            // It was taken away meanwhile, and nobody believes what it has signed.
+            let key = service.read_issuer_keys(deadline).await?;
+            text = service.sign_token(&permit, &key, &row, &context.caller).await?;
+        }
         bounds::check_tokens(locked.cell().count(RowKind::Token), service.settings.tokens_max)?;
         let request = context.request_record(resource(row.id));
         let making = Making { name: "tokens.create", right: &permit, intent: context.intent, request, deadline };
@@ -339,7 +351,8 @@ impl Work for Issue {
         let found = rows.into_iter().find(|row| resource(row.id) == name);
         let row = found.ok_or_else(|| Problem::NotFound { name: name.to_owned() })?;
         // The same claims; another signature, which is as good.
-        let text = service.sign_token(permit, &row, &context.caller).await?;
+        let key = service.issuer_key(permit, &context.caller).await?;
+        let text = service.sign_token(permit, &key, &row, &context.caller).await?;
         Ok(IssuedToken { row, text: Some(text) })
     }
 }

@@ -36,7 +36,7 @@ macro_rules! contract_tests {
             usage_comes_back,
             assignments_come_and_go,
             tokens_come_and_go,
-            issuer_keys_come_back,
+            issuer_keys_come_and_go,
             roles_come_change_and_go,
             access_policies_come_change_and_go,
             heads_come_back,
@@ -279,11 +279,19 @@ pub(crate) async fn tokens_come_and_go(store: AnyStore) {
     conflict(&store, change([Write::RemoveToken(first.id)])).await;
 }
 
-pub(crate) async fn issuer_keys_come_back(store: AnyStore) {
+pub(crate) async fn issuer_keys_come_and_go(store: AnyStore) {
     let (first, second) = (IssuerKeyRow { created: Timestamp(1), ..issuer_key(9) }, issuer_key(1));
     must(&store, change([Write::IssuerKey(sealed(second.clone())), Write::IssuerKey(sealed(first.clone()))])).await;
-    assert_eq!(store.issuer_keys().await.expect("read"), [sealed(first.clone()), sealed(second)], "oldest first");
-    exists(&store, change([Write::IssuerKey(sealed(first))])).await;
+    assert_eq!(
+        store.issuer_keys().await.expect("read"),
+        [sealed(first.clone()), sealed(second.clone())],
+        "oldest first"
+    );
+    exists(&store, change([Write::IssuerKey(sealed(first.clone()))])).await;
+    must(&store, change([Write::RemoveIssuerKey(first.id)])).await;
+    assert_eq!(store.issuer_keys().await.expect("read"), [sealed(second)]);
+    // Somebody else took it away first.
+    conflict(&store, change([Write::RemoveIssuerKey(first.id)])).await;
 }
 
 pub(crate) async fn roles_come_change_and_go(store: AnyStore) {
@@ -628,6 +636,7 @@ pub(crate) async fn a_scope_is_what_was_written(store: AnyStore) {
         Write::Token(sealed(token(6))),
         Write::Token(sealed(token(7))),
         Write::IssuerKey(sealed(issuer_key(6))),
+        Write::IssuerKey(sealed(issuer_key(7))),
         Write::Vault(sealed(vault(4, "prod"))),
         Write::Key(sealed(key(5, "prod", "elsewhere"))),
     ];
@@ -641,6 +650,7 @@ pub(crate) async fn a_scope_is_what_was_written(store: AnyStore) {
     let second = [
         Write::RemoveAssignment(granted.id),
         Write::RemoveToken(token(7).id),
+        Write::RemoveIssuerKey(issuer_key(7).id),
         Write::Vault(sealed(dev.clone())),
         Write::Key(sealed(root.clone())),
         Write::Version(sealed(newest.clone())),

@@ -120,6 +120,8 @@ pub enum Write {
     RemoveToken(TokenId),
     /// A key that signs tokens.
     IssuerKey(Sealed<IssuerKeyRow>),
+    /// Takes a key away that signed tokens.
+    RemoveIssuerKey(VersionId),
     /// A role of one's own.
     RoleDefinition(Sealed<RoleDefinitionRow>),
     /// Takes a role away.

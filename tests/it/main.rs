@@ -22,6 +22,7 @@ mod load;
 mod matrix;
 mod modules;
 mod oidc;
+mod own_keys;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod production;

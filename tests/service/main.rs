@@ -10,6 +10,7 @@ mod estate;
 mod exports;
 mod imports;
 mod limits;
+mod own_keys;
 mod purge;
 mod roles;
 mod root;

@@ -18,22 +18,26 @@ use crate::{
     rows::shut,
 };
 
-const LIFE_S: i64 = 600;
+pub(crate) const LIFE_S: i64 = 600;
 /// For how long the row of an expired token stays.
-const KEPT_S: i64 = 60;
+pub(crate) const KEPT_S: i64 = 60;
 
-fn wanted(name: &str) -> NewToken {
+pub(crate) fn wanted(name: &str) -> NewToken {
     NewToken { name: name.parse().expect("a name"), life: Some(Duration::from_secs(LIFE_S as u64)) }
 }
 
 /// A request of that id, for the same thing when the digest is the same.
-fn request(id: u8, digest: u8) -> ChangeOptions {
+pub(crate) fn request(id: u8, digest: u8) -> ChangeOptions {
     let id = format!("7d4f3e52-3b3f-4f3a-9f0e-0000000000{id:02x}").parse().expect("a UUID");
     ChangeOptions { request_id: Some(id), digest: [digest; 32], ..ChangeOptions::default() }
 }
 
 /// Whom the service takes the sender of that token for, or the reason why for nobody.
-async fn believed(service: &Service, clock: &Arc<ManualClock>, token: &IssuedToken) -> Result<String, &'static str> {
+pub(crate) async fn believed(
+    service: &Service,
+    clock: &Arc<ManualClock>,
+    token: &IssuedToken,
+) -> Result<String, &'static str> {
     let bearers = Bearers::new(Vec::new(), Arc::clone(service.issued()), Arc::clone(clock) as _);
     let text = token.text.as_ref().expect("it was issued");
     let text = std::str::from_utf8(text.expose_secret()).expect("text");
@@ -41,13 +45,13 @@ async fn believed(service: &Service, clock: &Arc<ManualClock>, token: &IssuedTok
     found.map(|identity| identity.principal().to_string()).map_err(|error| error.reason())
 }
 
-async fn listed(service: &Service) -> usize {
+pub(crate) async fn listed(service: &Service) -> usize {
     let page = Page { size: 1000, after: None, deleted: false };
     service.list_tokens(&caller(), page).await.expect("listed").items.len()
 }
 
 /// An estate with a clock that stands.
-async fn timed() -> (Estate, Arc<ManualClock>, Arc<Service>) {
+pub(crate) async fn timed() -> (Estate, Arc<ManualClock>, Arc<Service>) {
     let mut estate = Estate::new().await;
     let clock = Arc::new(ManualClock::at(SystemClock.now()));
     estate.clock = Arc::clone(&clock) as _;

@@ -64,7 +64,7 @@ pub(super) const fn rank(write: &Write) -> u8 {
         Write::Version(_) => 3,
         Write::Usage(_) => 4,
         Write::Assignment(_) | Write::RemoveAssignment(_) => 5,
-        Write::IssuerKey(_) | Write::Token(_) | Write::RemoveToken(_) => 6,
+        Write::IssuerKey(_) | Write::RemoveIssuerKey(_) | Write::Token(_) | Write::RemoveToken(_) => 6,
         Write::RoleDefinition(_) | Write::RemoveRoleDefinition(_) => 7,
         Write::AccessPolicy(_) | Write::RemoveAccessPolicy(_) => 8,
         // What is taken away the other way round.
@@ -124,6 +124,7 @@ pub(super) async fn write(session: &mut Session, write: &Write) -> Result<(), Fa
         Write::Token(row) => tokens::write(session, row).await,
         Write::RemoveToken(id) => tokens::remove(session, *id).await,
         Write::IssuerKey(row) => tokens::write_key(session, row).await,
+        Write::RemoveIssuerKey(id) => tokens::remove_key(session, *id).await,
         Write::RoleDefinition(row) => definitions::write(session, row).await,
         Write::RemoveRoleDefinition(id) => definitions::remove(session, *id).await,
         Write::AccessPolicy(row) => policies::write(session, row).await,

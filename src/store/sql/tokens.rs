@@ -7,7 +7,7 @@ use super::{
     session::{Record, Session, query},
 };
 use crate::{
-    model::{IssuerKeyRow, TokenId, TokenRow},
+    model::{IssuerKeyRow, TokenId, TokenRow, VersionId},
     store::{Sealed, StoreError},
 };
 
@@ -25,6 +25,7 @@ const INSERT_KEY: &str = "INSERT INTO issuer_keys (id, revision, seal, created_a
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
 const UPDATE_KEY: &str = "UPDATE issuer_keys SET revision = $2, seal = $3, created_at = $4, public_key = $5, blob = $6, \
     kek = $7 WHERE id = $1 AND revision = $2 - 1";
+const REMOVE_KEY: &str = "DELETE FROM issuer_keys WHERE id = $1";
 
 pub(super) async fn all(session: &mut Session) -> Result<Vec<Sealed<TokenRow>>, StoreError> {
     query(ALL).fetch_all(session).await.map_err(fault)?.iter().map(decode).collect()
@@ -67,6 +68,11 @@ pub(super) async fn write_key(session: &mut Session, sealed: &Sealed<IssuerKeyRo
         .bind(row.blob.clone())
         .bind(row.kek.map(|kek| kek.bytes().to_vec()));
     write_one(session, query).await
+}
+
+/// Takes a key away; a missing one was taken away by somebody else.
+pub(super) async fn remove_key(session: &mut Session, id: VersionId) -> Result<(), Failure> {
+    write_one(session, query(REMOVE_KEY).bind(id.bytes().to_vec())).await
 }
 
 fn decode(row: &Record) -> Result<Sealed<TokenRow>, StoreError> {

@@ -1,0 +1,28 @@
+//! The keys of the service itself.
+
+use strongroom_proto::v1::{GetOwnKeysRequest, GetOwnKeysResponse, RotateIssuerKeyRequest, RotateIssuerKeyResponse};
+
+use crate::{Client, Error, client::request_id};
+
+impl Client {
+    /// What there is of the service's own keys.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn get_own_keys(&self) -> Result<GetOwnKeysResponse, Error> {
+        self.call(|| GetOwnKeysRequest {}, |request| async { self.own_keys().get_own_keys(request).await }).await
+    }
+
+    /// Has a new key sign the tokens that the service issues. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn rotate_issuer_key(
+        &self,
+        mut request: RotateIssuerKeyRequest,
+    ) -> Result<RotateIssuerKeyResponse, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.own_keys().rotate_issuer_key(request).await }).await
+    }
+}

@@ -1,0 +1,145 @@
+//! The service's own keys rotate while clients work: none of them sees a failed call, and whatever is killed on the way
+//! comes to one end.
+
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt as _,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use serde_json::Value;
+use strongroom::{
+    audit::{self, Against},
+    failpoint,
+};
+
+use crate::dev::{Dev, Start, text};
+
+fn json(dev: &Dev, arguments: &[&str]) -> Value {
+    serde_json::from_str(&dev.ok(&[arguments, &["-o", "json"]].concat())).expect("JSON")
+}
+
+/// The names of the issuer's keys, oldest first.
+fn issuer_keys(dev: &Dev) -> Vec<String> {
+    let shown = json(dev, &["own-keys", "show"]);
+    let keys = shown["issuerKeys"].as_array().expect("an array").iter();
+    keys.map(|key| key["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// Every intent of the stopped server has its outcome.
+fn all_is_settled(dev: &Dev, after: &str) {
+    let verified = audit::verify(&dev.data().join("audit"), &Against::default());
+    assert!(verified.unwrap_or_else(|error| panic!("{after}: {error}")).open.is_empty(), "after {after}");
+}
+
+/// Lets three clients work until `work` is done: one signs, one has tokens issued and uses them, one uses a token that it
+/// has. None of their calls may fail.
+fn while_clients_work(dev: &Dev, work: impl FnOnce()) {
+    let token = dev.path("held");
+    dev.ok(&["access", "grant", "--principal", "token:ci", "--role", "Key Vault Reader", "--scope", "vaults/dev"]);
+    dev.ok(&["token", "create", "ci", "--out", text(&token)]);
+    let file = dev.file("file", "text");
+    let (done, calls) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let until_done = |name: &str, call: &dyn Fn()| {
+        while !done.load(Ordering::Acquire) {
+            call();
+            calls.fetch_add(1, Ordering::AcqRel);
+        }
+        assert!(!name.is_empty());
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let sig = dev.path("sig");
+            until_done("signs", &|| {
+                dev.ok(&["key", "sign", "k", "--algorithm", "ES256", "--in", text(&file), "--out", text(&sig)]);
+            });
+        });
+        scope.spawn(|| {
+            let fresh = dev.path("fresh");
+            until_done("issues", &|| {
+                dev.ok(&["token", "create", "ci", "--out", text(&fresh)]);
+                dev.ok(&["vault", "show", "dev", "--token-file", text(&fresh)]);
+            });
+        });
+        scope.spawn(|| {
+            until_done("uses", &|| {
+                dev.ok(&["vault", "show", "dev", "--token-file", text(&token)]);
+            });
+        });
+        // A failed one must not leave the others going for ever.
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        done.store(true, Ordering::Release);
+        worked.expect("works");
+    });
+    assert!(calls.load(Ordering::Acquire) > 5, "they worked");
+}
+
+#[test]
+fn tokens_are_issued_and_used_while_their_key_rotates() {
+    let dev = Dev::new();
+    dev.ok(&["key", "create", "k", "--type", "EC"]);
+    while_clients_work(&dev, || {
+        for n in 2..8 {
+            let rotated = json(&dev, &["own-keys", "rotate-issuer"]);
+            let keys = issuer_keys(&dev);
+            assert!((n - 1..=n).contains(&keys.len()) && rotated["issuerKey"]["name"] == keys[keys.len() - 1].as_str());
+        }
+    });
+    let token = dev.path("held");
+    let rotated = json(&dev, &["own-keys", "rotate-issuer", "--revoke"]);
+    assert!(rotated["revokedTokens"].as_i64().expect("a number") > 1, "{rotated}");
+    let refused = dev.run(&["vault", "show", "dev", "--token-file", text(&token)]);
+    assert!(!refused.status.success());
+    assert_eq!(issuer_keys(&dev), [rotated["issuerKey"]["name"].as_str().expect("a name")]);
+    dev.ok(&["token", "create", "ci", "--out", text(&token)]);
+    dev.ok(&["vault", "show", "dev", "--token-file", text(&token)]);
+}
+
+#[test]
+fn the_issuers_key_rotates_through_a_kill_at_every_point() {
+    let mut dev = Dev::new();
+    dev.ok(&["access", "grant", "--principal", "token:ci", "--role", "Key Vault Reader", "--scope", "vaults/dev"]);
+    let token = dev.path("token");
+    dev.ok(&["token", "create", "ci", "--out", text(&token)]);
+    let points = [
+        failpoint::SERVICE_AFTER_INTENT,
+        failpoint::SERVICE_AFTER_GENERATE,
+        failpoint::STORE_BEFORE_COMMIT,
+        failpoint::STORE_AFTER_COMMIT,
+        failpoint::SERVICE_BEFORE_OUTCOME,
+    ];
+    for point in points {
+        let before = issuer_keys(&dev);
+        dev.stop();
+        dev.start(Start { failpoints: &format!("{point}=kill@1"), ..Start::default() });
+        let id = uuid::Uuid::new_v4().to_string();
+        let rotate = ["--timeout", "20", "own-keys", "rotate-issuer", "--request-id", &id];
+        assert!(!dev.run(&rotate).status.success(), "{point}");
+        assert_eq!(dev.wait_dead().signal(), Some(9), "{point} kills");
+        dev.start(Start::default());
+        let after = issuer_keys(&dev);
+        assert!(after.len() - before.len() <= 1, "{point}");
+        dev.ok(&["vault", "show", "dev", "--token-file", text(&token)]);
+        dev.ok(&rotate);
+        assert_eq!(issuer_keys(&dev).len(), before.len() + 1, "{point}: once");
+        dev.stop();
+        all_is_settled(&dev, point);
+        dev.start(Start::default());
+    }
+    // The same with all that was before.
+    dev.stop();
+    dev.start(Start { failpoints: "store.after_commit=kill@1", ..Start::default() });
+    assert!(!dev.run(&["--timeout", "20", "own-keys", "rotate-issuer", "--revoke"]).status.success());
+    assert_eq!(dev.wait_dead().signal(), Some(9));
+    dev.start(Start::default());
+    assert_eq!(issuer_keys(&dev).len(), 1);
+    assert_eq!(json(&dev, &["token", "list"]).as_array().map(Vec::len), Some(0));
+    assert!(!dev.run(&["vault", "show", "dev", "--token-file", text(&token)]).status.success());
+    dev.stop();
+    all_is_settled(&dev, "a revocation");
+    let records: String = fs::read_dir(dev.data().join("audit/journal"))
+        .expect("a folder")
+        .filter_map(|entry| fs::read_to_string(entry.expect("an entry").path()).ok())
+        .collect();
+    assert!(records.contains("taken away with 1 tokens"), "the intent says it");
+}
