@@ -15,7 +15,7 @@ pub enum Repetition {
 use Repetition::{ById, Safe};
 
 /// Every method of `strongroom.v1`, and whether it may be repeated.
-pub const METHODS: [(&str, Repetition); 68] = [
+pub const METHODS: [(&str, Repetition); 69] = [
     ("/strongroom.v1.Crypto/Sign", Safe),
     ("/strongroom.v1.Crypto/Verify", Safe),
     ("/strongroom.v1.Crypto/Encrypt", Safe),
@@ -58,6 +58,7 @@ pub const METHODS: [(&str, Repetition); 68] = [
     ("/strongroom.v1.Vaults/DeleteVault", ById),
     ("/strongroom.v1.Vaults/UndeleteVault", ById),
     ("/strongroom.v1.Vaults/PurgeVault", ById),
+    ("/strongroom.v1.Vaults/RotateVaultKek", ById),
     ("/strongroom.v1.RoleAssignments/CreateRoleAssignment", ById),
     ("/strongroom.v1.RoleAssignments/GetRoleAssignment", Safe),
     ("/strongroom.v1.RoleAssignments/ListRoleAssignments", Safe),

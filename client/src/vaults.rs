@@ -2,7 +2,7 @@
 
 use strongroom_proto::v1::{
     CreateVaultRequest, DeleteVaultRequest, GetVaultRequest, ListVaultsRequest, PurgeVaultRequest,
-    UndeleteVaultRequest, UpdateVaultRequest, Vault,
+    RotateVaultKekRequest, UndeleteVaultRequest, UpdateVaultRequest, Vault,
 };
 
 use crate::{Client, Error, client::request_id};
@@ -83,5 +83,15 @@ impl Client {
         request.request_id.clone_from(&id);
         let purged = self.change(request, &id, |request| async { self.vaults().purge_vault(request).await }).await;
         Ok(purged?.done)
+    }
+
+    /// Makes a new key-encryption key for what will be made in a vault. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn rotate_vault_kek(&self, mut request: RotateVaultKekRequest) -> Result<Vault, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.vaults().rotate_vault_kek(request).await }).await
     }
 }

@@ -72,6 +72,8 @@ actions! {
     VaultsDelete "vaults.delete" Control ["Microsoft.KeyVault/vaults/delete"] [] [];
     VaultsUndelete "vaults.undelete" Control ["Microsoft.KeyVault/vaults/write"] [] [];
     VaultsPurge "vaults.purge" Control ["Microsoft.KeyVault/locations/deletedVaults/purge/action"] [] [];
+    // What Azure wraps a vault's keys under it rotates itself.
+    VaultsRotateKek "vaults.rotateKek" Control [] [] [];
 
     KeysCreate "keys.create" Data ["Microsoft.KeyVault/vaults/keys/create/action"] ["keys/create"] ["keys/create"];
     KeysImport "keys.import" Data

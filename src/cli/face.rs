@@ -195,6 +195,7 @@ fn start_jobs(
 ) {
     jobs.tidy(&house.service);
     jobs.rotate(&house.service);
+    jobs.retire(&house.service);
     jobs.activity(&house.service);
     jobs.deliver(&config.webhooks, &house.service);
     jobs.checkpoints(&house.service, config.audit.checkpoint_every);

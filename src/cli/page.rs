@@ -118,6 +118,8 @@ fn vault() -> VaultView {
         max_staleness_seconds: 1,
         own_kek: true,
         kek_id: "9f2d3c1e8a7b4c5d9f2d3c1e8a7b4c5d".into(),
+        kek_time: at(1_798_848_000),
+        retired_kek_ids: vec!["1c8b0d4f6a2e4f7b1c8b0d4f6a2e4f7b".into()],
         state: v1::State::Deleted.into(),
         change: Some(change()),
         etag: "5d41402a".into(),

@@ -117,6 +117,7 @@ fn the_commands_of_the_manual_are_taken() {
         "token create ci --life 600 --out token -o json",
         "token list -o json",
         "own-keys show -o json",
+        "vault rotate-kek payments --etag 5d41402a -o json",
         "own-keys rotate-issuer --revoke -o json",
         "token revoke 0123456789abcdef0123456789abcdef",
         "vault list --token-file token",

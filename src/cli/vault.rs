@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use prost_types::FieldMask;
 use serde::Serialize;
 use strongroom_proto::v1::{
-    CreateVaultRequest, DeleteVaultRequest, ListVaultsRequest, NetworkRules, PurgeVaultRequest, UndeleteVaultRequest,
-    UpdateVaultRequest, Vault, VaultAuthorization, preview_access_request::Change,
+    CreateVaultRequest, DeleteVaultRequest, ListVaultsRequest, NetworkRules, PurgeVaultRequest, RotateVaultKekRequest,
+    UndeleteVaultRequest, UpdateVaultRequest, Vault, VaultAuthorization, preview_access_request::Change,
 };
 
 use super::{
@@ -40,10 +40,17 @@ pub(super) enum VaultCommand {
     Recover(DeleteArgs),
     /// Destroy a deleted vault with everything in it, for ever
     Purge(DeleteArgs),
+    /// Make a new key-encryption key for what will be made in a vault that has one of its own
+    #[command(after_help = KEK_HELP)]
+    RotateKek(DeleteArgs),
     /// Say who may do what with what is in a vault that decides by access policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
 }
+
+const KEK_HELP: &str = "\
+Versions that are there stay under the key they were wrapped under and go on working; it is destroyed when none is left: \
+rotate the vault's keys, then delete and purge their old versions. A vault has 32 such keys at most.";
 
 /// What `vault create` takes.
 #[derive(Debug, Args)]
@@ -199,7 +206,7 @@ pub(super) struct UpdateArgs {
     format: FormatArgs,
 }
 
-/// What `vault delete` and `vault recover` take.
+/// What `vault delete`, `vault recover`, `vault purge` and `vault rotate-kek` take.
 #[derive(Debug, Args)]
 pub(super) struct DeleteArgs {
     /// The vault
@@ -222,6 +229,7 @@ pub(super) async fn run(connection: &ConnectionArgs, command: VaultCommand) -> a
         VaultCommand::Delete(args) => delete(connection, &args).await,
         VaultCommand::Recover(args) => recover(connection, &args).await,
         VaultCommand::Purge(args) => purge(connection, &args).await,
+        VaultCommand::RotateKek(args) => rotate_kek(connection, &args).await,
         VaultCommand::Policy(command) => policy::run(connection, command).await,
     }?;
     Ok(ExitCode::SUCCESS)
@@ -360,6 +368,19 @@ async fn recover(connection: &ConnectionArgs, args: &DeleteArgs) -> anyhow::Resu
         validate_only: false,
     };
     shown(args.format, &client.call(&action, client.api.undelete_vault(request)).await?)
+}
+
+async fn rotate_kek(connection: &ConnectionArgs, args: &DeleteArgs) -> anyhow::Result<()> {
+    let request_id = args.change.request_id()?;
+    let client = connection.connect().await?;
+    let action = Action { noun: Noun::OwnKeys, ..change("rotate the key-encryption key of", &args.name, &request_id) };
+    let request = RotateVaultKekRequest {
+        name: format!("vaults/{}", args.name),
+        etag: args.etag.value(),
+        request_id,
+        validate_only: false,
+    };
+    shown(args.format, &client.call(&action, client.api.rotate_vault_kek(request)).await?)
 }
 
 async fn purge(connection: &ConnectionArgs, args: &DeleteArgs) -> anyhow::Result<()> {

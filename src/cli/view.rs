@@ -156,6 +156,10 @@ pub(super) struct VaultView {
     own_kek: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     kek_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kek_time: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    retired_kek_ids: Vec<String>,
     state: EnumName,
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<ChangeView>,
@@ -175,6 +179,8 @@ impl From<&v1::Vault> for VaultView {
             max_staleness_seconds: vault.max_staleness_seconds,
             own_kek: vault.own_kek,
             kek_id: vault.kek_id.clone(),
+            kek_time: optional_time(vault.kek_time.as_ref()),
+            retired_kek_ids: vault.retired_kek_ids.clone(),
             state: enum_name!(v1::State, vault.state),
             change: vault.change.as_ref().map(ChangeView::from),
             etag: vault.etag.clone(),
@@ -200,6 +206,10 @@ impl Rows for VaultView {
         fields.push(("max staleness", format!("{} s", self.max_staleness_seconds)));
         let kek = if self.own_kek { format!("its own, {} on the token", self.kek_id) } else { "root".to_owned() };
         fields.push(("keys wrapped under", kek));
+        fields.extend(self.kek_time.clone().map(|since| ("since", since)));
+        if !self.retired_kek_ids.is_empty() {
+            fields.push(("old versions under", self.retired_kek_ids.join(" ")));
+        }
         fields.push(("tags", tags_text(&self.tags)));
         fields.extend(change_fields(self.change.as_ref()));
         fields.push(("etag", self.etag.clone()));

@@ -19,6 +19,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ("vaults.delete", "VaultDelete"),
     ("vaults.undelete", "VaultRecover"),
     ("vaults.purge", "VaultPurge"),
+    ("vaults.rotateKek", "VaultKekRotate"),
     ("keys.create", "KeyCreate"),
     ("keys.import", "KeyImport"),
     ("keys.read", "KeyGet"),

@@ -67,6 +67,8 @@ pub(super) fn vault(row: &VaultRow) -> v1::Vault {
         max_staleness_seconds: i32::from(row.max_staleness.seconds()),
         own_kek: row.kek.is_some(),
         kek_id: row.kek_id().map(|kek| kek.to_string()).unwrap_or_default(),
+        kek_time: row.kek_since.map(time),
+        retired_kek_ids: row.retired_keks.iter().map(|kek| kek.id.to_string()).collect(),
         state: state(row.state).into(),
         change: Some(change(row.created, row.updated, row.state, row.revision)),
         etag: row.etag(),

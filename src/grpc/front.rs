@@ -67,7 +67,7 @@ const RESERVE_MAX: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 74] = [
+const METHODS: [&str; 75] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -108,6 +108,7 @@ const METHODS: [&str; 74] = [
     "/strongroom.v1.Vaults/DeleteVault",
     "/strongroom.v1.Vaults/UndeleteVault",
     "/strongroom.v1.Vaults/PurgeVault",
+    "/strongroom.v1.Vaults/RotateVaultKek",
     "/strongroom.v1.RoleAssignments/CreateRoleAssignment",
     "/strongroom.v1.RoleAssignments/GetRoleAssignment",
     "/strongroom.v1.RoleAssignments/ListRoleAssignments",

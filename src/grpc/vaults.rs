@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use strongroom_proto::v1::{
     CreateVaultRequest, DeleteVaultRequest, GetVaultRequest, ListVaultsRequest, ListVaultsResponse, NetworkRules,
-    PurgeVaultRequest, PurgeVaultResponse, UndeleteVaultRequest, UpdateVaultRequest, Vault, vaults_server,
+    PurgeVaultRequest, PurgeVaultResponse, RotateVaultKekRequest, UndeleteVaultRequest, UpdateVaultRequest, Vault,
+    vaults_server,
 };
 
 use super::{call::serve, decode, encode, names, pages::List};
@@ -21,6 +22,7 @@ serve!(vaults_server::Vaults {
     delete_vault(DeleteVaultRequest) -> Vault;
     undelete_vault(UndeleteVaultRequest) -> Vault;
     purge_vault(PurgeVaultRequest) -> PurgeVaultResponse;
+    rotate_vault_kek(RotateVaultKekRequest) -> Vault;
 });
 
 /// What can be changed.
@@ -147,6 +149,17 @@ async fn delete_vault(
     let options =
         decode::options("DeleteVault", &message, None, &message.request_id, &message.etag, message.validate_only)?;
     Ok(encode::vault(&*service.delete_vault(caller, &name, options).await?))
+}
+
+async fn rotate_vault_kek(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: RotateVaultKekRequest,
+) -> Result<Vault, ServiceError> {
+    let name = names::vault("name", &message.name)?;
+    let (id, etag) = (&message.request_id, &message.etag);
+    let options = decode::options("RotateVaultKek", &message, None, id, etag, message.validate_only)?;
+    Ok(encode::vault(&*service.rotate_vault_kek(caller, &name, options).await?))
 }
 
 async fn purge_vault(

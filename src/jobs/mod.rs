@@ -39,6 +39,8 @@ const TIDY_EVERY: Duration = Duration::from_secs(5);
 const COUNT_EVERY: Duration = Duration::from_secs(15);
 /// How often old events are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether something is left under the retired KEKs of vaults.
+const RETIRE_EVERY: Duration = Duration::from_secs(60);
 /// How often it is looked whether something is due for a key.
 const ROTATE_EVERY: Duration = Duration::from_secs(1);
 /// How often it is kept when versions were last used.
@@ -117,6 +119,19 @@ impl Jobs {
                 }
                 if let Err(error) = service.tidy().await {
                     tracing::error!(error = %error, "refusals or old request ids could not be tidied up");
+                }
+            }
+        });
+    }
+
+    /// Destroys key-encryption keys of vaults that nothing is under any more.
+    pub fn retire(&self, service: &Arc<Service>) {
+        let service = Arc::clone(service);
+        self.every(RETIRE_EVERY, move || {
+            let service = Arc::clone(&service);
+            async move {
+                if let Err(error) = service.destroy_retired_keks().await {
+                    tracing::error!(%error, cause = ?error.cause, "retired key-encryption keys could not be looked at");
                 }
             }
         });

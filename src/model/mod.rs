@@ -43,7 +43,7 @@ pub use rotation_policy::{
     BudgetAction, LifetimeAction, LifetimeActionType, RotationPolicy, Trigger, USES_MAX, UseBudget,
 };
 pub use rows::{
-    AssignmentRow, InstanceRow, KeyObjectRow, KeyRotation, Row, RowId, RowKind, State, UsageRow, VaultAuthorization,
+    AssignmentRow, InstanceRow, KeyObjectRow, KeyRotation, RetiredKek, Row, RowId, RowKind, State, UsageRow, VaultAuthorization,
     VaultRow, VersionRow,
 };
 pub use scope::{ObjectType, Scope};

@@ -216,8 +216,12 @@ pub struct VaultRow {
     /// How old what a replica knows of it may be.
     pub max_staleness: MaxStaleness,
     /// Its own key-encryption key on the token, under which its wrapped keys are; none: under the root. Fixed when it is
-    /// made, and destroyed with it.
+    /// made, and destroyed with it; another takes its place when it is rotated.
     pub kek: Option<Kek>,
+    /// Those before it that something may still be under, oldest first: destroyed when nothing is, and with the vault.
+    pub retired_keks: Vec<RetiredKek>,
+    /// When the present one took over; absent while it is the first.
+    pub kek_since: Option<Timestamp>,
     /// In use or deleted.
     pub state: State,
     /// All that is in it is being destroyed, and then it: nobody brings it back any more.
@@ -232,6 +236,15 @@ pub struct VaultRow {
     pub revision: u64,
 }
 
+/// A key-encryption key of a vault that wraps nothing new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetiredKek {
+    /// Its CKA_ID.
+    pub id: VersionId,
+    /// Since when.
+    pub retired: Timestamp,
+}
+
 /// What proves a KEK, as it is stored: the blob and the mark of [`Kek`], one behind the other.
 #[must_use]
 pub fn kek_check(kek: Option<&Kek>) -> Vec<u8> {
@@ -243,6 +256,11 @@ impl VaultRow {
     #[must_use]
     pub fn kek_id(&self) -> Option<VersionId> {
         self.kek.map(|kek| VersionId::from_bytes(kek.id))
+    }
+
+    /// The CKA_IDs of all that it has on the token, the present one last.
+    pub fn kek_ids(&self) -> impl Iterator<Item = VersionId> {
+        self.retired_keks.iter().map(|kek| kek.id).chain(self.kek_id())
     }
 
     /// Azure's name for what can be done with deleted objects (`akv` deletionRecoveryLevel).
@@ -267,6 +285,11 @@ impl Row for VaultRow {
     }
 
     fn canonical(&self) -> Vec<u8> {
+        let retired: Vec<u8> = self
+            .retired_keks
+            .iter()
+            .flat_map(|kek| kek.id.bytes().into_iter().chain(kek.retired.0.to_be_bytes()))
+            .collect();
         let form = Canonical::new("strongroom.vault.v1")
             .field(1, &self.id)
             .field(2, self.name.as_str().as_bytes())
@@ -285,7 +308,9 @@ impl Row for VaultRow {
             .number(15, self.max_staleness.sealed())
             .number(16, u64::from(self.purging))
             .field(17, self.kek.as_ref().map_or(&[], |kek| &kek.id))
-            .field(18, &kek_check(self.kek.as_ref()));
+            .field(18, &kek_check(self.kek.as_ref()))
+            .field(19, &retired)
+            .optional_number(20, self.kek_since.map(|since| since.0));
         state_fields(form, self.state).finish()
     }
 }
@@ -625,6 +650,7 @@ mod tests {
             let ranges = ranges.iter().map(|range| range.parse().expect("a range")).collect();
             VaultRow { network: NetworkRules::new(public, local, ranges).expect("right"), ..vault(1, "dev") }
         };
+        let retired = |n, at| RetiredKek { id: VersionId::from_bytes([n; 16]), retired: Timestamp(at) };
         let rows = [
             rules(true, true, &[]),
             rules(true, false, &[]),
@@ -640,6 +666,11 @@ mod tests {
             VaultRow { kek: Some(Kek { id: [2; 16], blob: [1; 24], mark: [1; 16] }), ..vault(1, "dev") },
             VaultRow { kek: Some(Kek { id: [1; 16], blob: [2; 24], mark: [1; 16] }), ..vault(1, "dev") },
             VaultRow { kek: Some(Kek { id: [1; 16], blob: [1; 24], mark: [2; 16] }), ..vault(1, "dev") },
+            VaultRow { kek_since: Some(Timestamp(1)), ..vault(1, "dev") },
+            VaultRow { retired_keks: vec![retired(1, 1)], ..vault(1, "dev") },
+            VaultRow { retired_keks: vec![retired(2, 1)], ..vault(1, "dev") },
+            VaultRow { retired_keks: vec![retired(1, 2)], ..vault(1, "dev") },
+            VaultRow { retired_keks: vec![retired(1, 1), retired(2, 1)], ..vault(1, "dev") },
         ];
         let forms: std::collections::HashSet<Vec<u8>> = rows.iter().map(Row::canonical).collect();
         assert_eq!(forms.len(), rows.len());

@@ -117,10 +117,10 @@ impl Hands {
         made.map_err(|error| unmade(error, permit.vault()))
     }
 
-    /// Makes the key-encryption key of a vault that does not exist yet.
-    pub async fn make_kek(
+    /// Makes a key-encryption key of a vault that no row names yet.
+    pub async fn make_kek<O: MakesKeks>(
         &self,
-        permit: &Permit<ops::VaultsCreate>,
+        permit: &Permit<O>,
         id: VersionId,
         caller: &Caller,
     ) -> Result<Kek, ServiceError> {
@@ -208,6 +208,12 @@ pub trait Generates: Op {}
 
 impl Generates for ops::KeysCreate {}
 impl Generates for ops::KeysRotate {}
+
+/// An operation that makes key-encryption keys of vaults.
+pub trait MakesKeks: Op {}
+
+impl MakesKeks for ops::VaultsCreate {}
+impl MakesKeks for ops::VaultsRotateKek {}
 
 /// An operation that makes keys that sign tokens.
 pub trait MakesIssuerKeys: Op {}

@@ -67,6 +67,7 @@ pub mod policies;
 pub mod purge;
 pub mod quota;
 pub mod replicas;
+pub mod retired_keks;
 pub mod review;
 pub mod root;
 pub mod rotation;

@@ -11,8 +11,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use strongroom_hsm::protocol::{Generated, Moment};
-use tokio::sync::OnceCell;
+use strongroom_hsm::protocol::{Generated, Kek, Moment};
 
 use super::{
     Caller, ChangeOptions, Service,
@@ -124,7 +123,7 @@ impl Service {
         options: ChangeOptions,
     ) -> Result<IssuerRotated, ServiceError> {
         let id = VersionId::from_bytes(fresh_id());
-        let work = RotateIssuer { id, old, made: OnceCell::new(), said: Mutex::default() };
+        let work = RotateIssuer { id, old, said: Mutex::default() };
         self.change(caller, issuer_key_name(id), Scope::Service, options, work).await
     }
 
@@ -172,8 +171,6 @@ fn remove(key: &Checked<IssuerKeyRow>) -> Put {
 struct RotateIssuer {
     id: VersionId,
     old: OldKeys,
-    /// Once it is made: what another process was quicker than is decided again, and it stays.
-    made: OnceCell<Generated>,
     /// What it does to what was there before.
     said: Mutex<Option<String>>,
 }
@@ -210,11 +207,18 @@ impl RotateIssuer {
         Ok(Old { keys, tokens })
     }
 
-    fn row(&self, made: &Generated, newest: Option<&IssuerKeyRow>, now: Timestamp) -> IssuerKeyRow {
+    fn row(
+        &self,
+        made: &Generated,
+        root: Option<Kek>,
+        newest: Option<&IssuerKeyRow>,
+        now: Timestamp,
+    ) -> IssuerKeyRow {
         // The newest is the last by its time, in whole seconds, and clocks go back.
         let later = newest.map_or(now.0, |newest| now.0.max(newest.created.0.saturating_add(1)));
         let (public, blob) = (made.public.to_vec(), made.blob.to_vec());
-        IssuerKeyRow { id: self.id, created: Timestamp(later), public, blob, revision: 1 }
+        let kek = root.map(|root| VersionId::from_bytes(root.id));
+        IssuerKeyRow { id: self.id, created: Timestamp(later), public, blob, kek, revision: 1 }
     }
 
     fn puts(&self, row: &IssuerKeyRow, old: &Old) -> Vec<Put> {
@@ -258,12 +262,14 @@ impl Work for RotateIssuer {
         context: &Context,
     ) -> Result<Applied<IssuerRotated>, ServiceError> {
         let deadline = context.caller.deadline;
-        let making = || service.hands.generate_issuer_key(&permit, self.id, &context.caller);
-        let made = self.made.get_or_try_init(making).await?;
-        failpoint::hit(failpoint::SERVICE_AFTER_GENERATE);
+        // Under the lock: so it is under the root that all that follows is under.
         let locked = service.catalog.scopes.lock(HeadScope::Service, deadline).await?;
         let old = self.plan(service, deadline).await?;
-        let row = self.row(made, old.keys.last().map(|newest| newest.row.as_ref()), context.now);
+        let root = service.root();
+        let made = service.hands.generate_issuer_key(&permit, self.id, root, &context.caller).await?;
+        failpoint::hit(failpoint::SERVICE_AFTER_GENERATE);
+        let newest = old.keys.last().map(|newest| newest.row.as_ref());
+        let row = self.row(&made, root, newest, context.now);
         let request = context.request_record(issuer_key_name(self.id));
         let making = Making { name: "ownKeys.rotateIssuer", right: &permit, intent: context.intent, request, deadline };
         let committed = service.catalog.scopes.commit(&locked, making, self.puts(&row, &old)).await;

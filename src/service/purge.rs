@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Before which ids the detail of an intent names objects on the token.
-const ON_TOKEN: &str = "token objects:";
+pub(super) const ON_TOKEN: &str = "token objects:";
 /// A record has room for the names of so many.
 const ON_TOKEN_MAX: usize = 1_000;
 /// Under which name the service records what it destroys by itself.
@@ -583,9 +583,12 @@ impl RemoveVault {
         }
         let assignments = puts.len() - policies;
         let mut said = format!("with {assignments} role assignments and {policies} access policies");
-        said.extend(vault.row.kek_id().map(|kek| format!("; {ON_TOKEN} {kek}")));
+        let keks: Vec<String> = vault.row.kek_ids().map(|kek| kek.to_string()).collect();
+        if !keks.is_empty() {
+            said.push_str(&format!("; {ON_TOKEN} {}", keks.join(" ")));
+        }
         puts.push(Put::remove(NewRow::RemoveVault(VaultRow::clone(&vault.row)), vault.seal));
-        Ok((puts, (said, vault.row.kek_id().into_iter().collect())))
+        Ok((puts, (said, vault.row.kek_ids().collect())))
     }
 }
 

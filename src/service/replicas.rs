@@ -359,6 +359,15 @@ impl Service {
         }
     }
 
+    /// Takes in what others have changed in the service's scope: newer than what a hearing has promised.
+    pub(super) async fn catch_up_service(&self, deadline: Moment) -> Result<(), ServiceError> {
+        if !self.hearing().is_shared() {
+            return Ok(());
+        }
+        let cell = self.catalog.scopes.cell(HeadScope::Service, deadline).await?;
+        self.catalog.scopes.catch_up(&cell, deadline).await
+    }
+
     /// Makes policy and tokens anew from the service's scope, while nobody here changes it: a token that was just issued
     /// must not be missing from what was read a moment before.
     async fn make_anew(&self, deadline: Moment) -> Result<(), ServiceError> {

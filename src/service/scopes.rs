@@ -11,7 +11,7 @@
 //! [`CommitError::Conflict`], catches up, and decides again.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -257,6 +257,12 @@ impl ScopeCell {
     #[must_use]
     pub fn intent(&self) -> u64 {
         self.read().intent
+    }
+
+    /// The ids of all rows of that kind.
+    #[must_use]
+    pub fn ids(&self, kind: RowKind) -> HashSet<[u8; 16]> {
+        self.read().newest.keys().filter(|id| id.kind == kind).map(|id| id.id).collect()
     }
 
     /// How many rows of that kind there are.
@@ -781,44 +787,105 @@ impl Scopes {
         puts: Vec<Put>,
         events: Vec<EventRow>,
     ) -> Result<Committed, ServiceError> {
-        let cell = &locked.cell;
+        let (marks, seals) = self.commit_heads(&[locked], change, puts, events).await?;
+        let mark = marks.into_iter().next().ok_or(Problem::Internal)?;
+        Ok(Committed { mark, seals })
+    }
+
+    /// Commits rows of one locked scope, and with them a new head of another whose rows stay as they are: whoever decides
+    /// something on that one's state meets the change, as if it were one of its own. Returns the marks of both.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_beside(
+        &self,
+        locked: &Locked,
+        beside: &Locked,
+        change: Making<'_>,
+        puts: Vec<Put>,
+    ) -> Result<Vec<HeadMark>, ServiceError> {
+        Ok(self.commit_heads(&[locked, beside], change, puts, Vec::new()).await?.0)
+    }
+
+    /// Commits rows of the first scope, with new heads of all: in one transaction, so that the first one's fate is that of
+    /// all.
+    async fn commit_heads(
+        &self,
+        scopes: &[&Locked],
+        change: Making<'_>,
+        puts: Vec<Put>,
+        events: Vec<EventRow>,
+    ) -> Result<(Vec<HeadMark>, Vec<Seal>), ServiceError> {
         let Making { name, right, intent, request, deadline } = change;
         let (seals, events) = self.seal(&puts, events, deadline).await?;
-        let raced =
-            || ServiceError::because(Problem::Changed { name: "the resource".to_owned() }, CommitError::Conflict);
-        let decided_on = locked.revision.load(Ordering::Acquire);
-        let (head, steps) = next_head(cell, decided_on, &puts, &seals, intent).ok_or_else(raced)?;
-        let head_seal = self.pool.seal(vec![head.canonical()], deadline).await.map_err(super::hands::outage)?;
-        let head_seal = *head_seal.first().ok_or(Problem::Internal)?;
-        let mark = HeadMark {
-            scope: cell.scope.to_string(),
-            revision: head.revision,
-            digest: base16ct::lower::encode_string(&head.digest.short()),
-        };
+        let next = self.next_heads(scopes, &puts, &seals, intent, deadline).await?;
+        let marks = next.iter().map(|(head, _)| mark_of(head.unchecked())).collect();
         let writes = puts.into_iter().zip(&seals).map(|(put, seal)| put.row.sealed(*seal)).collect();
-        let heads = vec![HeadChange { head: Sealed::new(head.clone(), head_seal), steps: steps.clone() }];
+        let heads = next.iter().map(|(head, steps)| HeadChange { head: head.clone(), steps: steps.clone() }).collect();
         let (lease, is_urgent) = (right.lease().cloned(), right.is_urgent());
         let change = Change { name, writes, heads, request, lease, events, is_urgent };
         right.check()?;
-        let under_way = UnderWay::begin(cell, (head.revision, head.digest.short()));
-        let revision = head.revision;
-        match self.store.commit(change).await {
-            Ok(position) => under_way.done(head, &steps, Some(position)),
-            Err(CommitError::Store(error)) => match self.fate(&head).await {
-                Some(true) => under_way.done(head, &steps, None),
+        let begin = |(locked, (head, _)): (&&Locked, &(Sealed<HeadRow>, Vec<Step>))| {
+            let head = head.unchecked();
+            UnderWay::begin(Arc::clone(&locked.cell), (head.revision, head.digest.short()))
+        };
+        let under_way = scopes.iter().zip(&next).map(begin).collect::<Vec<_>>();
+        let position = match self.store.commit(change).await {
+            Ok(position) => Some(position),
+            Err(CommitError::Store(error)) => match self.fate(next[0].0.unchecked()).await {
+                Some(true) => None,
                 Some(false) => {
-                    under_way.nothing();
+                    under_way.into_iter().for_each(UnderWay::nothing);
                     return Err(ServiceError::because(Problem::Unavailable { what: "the store" }, error));
                 }
                 None => return Err(ServiceError::because(Problem::Unknown { what: "store" }, error)),
             },
             Err(error) => {
-                under_way.nothing();
+                under_way.into_iter().for_each(UnderWay::nothing);
                 return Err(ServiceError::because(Problem::Changed { name: "the resource".to_owned() }, error));
             }
+        };
+        for ((locked, (head, steps)), under_way) in scopes.iter().zip(next).zip(under_way) {
+            let (head, _) = head.into_unchecked();
+            let revision = head.revision;
+            under_way.done(head, &steps, position);
+            locked.revision.store(revision, Ordering::Release);
         }
-        locked.revision.store(revision, Ordering::Release);
-        Ok(Committed { mark, seals })
+        Ok((marks, seals))
+    }
+
+    /// The sealed heads after a change, with the steps to them: the rows are the first one's.
+    async fn next_heads(
+        &self,
+        scopes: &[&Locked],
+        puts: &[Put],
+        seals: &[Seal],
+        intent: u64,
+        deadline: Moment,
+    ) -> Result<Vec<(Sealed<HeadRow>, Vec<Step>)>, ServiceError> {
+        let raced =
+            || ServiceError::because(Problem::Changed { name: "the resource".to_owned() }, CommitError::Conflict);
+        let mut next = Vec::with_capacity(scopes.len());
+        for (n, locked) in scopes.iter().enumerate() {
+            let (puts, seals) = if n == 0 { (puts, seals) } else { (&[][..], &[][..]) };
+            let decided_on = locked.revision.load(Ordering::Acquire);
+            next.push(next_head(&locked.cell, decided_on, puts, seals, intent).ok_or_else(raced)?);
+        }
+        let forms = next.iter().map(|(head, _)| head.canonical()).collect();
+        let made = self.pool.seal(forms, deadline).await.map_err(super::hands::outage)?;
+        if made.len() != next.len() {
+            return Err(Problem::Internal.into());
+        }
+        Ok(next.into_iter().zip(made).map(|((head, steps), seal)| (Sealed::new(head, seal), steps)).collect())
+    }
+}
+
+/// A head as the audit log records it.
+fn mark_of(head: &HeadRow) -> HeadMark {
+    HeadMark {
+        scope: head.scope.to_string(),
+        revision: head.revision,
+        digest: base16ct::lower::encode_string(&head.digest.short()),
     }
 }
 
@@ -875,13 +942,13 @@ impl Right for WorkLease {
 
 /// A commit that is on its way. Unless it is said to be done, memory is no longer known to agree with
 /// the store, and the scope is loaded again on its next use.
-struct UnderWay<'a> {
-    cell: &'a ScopeCell,
+struct UnderWay {
+    cell: Arc<ScopeCell>,
     done: bool,
 }
 
-impl<'a> UnderWay<'a> {
-    fn begin(cell: &'a ScopeCell, attempted: (u64, [u8; 32])) -> Self {
+impl UnderWay {
+    fn begin(cell: Arc<ScopeCell>, attempted: (u64, [u8; 32])) -> Self {
         cell.write().attempted = Some(attempted);
         cell.committing.store(true, Ordering::Release);
         Self { cell, done: false }
@@ -895,13 +962,13 @@ impl<'a> UnderWay<'a> {
 
     /// It is applied; where it stands is not known after a failure.
     fn done(mut self, head: HeadRow, steps: &[Step], position: Option<Position>) {
-        apply(self.cell, head, steps);
+        apply(&self.cell, head, steps);
         self.cell.position.store(position.map_or(u64::MAX, |position| position.0), Ordering::Release);
         self.done = true;
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         if !self.done {
             self.cell.doubt();

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     access::Action,
     audit::{Durability, Kind, Outcome, Record},
-    model::{AccessPolicyRow, Ordinal, Principal, Row as _, RowId, RowKind, VaultName, VersionId},
+    model::{AccessPolicyRow, Ordinal, Principal, Row as _, RowId, RowKind, VaultName, VaultRow, VersionId},
     store::HeadScope,
 };
 
@@ -44,7 +44,7 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
         }
         // Said to be destroyed, and their rows are gone: whatever has been made under their names since.
         for version in on_token(&intent) {
-            if !is_needed(service, &scope, version).await? {
+            if !is_needed(service, &scope, version).await? && !has_kek(service, &intent, version, deadline).await? {
                 service.hands.reap(version, Moment::now().after(REAP_WITHIN)).await?;
             }
         }
@@ -71,14 +71,24 @@ async fn is_needed(service: &Service, scope: &ScopeCell, id: VersionId) -> Resul
     Ok(is_root || scope.has(&row) || service.store.version_exists(id).await? || service.store.kek_exists(id).await?)
 }
 
-/// The KEK of a vault that is there.
-async fn kek_of(
+/// Whether the vault that an intent is about has that KEK, as its row says under its seal: the database alone does not decide
+/// what is destroyed.
+async fn has_kek(service: &Service, intent: &Record, kek: VersionId, deadline: Moment) -> Result<bool, ServiceError> {
+    let (Some(About::Vault(name)) | Some(About::Keks(name))) = intent.resource.as_deref().and_then(about) else {
+        return Ok(false);
+    };
+    let vault = vault_of(service, &name, deadline).await?;
+    Ok(vault.is_some_and(|vault| vault.kek_ids().any(|id| id == kek)))
+}
+
+/// A vault, if it is there.
+async fn vault_of(
     service: &Service,
     vault: &VaultName,
     deadline: Moment,
-) -> Result<Option<Option<VersionId>>, ServiceError> {
+) -> Result<Option<Arc<VaultRow>>, ServiceError> {
     match service.catalog.vault(vault, deadline).await {
-        Ok(vault) => Ok(Some(vault.row.kek_id())),
+        Ok(vault) => Ok(Some(Arc::clone(&vault.row))),
         Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => Ok(None),
         Err(error) => Err(error),
     }
@@ -126,6 +136,8 @@ impl Fate {
 /// What an intent was about, read from its resource name.
 enum About {
     Vault(VaultName),
+    /// Retired KEKs of a vault.
+    Keks(VaultName),
     /// Some keys of a vault that is purged.
     Keys(VaultName),
     Key(KeyRef),
@@ -144,6 +156,7 @@ fn about(resource: &str) -> Option<About> {
     let parts: Vec<&str> = resource.split('/').collect();
     match parts.as_slice() {
         ["vaults", vault] => Some(About::Vault(vault.parse().ok()?)),
+        ["vaults", vault, "keks"] => Some(About::Keks(vault.parse().ok()?)),
         ["vaults", vault, "keys"] => Some(About::Keys(vault.parse().ok()?)),
         ["vaults", vault, "keys", key] => {
             Some(About::Key(KeyRef { vault: vault.parse().ok()?, key: key.parse().ok()?, version: None }))
@@ -186,7 +199,7 @@ async fn fate(
         let version = version.parse().map_err(|_| Problem::Internal)?;
         return match intent.resource.as_deref().and_then(about) {
             Some(About::Vault(name)) => {
-                Ok(fate_of_kek(kek_of(service, &name, deadline).await?, scope, number, version))
+                Ok(fate_of_kek(vault_of(service, &name, deadline).await?.as_deref(), scope, number, version))
             }
             Some(About::Key(name)) => Ok(fate_of_version(scope, number, &name, version)),
             Some(About::Instance) => Ok(Fate::of(service.instance().has_root(version))),
@@ -219,7 +232,9 @@ async fn fate(
                 found => found.map(|vault| vault.row.intent),
             }
         }
-        About::Vault(name) => service.catalog.vault(&name, deadline).await.map(|vault| vault.row.intent),
+        About::Vault(name) | About::Keks(name) => {
+            service.catalog.vault(&name, deadline).await.map(|vault| vault.row.intent)
+        }
         // No row of it is left to say so: the scope's head does.
         About::Keys(_) => Ok(scope.intent()),
         About::Key(name) if intent.operation == Action::KeysPurge.name() => {
@@ -267,11 +282,15 @@ fn fate_of_version(scope: &ScopeCell, number: u64, name: &KeyRef, version: Versi
     if scope.has(&key) { Fate::Unmade } else { Fate::absent(scope, number) }
 }
 
-/// Whether a vault was made, by the KEK that was made for it.
-fn fate_of_kek(found: Option<Option<VersionId>>, scope: &ScopeCell, number: u64, kek: VersionId) -> Fate {
+/// Whether a vault was made, or its KEK rotated, by the KEK that was made for it.
+fn fate_of_kek(found: Option<&VaultRow>, scope: &ScopeCell, number: u64, kek: VersionId) -> Fate {
     match found {
-        Some(found) if found == Some(kek) => Fate::Made,
-        Some(_) => Fate::Overtaken,
+        Some(found) if found.kek_ids().any(|id| id == kek) => Fate::Made,
+        // Of a name that was to be made another is there; of a rotation, what was there before.
+        Some(found) => match Fate::by(Some(found.intent), number) {
+            Fate::Unmade if found.revision > 1 => Fate::Unmade,
+            _ => Fate::Overtaken,
+        },
         None => Fate::absent(scope, number),
     }
 }

@@ -201,7 +201,7 @@ impl Service {
 impl Service {
     /// Puts in force what a vault's new row says. Under the lock of the service's scope, as all that changes the
     /// policy.
-    fn put_rules(&self, row: &VaultRow) {
+    pub(super) fn put_rules(&self, row: &VaultRow) {
         if let Some(policy) = self.policy.now().with_rules_of(row) {
             self.policy.set(policy);
         }
@@ -264,6 +264,8 @@ impl CreateVault {
             kek: self
                 .kek
                 .map(|id| self.made.get().copied().unwrap_or(Kek { id: id.bytes(), blob: [0; 24], mark: [0; 16] })),
+            retired_keks: Vec::new(),
+            kek_since: None,
             state: State::Active,
             purging: false,
             created: context.now,

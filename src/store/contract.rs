@@ -10,8 +10,9 @@ use super::{
     Sealed, Step, Store, Undelivered, Use, Way, WebhookState, WorkLease, Write,
 };
 use crate::model::{
-    ADMINISTRATOR, EventRow, IssuerKeyRow, KeyOps, KeySpec, MaxStaleness, NetworkRules, ReplicaRow, Residency, Row,
-    RowId, RowKind, Scope, State, Timestamp, TokenRow, UsageRow, VaultAuthorization,
+    ADMINISTRATOR, EventRow, IssuerKeyRow, KeyOps, KeySpec, MaxStaleness, NetworkRules, ReplicaRow, Residency,
+    RetiredKek, Row, RowId, RowKind, Scope, State, Timestamp, TokenRow, UsageRow, VaultAuthorization, VaultName,
+    VersionRow,
 };
 
 pub(crate) mod everything;
@@ -37,6 +38,7 @@ macro_rules! contract_tests {
             assignments_come_and_go,
             tokens_come_and_go,
             issuer_keys_come_and_go,
+            retired_keks_are_known_and_what_is_under_them,
             roles_come_change_and_go,
             access_policies_come_change_and_go,
             heads_come_back,
@@ -279,6 +281,30 @@ pub(crate) async fn tokens_come_and_go(store: AnyStore) {
     conflict(&store, change([Write::RemoveToken(first.id)])).await;
 }
 
+pub(crate) async fn retired_keks_are_known_and_what_is_under_them(store: AnyStore) {
+    furnish(&store).await;
+    let exists = async |n| store.kek_exists(version_id(n)).await.expect("read");
+    let vaults =
+        async |after: Option<&VaultName>, limit| store.vaults_with_retired_keks(after, limit).await.expect("read");
+    let retired = |n| RetiredKek { id: version_id(n), retired: Timestamp(i64::from(n)) };
+    let row = crate::model::VaultRow { retired_keks: vec![retired(0x31), retired(0x32)], ..vault(41, "many") };
+    let one = crate::model::VaultRow { retired_keks: vec![retired(0x33)], ..vault(43, "one") };
+    let none = crate::model::VaultRow { retired_keks: Vec::new(), ..vault(47, "none") };
+    must(&store, change([row.clone(), one, none].map(|row| Write::Vault(sealed(row))))).await;
+    assert_eq!(store.vault(&row.name).await.expect("read"), Some(sealed(row.clone())));
+    assert!(exists(41).await && exists(0x31).await && exists(0x32).await && exists(0x33).await && !exists(0x34).await);
+    assert_eq!(vaults(None, 9).await, [vault_name("many"), vault_name("one")]);
+    assert_eq!(vaults(None, 1).await, [vault_name("many")]);
+    assert_eq!(vaults(Some(&vault_name("many")), 9).await, [vault_name("one")]);
+    let next = crate::model::VaultRow { retired_keks: vec![retired(0x32)], revision: 2, ..row };
+    must(&store, change([Write::Vault(sealed(next.clone()))])).await;
+    assert!(!exists(0x31).await && exists(0x32).await);
+    let under = VersionRow { kek: Some(version_id(0x31)), ..version(99, "dev", "Root", 99) };
+    must(&store, change([Write::Version(sealed(under))])).await;
+    assert!(store.is_wrapped_under(version_id(0x31)).await.expect("read"), "a version is, whatever vaults say");
+    assert!(!store.is_wrapped_under(version_id(0x32)).await.expect("read"));
+}
+
 pub(crate) async fn issuer_keys_come_and_go(store: AnyStore) {
     let (first, second) = (IssuerKeyRow { created: Timestamp(1), ..issuer_key(9) }, issuer_key(1));
     must(&store, change([Write::IssuerKey(sealed(second.clone())), Write::IssuerKey(sealed(first.clone()))])).await;
@@ -498,7 +524,7 @@ pub(crate) async fn a_stale_revision_is_a_conflict(store: AnyStore) {
             })),
             Write::Vault(sealed(crate::model::VaultRow { revision, ..vault(1, "dev") })),
             Write::Key(sealed(crate::model::KeyObjectRow { revision, ..key(2, "dev", "Root") })),
-            Write::Version(sealed(crate::model::VersionRow { revision, ..version(2, "dev", "Root", 1) })),
+            Write::Version(sealed(VersionRow { revision, ..version(2, "dev", "Root", 1) })),
             Write::Usage(sealed(usage(2, 6, revision))),
         ];
         for write in stale {
@@ -997,7 +1023,7 @@ pub(crate) async fn what_is_to_be_purged_is_found_and_taken_away(store: AnyStore
     furnish(&store).await;
     let (dev, root) = (vault_name("dev"), key_name("root"));
     let gone = |revision| crate::model::KeyObjectRow { state: deleted(5, 50), revision, ..key(3, "dev", "Gone") };
-    let old = crate::model::VersionRow { state: deleted(5, 40), ..version(4, "dev", "Root", 0) };
+    let old = VersionRow { state: deleted(5, 40), ..version(4, "dev", "Root", 0) };
     let rows = [
         Write::Key(sealed(gone(1))),
         Write::Version(sealed(version(3, "dev", "Gone", 1))),

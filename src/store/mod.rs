@@ -333,6 +333,14 @@ pub trait Store: Send + Sync {
 
     /// Whether some vault has a key-encryption key of that id, deleted or not.
     async fn kek_exists(&self, id: VersionId) -> Result<bool, StoreError>;
+    /// Whether any version, of whatever vault, is wrapped under that KEK.
+    async fn is_wrapped_under(&self, kek: VersionId) -> Result<bool, StoreError>;
+    /// At most `limit` vaults that have retired KEKs, by name, after one.
+    async fn vaults_with_retired_keks(
+        &self,
+        after: Option<&VaultName>,
+        limit: u32,
+    ) -> Result<Vec<VaultName>, StoreError>;
     /// A version's usage counter.
     async fn usage(&self, version: VersionId) -> Result<Option<Sealed<UsageRow>>, StoreError>;
     /// Adds to what is known of the use of versions; of those that are gone, nothing. It need not survive a crash of the

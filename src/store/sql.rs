@@ -222,6 +222,18 @@ impl<D: Database> Store for SqlStore<D> {
         vaults::kek_exists(&mut self.session(Purpose::Read).await?, id).await
     }
 
+    async fn is_wrapped_under(&self, kek: VersionId) -> Result<bool, StoreError> {
+        versions::is_wrapped_under(&mut self.session(Purpose::Read).await?, kek).await
+    }
+
+    async fn vaults_with_retired_keks(
+        &self,
+        after: Option<&VaultName>,
+        limit: u32,
+    ) -> Result<Vec<VaultName>, StoreError> {
+        vaults::with_retired_keks(&mut self.session(Purpose::Read).await?, after, limit).await
+    }
+
     async fn usage(&self, version: VersionId) -> Result<Option<Sealed<UsageRow>>, StoreError> {
         usage::by_version(&mut self.session(Purpose::Read).await?, version).await
     }

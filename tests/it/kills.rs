@@ -12,7 +12,7 @@ use strongroom::{
 use crate::dev::{Dev, Start, signal, text};
 
 /// The objects in the token's folder.
-fn token_objects(data: &Path) -> usize {
+pub(crate) fn token_objects(data: &Path) -> usize {
     fn count(folder: &Path) -> usize {
         let entries = fs::read_dir(folder).expect("reads").map(|entry| entry.expect("an entry").path());
         entries

@@ -327,6 +327,10 @@ fn rows() -> Vec<Row> {
             let name = world.token.clone();
             v1::RevokeTokenRequest { name, validate_only: true, ..Default::default() }.encode_to_vec()
         }),
+        row("Vaults/RotateVaultKek", A::VaultsRotateKek, At::Vault, |_, _| {
+            let name = VAULT.to_owned();
+            v1::RotateVaultKekRequest { name, validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
         row("OwnKeys/GetOwnKeys", A::OwnKeysRead, At::Service, |_, _| v1::GetOwnKeysRequest {}.encode_to_vec()),
         row("OwnKeys/RotateIssuerKey", A::OwnKeysRotateIssuer, At::Service, |_, _| {
             v1::RotateIssuerKeyRequest { validate_only: true, ..Default::default() }.encode_to_vec()

@@ -13,7 +13,10 @@ use strongroom::{
     failpoint,
 };
 
-use crate::dev::{Dev, Start, text};
+use crate::{
+    dev::{Dev, Start, text},
+    kills::token_objects,
+};
 
 fn json(dev: &Dev, arguments: &[&str]) -> Value {
     serde_json::from_str(&dev.ok(&[arguments, &["-o", "json"]].concat())).expect("JSON")
@@ -142,4 +145,81 @@ fn the_issuers_key_rotates_through_a_kill_at_every_point() {
         .filter_map(|entry| fs::read_to_string(entry.expect("an entry").path()).ok())
         .collect();
     assert!(records.contains("taken away with 1 tokens"), "the intent says it");
+}
+
+/// A vault with a KEK of its own and the key `k` in it, and how many KEKs it has on the token.
+fn own_vault(dev: &Dev) {
+    dev.ok(&["vault", "create", "own", "--own-kek"]);
+    dev.ok(&["--vault", "own", "key", "create", "k", "--type", "EC"]);
+}
+
+fn keks(dev: &Dev) -> usize {
+    let shown = json(dev, &["vault", "show", "own"]);
+    1 + shown["retiredKekIds"].as_array().map_or(0, Vec::len)
+}
+
+#[test]
+fn keys_are_made_and_used_while_their_vaults_kek_rotates() {
+    let dev = Dev::new();
+    dev.ok(&["key", "create", "k", "--type", "EC"]);
+    own_vault(&dev);
+    let (file, made) = (dev.file("text", "text"), AtomicBool::new(false));
+    while_clients_work(&dev, || {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let sig = dev.path("own.sig");
+                let mut n = 0;
+                while !made.load(Ordering::Acquire) {
+                    dev.ok(&["--vault", "own", "key", "create", &format!("n{n}"), "--type", "EC"]);
+                    dev.ok(&["--vault", "own", "key", "rotate", "k"]);
+                    let sign = ["key", "sign", "k", "--algorithm", "ES256", "--in", text(&file), "--out", text(&sig)];
+                    dev.ok(&[&["--vault", "own"], &sign[..]].concat());
+                    n += 1;
+                }
+            });
+            for n in 2..7 {
+                dev.ok(&["vault", "rotate-kek", "own"]);
+                assert_eq!(keks(&dev), n);
+            }
+            made.store(true, Ordering::Release);
+        });
+    });
+}
+
+#[test]
+fn a_vaults_kek_rotates_through_a_kill_at_every_point() {
+    let mut dev = Dev::new();
+    let of_service = token_objects(&dev.data());
+    own_vault(&dev);
+    let file = dev.file("text", "text");
+    let points = [
+        failpoint::SERVICE_AFTER_INTENT,
+        failpoint::SERVICE_AFTER_GENERATE,
+        failpoint::STORE_BEFORE_COMMIT,
+        failpoint::STORE_AFTER_COMMIT,
+        failpoint::SERVICE_BEFORE_OUTCOME,
+    ];
+    for point in points {
+        let before = keks(&dev);
+        dev.stop();
+        dev.start(Start { failpoints: &format!("{point}=kill@1"), ..Start::default() });
+        let id = uuid::Uuid::new_v4().to_string();
+        let rotate = ["--timeout", "20", "vault", "rotate-kek", "own", "--request-id", &id];
+        assert!(!dev.run(&rotate).status.success(), "{point}");
+        assert_eq!(dev.wait_dead().signal(), Some(9), "{point} kills");
+        dev.start(Start::default());
+        assert_eq!(token_objects(&dev.data()), of_service + keks(&dev), "{point}: what no row names is reaped");
+        dev.ok(&rotate);
+        assert_eq!(keks(&dev), before + 1, "{point}: once");
+        assert_eq!(token_objects(&dev.data()), of_service + keks(&dev), "{point}");
+        let sig = dev.path("own.sig");
+        let sign = ["key", "sign", "k", "--algorithm", "ES256", "--in", text(&file), "--out", text(&sig)];
+        dev.ok(&[&["--vault", "own"], &sign[..]].concat());
+        dev.stop();
+        all_is_settled(&dev, point);
+        dev.start(Start::default());
+    }
+    dev.ok(&["vault", "delete", "own"]);
+    dev.ok(&["vault", "purge", "own"]);
+    assert_eq!(token_objects(&dev.data()), of_service, "all of them are gone with the vault");
 }

@@ -9,6 +9,7 @@ mod drain;
 mod estate;
 mod exports;
 mod imports;
+mod keks;
 mod limits;
 mod own_keys;
 mod purge;

@@ -277,12 +277,12 @@ async fn a_vault_goes_with_all_that_is_in_it_at_its_date() {
 }
 
 /// A vault that can be purged, whose keys are under a KEK of its own.
-fn with_own_kek(name: &str) -> NewVault {
+pub(crate) fn with_own_kek(name: &str) -> NewVault {
     NewVault { own_kek: true, purge_protection: false, ..vault(name) }
 }
 
 /// How many objects there are on the token.
-fn on_token(estate: &Estate) -> usize {
+pub(crate) fn on_token(estate: &Estate) -> usize {
     let folders = std::fs::read_dir(estate.folder().join("tokens")).expect("reads");
     let tokens = folders.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir());
     let objects = tokens.flat_map(|token| std::fs::read_dir(token).expect("reads"));

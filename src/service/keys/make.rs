@@ -434,12 +434,16 @@ impl<S: Source> MakeKey<S> {
             failpoint::hit("service.after_generate");
             // The vault's id is decided by its name: the lock can be taken before the vault is looked at again.
             let locked = service.catalog.scopes.lock(HeadScope::Vault(vault_id(&self.new.vault)), deadline).await?;
+            if made.kek.is_some() && made.kek != service.root() {
+                // After the lock: whoever takes a KEK off the vault's list writes the head that this is committed on.
+                service.catch_up_service(deadline).await?;
+            }
             let place = self.place(service, deadline).await?;
             let under = service.wrapped_under(&place.vault.row, self.new.residency);
-            if made.kek == under {
+            if made.kek == under || is_under_retired(&made, &place.vault.row) {
                 return Ok((made, locked, place));
             }
-            // Under another KEK it is another vault of that name.
+            // Under another KEK it is another vault of that name, or its KEK was retired so long ago that it is gone.
             if place.vault.row.kek.is_some() || !self.source.can_again() {
                 return Err(Problem::Changed { name: self.key_name() }.into());
             }
@@ -599,4 +603,9 @@ impl<S: Source> Work for MakeKey<S> {
         // The caller's deadline may have passed; cleaning up has its own.
         service.hands.reap(self.version, Moment::now().after(REAP_WITHIN)).await
     }
+}
+
+/// Whether a key is under a KEK of its vault that was retired while it was made.
+fn is_under_retired(made: &Made, vault: &VaultRow) -> bool {
+    made.kek.is_some_and(|kek| vault.retired_keks.iter().any(|retired| retired.id.bytes() == kek.id))
 }

@@ -9,7 +9,7 @@ use crate::{
     model::{
         AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, Escrow, EventRow, EventType, Generation, InstanceRow,
         IssuerKeyRow, KeyName, KeyObjectRow, KeyOps, KeyRotation, KeySpec, MaxStaleness, NetworkRules, ObjectType,
-        Ordinal, Permissions, Renewal, ReplicaName, ReplicaRow, RequestId, Residency, RoleDefinitionRow, RoleId,
+        Ordinal, Permissions, Renewal, ReplicaName, ReplicaRow, RequestId, Residency, RetiredKek, RoleDefinitionRow, RoleId,
         RolePatterns, RotationPolicy, Row, RowId, RowKind, Scope, Stage, State, Tags, Timestamp, TokenId, TokenRow,
         Uptime, UsageRow, VaultAuthorization, VaultName, VaultRow, VersionId, VersionRow,
     },
@@ -62,6 +62,12 @@ pub(crate) fn vault(n: u8, name: &str) -> VaultRow {
         authorization: VaultAuthorization::Roles,
         max_staleness: MaxStaleness::default(),
         kek: (!n.is_multiple_of(2)).then_some(Kek { id: [n; 16], blob: [n; 24], mark: [n; 16] }),
+        retired_keks: n
+            .is_multiple_of(3)
+            .then(|| RetiredKek { id: version_id(n), retired: Timestamp(9) })
+            .into_iter()
+            .collect(),
+        kek_since: n.is_multiple_of(3).then_some(Timestamp(9)),
         state: State::Active,
         purging: false,
         created: Timestamp(1_700_000_000),

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     model::{
-        AddressRange, MaxStaleness, NetworkRules, Tags, Timestamp, VaultAuthorization, VaultName, VaultRow, VersionId,
-        rows::kek_check,
+        AddressRange, MaxStaleness, NetworkRules, RetiredKek, Tags, Timestamp, VaultAuthorization, VaultName, VaultRow,
+        VersionId, rows::kek_check,
     },
     store::{Sealed, StoreError},
 };
@@ -22,13 +22,16 @@ const ID_BY_NAME: &str = "SELECT id FROM vaults WHERE name = $1";
 const PAGE: &str = "SELECT * FROM vaults WHERE name > $1 AND ($2 OR deleted_at IS NULL) ORDER BY name LIMIT $3";
 const INSERT: &str = "INSERT INTO vaults (id, revision, seal, name, retention_days, purge_protection, deleted_at, \
     purge_at, created_at, updated_at, intent, tags, padding_decryption_allowed, public_access, local_access, \
-    allowed_ranges, \"authorization\", max_staleness, purging, kek, kek_check) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)";
+    allowed_ranges, \"authorization\", max_staleness, purging, kek, kek_check, retired_keks, \
+    kek_since) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)";
 const UPDATE: &str = "UPDATE vaults SET revision = $2, seal = $3, name = $4, retention_days = $5, \
     purge_protection = $6, deleted_at = $7, purge_at = $8, created_at = $9, updated_at = $10, intent = $11, tags = $12, \
     padding_decryption_allowed = $13, public_access = $14, local_access = $15, allowed_ranges = $16, \
-    \"authorization\" = $17, max_staleness = $18, purging = $19, kek = $20, kek_check = $21 WHERE id = $1 AND revision = $2 - 1";
-const KEK_EXISTS: &str = "SELECT 1 FROM vaults WHERE kek = $1";
+    \"authorization\" = $17, max_staleness = $18, purging = $19, kek = $20, kek_check = $21, \
+    retired_keks = $22, kek_since = $23 WHERE id = $1 AND revision = $2 - 1";
+const KEK_EXISTS: &str = "SELECT 1 FROM vaults WHERE kek = $1 OR retired_keks LIKE $2";
+const WITH_RETIRED_KEKS: &str = "SELECT name FROM vaults WHERE retired_keks <> '' AND name > $1 ORDER BY name LIMIT $2";
 const REMOVE: &str = "DELETE FROM vaults WHERE id = $1";
 const TO_PURGE: &str = "SELECT name FROM vaults WHERE purge_at IS NOT NULL AND (purging OR purge_at <= $1) \
     ORDER BY purge_at, id LIMIT $2";
@@ -83,7 +86,9 @@ pub(super) async fn write(session: &mut Session, sealed: &Sealed<VaultRow>) -> R
         .bind(i64::from(row.max_staleness.seconds()))
         .bind(row.purging)
         .bind(row.kek.map(|kek| kek.id.to_vec()))
-        .bind(row.kek.as_ref().map(|kek| kek_check(Some(kek))));
+        .bind(row.kek.as_ref().map(|kek| kek_check(Some(kek))))
+        .bind(retired_text(&row.retired_keks))
+        .bind(row.kek_since.map(|since| since.0));
     write_one(session, query).await
 }
 
@@ -113,6 +118,8 @@ fn decode(row: &Record) -> Result<Sealed<VaultRow>, StoreError> {
         max_staleness: MaxStaleness::new(columns.number("max_staleness")?)
             .ok_or_else(|| columns.wrong("max_staleness"))?,
         kek: kek(&columns)?,
+        retired_keks: retired_keks(&columns)?,
+        kek_since: columns.optional_time("kek_since")?,
         state: columns.state()?,
         purging: columns.flag("purging")?,
         created: columns.time("created_at")?,
@@ -136,10 +143,40 @@ fn kek(columns: &Columns<'_>) -> Result<Option<Kek>, StoreError> {
     }
 }
 
-/// Whether a vault has that KEK.
+/// Retired KEKs as they are stored: `{id}:{time}`, one after the other.
+fn retired_text(keks: &[RetiredKek]) -> String {
+    let texts: Vec<String> = keks.iter().map(|kek| format!("{}:{}", kek.id, kek.retired.0)).collect();
+    texts.join(" ")
+}
+
+/// `retired_keks`, in the one spelling that is written.
+fn retired_keks(columns: &Columns<'_>) -> Result<Vec<RetiredKek>, StoreError> {
+    let wrong = || columns.wrong("retired_keks");
+    let text = columns.text("retired_keks")?;
+    let read = |one: &str| {
+        let (id, at) = one.split_once(':')?;
+        Some(RetiredKek { id: id.parse().ok()?, retired: Timestamp(at.parse().ok()?) })
+    };
+    let keks: Option<Vec<RetiredKek>> = text.split(' ').filter(|one| !one.is_empty()).map(read).collect();
+    keks.filter(|keks| retired_text(keks) == text).ok_or_else(wrong)
+}
+
+/// Whether a vault has that KEK, or has retired it.
 pub(super) async fn kek_exists(session: &mut Session, id: VersionId) -> Result<bool, StoreError> {
-    let row = query(KEK_EXISTS).bind(id.bytes().to_vec()).fetch_optional(session).await.map_err(fault)?;
-    Ok(row.is_some())
+    let query = query(KEK_EXISTS).bind(id.bytes().to_vec()).bind(format!("%{id}:%"));
+    Ok(query.fetch_optional(session).await.map_err(fault)?.is_some())
+}
+
+/// Vaults that have retired KEKs, by name.
+pub(super) async fn with_retired_keks(
+    session: &mut Session,
+    after: Option<&VaultName>,
+    limit: u32,
+) -> Result<Vec<VaultName>, StoreError> {
+    let after = after.map_or("", VaultName::as_str).to_owned();
+    let query = query(WITH_RETIRED_KEKS).bind(after).bind(i64::from(limit));
+    let rows = query.fetch_all(session).await.map_err(fault)?;
+    rows.iter().map(|row| Columns::of(TABLE, row).parsed("name")).collect()
 }
 
 /// `public_access`, `local_access` and `allowed_ranges`, in the one spelling that is written.

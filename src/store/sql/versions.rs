@@ -15,6 +15,7 @@ use crate::{
 };
 
 const TABLE: &str = "versions";
+const UNDER: &str = "SELECT 1 FROM versions WHERE kek = $1 LIMIT 1";
 const EXISTS: &str = "SELECT 1 FROM versions WHERE id = $1";
 const BY_ID: &str = "SELECT versions.*, keys.name AS key, vaults.name AS vault FROM versions \
     JOIN keys ON keys.id = versions.key_id AND keys.vault_id = versions.vault_id \
@@ -51,7 +52,7 @@ const TO_PURGE: &str = "SELECT versions.id, versions.purge_at, keys.name AS key,
 
 /// What must be answered from an index.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 6] = [EXISTS, BY_ID, PAGE.sqlite, UPDATE, REMOVE, TO_PURGE];
+pub(super) const STATEMENTS: [&str; 7] = [EXISTS, UNDER, BY_ID, PAGE.sqlite, UPDATE, REMOVE, TO_PURGE];
 
 pub(super) async fn by_id(
     session: &mut Session,
@@ -142,6 +143,12 @@ pub(super) async fn to_purge(
         Ok(ToPurge { vault, key, version: Some(id), id: id.bytes(), at: columns.time("purge_at")? })
     };
     found.iter().map(version).collect()
+}
+
+/// Whether any version is wrapped under that KEK.
+pub(super) async fn is_wrapped_under(session: &mut Session, kek: VersionId) -> Result<bool, StoreError> {
+    let row = query(UNDER).bind(kek.bytes().to_vec()).fetch_optional(session).await.map_err(fault)?;
+    Ok(row.is_some())
 }
 
 fn decode(row: &Record) -> Result<Sealed<VersionRow>, StoreError> {

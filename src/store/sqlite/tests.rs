@@ -284,10 +284,11 @@ fn is_free(table: &str, column: &str, value: &str) -> bool {
             | "policy_updated_at"
             | "due_at"
             | "noted_at"
+            | "kek_since"
     ) || matches!(column, "at" | "beat_at" | "used_at" | "happened_at" | "tried_at" | "next_at");
     let optional = matches!(column, "not_before" | "expires_at" | "deleted_at" | "purge_at" | "noted_at")
         && table != "leases"
-        || matches!((table, column), ("events", "version" | "due_at") | ("versions", "kek"));
+        || matches!((table, column), ("events", "version" | "due_at") | ("versions", "kek") | ("vaults", "kek_since"));
     let number = matches!(column, "encryptions" | "ordinal" | "intent" | "row_count" | "retention_days" | "revision");
     let number = number || matches!(column, "ordinal" | "log_size" | "heard" | "token" | "position" | "until");
     let number = number || matches!(column, "uses" | "elapsed_s" | "number" | "attempts");
@@ -303,7 +304,7 @@ fn is_free(table: &str, column: &str, value: &str) -> bool {
         || matches!((table, column), ("events", "principal" | "detail") | ("deliveries", "failure"));
     // Lists of patterns, in which digits and dots can be, and lists of permissions: they may be empty.
     let patterns = matches!(column, "actions" | "not_actions" | "data_actions" | "not_data_actions");
-    let list = patterns || matches!(column, "keys" | "secrets" | "certificates");
+    let list = patterns || matches!(column, "keys" | "secrets" | "certificates" | "retired_keks");
     if free {
         return true;
     }

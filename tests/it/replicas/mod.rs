@@ -5,6 +5,7 @@ mod cluster;
 mod earlier;
 mod figures;
 mod kills;
+mod own_keys;
 mod recording;
 mod standby;
 mod upgrade;

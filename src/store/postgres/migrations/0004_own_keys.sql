@@ -5,3 +5,6 @@
 ALTER TABLE instance ADD COLUMN root bytea CHECK (length(root) = 56), ADD COLUMN renewal bytea;
 ALTER TABLE issuer_keys ADD COLUMN kek bytea CHECK (length(kek) = 16);
 ALTER TABLE replicas ADD COLUMN adopted bigint NOT NULL DEFAULT 0 CHECK (adopted >= 0);
+ALTER TABLE vaults ADD COLUMN retired_keks text COLLATE "C" NOT NULL DEFAULT '', ADD COLUMN kek_since bigint;
+CREATE INDEX versions_by_kek ON versions (kek) WHERE kek IS NOT NULL;
+UPDATE strongroom_schema SET version = 4;
