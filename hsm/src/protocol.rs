@@ -556,6 +556,12 @@ pub enum Provision {
         /// Which: none for the one of `init`.
         root: Option<KekId>,
     },
+    /// Gives the token's user another PIN and puts it in the place of [`Hello::pin_file`], or finishes that where it was
+    /// begun.
+    ChangePin {
+        /// The file that holds the new PIN; absent to finish.
+        new_pin_file: Option<PathBuf>,
+    },
     /// What this module and token can do, by trying.
     Probe,
     /// Which tokens the module shows, and what it lists for each. Nobody logs in.

@@ -13,6 +13,7 @@ use std::{os::fd::AsFd, process::ExitCode};
 
 mod byok;
 mod cache;
+mod change_pin;
 mod code;
 mod engine;
 pub mod faults;
@@ -49,7 +50,7 @@ mod token;
 mod trial;
 
 pub use link::Exit;
-pub use pin::LATCH_FILE;
+pub use pin::{LATCH_FILE, staged_path as staged_pin_path};
 pub use start::LOCK_FILE;
 
 /// The worker program: serves the socket that is standard input until it closes. Returns the exit code,

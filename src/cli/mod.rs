@@ -134,7 +134,7 @@ enum Command {
     /// Look at a configuration file
     #[command(subcommand)]
     Config(operate::ConfigCommand),
-    /// The latch that a refused PIN sets
+    /// The PIN that workers log in with: change it, or clear the latch that a refused one sets
     #[command(subcommand)]
     Pin(operate::PinCommand),
     /// The database as a whole
@@ -203,6 +203,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Recover(args) => init::recover(args),
         Command::Config(operate::ConfigCommand::Check(args)) => config::check(&args),
         Command::Pin(operate::PinCommand::ClearLatch(args)) => pin::clear_latch(&args),
+        Command::Pin(operate::PinCommand::Change(args)) => pin::change(&args),
         Command::Store(command) => block_on(store::run(command)),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(&args),

@@ -118,6 +118,27 @@ pub struct ConfigCheckArgs {
 pub enum PinCommand {
     /// Let workers try the PIN again, after it was corrected
     ClearLatch(ClearLatchArgs),
+    /// Give the token's user another PIN, and put it into the PIN file
+    #[command(after_help = CHANGE_PIN_HELP)]
+    Change(ChangePinArgs),
+}
+
+const CHANGE_PIN_HELP: &str = "\
+The service goes on: its workers stay logged in, and those that start later read the new PIN. What was interrupted the same \
+command finishes, without a new PIN. Other machines that serve from the same token have PIN files of their own: put the \
+new PIN beside each first, as FILE.new (docs/own-keys.md).";
+
+/// What `pin change` takes.
+#[derive(Debug, Args)]
+pub struct ChangePinArgs {
+    /// The configuration (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The file that holds the new PIN, mode 0600 or 0400 [default: it is asked for]
+    #[arg(long, value_name = "FILE")]
+    pub new_pin_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) format: FormatArgs,
 }
 
 /// What `pin clear-latch` takes.

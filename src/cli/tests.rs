@@ -146,6 +146,7 @@ fn the_commands_of_the_manual_are_taken() {
         "recover --config c --recovery-key-private k -o json",
         "config check c -o json",
         "pin clear-latch --config c -o json",
+        "pin change --config c --new-pin-file f -o json",
         "dev --data-dir d -o json",
         "key random --bytes 32 -o json",
         "completions zsh",

@@ -45,6 +45,27 @@ impl TypedPin {
         Ok(Self::in_memory(&pin).map_err(|error| failure("the PIN cannot be handed to the workers", &error))?)
     }
 
+    /// Asks for a new one: twice at a terminal, where nobody sees what was typed.
+    pub(super) async fn ask_new() -> anyhow::Result<Self> {
+        let new = Self::ask("New PIN: ").await?;
+        if !io::stdin().is_terminal() {
+            return Ok(new);
+        }
+        let again = Self::ask("New PIN again: ").await?;
+        let same = new.read().and_then(|new| Ok(*new == *again.read()?));
+        if same.map_err(|error| failure("what was typed cannot be compared", &error))? {
+            return Ok(new);
+        }
+        Err(Failure::new("nothing was changed: the two were not the same").into())
+    }
+
+    fn read(&self) -> io::Result<Zeroizing<Vec<u8>>> {
+        let mut buffer = Zeroizing::new(vec![0; LINE_BYTES_MAX]);
+        let length = rustix::io::pread(&self.0, &mut buffer[..], 0)?;
+        buffer.truncate(length);
+        Ok(buffer)
+    }
+
     fn in_memory(pin: &[u8]) -> io::Result<Self> {
         // Not closed on exec: that is how workers get it.
         let mut file = File::from(rustix::fs::memfd_create("pin", MemfdFlags::empty())?);

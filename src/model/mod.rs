@@ -43,8 +43,8 @@ pub use rotation_policy::{
     BudgetAction, LifetimeAction, LifetimeActionType, RotationPolicy, Trigger, USES_MAX, UseBudget,
 };
 pub use rows::{
-    AssignmentRow, InstanceRow, KeyObjectRow, KeyRotation, RetiredKek, Row, RowId, RowKind, State, UsageRow, VaultAuthorization,
-    VaultRow, VersionRow,
+    AssignmentRow, InstanceRow, KeyObjectRow, KeyRotation, RetiredKek, Row, RowId, RowKind, State, UsageRow,
+    VaultAuthorization, VaultRow, VersionRow,
 };
 pub use scope::{ObjectType, Scope};
 pub use staleness::MaxStaleness;

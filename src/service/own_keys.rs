@@ -207,13 +207,7 @@ impl RotateIssuer {
         Ok(Old { keys, tokens })
     }
 
-    fn row(
-        &self,
-        made: &Generated,
-        root: Option<Kek>,
-        newest: Option<&IssuerKeyRow>,
-        now: Timestamp,
-    ) -> IssuerKeyRow {
+    fn row(&self, made: &Generated, root: Option<Kek>, newest: Option<&IssuerKeyRow>, now: Timestamp) -> IssuerKeyRow {
         // The newest is the last by its time, in whole seconds, and clocks go back.
         let later = newest.map_or(now.0, |newest| now.0.max(newest.created.0.saturating_add(1)));
         let (public, blob) = (made.public.to_vec(), made.blob.to_vec());

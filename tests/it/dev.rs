@@ -225,7 +225,7 @@ impl Drop for Dev {
 }
 
 /// The child processes of a process that are workers.
-fn children(parent: u32) -> Vec<u32> {
+pub(crate) fn children(parent: u32) -> Vec<u32> {
     let is_worker = |id: &u32| {
         let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
         line.split(|byte| *byte == 0).any(|word| word == b"hsm-worker")

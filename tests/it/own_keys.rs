@@ -14,8 +14,9 @@ use strongroom::{
 };
 
 use crate::{
-    dev::{Dev, Start, text},
+    dev::{Dev, Start, children, signal, text},
     kills::token_objects,
+    production::{Site, private},
 };
 
 fn json(dev: &Dev, arguments: &[&str]) -> Value {
@@ -145,6 +146,55 @@ fn the_issuers_key_rotates_through_a_kill_at_every_point() {
         .filter_map(|entry| fs::read_to_string(entry.expect("an entry").path()).ok())
         .collect();
     assert!(records.contains("taken away with 1 tokens"), "the intent says it");
+}
+
+#[test]
+fn the_pin_changes_under_a_running_service() {
+    let site = Site::new();
+    site.init();
+    let mut server = site.serve();
+    site.client_ok(&["vault", "create", "main"]);
+    site.client_ok(&["--vault", "main", "key", "create", "k", "--type", "EC"]);
+    let file = site.path("text");
+    fs::write(&file, "text").expect("writes");
+    let sign = || {
+        let sig = site.path("sig");
+        let sign = ["key", "sign", "k", "--algorithm", "ES256", "--in", text(&file), "--out", text(&sig)];
+        site.client_ok(&[&["--vault", "main"], &sign[..]].concat());
+    };
+    let pin = || fs::read_to_string(site.path("pin")).expect("reads");
+    for (n, new) in ["86420135", "97531024"].into_iter().enumerate() {
+        private(&site.path("new-pin"), format!("{new}\n"));
+        let said = site.operator_ok(&["pin", "change", "--new-pin-file", text(&site.path("new-pin")), "-o", "json"]);
+        assert!(said.contains("\"wasBegun\": false"), "{said}");
+        assert_eq!(pin(), format!("{new}\n"));
+        for worker in children(server.id()) {
+            sign();
+            // The next one logs in with the new PIN.
+            signal(worker, "KILL");
+        }
+        sign();
+        if n == 0 {
+            server.stop();
+            server = site.serve();
+        }
+    }
+    // As if it had been killed between the token and the file.
+    private(&site.path("pin.new"), "97531024\n");
+    private(&site.path("pin"), "86420135\n");
+    for worker in children(server.id()) {
+        signal(worker, "KILL");
+        sign();
+    }
+    assert_eq!(pin(), "97531024\n", "a worker has finished it");
+    private(&site.path("pin.new"), "11223344\n");
+    let said = site.operator_ok(&["pin", "change", "-o", "json"]);
+    assert!(said.contains("\"wasBegun\": true") && pin() == "11223344\n", "{said}");
+    let refused = site.operator(&["pin", "change", "--new-pin-file", text(&site.path("pin"))]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("has already"), "{said}");
+    sign();
+    server.stop();
 }
 
 /// A vault with a KEK of its own and the key `k` in it, and how many KEKs it has on the token.

@@ -39,6 +39,26 @@ pub(crate) struct Module {
     operation: Option<Session>,
 }
 
+/// A session in which the user is logged in; it ends, and with it the login, when it is dropped.
+pub(crate) struct UserSession(Session);
+
+impl UserSession {
+    /// `C_SetPIN` of the user.
+    pub(crate) fn set_pin(&self, old: &SecretBytes, new: &SecretBytes) -> Outcome<()> {
+        of(Function::SetPin, self.0.set_pin(&auth_pin(old)?, &auth_pin(new)?))
+    }
+}
+
+/// What a token says of its user's PIN.
+pub(crate) struct PinRules {
+    /// CK_TOKEN_INFO.ulMinPinLen.
+    pub(crate) bytes_min: usize,
+    /// CK_TOKEN_INFO.ulMaxPinLen.
+    pub(crate) bytes_max: usize,
+    /// CKF_USER_PIN_FINAL_TRY or CKF_USER_PIN_LOCKED.
+    pub(crate) is_nearly_locked: bool,
+}
+
 /// A slot that holds a token, and what the token says of itself.
 pub(crate) struct Found {
     slot: Slot,
@@ -164,6 +184,25 @@ impl Library {
             other => other?,
         }
         of(Function::InitPin, session.init_pin(&auth_pin(pin)?))
+    }
+
+    /// What the token says of its user's PIN.
+    pub(crate) fn pin_rules(&self, found: &Found) -> Outcome<PinRules> {
+        let info = self.functions.token_info(found.slot.into())?;
+        let bytes = |length| usize::try_from(length).unwrap_or(usize::MAX);
+        let locked = sys::CKF_USER_PIN_FINAL_TRY | sys::CKF_USER_PIN_LOCKED;
+        Ok(PinRules {
+            bytes_min: bytes(info.ulMinPinLen),
+            bytes_max: bytes(info.ulMaxPinLen),
+            is_nearly_locked: info.flags & locked != 0,
+        })
+    }
+
+    /// Logs the user in, in a session of its own.
+    pub(crate) fn log_in(&self, found: &Found, pin: &SecretBytes) -> Outcome<UserSession> {
+        let session = of(Function::OpenSession, self.pkcs11.open_rw_session(found.slot))?;
+        of(Function::Login, session.login(UserType::User, Some(&auth_pin(pin)?)))?;
+        Ok(UserSession(session))
     }
 
     /// Opens the owner session with a token. When it fails, everything is finalised.

@@ -7,9 +7,11 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::Path,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
+    path::{Path, PathBuf},
 };
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 
 use super::code::Failed;
 use crate::{protocol::Fault, secret::SecretBytes};
@@ -57,6 +59,104 @@ pub(crate) fn read(path: &Path) -> Result<SecretBytes, Fault> {
     Ok(SecretBytes::new(pin.to_vec()))
 }
 
+/// Whether two PINs are the same.
+pub(crate) fn same(one: &SecretBytes, other: &SecretBytes) -> bool {
+    verify_slices_are_equal(one.expose_secret(), other.expose_secret()).is_ok()
+}
+
+/// Where the next PIN is while it is being changed: beside the file, `.new` behind its name.
+#[must_use]
+pub fn staged_path(pin_file: &Path) -> PathBuf {
+    beside(pin_file, ".new")
+}
+
+/// What a link leads to is what is replaced.
+fn beside(pin_file: &Path, ending: &str) -> PathBuf {
+    let mut path = target(pin_file).into_os_string();
+    path.push(ending);
+    path.into()
+}
+
+fn target(pin_file: &Path) -> PathBuf {
+    fs::canonicalize(pin_file).unwrap_or_else(|_| pin_file.to_owned())
+}
+
+/// The next PIN, if there is one.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn staged(pin_file: &Path) -> Result<Option<SecretBytes>, Fault> {
+    let path = staged_path(pin_file);
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        _ => read(&path).map(Some),
+    }
+}
+
+/// Writes the next PIN, whole or not at all, with the owner and mode of the one there is.
+///
+/// # Errors
+/// [`Fault::Setup`] where the file cannot be replaced, as one of a credential.
+pub(crate) fn stage(pin_file: &Path, pin: &SecretBytes) -> Result<(), Fault> {
+    write_staged(pin_file, pin).map_err(|error| {
+        Fault::Setup(format!(
+            "nothing can be written beside the PIN file {}: {error}. Where a credential or a secret manager gives the PIN, \
+             docs/own-keys.md says in what order to change it",
+            pin_file.display()
+        ))
+    })
+}
+
+fn write_staged(pin_file: &Path, pin: &SecretBytes) -> io::Result<()> {
+    let about = fs::metadata(pin_file)?;
+    if !about.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    let draft = beside(pin_file, ".draft");
+    let written = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let now = file.metadata()?;
+        if (now.uid(), now.gid()) != (about.uid(), about.gid()) {
+            fchown(&file, Some(about.uid()), Some(about.gid()))?;
+        }
+        file.write_all(pin.expose_secret())?;
+        file.write_all(b"\n")?;
+        file.set_permissions(about.permissions())?;
+        file.sync_all()?;
+        fs::rename(&draft, staged_path(pin_file))
+    };
+    let outcome = written();
+    if outcome.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    outcome?;
+    sync_folder(pin_file)
+}
+
+/// Puts the next PIN in the place of the one there was.
+///
+/// # Errors
+/// [`Fault::Setup`] when that is not possible.
+pub(crate) fn finish(pin_file: &Path) -> Result<(), Fault> {
+    let done = fs::rename(staged_path(pin_file), target(pin_file)).and_then(|()| sync_folder(pin_file));
+    done.map_err(|error| Fault::Setup(format!("the PIN file {} cannot be replaced: {error}", pin_file.display())))
+}
+
+/// Takes the next PIN away: the token has not taken it.
+///
+/// # Errors
+/// [`Fault::Setup`] when that is not possible.
+pub(crate) fn unstage(pin_file: &Path) -> Result<(), Fault> {
+    let path = staged_path(pin_file);
+    let done = fs::remove_file(&path).and_then(|()| sync_folder(pin_file));
+    done.map_err(|error| Fault::Setup(format!("{} cannot be removed: {error}", path.display())))
+}
+
+fn sync_folder(pin_file: &Path) -> io::Result<()> {
+    let path = target(pin_file);
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
 /// Refuses when the latch is set.
 ///
 /// # Errors
@@ -99,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    fn pin_file(content: &[u8], mode: u32) -> (tempfile::TempDir, std::path::PathBuf) {
+    fn pin_file(content: &[u8], mode: u32) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("pin");
         fs::write(&path, content).expect("writes");

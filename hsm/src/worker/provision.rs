@@ -4,6 +4,7 @@
 use std::fs::File;
 
 use super::{
+    change_pin,
     engine::{Engine, Trouble},
     hierarchy,
     listed::Listed,
@@ -82,6 +83,10 @@ impl Provisioner {
                     drop(lock);
                     probe::probe(engine, &ready.library).map(Response::Capabilities)
                 })
+            }
+            Provision::ChangePin { new_pin_file } => {
+                change_pin::change(&self.hello, new_pin_file.as_deref())?;
+                Ok(Response::Done)
             }
             Provision::List => with_library(&self.hello, offers).map(Response::Offers),
         }

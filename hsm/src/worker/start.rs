@@ -24,6 +24,7 @@ use super::{
 use crate::{
     algorithms::{KeyOps, KeySpec},
     protocol::{Damage, Fault, Hello, Moment, Ready, ServiceKeys},
+    secret::SecretBytes,
     statement::KekId,
 };
 
@@ -47,6 +48,8 @@ enum Attempt {
     Again(Fault),
     /// None will.
     Never(Fault),
+    /// The PIN was refused: it is not tried again.
+    Refused(Failed),
 }
 
 impl Attempt {
@@ -81,22 +84,44 @@ pub(crate) fn lock(state_dir: &Path) -> Result<File, Fault> {
 /// [`Fault::Module`] otherwise.
 pub(crate) fn log_in(hello: &Hello) -> Result<LoggedIn, Fault> {
     pin::check_latch(&hello.state_dir)?;
-    let secret = pin::read(&hello.pin_file)?;
+    let refused = match log_in_with(hello, &pin::read(&hello.pin_file)?) {
+        Ok(logged_in) => return Ok(logged_in),
+        Err(Attempt::Refused(failed)) => failed,
+        Err(Attempt::Again(fault) | Attempt::Never(fault)) => return Err(fault),
+    };
+    // A change of the PIN that nobody has finished yet: the token has one of the two.
+    if let Some(next) = pin::staged(&hello.pin_file)? {
+        match log_in_with(hello, &next) {
+            Ok(logged_in) => {
+                // Who may not write there goes on, and finds it so at the next start.
+                let _ = pin::finish(&hello.pin_file);
+                return Ok(logged_in);
+            }
+            Err(Attempt::Refused(_)) => {}
+            Err(Attempt::Again(fault) | Attempt::Never(fault)) => return Err(fault),
+        }
+    }
+    // On disk before the answer: whoever starts next must find it. Where it cannot be written, the answer at least
+    // stops everyone who hears it.
+    let _ = pin::set_latch(&hello.state_dir, refused);
+    Err(Fault::PinRefused)
+}
+
+fn log_in_with(hello: &Hello, secret: &SecretBytes) -> Result<LoggedIn, Attempt> {
     let mut last = None;
     for attempt in 0..ATTEMPTS_MAX {
         if attempt > 0 {
             std::thread::sleep(pause(attempt));
         }
-        match try_log_in(hello, &secret) {
-            Ok(logged_in) => return Ok(logged_in),
-            Err(Attempt::Never(fault)) => return Err(fault),
+        match try_log_in(hello, secret) {
             Err(Attempt::Again(fault)) => last = Some(fault),
+            ended => return ended,
         }
     }
-    Err(last.unwrap_or(Fault::Protocol))
+    Err(Attempt::Never(last.unwrap_or(Fault::Protocol)))
 }
 
-fn try_log_in(hello: &Hello, secret: &crate::secret::SecretBytes) -> Result<LoggedIn, Attempt> {
+fn try_log_in(hello: &Hello, secret: &SecretBytes) -> Result<LoggedIn, Attempt> {
     let library = Library::load(&hello.module, hello.module_parameters.as_deref()).map_err(Attempt::Never)?;
     library.initialize().map_err(Attempt::of)?;
     let known = library.about().map_err(Attempt::of).and_then(|about| Ok((about, find_one(&library, hello)?)));
@@ -116,10 +141,8 @@ fn try_log_in(hello: &Hello, secret: &crate::secret::SecretBytes) -> Result<Logg
             Ok(LoggedIn { token, ready })
         }
         Err(failed) if failed.refuses_pin() => {
-            // On disk before the answer: whoever starts next must find it. Where it cannot be written, the
-            // answer at least stops everyone who hears it.
-            let _ = pin::set_latch(&hello.state_dir, failed);
-            Err(Attempt::Never(Fault::PinRefused))
+            token.finalize();
+            Err(Attempt::Refused(failed))
         }
         Err(failed) => {
             token.finalize();

@@ -9,9 +9,9 @@ use crate::{
     model::{
         AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, Escrow, EventRow, EventType, Generation, InstanceRow,
         IssuerKeyRow, KeyName, KeyObjectRow, KeyOps, KeyRotation, KeySpec, MaxStaleness, NetworkRules, ObjectType,
-        Ordinal, Permissions, Renewal, ReplicaName, ReplicaRow, RequestId, Residency, RetiredKek, RoleDefinitionRow, RoleId,
-        RolePatterns, RotationPolicy, Row, RowId, RowKind, Scope, Stage, State, Tags, Timestamp, TokenId, TokenRow,
-        Uptime, UsageRow, VaultAuthorization, VaultName, VaultRow, VersionId, VersionRow,
+        Ordinal, Permissions, Renewal, ReplicaName, ReplicaRow, RequestId, Residency, RetiredKek, RoleDefinitionRow,
+        RoleId, RolePatterns, RotationPolicy, Row, RowId, RowKind, Scope, Stage, State, Tags, Timestamp, TokenId,
+        TokenRow, Uptime, UsageRow, VaultAuthorization, VaultName, VaultRow, VersionId, VersionRow,
     },
     store::{
         Beat, Change, HeadChange, HeadRow, HeadScope, Position, RequestRecord, Sealed, Step, Write, head::SetDigest,

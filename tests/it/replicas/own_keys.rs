@@ -38,10 +38,8 @@ fn issuer_keys(cluster: &Cluster, replica: usize) -> Vec<Value> {
 #[test]
 fn the_issuers_key_that_one_rotates_signs_and_is_believed_on_all() {
     let Some(cluster) = Cluster::start() else { return };
-    cluster.ok(
-        0,
-        &["access", "grant", "--principal", "token:ci", "--role", "Key Vault Reader", "--scope", "vaults/main"],
-    );
+    cluster
+        .ok(0, &["access", "grant", "--principal", "token:ci", "--role", "Key Vault Reader", "--scope", "vaults/main"]);
     let mut tokens = vec![issue(&cluster, 0, "first")];
     for round in 0..3 {
         cluster.ok(round, &["own-keys", "rotate-issuer"]);
