@@ -1,6 +1,8 @@
 //! The keys of the service itself.
 
-use strongroom_proto::v1::{GetOwnKeysRequest, GetOwnKeysResponse, RotateIssuerKeyRequest, RotateIssuerKeyResponse};
+use strongroom_proto::v1::{
+    GetOwnKeysRequest, GetOwnKeysResponse, Root, RotateIssuerKeyRequest, RotateIssuerKeyResponse, RotateRootRequest,
+};
 
 use crate::{Client, Error, client::request_id};
 
@@ -24,5 +26,15 @@ impl Client {
         let id = request_id(&request.request_id);
         request.request_id.clone_from(&id);
         self.change(request, &id, |request| async { self.own_keys().rotate_issuer_key(request).await }).await
+    }
+
+    /// Has another root take the place of the one that is there. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn rotate_root(&self, mut request: RotateRootRequest) -> Result<Root, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.own_keys().rotate_root(request).await }).await
     }
 }

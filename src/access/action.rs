@@ -140,10 +140,9 @@ actions! {
     TokensRevoke "tokens.revoke" Control [] [] [];
 
     // Azure's own keys are Azure's business, as its replicas are.
-    RootRead "root.read" Control [] [] [];
-    RootRotate "root.rotate" Control [] [] [];
     OwnKeysRead "ownKeys.read" Control [] [] [];
     OwnKeysRotateIssuer "ownKeys.rotateIssuer" Control [] [] [];
+    OwnKeysRotateRoot "ownKeys.rotateRoot" Control [] [] [];
     ReplicasRead "replicas.read" Control [] [] [];
 
     // Azure's events are Event Grid's.
@@ -226,7 +225,6 @@ impl Action {
                 | Self::EventsRead
                 | Self::WebhooksRead
                 | Self::ReplicasRead
-                | Self::RootRead
         )
     }
 }

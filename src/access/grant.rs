@@ -138,7 +138,7 @@ pub trait Scheduled: Op {}
 impl Scheduled for ops::KeysRotate {}
 impl Scheduled for ops::KeysPurge {}
 impl Scheduled for ops::VaultsPurge {}
-impl Scheduled for ops::RootRotate {}
+impl Scheduled for ops::OwnKeysRotateRoot {}
 
 /// What a decision was made for, and under which policy.
 #[derive(Clone, Debug)]

@@ -195,6 +195,7 @@ fn start_jobs(
 ) {
     jobs.tidy(&house.service);
     jobs.rotate(&house.service);
+    jobs.renew_root(&house.service);
     jobs.retire(&house.service);
     jobs.activity(&house.service);
     jobs.deliver(&config.webhooks, &house.service);

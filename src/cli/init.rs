@@ -7,10 +7,11 @@
 
 use std::{path::Path, process::ExitCode, sync::Arc};
 
+use serde_bytes::ByteBuf;
 use strongroom_hsm::{
     Pool, Profile, StartError,
     pool::{Provisioned, provision},
-    protocol::{Fault, Hierarchy, Provision},
+    protocol::{Fault, Hierarchy, Provision, ServiceKeys},
 };
 
 use super::{
@@ -25,7 +26,7 @@ use crate::{
     audit::Log,
     config::{Config, LogFormat, LogStyle, files},
     grpc::tls,
-    model::{Clock, Escrow, InstanceRow, Principal, SystemClock},
+    model::{Clock, Escrow, InstanceRow, Principal, Stage, SystemClock},
     observe::logging,
     service::{NewInstance, initialise, instance::recovered, replicas::log_name},
     store::Store,
@@ -38,6 +39,11 @@ mod view;
 use keys::RecoveryKey;
 use pending::Pending;
 pub(super) use view::{InitialisedView, RecoveredView};
+
+/// A recovery key's public half in PEM, as SubjectPublicKeyInfo (DER).
+pub(super) fn recovery_public_key(path: &Path) -> anyhow::Result<Vec<u8>> {
+    keys::public(path).map(|key| key.spki)
+}
 
 /// Makes token keys, store, log and the first administrator.
 pub(super) fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
@@ -218,9 +224,9 @@ async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Pa
     let hierarchy = match &begun.hierarchy {
         Some(hierarchy) => hierarchy.clone(),
         None => {
-            let service_keys = instance.service_keys.clone();
-            let recover =
-                Provision::Recover { private: private.pkcs8, escrow: escrow.into(), service_keys, other: None };
+            let (service_keys, other) = both_roots(&instance, &private)?;
+            let (private, escrow) = (private.pkcs8, escrow.into());
+            let recover = Provision::Recover { private, escrow, service_keys, other };
             let made = site.hierarchy(so_pin, recover).await?;
             begun.hierarchy = Some(made.clone());
             begun.write(config, pending::RECOVER)?;
@@ -229,7 +235,8 @@ async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Pa
     };
     // Every worker signs with the new canary before it is ready: that the token works is proved here.
     let pool = site.pool(&hierarchy).await?;
-    let recorded = if instance.token_serial == hierarchy.serial && instance.service_keys == hierarchy.service_keys {
+    let is_known = instance.service_keys == ServiceKeys { other: None, ..hierarchy.service_keys.clone() };
+    let recorded = if instance.token_serial == hierarchy.serial && is_known {
         Ok(instance)
     } else {
         recovered(&site.store, &site.log, &pool, &hierarchy, &*site.clock, seat.ordinal).await
@@ -243,6 +250,24 @@ async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Pa
         token_label: config.hsm.token.label.clone(),
         token_serial: instance.token_serial,
     })
+}
+
+/// The keys of an instance, and the escrow of the root that stands beside its own: what is under that one would be lost
+/// without it. One that nothing is under yet is left out.
+fn both_roots(instance: &InstanceRow, private: &keys::Private) -> anyhow::Result<(ServiceKeys, Option<ByteBuf>)> {
+    let keys = instance.worker_keys();
+    let Some(renewal) = instance.renewal.as_ref().filter(|_| keys.other.is_some()) else { return Ok((keys, None)) };
+    let mut escrow = renewal.other.escrow.iter();
+    match escrow.find(|escrow| escrow.recovery_key == private.fingerprint) {
+        Some(escrow) => Ok((keys, Some(escrow.blob.clone().into()))),
+        None if renewal.stage == Stage::Prepared => Ok((ServiceKeys { other: None, ..keys }, None)),
+        None => Err(Failure::new(
+            "that recovery key opens the new root and not the old one, under which there is something still",
+        )
+        .detail(format!("the old root was wrapped for: {}", shown_escrow(&renewal.other.escrow)))
+        .hint("use a recovery key that both were wrapped for; or restore a backup from before the rotation of the root")
+        .into()),
+    }
 }
 
 /// The root under that recovery key.

@@ -1,6 +1,6 @@
 //! `strongroom own-keys …`: the keys of the service itself.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -22,6 +22,30 @@ pub(super) enum OwnKeysCommand {
     /// Have a new key sign the tokens that the service issues
     #[command(after_help = ISSUER_HELP)]
     RotateIssuer(RotateIssuerArgs),
+    /// Have another root take the root's place: every key is wrapped, and every row sealed, anew
+    #[command(after_help = ROOT_HELP)]
+    RotateRoot(RotateRootArgs),
+}
+
+const ROOT_HELP: &str = "\
+It takes a recovery key of the present root: its private half, as PKCS#8 in PEM, in the file that hsm.recovery_key_file names \
+on the server, for as long as this lasts. The command answers when the next root is on the token; the rest goes by itself, \
+while everybody works on. `strongroom own-keys show` says how far it is, and what it waits for. Backups of keys that were made \
+before cannot be restored afterwards: make new ones.";
+
+/// What `own-keys rotate-root` takes.
+#[derive(Debug, Args)]
+pub(super) struct RotateRootArgs {
+    /// Who can bring the next root back onto a fresh token: a public key (PEM, RSA of 3072 bits or more). May be repeated
+    #[arg(long, value_name = "FILE", required_unless_present = "no_recovery")]
+    recovery_key: Vec<PathBuf>,
+    /// Nobody can: a lost token is lost with every key, and this root can never be rotated
+    #[arg(long, conflicts_with = "recovery_key")]
+    no_recovery: bool,
+    #[command(flatten)]
+    change: ChangeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 const ISSUER_HELP: &str = "\
@@ -45,6 +69,7 @@ pub(super) async fn run(connection: &ConnectionArgs, command: OwnKeysCommand) ->
     match command {
         OwnKeysCommand::Show(args) => show(connection, args).await,
         OwnKeysCommand::RotateIssuer(args) => rotate_issuer(connection, &args).await,
+        OwnKeysCommand::RotateRoot(args) => rotate_root(connection, &args).await,
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -69,12 +94,61 @@ async fn rotate_issuer(connection: &ConnectionArgs, args: &RotateIssuerArgs) -> 
     output::show(args.format.format, &IssuerRotatedView::from(&rotated))
 }
 
+async fn rotate_root(connection: &ConnectionArgs, args: &RotateRootArgs) -> anyhow::Result<()> {
+    let keys = args.recovery_key.iter().map(|path| super::init::recovery_public_key(path));
+    let recovery_keys = keys.collect::<anyhow::Result<Vec<_>>>()?;
+    let request_id = args.change.request_id()?;
+    let client = connection.connect().await?;
+    let action = action("rotate the root", Some(&request_id));
+    let no_recovery = args.no_recovery;
+    let request = v1::RotateRootRequest { recovery_keys, no_recovery, request_id, validate_only: false };
+    let root = client.call(&action, client.api.rotate_root(request)).await?;
+    output::show(args.format.format, &RootView::from(&root))
+}
+
 /// `strongroom.v1.GetOwnKeysResponse`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct OwnKeysView {
     pub(super) issuer_keys: Vec<IssuerKeyView>,
     log_key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) root: Option<RootView>,
+}
+
+/// `strongroom.v1.Root`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RootView {
+    /// Empty for the one that `init` has made.
+    id: String,
+    unwrap_template: bool,
+    /// Hexadecimal, as fingerprints are written.
+    recovery_keys: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation: Option<RootRotationView>,
+}
+
+/// `strongroom.v1.RootRotation`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RootRotationView {
+    stage: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_time: Option<String>,
+    other_id: String,
+    rows: i64,
+    total_rows: i64,
+    renewed_rows: i64,
+    waits_for: String,
+    failures: Vec<RootFailureView>,
+}
+
+/// `strongroom.v1.RootRotationFailure`.
+#[derive(Debug, Serialize)]
+struct RootFailureView {
+    name: String,
+    reason: String,
 }
 
 /// `strongroom.v1.IssuerKey`.
@@ -104,7 +178,91 @@ impl From<&v1::GetOwnKeysResponse> for OwnKeysView {
         Self {
             issuer_keys: found.issuer_keys.iter().map(IssuerKeyView::from).collect(),
             log_key: found.log_key.clone(),
+            root: found.root.as_ref().map(RootView::from),
         }
+    }
+}
+
+impl From<&v1::Root> for RootView {
+    fn from(root: &v1::Root) -> Self {
+        Self {
+            id: root.id.clone(),
+            unwrap_template: root.unwrap_template,
+            recovery_keys: root.recovery_keys.iter().map(|key| base16ct::lower::encode_string(key)).collect(),
+            rotation: root.rotation.as_ref().map(RootRotationView::from),
+        }
+    }
+}
+
+impl From<&v1::RootRotation> for RootRotationView {
+    fn from(rotation: &v1::RootRotation) -> Self {
+        use v1::root_rotation::Stage;
+        let failure = |failure: &v1::RootRotationFailure| RootFailureView {
+            name: failure.name.clone(),
+            reason: failure.reason.clone(),
+        };
+        Self {
+            stage: match rotation.stage() {
+                Stage::Prepared => "prepared",
+                Stage::Renewing => "renewing",
+                Stage::Retiring => "retiring",
+                Stage::Unspecified => "unknown",
+            },
+            create_time: optional_time(rotation.create_time.as_ref()),
+            other_id: rotation.other_id.clone(),
+            rows: rotation.rows,
+            total_rows: rotation.total_rows,
+            renewed_rows: rotation.renewed_rows,
+            waits_for: rotation.waits_for.clone(),
+            failures: rotation.failures.iter().map(failure).collect(),
+        }
+    }
+}
+
+impl RootView {
+    fn shown_id(id: &str) -> String {
+        if id.is_empty() { "root".to_owned() } else { format!("root {id}") }
+    }
+
+    /// What another root does in its place, for people.
+    fn shown_rotation(&self) -> String {
+        let Some(rotation) = &self.rotation else { return "wraps keys, seals rows".to_owned() };
+        let progress = match (rotation.stage, rotation.rows) {
+            ("renewing", 1..) => {
+                format!(
+                    ": {} of about {} rows, {} carried over",
+                    rotation.rows, rotation.total_rows, rotation.renewed_rows
+                )
+            }
+            _ => String::new(),
+        };
+        let waits =
+            if rotation.waits_for.is_empty() { String::new() } else { format!("; waits for {}", rotation.waits_for) };
+        let failed: String =
+            rotation.failures.iter().map(|failure| format!("; {}: {}", failure.name, failure.reason)).collect();
+        format!("{}{progress}{waits}{failed}", rotation.stage)
+    }
+
+    fn table(&self) -> Vec<Vec<String>> {
+        let keys = self.recovery_keys.iter().map(|key| format!("sha256:{key}")).collect::<Vec<_>>().join(" ");
+        let keys = if keys.is_empty() { "no recovery key".to_owned() } else { format!("recovery keys {keys}") };
+        let since = self.rotation.as_ref().and_then(|rotation| rotation.create_time.clone()).unwrap_or_default();
+        let mut rows = vec![vec![Self::shown_id(&self.id), since, self.shown_rotation(), keys]];
+        rows.extend(self.rotation.as_ref().map(|rotation| {
+            let other = if rotation.stage == "prepared" { "takes its place next" } else { "is left behind" };
+            vec![Self::shown_id(&rotation.other_id), String::new(), other.to_owned(), String::new()]
+        }));
+        rows
+    }
+}
+
+impl Rows for RootView {
+    fn head(&self) -> Vec<&'static str> {
+        vec!["KEY", "SINCE", "STATE", "FINGERPRINT"]
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        self.table()
     }
 }
 
@@ -141,7 +299,7 @@ impl Rows for OwnKeysView {
             vec![key.name.clone(), since, state.to_owned(), key.fingerprint.clone()]
         });
         let log = vec!["log".to_owned(), String::new(), "signs the audit log".to_owned(), self.log_key.clone()];
-        issuer.chain([log]).collect()
+        issuer.chain([log]).chain(self.root.iter().flat_map(RootView::table)).collect()
     }
 }
 

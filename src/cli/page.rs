@@ -33,7 +33,7 @@ use super::{
     init::{InitialisedView, RecoveredView},
     key::{lifecycle::PurgedKeyView, random::RandomView, rotation_policy::RotationPolicyView},
     manual::tests::commands,
-    own_keys::{IssuerRotatedView, OwnKeysView},
+    own_keys::{IssuerRotatedView, OwnKeysView, RootView},
     pin::{LatchView, PinChangedView},
     review::{DifferenceView, ExplanationView, PermittedView},
     rotation::RotationView,
@@ -289,7 +289,28 @@ fn issuer_key() -> v1::IssuerKey {
 
 fn own_keys() -> OwnKeysView {
     let log_key = "strongroom/0123456789abcdef0123456789abcdef+5b7a1f20+AT8c".into();
-    OwnKeysView::from(&v1::GetOwnKeysResponse { issuer_keys: vec![issuer_key()], log_key })
+    OwnKeysView::from(&v1::GetOwnKeysResponse { issuer_keys: vec![issuer_key()], log_key, root: Some(root()) })
+}
+
+fn root() -> v1::Root {
+    v1::Root {
+        id: "9f2d3c1e8a7b4c5d9f2d3c1e8a7b4c5d".into(),
+        unwrap_template: true,
+        recovery_keys: vec![vec![0x5f; 32]],
+        rotation: Some(v1::RootRotation {
+            stage: v1::root_rotation::Stage::Renewing.into(),
+            create_time: at(1_798_761_600),
+            other_id: String::new(),
+            rows: 1_200,
+            total_rows: 90_000,
+            renewed_rows: 1_180,
+            waits_for: String::new(),
+            failures: vec![v1::RootRotationFailure {
+                name: "vaults/payments/keys/release/versions/0123456789abcdef0123456789abcdef".into(),
+                reason: "the key's blob does not open under what it was wrapped with".into(),
+            }],
+        }),
+    }
 }
 
 fn issuer_rotated() -> IssuerRotatedView {
@@ -674,6 +695,7 @@ fn samples() -> Vec<Sample> {
         sample("OwnKeys", &own_keys()),
         sample("IssuerKey", &own_keys().issuer_keys[0]),
         sample("IssuerRotated", &issuer_rotated()),
+        sample("Root", &RootView::from(&root())),
         sample("Cluster", &cluster()),
         sample("Replica", &cluster().replicas[0]),
         sample("WorkLease", &cluster().leases[0]),

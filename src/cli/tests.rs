@@ -119,6 +119,8 @@ fn the_commands_of_the_manual_are_taken() {
         "own-keys show -o json",
         "vault rotate-kek payments --etag 5d41402a -o json",
         "own-keys rotate-issuer --revoke -o json",
+        "own-keys rotate-root --recovery-key a.pub --recovery-key b.pub -o json",
+        "own-keys rotate-root --no-recovery",
         "token revoke 0123456789abcdef0123456789abcdef",
         "vault list --token-file token",
         "audit verify --config c",

@@ -70,6 +70,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ("tokens.forgetKey", "TokenKeyForget"),
     ("ownKeys.read", "OwnKeysGet"),
     ("ownKeys.rotateIssuer", "TokenKeyRotate"),
+    ("ownKeys.rotateRoot", "RootRotate"),
     ("instance.initialise", "InstanceInitialise"),
     ("instance.recover", "InstanceRecover"),
     ("access.breakGlass", "AccessBreakGlass"),

@@ -67,7 +67,7 @@ const RESERVE_MAX: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 75] = [
+const METHODS: [&str; 76] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -123,6 +123,7 @@ const METHODS: [&str; 75] = [
     "/strongroom.v1.Tokens/RevokeToken",
     "/strongroom.v1.OwnKeys/GetOwnKeys",
     "/strongroom.v1.OwnKeys/RotateIssuerKey",
+    "/strongroom.v1.OwnKeys/RotateRoot",
     DISCOVERY_PATH,
     KEYS_PATH,
     "/strongroom.v1.RoleDefinitions/CreateRoleDefinition",

@@ -29,7 +29,7 @@ use crate::{
         },
         readiness::{self, Board, Readiness},
     },
-    service::{Service, rotation::Round},
+    service::{Service, root::Pass, rotation::Round},
     webhooks::{self, Webhook},
 };
 
@@ -43,6 +43,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 const RETIRE_EVERY: Duration = Duration::from_secs(60);
 /// How often it is looked whether something is due for a key.
 const ROTATE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether another root is to take the root's place.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// How often it is kept when versions were last used.
 const ACTIVITY_EVERY: Duration = Duration::from_secs(5);
 /// How often new records are taken into the index of the audit log.
@@ -268,6 +270,20 @@ impl Jobs {
         for webhook in webhooks {
             self.tasks.spawn(webhooks::run(webhook.clone(), Arc::clone(service), self.stop.clone()));
         }
+    }
+
+    /// Goes by the keys of the instance's row, and has another root take the root's place where one was made for it.
+    pub fn renew_root(&self, service: &Arc<Service>) {
+        let (service, stop) = (Arc::clone(service), self.stop.clone());
+        let pass = Arc::new(tokio::sync::Mutex::new(Pass::default()));
+        self.every(RENEW_EVERY, move || {
+            let (service, pass, stop) = (Arc::clone(&service), Arc::clone(&pass), stop.clone());
+            async move {
+                if let Err(error) = service.renew_root(&mut *pass.lock().await, &stop).await {
+                    tracing::error!(%error, cause = ?error.cause, "another root is not in the root's place yet; it is tried again");
+                }
+            }
+        });
     }
 
     /// Keeps when versions were last used.

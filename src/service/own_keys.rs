@@ -19,6 +19,7 @@ use super::{
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
     fresh_id,
+    root::RootView,
     scopes::{Making, NewRow, Put},
 };
 use crate::{
@@ -65,6 +66,8 @@ pub struct OwnKeys {
     pub issuer_keys: Vec<IssuerKeyView>,
     /// The verifier key of this replica's log (C2SP signed-note).
     pub log_key: String,
+    /// The root, and one that takes its place.
+    pub root: RootView,
 }
 
 /// What a rotation of the issuer's key came to.
@@ -107,7 +110,8 @@ impl Service {
         let note = Note::default();
         let work = |_: Permit<ops::OwnKeysRead>| async {
             let rows = self.catalog.issuer_keys(caller.deadline).await?;
-            Ok(OwnKeys { issuer_keys: views(&rows), log_key: self.checkpoints.key().to_string() })
+            let root = self.root_view(caller.deadline).await?;
+            Ok(OwnKeys { issuer_keys: views(&rows), log_key: self.checkpoints.key().to_string(), root })
         };
         self.plain(caller, "ownKeys".to_owned(), Scope::Service, &note, work).await
     }

@@ -28,7 +28,7 @@ use tokio::sync::OnceCell;
 pub use self::pass::Pass;
 use super::{
     Caller, ChangeOptions, Service,
-    door::{Applied, Context, Note, Work},
+    door::{Applied, Context, Work},
     error::{Problem, ServiceError},
     scopes::{Making, NewRow, Put},
     settle::REAP_WITHIN,
@@ -111,18 +111,11 @@ impl ProgressCell {
 pub struct RecoveryKeys(pub Vec<([u8; 32], Vec<u8>)>);
 
 impl Service {
-    /// Shows the root.
-    ///
-    /// # Errors
-    /// When it cannot be recorded.
-    pub async fn get_root(&self, caller: &Caller) -> Result<RootView, ServiceError> {
-        let note = Note::default();
-        let work = |_: Permit<ops::RootRead>| async {
-            let instance = Arc::new(self.catalog.instance(caller.deadline).await?);
-            let progress = self.root_progress.lock().clone().filter(|_| instance.renewal.is_some());
-            Ok(RootView { instance, progress })
-        };
-        self.plain(caller, "root".to_owned(), Scope::Service, &note, work).await
+    /// The root as it stands in the store, and how far this replica has come where another takes its place.
+    pub(super) async fn root_view(&self, deadline: Moment) -> Result<RootView, ServiceError> {
+        let instance = Arc::new(self.catalog.instance(deadline).await?);
+        let progress = self.root_progress.lock().clone().filter(|_| instance.renewal.is_some());
+        Ok(RootView { instance, progress })
     }
 
     /// Makes another root, wrapped for those recovery keys, which takes the place of the one that is there. It is prepared when
@@ -202,8 +195,9 @@ impl RotateRoot {
         let instance = service.catalog.instance(deadline).await?;
         if let Some(renewal) = &instance.renewal {
             let stage = renewal.stage.name();
-            let why =
-                format!("another root takes its place already ({stage}): `strongroom root show` says how far it is");
+            let why = format!(
+                "another root takes its place already ({stage}): `strongroom own-keys show` says how far it is"
+            );
             return Err(Problem::Precondition { reason: "ROOT_IN_ROTATION", why }.into());
         }
         service.recovery_key_file(&instance)?;
@@ -239,7 +233,7 @@ impl RotateRoot {
 }
 
 impl Work for RotateRoot {
-    type Op = ops::RootRotate;
+    type Op = ops::OwnKeysRotateRoot;
     type Out = RootView;
 
     fn detail(&self) -> Option<String> {
@@ -268,7 +262,7 @@ impl Work for RotateRoot {
         let deadline = context.caller.deadline;
         let found = self.found(service, deadline).await?;
         let made = self.made.get_or_try_init(|| self.make(service, &found)).await?;
-        failpoint::hit("service.after_generate");
+        failpoint::hit(failpoint::SERVICE_AFTER_GENERATE);
         let locked = service.catalog.scopes.lock(HeadScope::Service, deadline).await?;
         self.found(service, deadline).await?;
         let (old, seal) = service.catalog.sealed_instance(deadline).await?;

@@ -335,6 +335,9 @@ fn rows() -> Vec<Row> {
         row("OwnKeys/RotateIssuerKey", A::OwnKeysRotateIssuer, At::Service, |_, _| {
             v1::RotateIssuerKeyRequest { validate_only: true, ..Default::default() }.encode_to_vec()
         }),
+        row("OwnKeys/RotateRoot", A::OwnKeysRotateRoot, At::Service, |_, _| {
+            v1::RotateRootRequest { no_recovery: true, validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
         row("AuditLog/ListAuditRecords", A::AuditRecordsRead, At::Vault, |_, _| {
             v1::ListAuditRecordsRequest { filter: records(), ..Default::default() }.encode_to_vec()
         }),

@@ -41,7 +41,7 @@ async fn until(service: &Arc<Service>, stage: Option<Stage>) {
             return;
         }
     }
-    panic!("{:?}", service.get_root(&caller()).await.expect("shown"));
+    panic!("{:?}", service.own_keys(&caller()).await.expect("shown").root);
 }
 
 async fn make(service: &Arc<Service>, new: NewKey) {
@@ -291,7 +291,7 @@ async fn it_takes_a_recovery_key_and_waits_for_one_that_is_taken_away() {
     let (mut pass, stop) = (Pass::default(), CancellationToken::new());
     let waits = service.renew_root(&mut pass, &stop).await.expect_err("it waits");
     assert!(waits.to_string().contains("is not there"), "{waits}");
-    let shown = service.get_root(&caller()).await.expect("shown");
+    let shown = service.own_keys(&caller()).await.expect("shown").root;
     let progress = shown.progress.expect("this replica does it");
     assert!(progress.waits_for.contains("is not there"), "{progress:?}");
     works(&service, &named("release"), KeySpec::P256).await;
@@ -354,7 +354,7 @@ async fn what_somebody_altered_is_not_made_right_by_it() {
     for _ in 0..3 {
         service.renew_root(&mut pass, &stop).await.expect("goes on");
     }
-    let progress = service.get_root(&caller()).await.expect("shown").progress.expect("it does it");
+    let progress = service.own_keys(&caller()).await.expect("shown").root.progress.expect("it does it");
     assert!(
         progress.failed.iter().any(|(name, why)| name.contains("keys/wrong/") && why.contains("seal")),
         "{progress:?}"

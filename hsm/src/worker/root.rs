@@ -95,7 +95,7 @@ pub(super) fn open(engine: &mut Engine, recovery: &RecoveryKeyFile, sealing: &[u
     let mut escrow = recovery.escrow.iter();
     let (_, escrow) = escrow.find(|(of, _)| *of == fingerprint).ok_or_else(|| {
         Fault::Setup(format!(
-            "the recovery key {} is none that the root was wrapped for: `strongroom root show` says which those are",
+            "the recovery key {} is none that the root was wrapped for: `strongroom own-keys show` says which those are",
             recovery.file.display()
         ))
     })?;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use strongroom_hsm::protocol::Moment;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     model::InstanceRow,
@@ -23,14 +24,18 @@ impl Service {
     ///
     /// # Errors
     /// When the store or the HSM does not answer: it is done again.
-    pub async fn adopt(&self) -> Result<Arc<InstanceRow>, ServiceError> {
+    pub async fn adopt(&self, stop: &CancellationToken) -> Result<Arc<InstanceRow>, ServiceError> {
         let row = self.catalog.instance(Moment::now().after(WITHIN)).await?;
         let held = self.instance();
         if row.revision == held.revision {
             return Ok(held);
         }
         let row = Arc::new(row);
-        self.pool.adopt(row.worker_keys()).await;
+        tokio::select! {
+            // Workers that do not come back do not keep the service from ending.
+            () = stop.cancelled() => return Ok(held),
+            () = self.pool.adopt(row.worker_keys()) => {}
+        }
         self.instance.store(Arc::clone(&row));
         let deadline = Moment::now().after(WITHIN);
         self.catalog.scopes.settle_all(deadline).await?;

@@ -95,7 +95,7 @@ impl Service {
     /// # Errors
     /// When the store, the log or the HSM fails: it is tried again.
     pub async fn renew_root(self: &Arc<Self>, pass: &mut Pass, stop: &CancellationToken) -> Result<(), ServiceError> {
-        let instance = self.adopt().await?;
+        let instance = self.adopt(stop).await?;
         let stage = instance.renewal.as_ref().map_or(0.0, |renewal| f64::from(1 + renewal.stage as u8));
         metrics::gauge!(ROOT_STAGE).set(stage);
         let Some(renewal) = &instance.renewal else {
@@ -156,11 +156,11 @@ impl Service {
 
     async fn advance(self: &Arc<Self>, turn: &Turn<'_>, to: Option<Stage>) -> Result<(), ServiceError> {
         // The row itself was sealed anew on the way.
-        let from = self.adopt().await?.revision;
+        let from = self.adopt(turn.stop).await?.revision;
         let work = Advance { from, to, lease: turn.lease.clone() };
         let (caller, resource) = (self.itself(PRINCIPAL), turn.instance.resource());
         self.scheduled(&caller, resource, Scope::Service, work).await?;
-        self.adopt().await.map(drop)
+        self.adopt(turn.stop).await.map(drop)
     }
 
     /// Carries over as much as there is time for. Says whether nothing is left.
@@ -423,7 +423,7 @@ impl Advance {
 }
 
 impl Work for Advance {
-    type Op = ops::RootRotate;
+    type Op = ops::OwnKeysRotateRoot;
     type Out = ();
 
     fn detail(&self) -> Option<String> {

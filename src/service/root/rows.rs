@@ -222,7 +222,7 @@ pub(super) struct PutBack {
 }
 
 impl Work for PutBack {
-    type Op = ops::RootRotate;
+    type Op = ops::OwnKeysRotateRoot;
     /// Which were put back: not those that somebody has changed meanwhile.
     type Out = Vec<RowId>;
 
@@ -246,7 +246,7 @@ impl Work for PutBack {
         let puts: Vec<Put> = newest.map(|(seal, row)| Put::renew(*seal, row.clone())).collect();
         let out = puts.iter().map(Put::id).collect();
         let (right, intent) = (&self.lease, context.intent);
-        let making = Making { name: "root.rotate", right, intent, request: None, deadline };
+        let making = Making { name: "ownKeys.rotateRoot", right, intent, request: None, deadline };
         let committed = service.catalog.scopes.commit(&locked, making, puts).await?;
         Ok(Applied { out, heads: vec![committed.mark] })
     }

@@ -91,7 +91,7 @@ fn of_record(row: &Record) -> Result<(u64, Vec<Step>), StoreError> {
 /// A step from nothing to nothing, and one to nothing that is in use, are none; what renews has something before it.
 fn is_sound(step: &Step) -> bool {
     let (old, new) = (step.old.is_some(), step.new.is_some());
-    (old || new) && (new || !step.in_use) && (old && new || !step.renews)
+    (new || old && !step.in_use) && (old && new || !step.renews)
 }
 
 fn encode(steps: &[Step]) -> Option<Vec<u8>> {
