@@ -18,6 +18,12 @@ impl Drop for SecretBytes {
 impl ZeroizeOnDrop for SecretBytes {}
 
 impl SecretBytes {
+    /// Whether the other holds the same, in a time that does not tell where they differ.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+
     /// Takes ownership of `bytes`; they are wiped with this value. Growing a `Vec` leaves copies behind,
     /// so hand over one that was allocated at its final size.
     #[must_use]

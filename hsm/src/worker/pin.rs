@@ -11,8 +11,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-
 use super::code::Failed;
 use crate::{protocol::Fault, secret::SecretBytes};
 
@@ -61,7 +59,7 @@ pub(crate) fn read(path: &Path) -> Result<SecretBytes, Fault> {
 
 /// Whether two PINs are the same.
 pub(crate) fn same(one: &SecretBytes, other: &SecretBytes) -> bool {
-    verify_slices_are_equal(one.expose_secret(), other.expose_secret()).is_ok()
+    one.is_same_as(other)
 }
 
 /// Where the next PIN is while it is being changed: beside the file, `.new` behind its name.
