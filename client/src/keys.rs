@@ -1,13 +1,16 @@
 //! Keys and their versions.
 
 use strongroom_proto::v1::{
-    CreateKeyRequest, DeleteKeyRequest, DeleteKeyVersionRequest, GetKeyRequest, GetPublicKeysRequest, ImportKeyRequest,
-    Key, KeyVersion, ListKeyVersionsRequest, ListKeysRequest, PublicKey, PurgeKeyRequest, PurgeKeyResponse,
-    RotateKeyRequest, UndeleteKeyRequest, UndeleteKeyVersionRequest, UpdateKeyVersionRequest, WrappedKey,
-    import_key_request,
+    BackupKeyRequest, BackupKeyResponse, CreateKeyRequest, DeleteKeyRequest, DeleteKeyVersionRequest, GetKeyRequest,
+    GetPublicKeysRequest, ImportKeyRequest, Key, KeyVersion, ListKeyVersionsRequest, ListKeysRequest, MoveKeyRequest,
+    MoveKeyResponse, PublicKey, PurgeKeyRequest, PurgeKeyResponse, RestoreKeyRequest, RotateKeyRequest,
+    UndeleteKeyRequest, UndeleteKeyVersionRequest, UpdateKeyVersionRequest, WrappedKey, import_key_request,
 };
 
-use crate::{Client, Error, client::request_id};
+use crate::{
+    Client, Error,
+    client::{intact, request_id},
+};
 
 /// A key from outside. Debug would show it, so there is none.
 #[derive(Clone, Copy)]
@@ -200,5 +203,37 @@ impl Client {
         let id = request_id(&request.request_id);
         request.request_id.clone_from(&id);
         self.change(request, &id, |request| async { self.keys().purge_key(request).await }).await
+    }
+
+    /// A key with all its versions in one piece, to be kept elsewhere.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn backup_key(&self, name: &str) -> Result<BackupKeyResponse, Error> {
+        let request = || BackupKeyRequest { name: name.to_owned() };
+        let made = self.call(request, |request| async { self.keys().backup_key(request).await }).await?;
+        intact("backup", &made.backup, made.backup_crc32c)?;
+        Ok(made)
+    }
+
+    /// Brings a key back by its backup. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn restore_key(&self, mut request: RestoreKeyRequest) -> Result<Key, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        request.backup_crc32c = Some(crc32c::crc32c(&request.backup));
+        self.change(request, &id, |request| async { self.keys().restore_key(request).await }).await
+    }
+
+    /// Moves a key to another vault. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn move_key(&self, mut request: MoveKeyRequest) -> Result<MoveKeyResponse, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.keys().move_key(request).await }).await
     }
 }

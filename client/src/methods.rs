@@ -15,7 +15,7 @@ pub enum Repetition {
 use Repetition::{ById, Safe};
 
 /// Every method of `strongroom.v1`, and whether it may be repeated.
-pub const METHODS: [(&str, Repetition); 70] = [
+pub const METHODS: [(&str, Repetition); 73] = [
     ("/strongroom.v1.Crypto/Sign", Safe),
     ("/strongroom.v1.Crypto/Verify", Safe),
     ("/strongroom.v1.Crypto/Encrypt", Safe),
@@ -43,6 +43,10 @@ pub const METHODS: [(&str, Repetition); 70] = [
     ("/strongroom.v1.Keys/DeleteKeyVersion", ById),
     ("/strongroom.v1.Keys/UndeleteKeyVersion", ById),
     ("/strongroom.v1.Keys/PurgeKey", ById),
+    // A second backup is another one, of the same key.
+    ("/strongroom.v1.Keys/BackupKey", Safe),
+    ("/strongroom.v1.Keys/RestoreKey", ById),
+    ("/strongroom.v1.Keys/MoveKey", ById),
     ("/strongroom.v1.Rotations/GetRotationPolicy", Safe),
     ("/strongroom.v1.Rotations/UpdateRotationPolicy", ById),
     ("/strongroom.v1.Rotations/ListRotations", Safe),

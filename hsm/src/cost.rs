@@ -103,6 +103,8 @@ impl Request {
             Self::ImportWrapped { wanted, .. } => {
                 KeySpec::Rsa4096.load_us() + 2 * wanted.spec.load_us() + of_token(wanted.residency)
             }
+            // Of which kind the row is, is read where it is believed.
+            Self::Prove { .. } => KeySpec::Rsa4096.load_us(),
             Self::MakeKek { .. } | Self::DestroyToken { .. } => TOKEN_OBJECT_US,
             Self::Seal { forms } => SHORT_US.saturating_mul(u32::try_from(forms.len()).unwrap_or(u32::MAX)),
             // Ed25519 is the dearer of the two kinds of log key.

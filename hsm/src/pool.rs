@@ -300,6 +300,17 @@ impl Pool {
         }
     }
 
+    /// Proves that a row's key is there and is the one that the row describes, and keeps nothing of it. A `Public` one is
+    /// looked at as far as it goes.
+    ///
+    /// # Errors
+    /// See [`Error`]; [`Fault::BlobBroken`], [`Fault::KeyMismatch`], [`Fault::KekAbsent`] or [`Fault::KeyAbsent`] say what
+    /// is wrong.
+    pub async fn prove(&self, row: &KeyRow, deadline: Moment) -> Result<(), Error> {
+        let (seal, row) = (row.seal.to_vec().into(), row.canonical.to_vec().into());
+        self.call(Lane::Medium, Request::Prove { seal, row }, deadline).await.map(drop)
+    }
+
     /// Destroys the token objects of a version or of a vault's KEK; that there are none is not an error.
     ///
     /// # Errors

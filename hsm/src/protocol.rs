@@ -105,6 +105,14 @@ pub enum Request {
         /// The row's canonical form.
         row: ByteBuf,
     },
+    /// Proves a key without keeping it: whatever its row permits, and disabled or not, its private half is unwrapped or found
+    /// and compared with the row.
+    Prove {
+        /// The row's seal.
+        seal: ByteBuf,
+        /// The row's canonical form.
+        row: ByteBuf,
+    },
     /// Makes a key. A `Wrapped` one is generated as a session object, wrapped under the root or a vault's KEK, unwrapped
     /// and used once, and its original destroyed; a `Token` one becomes a permanent object with this
     /// version as CKA_ID, and the token's files are synced before the answer.

@@ -132,13 +132,17 @@ impl Canonical {
 }
 
 /// The fields of a canonical form, in order, after its tag.
-struct Fields<'a> {
+pub struct Fields<'a> {
     rest: &'a [u8],
     last: u16,
 }
 
 impl<'a> Fields<'a> {
-    fn new(bytes: &'a [u8], tag: &str) -> Result<Self, NotCanonical> {
+    /// Of a form with that schema tag.
+    ///
+    /// # Errors
+    /// When it has another.
+    pub fn new(bytes: &'a [u8], tag: &str) -> Result<Self, NotCanonical> {
         let (len, rest) = bytes.split_first_chunk::<2>().ok_or(NotCanonical)?;
         let (found, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len))).ok_or(NotCanonical)?;
         if found != tag.as_bytes() {
@@ -147,7 +151,11 @@ impl<'a> Fields<'a> {
         Ok(Self { rest, last: 0 })
     }
 
-    fn next(&mut self) -> Result<Option<(u16, &'a [u8])>, NotCanonical> {
+    /// The next field's number and value; none after the last.
+    ///
+    /// # Errors
+    /// When it is cut, empty, or does not come after the one before.
+    pub fn take(&mut self) -> Result<Option<(u16, &'a [u8])>, NotCanonical> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -272,7 +280,7 @@ impl KeyStatement {
             rest: Vec::new(),
             kek: None,
         };
-        while let Some((number, value)) = fields.next()? {
+        while let Some((number, value)) = fields.take()? {
             match number {
                 1 => statement.vault = text(value)?.to_owned(),
                 2 => statement.key = text(value)?.to_owned(),
@@ -301,15 +309,27 @@ impl KeyStatement {
     }
 }
 
-fn text(value: &[u8]) -> Result<&str, NotCanonical> {
+/// A text.
+///
+/// # Errors
+/// When the value is none.
+pub fn text(value: &[u8]) -> Result<&str, NotCanonical> {
     std::str::from_utf8(value).map_err(|_| NotCanonical)
 }
 
-fn number_of(value: &[u8]) -> Result<u64, NotCanonical> {
+/// What [`Canonical::number`] wrote.
+///
+/// # Errors
+/// When the value is none.
+pub fn number_of(value: &[u8]) -> Result<u64, NotCanonical> {
     value.try_into().map(u64::from_be_bytes).map_err(|_| NotCanonical)
 }
 
-fn signed(value: &[u8]) -> Result<i64, NotCanonical> {
+/// What [`Canonical::optional_number`] wrote.
+///
+/// # Errors
+/// When the value is none.
+pub fn signed(value: &[u8]) -> Result<i64, NotCanonical> {
     value.try_into().map(i64::from_be_bytes).map_err(|_| NotCanonical)
 }
 

@@ -32,6 +32,40 @@ fn a_row_is_needed_once_and_then_its_seal_is_enough() {
 }
 
 #[test]
+fn a_proof_says_whether_a_key_is_there_whatever_it_may_do_and_keeps_nothing() {
+    let (home, hierarchy) = Home::new();
+    let mut worker = home.worker(&hierarchy);
+    let prove = |worker: &mut Worker, row: &KeyRow| {
+        let (seal, row) = (ByteBuf::from(row.seal), ByteBuf::from(row.canonical.to_vec()));
+        worker.call(Request::Prove { seal, row }).map(drop)
+    };
+    for residency in [Residency::Wrapped, Residency::Token] {
+        let row = worker.key(KeySpec::P256, residency, [if residency == Residency::Token { 1 } else { 2 }; 16]);
+        let mut narrow = row.statement.clone();
+        (narrow.enabled, narrow.ops) = (false, KeyOps::VERIFY);
+        let narrow = worker.sealed(narrow);
+        for _ in 0..2 {
+            assert_eq!(prove(&mut worker, &narrow), Ok(()), "disabled, and without a private operation");
+        }
+        assert_eq!(sign_with(&mut worker, &narrow.seal, None).unwrap_err(), Fault::KeyNotLoaded, "nothing is kept");
+        assert!(worker.sign(&row, Algorithm::Es256, &[7; 32]).is_ok(), "what is on the token stays there");
+        let forged = KeyRow::new(narrow.statement.clone(), row.seal);
+        assert_eq!(prove(&mut worker, &forged), Err(Fault::SealBroken));
+    }
+    let other = worker.key(KeySpec::P256, Residency::Wrapped, [3; 16]);
+    let mut swapped = worker.key(KeySpec::P256, Residency::Wrapped, [4; 16]).statement;
+    swapped.blob.clone_from(&other.statement.blob);
+    let swapped = worker.sealed(swapped);
+    assert_eq!(prove(&mut worker, &swapped), Err(Fault::KeyMismatch));
+    let mut broken = other.statement;
+    broken.blob[9] ^= 1;
+    let broken = worker.sealed(broken);
+    assert_eq!(prove(&mut worker, &broken), Err(Fault::BlobBroken));
+    let secret = worker.key(KeySpec::Aes256, Residency::Wrapped, [5; 16]);
+    assert_eq!(prove(&mut worker, &secret), Ok(()));
+}
+
+#[test]
 fn a_row_with_one_bit_changed_is_refused() {
     let (home, hierarchy) = Home::new();
     let mut worker = home.worker(&hierarchy);

@@ -87,6 +87,19 @@ actions! {
         ["Microsoft.KeyVault/vaults/keys/recover/action"] ["keys/deletedKeys/recover/action"] ["keys/recover"];
     KeysPurge "keys.purge" Data
         ["Microsoft.KeyVault/vaults/keys/purge/action"] ["keys/deletedKeys/delete"] ["keys/purge"];
+    KeysBackup "keys.backup" Data
+        ["Microsoft.KeyVault/vaults/keys/backup/action"] ["keys/backup/action"] ["keys/backup"];
+    KeysRestore "keys.restore" Data
+        ["Microsoft.KeyVault/vaults/keys/restore/action"] ["keys/restore/action"] ["keys/restore"];
+    // Azure moves no keys. Who may back a key up, delete and purge it could take it away; where it comes to, `keys.restore`
+    // is asked for.
+    KeysMove "keys.move" Data
+        [
+            "Microsoft.KeyVault/vaults/keys/backup/action",
+            "Microsoft.KeyVault/vaults/keys/delete",
+            "Microsoft.KeyVault/vaults/keys/purge/action",
+        ]
+        ["keys/backup/action", "keys/delete", "keys/deletedKeys/delete"] ["keys/backup", "keys/delete", "keys/purge"];
     KeysRotate "keys.rotate" Data
         ["Microsoft.KeyVault/vaults/keys/rotate/action"] ["keys/rotate/action"] ["keys/rotate"];
     RotationPoliciesRead "rotationPolicies.read" Data
@@ -208,7 +221,8 @@ impl Action {
     /// give what he will use at once.
     #[must_use]
     pub const fn waits_for_all(self) -> bool {
-        matches!(self, Self::KeysUpdate | Self::KeysDelete) || (matches!(self.plane(), Plane::Control) && !self.reads())
+        matches!(self, Self::KeysUpdate | Self::KeysDelete | Self::KeysMove)
+            || (matches!(self.plane(), Plane::Control) && !self.reads())
     }
 
     /// Whether it only shows what there is.

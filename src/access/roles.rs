@@ -491,12 +491,19 @@ mod tests {
     fn officers_administer_keys_and_users_use_them() {
         let officer = of("Key Vault Crypto Officer");
         assert!(officer.contains(of("Key Vault Crypto User")));
-        for action in [Action::KeysCreate, Action::KeysImport, Action::KeysDelete, Action::KeysUndelete] {
+        for action in [
+            Action::KeysCreate,
+            Action::KeysImport,
+            Action::KeysDelete,
+            Action::KeysUndelete,
+            Action::KeysRestore,
+            Action::KeysMove,
+        ] {
             assert!(officer.has(action) && !of("Key Vault Crypto User").has(action), "{}", action.name());
         }
         assert_eq!(
             names(of("Key Vault Crypto User")),
-            "keys.read, keys.list, keys.update, keys.sign, keys.verify, keys.encrypt, keys.decrypt, keys.wrap, \
+            "keys.read, keys.list, keys.update, keys.backup, keys.sign, keys.verify, keys.encrypt, keys.decrypt, keys.wrap, \
              keys.unwrap, dataKeys.generate, dataKeys.generateWrapped, random.generate"
         );
         assert_eq!(

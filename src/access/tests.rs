@@ -134,7 +134,8 @@ fn permissions_come_to_the_actions_that_need_no_others() {
         rights(&["wrapKey", "unwrapKey"]),
         "keys.wrap, keys.unwrap, dataKeys.generate, dataKeys.generateWrapped"
     );
-    assert_eq!(rights(&["backup", "release"]), "");
+    assert_eq!(rights(&["backup", "release"]), "keys.backup");
+    assert_eq!(rights(&["backup", "delete", "purge"]), "keys.delete, keys.purge, keys.backup, keys.move");
     let all: Rights = Action::ALL.into_iter().filter(|action| !action.policy().is_empty()).collect();
     assert_eq!(rights(&["all"]), all.to_string());
 }

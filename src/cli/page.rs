@@ -31,7 +31,12 @@ use super::{
         identity::{IdentityView, RecipientView},
     },
     init::{InitialisedView, RecoveredView},
-    key::{lifecycle::PurgedKeyView, random::RandomView, rotation_policy::RotationPolicyView},
+    key::{
+        backup::{KeyBackupView, MovedKeyView},
+        lifecycle::PurgedKeyView,
+        random::RandomView,
+        rotation_policy::RotationPolicyView,
+    },
     manual::tests::commands,
     own_keys::{IssuerRotatedView, OwnKeysView, RootView},
     pin::{LatchView, PinChangedView},
@@ -691,6 +696,8 @@ fn samples() -> Vec<Sample> {
         sample("DeadLetter", &dead_letter()),
         sample("Replayed", &ReplayedView { queued: "3".into() }),
         sample("PurgedKey", &purged_key),
+        sample("KeyBackup", &key_backup()),
+        sample("MovedKey", &moved_key()),
         sample("PurgedVault", &PurgedVaultView { name: "vaults/payments".into(), done: true }),
         sample("OwnKeys", &own_keys()),
         sample("IssuerKey", &own_keys().issuer_keys[0]),
@@ -753,6 +760,23 @@ fn fields(json: &str) -> Vec<&str> {
 /// Whether the page's word for a type is right for that value.
 fn table_rows() -> TableView {
     TableView { table: "versions", rows: 4 }
+}
+
+fn key_backup() -> KeyBackupView {
+    KeyBackupView {
+        name: "vaults/payments/keys/release".to_owned(),
+        versions: "3".to_owned(),
+        bytes: "4711".to_owned(),
+        sha256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".to_owned(),
+    }
+}
+
+fn moved_key() -> MovedKeyView {
+    MovedKeyView {
+        name: "vaults/billing/keys/release".to_owned(),
+        from: "vaults/payments/keys/release".to_owned(),
+        role_assignments_left: "1".to_owned(),
+    }
 }
 
 fn store_copy() -> MigratedView {

@@ -66,8 +66,14 @@ const BULK_PLACES: usize = 4;
 const RESERVE_MAX: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What carries a key in one piece: up to 2 MiB, twice in memory.
+const BACKUP: &str = "/strongroom.v1.Keys/BackupKey";
+const RESTORE: &str = "/strongroom.v1.Keys/RestoreKey";
+/// How the names of methods of keys begin, whose requests may be longer: a backup is one.
+const KEYS: &str = "strongroom.v1.Keys/";
+
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 76] = [
+const METHODS: [&str; 79] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -94,6 +100,9 @@ const METHODS: [&str; 76] = [
     "/strongroom.v1.Keys/DeleteKeyVersion",
     "/strongroom.v1.Keys/UndeleteKeyVersion",
     "/strongroom.v1.Keys/PurgeKey",
+    BACKUP,
+    RESTORE,
+    "/strongroom.v1.Keys/MoveKey",
     EVENTS,
     "/strongroom.v1.Events/ListWebhooks",
     "/strongroom.v1.Events/ListDeadLetters",
@@ -374,6 +383,7 @@ impl Front {
             // It takes its place when it has something to do.
             (Some(_), STREAM) => Some((None, None)),
             (Some(identity), BATCH) => Some((None, Some(self.room.bulk_place(identity)?))),
+            (Some(identity), BACKUP | RESTORE) => Some((Some(self.room.bulk_place(identity)?), None)),
             (Some(identity), _) => Some((Some(self.room.place(identity)?), None)),
             // It is in the lobby.
             (None, _) => Some((None, None)),
@@ -495,6 +505,7 @@ fn own(response: &mut http::Response<Body>, method: &str, id: &str) {
     let (reason, message) = match code {
         Code::Internal => ("MALFORMED_REQUEST", "the request is not a message of this method"),
         Code::OutOfRange if method == &BATCH[1..] => ("REQUEST_TOO_LARGE", "the batch is longer than 4 MiB"),
+        Code::OutOfRange if method.starts_with(KEYS) => ("REQUEST_TOO_LARGE", "the request is longer than 2 MiB"),
         Code::OutOfRange => ("REQUEST_TOO_LARGE", "the request is longer than 1 MiB"),
         _ => return,
     };

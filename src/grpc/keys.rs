@@ -6,16 +6,17 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use strongroom_hsm::{Material, SecretBytes};
 use strongroom_proto::v1::{
-    self, CreateKeyRequest, DeleteKeyRequest, DeleteKeyVersionRequest, GetKeyRequest, GetPublicKeysRequest,
-    GetPublicKeysResponse, ImportKeyRequest, Key, KeyVersion, ListKeyVersionsRequest, ListKeyVersionsResponse,
-    ListKeysRequest, ListKeysResponse, PurgeKeyRequest, PurgeKeyResponse, RotateKeyRequest, UndeleteKeyRequest,
+    self, BackupKeyRequest, BackupKeyResponse, CreateKeyRequest, DeleteKeyRequest, DeleteKeyVersionRequest,
+    GetKeyRequest, GetPublicKeysRequest, GetPublicKeysResponse, ImportKeyRequest, Key, KeyVersion,
+    ListKeyVersionsRequest, ListKeyVersionsResponse, ListKeysRequest, ListKeysResponse, MoveKeyRequest,
+    MoveKeyResponse, PurgeKeyRequest, PurgeKeyResponse, RestoreKeyRequest, RotateKeyRequest, UndeleteKeyRequest,
     UndeleteKeyVersionRequest, UpdateKeyVersionRequest, WrappedKey, import_key_request, keys_server,
 };
 
 use super::{call::serve, decode, encode, names, pages::List};
 use crate::{
-    model::{Algorithm, KeySpec, Residency, Tags},
-    service::{Caller, KeyFilter, KeyRef, NewKey, Problem, Service, ServiceError, VersionPatch},
+    model::{Algorithm, KeyBackup, KeySpec, NotAKeyBackup, Residency, Tags},
+    service::{Caller, KeyFilter, KeyRef, NewKey, Problem, Service, ServiceError, VersionPatch, keys::Age},
 };
 
 serve!(keys_server::Keys {
@@ -32,6 +33,9 @@ serve!(keys_server::Keys {
     delete_key_version(DeleteKeyVersionRequest) -> KeyVersion;
     undelete_key_version(UndeleteKeyVersionRequest) -> KeyVersion;
     purge_key(PurgeKeyRequest) -> PurgeKeyResponse;
+    backup_key(BackupKeyRequest) -> BackupKeyResponse;
+    restore_key(RestoreKeyRequest) -> Key;
+    move_key(MoveKeyRequest) -> MoveKeyResponse;
 });
 
 /// What can be changed.
@@ -168,7 +172,11 @@ async fn rotate_key(service: &Arc<Service>, caller: &Caller, message: RotateKeyR
     let name = names::key("name", &message.name)?;
     let options =
         decode::options("RotateKey", &message, None, &message.request_id, &message.etag, message.validate_only)?;
-    Ok(encode::key(&service.rotate_key(caller, &name, options).await?))
+    let residency = match message.residency {
+        0 => None,
+        said => Some(decode::residency("residency", said, Residency::Wrapped)?),
+    };
+    Ok(encode::key(&service.rotate_key_to(caller, &name, residency, options).await?))
 }
 
 async fn get_key(service: &Arc<Service>, caller: &Caller, message: GetKeyRequest) -> Result<Key, ServiceError> {
@@ -338,6 +346,45 @@ async fn purge_key(
         decode::options("PurgeKey", &message, None, &message.request_id, &message.etag, message.validate_only)?;
     let versions = service.purge_key(caller, &name, options).await?;
     Ok(PurgeKeyResponse { versions: i64::try_from(versions).unwrap_or(i64::MAX) })
+}
+
+async fn backup_key(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: BackupKeyRequest,
+) -> Result<BackupKeyResponse, ServiceError> {
+    let name = names::key("name", &message.name)?;
+    let made = service.backup_key(caller, &name).await?;
+    Ok(BackupKeyResponse {
+        name: made.name.to_string(),
+        backup_crc32c: crc32c::crc32c(&made.bytes),
+        backup: made.bytes,
+        sha256: made.digest.to_vec(),
+        versions: i64::try_from(made.versions).unwrap_or(i64::MAX),
+    })
+}
+
+async fn restore_key(service: &Arc<Service>, caller: &Caller, message: RestoreKeyRequest) -> Result<Key, ServiceError> {
+    decode::check_crc32c("backup_crc32c", message.backup_crc32c, &message.backup)?;
+    let options = decode::options("RestoreKey", &message, None, &message.request_id, "", message.validate_only)?;
+    let invalid = |why: NotAKeyBackup| Problem::Invalid { field: "backup", why: why.to_string() };
+    let backup = KeyBackup::read(&message.backup).map_err(invalid)?;
+    let age = if message.allow_older { Age::Older } else { Age::AsKnown };
+    Ok(encode::key(&service.restore_key(caller, backup, age, options).await?))
+}
+
+async fn move_key(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: MoveKeyRequest,
+) -> Result<MoveKeyResponse, ServiceError> {
+    let name = names::key("name", &message.name)?;
+    let to = names::vault("target_vault", &message.target_vault)?;
+    let options =
+        decode::options("MoveKey", &message, None, &message.request_id, &message.etag, message.validate_only)?;
+    let moved = service.move_key(caller, &name, &to, options).await?;
+    let role_assignments_left = i64::try_from(moved.assignments_left).unwrap_or(i64::MAX);
+    Ok(MoveKeyResponse { key: Some(encode::key(&moved.key)), role_assignments_left })
 }
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ use crate::service::Service;
 
 /// The longest request message, and message of a stream.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// The longest request about keys: a backup fits ([`crate::model::key_backup::BYTES_MAX`]).
+pub const KEYS_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The longest batch.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -110,7 +112,7 @@ pub fn routes(service: &Arc<Service>, health: HealthReporter) -> Result<Routes, 
     let routes = Routes::new(tonic_health::pb::health_server::HealthServer::new(health))
         .add_service(reflection)
         .add_service(v1::vaults_server::VaultsServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(v1::keys_server::KeysServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(v1::keys_server::KeysServer::new(face.clone()).max_decoding_message_size(KEYS_BYTES_MAX))
         .add_service(v1::crypto_server::CryptoServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(v1::access_server::AccessServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(

@@ -23,6 +23,10 @@ pub enum EventType {
     KeyRecovered,
     /// A key was destroyed.
     KeyPurged,
+    /// A key was brought back by a backup.
+    KeyRestored,
+    /// A key was moved to another vault, or came from one.
+    KeyMoved,
     /// A version was deleted softly.
     KeyVersionDeleted,
     /// A deleted version was brought back.
@@ -43,13 +47,15 @@ pub enum EventType {
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::KeyNewVersionCreated,
         Self::KeyNearExpiry,
         Self::KeyExpired,
         Self::KeyDeleted,
         Self::KeyRecovered,
         Self::KeyPurged,
+        Self::KeyRestored,
+        Self::KeyMoved,
         Self::KeyVersionDeleted,
         Self::KeyVersionRecovered,
         Self::KeyVersionPurged,
@@ -70,6 +76,8 @@ impl EventType {
             Self::KeyDeleted => "strongroom.v1.KeyDeleted",
             Self::KeyRecovered => "strongroom.v1.KeyRecovered",
             Self::KeyPurged => "strongroom.v1.KeyPurged",
+            Self::KeyRestored => "strongroom.v1.KeyRestored",
+            Self::KeyMoved => "strongroom.v1.KeyMoved",
             Self::KeyVersionDeleted => "strongroom.v1.KeyVersionDeleted",
             Self::KeyVersionRecovered => "strongroom.v1.KeyVersionRecovered",
             Self::KeyVersionPurged => "strongroom.v1.KeyVersionPurged",

@@ -78,6 +78,8 @@ pub enum RowKind {
     RoleDefinition,
     /// [`super::AccessPolicyRow`].
     AccessPolicy,
+    /// [`super::KnownRow`].
+    Known,
     /// [`super::ReplicaRow`]: in no head.
     Replica,
     /// [`super::EventRow`]: in no head.
@@ -88,7 +90,7 @@ pub enum RowKind {
 
 impl RowKind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Vault,
         Self::Key,
         Self::Version,
@@ -99,6 +101,7 @@ impl RowKind {
         Self::IssuerKey,
         Self::RoleDefinition,
         Self::AccessPolicy,
+        Self::Known,
         Self::Replica,
         Self::Event,
         Self::Clock,
@@ -124,6 +127,7 @@ impl RowKind {
             Self::IssuerKey => 21,
             Self::RoleDefinition => 7,
             Self::AccessPolicy => 8,
+            Self::Known => 9,
             Self::Replica => 30,
             Self::Event => 31,
             Self::Clock => 32,

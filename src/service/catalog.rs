@@ -26,9 +26,9 @@ use super::{
 use crate::{
     access::{RoleDefinition, Rows, Target, VaultAccess},
     model::{
-        AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, Principal,
-        RoleDefinitionRow, Row, RowId, RowKind, Scope, TokenRow, UsageRow, UseBudget, VaultName, VaultRow, VersionId,
-        VersionRow, access_policy_id,
+        AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KnownRow,
+        Principal, RoleDefinitionRow, Row, RowId, RowKind, Scope, TokenRow, UsageRow, UseBudget, VaultName, VaultRow,
+        VersionId, VersionRow, access_policy_id,
     },
     store::{HeadScope, Sealed, Store, StoreError},
 };
@@ -328,6 +328,35 @@ impl Catalog {
         self.one(&scope, &id, deadline, || self.store.usage(version)).await
     }
 
+    /// What is known of a key that has backups, or of a version that is gone, by its id; `None` when nothing is.
+    ///
+    /// # Errors
+    /// [`Problem::Tampered`] when the row is not the newest or is missing.
+    pub async fn known(
+        &self,
+        vault: &VaultRow,
+        id: [u8; 16],
+        deadline: Moment,
+    ) -> Result<Option<Checked<KnownRow>>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        let row = RowId { kind: RowKind::Known, id };
+        self.one(&scope, &row, deadline, || self.store.known(vault.id, id)).await
+    }
+
+    /// At most `limit` rows of what is known in a vault.
+    ///
+    /// # Errors
+    /// When the store does not answer or a row is not the newest.
+    pub async fn all_known(
+        &self,
+        vault: &VaultRow,
+        limit: u32,
+        deadline: Moment,
+    ) -> Result<Vec<Checked<KnownRow>>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        self.many(&scope, deadline, || self.store.all_known(vault.id, None, limit)).await
+    }
+
     /// Every role assignment.
     ///
     /// # Errors
@@ -600,6 +629,7 @@ fn describe<R: Row>(row: &R) -> String {
         RowKind::IssuerKey => "the row of an issuer's key",
         RowKind::RoleDefinition => "a role definition's row",
         RowKind::AccessPolicy => "an access policy's row",
+        RowKind::Known => "what is known of a key that has backups",
         RowKind::Replica => "a replica's row",
         RowKind::Event => "an event",
         RowKind::Clock => "the clock's row",

@@ -163,6 +163,11 @@ impl Hands {
         })
     }
 
+    /// Proves that a version which is brought back opens here, and is the key that its row describes. Nothing is kept of it.
+    pub async fn prove(&self, permit: &Permit<ops::KeysRestore>, row: &KeyRow, caller: &Caller) -> Result<(), Error> {
+        self.pool(caller).of(permit.tenant()).prove(row, caller.deadline).await
+    }
+
     /// Makes a key that signs tokens.
     pub async fn generate_issuer_key<O: MakesIssuerKeys>(
         &self,

@@ -1,7 +1,11 @@
 //! Keys and versions: made (in [`make`]), rotated, shown, changed, softly deleted and brought back.
 
+mod backup;
 mod make;
+mod moving;
+mod restore;
 pub(super) mod rotate;
+pub(in crate::service) mod under;
 
 use std::{
     collections::HashMap,
@@ -10,6 +14,8 @@ use std::{
 
 use strongroom_hsm::{Material, protocol::Moment};
 
+pub(super) use self::moving::target_of;
+pub use self::{backup::BackedUp, moving::Moved, restore::Age};
 use self::{
     make::{Fresh, Imported, MakeKey, Source, Wrapped},
     rotate::RotateKey,
@@ -93,8 +99,22 @@ impl Service {
         name: &KeyRef,
         options: ChangeOptions,
     ) -> Result<KeyView, ServiceError> {
+        self.rotate_key_to(caller, name, None, options).await
+    }
+
+    /// As [`Self::rotate_key`], where the new version and those after it live elsewhere, if that is said.
+    ///
+    /// # Errors
+    /// As [`Self::rotate_key`]; [`Problem::Invalid`] when a key for its operations cannot live there.
+    pub async fn rotate_key_to(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        residency: Option<Residency>,
+        options: ChangeOptions,
+    ) -> Result<KeyView, ServiceError> {
         let scope = Scope::key(&name.vault, &name.key);
-        self.change(caller, name.to_string(), scope, options, RotateKey::new(name.clone())).await
+        self.change(caller, name.to_string(), scope, options, RotateKey::new(name.clone(), residency)).await
     }
 
     async fn make_key<S: Source>(

@@ -61,6 +61,7 @@ pub mod hands;
 pub mod hearing;
 pub mod instance;
 pub mod keys;
+mod known;
 pub mod own_keys;
 pub mod padding;
 pub mod policies;

@@ -19,6 +19,7 @@ use super::{
     door::{Applied, Context, Work},
     error::{Problem, ServiceError},
     events,
+    known::Memory,
     rotation::{Round, Turn},
     scopes::{Making, NewRow, Put, Right},
     settle::REAP_WITHIN,
@@ -28,8 +29,8 @@ use crate::{
     audit::Record,
     failpoint,
     model::{
-        EventRow, EventType, KeyName, KeyObjectRow, Residency, Row as _, RowId, RowKind, Scope, State, Timestamp,
-        VaultName, VaultRow, VersionId, VersionRow,
+        EventRow, EventType, Fate, KeyName, KeyObjectRow, KnownRow, Residency, Row as _, RowId, RowKind, Scope, State,
+        Timestamp, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
     },
     observe::metrics::PURGES,
     store::{HeadScope, StoreError, ToPurge, WorkLease},
@@ -283,19 +284,22 @@ impl Service {
         metrics::counter!(PURGES, "outcome" => outcome).increment(1);
     }
 
-    /// The row of a version and what hangs on it, to be taken away.
+    /// The row of a version and what hangs on it, to be taken away; and remembered, where that is said.
     async fn doom(
         &self,
         vault: &VaultRow,
         version: Checked<VersionRow>,
+        memory: Option<Memory>,
         doomed: &mut Doomed,
         deadline: Moment,
     ) -> Result<(), ServiceError> {
         let id = version.row.version;
-        let scope = self.catalog.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
-        if scope.has(&RowId { kind: RowKind::Usage, id: id.bytes() })
-            && let Some(usage) = self.catalog.usage(vault, id, deadline).await?
-        {
+        let usage = self.usage_of(vault, id, deadline).await?;
+        if let Some(memory) = memory {
+            let counted = usage.as_ref().map(|usage| &*usage.row);
+            doomed.puts.push(self.remember_version(vault, &version.row, counted, memory, deadline).await?);
+        }
+        if let Some(usage) = usage {
             doomed.puts.push(Put::remove(NewRow::RemoveUsage(*usage.row), usage.seal));
         }
         if version.row.residency == Residency::Token {
@@ -313,10 +317,16 @@ impl Service {
         &self,
         vault: &VaultRow,
         key: &Checked<KeyObjectRow>,
+        memory: Option<Memory>,
         doomed: &mut Doomed,
         versions_max: usize,
         deadline: Moment,
     ) -> Result<bool, ServiceError> {
+        let known = match memory {
+            Some(_) => self.known(vault, key.row.id, deadline).await?,
+            None => None,
+        };
+        let memory = memory.filter(|_| known.is_some());
         let mut page = Page { size: ROWS, after: None, deleted: true };
         loop {
             let versions = self.catalog.versions(vault, &key.row, &page, deadline).await?;
@@ -326,11 +336,28 @@ impl Service {
                 if doomed.versions >= versions_max {
                     return Ok(false);
                 }
-                self.doom(vault, version, doomed, deadline).await?;
+                self.doom(vault, version, memory, doomed, deadline).await?;
             }
+        }
+        if let (Some(known), Some(memory)) = (&known, memory) {
+            doomed.puts.push(Self::remember_key(known, &key.row, memory));
         }
         doomed.puts.push(Put::remove(NewRow::RemoveKey(KeyObjectRow::clone(&key.row)), key.seal));
         Ok(true)
+    }
+
+    /// A version's counter, if it has one.
+    pub(super) async fn usage_of(
+        &self,
+        vault: &VaultRow,
+        version: VersionId,
+        deadline: Moment,
+    ) -> Result<Option<Checked<UsageRow>>, ServiceError> {
+        let scope = self.catalog.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        if !scope.has(&RowId { kind: RowKind::Usage, id: version.bytes() }) {
+            return Ok(None);
+        }
+        self.catalog.usage(vault, version, deadline).await
     }
 
     /// Destroys objects on the token whose rows are gone. When that fails, the intent stays open and the next start does it.
@@ -396,7 +423,8 @@ impl PurgeKey {
             None => {
                 context.check_etag(&key.row.etag(), &name)?;
                 may_purge(key.row.state, &vault.row, &name, schedule)?;
-                service.doom_key(&vault.row, &key, &mut doomed, usize::MAX, deadline).await?;
+                let memory = Memory { fate: Fate::Purged, at: context.now };
+                service.doom_key(&vault.row, &key, Some(memory), &mut doomed, usize::MAX, deadline).await?;
             }
             Some(version) => {
                 let version = service.catalog.version(&vault.row, &key.row, version, deadline).await?;
@@ -406,7 +434,9 @@ impl PurgeKey {
                     return Err(Problem::SoftDeleted { name }.into());
                 }
                 may_purge(version.row.state, &vault.row, &name, schedule)?;
-                service.doom(&vault.row, version, &mut doomed, deadline).await?;
+                let has_backups = service.known(&vault.row, key.row.id, deadline).await?.is_some();
+                let memory = has_backups.then_some(Memory { fate: Fate::PurgedAlone, at: context.now });
+                service.doom(&vault.row, version, memory, &mut doomed, deadline).await?;
             }
         }
         if schedule.is_none() {
@@ -487,12 +517,18 @@ impl PurgeSome {
             let Some(last) = keys.last() else { break };
             page.after = Some(last.row.name.clone());
             for key in keys {
-                if !service.doom_key(&vault.row, &key, &mut doomed, VERSIONS_AT_ONCE, deadline).await? {
+                if !service.doom_key(&vault.row, &key, None, &mut doomed, VERSIONS_AT_ONCE, deadline).await? {
                     // The rest of it goes with the next: nobody sees it any more.
                     return Ok((doomed, events));
                 }
                 let name = KeyRef { vault: self.vault.clone(), key: key.row.name.clone(), version: None };
                 events.push(events::of_key(EventType::KeyPurged, &context.caller, context.now, &name));
+            }
+        }
+        if doomed.puts.is_empty() {
+            // What was known of its keys goes last.
+            for known in service.catalog.all_known(&vault.row, ROWS, deadline).await? {
+                doomed.puts.push(Put::remove(NewRow::RemoveKnown(KnownRow::clone(&known.row)), known.seal));
             }
         }
         if doomed.puts.is_empty() {

@@ -30,8 +30,8 @@ use crate::{
     access::{Denied, Op, Permit},
     audit::{self, HeadMark},
     model::{
-        AccessPolicyRow, AssignmentRow, EventRow, InstanceRow, IssuerKeyRow, KeyObjectRow, Ordinal, RoleDefinitionRow,
-        Row, RowId, RowKind, TokenRow, UsageRow, VaultRow, VersionRow,
+        AccessPolicyRow, AssignmentRow, EventRow, InstanceRow, IssuerKeyRow, KeyObjectRow, KnownRow, Ordinal,
+        RoleDefinitionRow, Row, RowId, RowKind, TokenRow, UsageRow, VaultRow, VersionRow,
     },
     store::{
         Change, CommitError, HeadChange, HeadRow, HeadScope, Position, RequestRecord, ScopeRows, Sealed, Step, Store,
@@ -290,6 +290,8 @@ pub struct Put {
     replaces: Option<(u64, Seal)>,
     /// It says what the one that it replaces said.
     renews: bool,
+    /// Inserted, whatever its revision.
+    is_anew: bool,
 }
 
 /// The kinds of rows.
@@ -315,6 +317,13 @@ pub enum NewRow {
     RemoveVersion(Box<VersionRow>),
     RemoveKey(KeyObjectRow),
     RemoveVault(VaultRow),
+    Known(KnownRow),
+    RemoveKnown(KnownRow),
+    /// In the scope that it leaves; the other scope of the same change writes it.
+    LeaveVersion(Box<VersionRow>),
+    LeaveUsage(UsageRow),
+    /// In the scope that it comes to.
+    MovedUsage(UsageRow),
 }
 
 /// Does the same with whichever row it is.
@@ -324,8 +333,11 @@ macro_rules! each {
             NewRow::Instance($row) => $do,
             NewRow::Vault($row) | NewRow::RemoveVault($row) => $do,
             NewRow::Key($row) | NewRow::RemoveKey($row) => $do,
-            NewRow::Version($row) | NewRow::RemoveVersion($row) => $do,
-            NewRow::Usage($row) | NewRow::RemoveUsage($row) => $do,
+            NewRow::Version($row) | NewRow::RemoveVersion($row) | NewRow::LeaveVersion($row) => $do,
+            NewRow::Usage($row) | NewRow::RemoveUsage($row) | NewRow::LeaveUsage($row) | NewRow::MovedUsage($row) => {
+                $do
+            }
+            NewRow::Known($row) | NewRow::RemoveKnown($row) => $do,
             NewRow::Assignment($row) | NewRow::RemoveAssignment($row) => $do,
             NewRow::Token($row) | NewRow::RemoveToken($row) => $do,
             NewRow::IssuerKey($row) | NewRow::RemoveIssuerKey($row) => $do,
@@ -358,8 +370,9 @@ impl NewRow {
         each!(self, row => row.canonical())
     }
 
-    fn sealed(self, seal: Seal) -> Write {
-        match self {
+    /// What the store is to write: nothing of what only leaves a scope.
+    fn sealed(self, seal: Seal) -> Option<Write> {
+        Some(match self {
             Self::Instance(row) => Write::Instance(Sealed::new(*row, seal)),
             Self::Vault(row) => Write::Vault(Sealed::new(row, seal)),
             Self::Key(row) => Write::Key(Sealed::new(row, seal)),
@@ -379,7 +392,11 @@ impl NewRow {
             Self::RemoveVersion(row) => Write::RemoveVersion(row.version),
             Self::RemoveKey(row) => Write::RemoveKey(row.id),
             Self::RemoveVault(row) => Write::RemoveVault(row.id),
-        }
+            Self::Known(row) => Write::Known(Sealed::new(row, seal)),
+            Self::RemoveKnown(row) => Write::RemoveKnown(row.vault, row.id),
+            Self::MovedUsage(row) => Write::MovedUsage(Sealed::new(row, seal)),
+            Self::LeaveVersion(_) | Self::LeaveUsage(_) => return None,
+        })
     }
 
     const fn is_removal(&self) -> bool {
@@ -394,6 +411,9 @@ impl NewRow {
                 | Self::RemoveVersion(_)
                 | Self::RemoveKey(_)
                 | Self::RemoveVault(_)
+                | Self::RemoveKnown(_)
+                | Self::LeaveVersion(_)
+                | Self::LeaveUsage(_)
         )
     }
 }
@@ -402,19 +422,25 @@ impl Put {
     /// A new row.
     #[must_use]
     pub const fn insert(row: NewRow) -> Self {
-        Self { row, replaces: None, renews: false }
+        Self { row, replaces: None, renews: false, is_anew: false }
+    }
+
+    /// A row that comes back, or from another scope, and goes on with its revisions.
+    #[must_use]
+    pub const fn bring_back(row: NewRow) -> Self {
+        Self { row, replaces: None, renews: false, is_anew: true }
     }
 
     /// A row in place of one that was read under the scope's lock.
     #[must_use]
     pub fn replace<R: Row>(old: &R, old_seal: Seal, row: NewRow) -> Self {
-        Self { row, replaces: Some((old.revision(), old_seal)), renews: false }
+        Self { row, replaces: Some((old.revision(), old_seal)), renews: false, is_anew: false }
     }
 
     /// A row that says what the one of the revision before says, whose seal that is: it was the newest under the scope's lock.
     #[must_use]
     pub fn renew(old_seal: Seal, row: NewRow) -> Self {
-        Self { replaces: Some((row.revision() - 1, old_seal)), row, renews: true }
+        Self { replaces: Some((row.revision() - 1, old_seal)), row, renews: true, is_anew: false }
     }
 
     /// Which row.
@@ -427,13 +453,18 @@ impl Put {
     #[must_use]
     pub fn remove(row: NewRow, seal: Seal) -> Self {
         debug_assert!(row.is_removal(), "only a removal takes a row away");
-        Self { replaces: Some((row.revision(), seal)), row, renews: false }
+        Self { replaces: Some((row.revision(), seal)), row, renews: false, is_anew: false }
+    }
+
+    fn write(self, seal: Seal) -> Option<Write> {
+        let write = self.row.sealed(seal)?;
+        Some(if self.is_anew { Write::Anew(Box::new(write)) } else { write })
     }
 
     /// Takes a token away.
     #[must_use]
     pub fn remove_token(row: TokenRow, seal: Seal) -> Self {
-        Self { replaces: Some((row.revision, seal)), row: NewRow::RemoveToken(row), renews: false }
+        Self { replaces: Some((row.revision, seal)), row: NewRow::RemoveToken(row), renews: false, is_anew: false }
     }
 }
 
@@ -746,7 +777,7 @@ impl Scopes {
     /// A seal for each row, of which those that are taken away need none, and sealed events.
     async fn seal(
         &self,
-        puts: &[Put],
+        puts: &[&Put],
         events: Vec<EventRow>,
         deadline: Moment,
     ) -> Result<(Vec<Seal>, Vec<Sealed<EventRow>>), ServiceError> {
@@ -787,9 +818,8 @@ impl Scopes {
         puts: Vec<Put>,
         events: Vec<EventRow>,
     ) -> Result<Committed, ServiceError> {
-        let (marks, seals) = self.commit_heads(&[locked], change, puts, events).await?;
-        let mark = marks.into_iter().next().ok_or(Problem::Internal)?;
-        Ok(Committed { mark, seals })
+        let mut committed = self.commit_together(vec![(locked, puts)], change, events).await?;
+        Ok(committed.pop().ok_or(Problem::Internal)?)
     }
 
     /// Commits rows of one locked scope, and with them a new head of another whose rows stay as they are: whoever decides
@@ -804,88 +834,113 @@ impl Scopes {
         change: Making<'_>,
         puts: Vec<Put>,
     ) -> Result<Vec<HeadMark>, ServiceError> {
-        Ok(self.commit_heads(&[locked, beside], change, puts, Vec::new()).await?.0)
+        let parts = vec![(locked, puts), (beside, Vec::new())];
+        let committed = self.commit_together(parts, change, Vec::new()).await?;
+        Ok(committed.into_iter().map(|committed| committed.mark).collect())
     }
 
-    /// Commits rows of the first scope, with new heads of all: in one transaction, so that the first one's fate is that of
-    /// all.
-    async fn commit_heads(
+    /// As [`Self::commit_and_tell`], of several locked scopes in one change: all of it or nothing. Says what is durable of
+    /// each, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_together(
         &self,
-        scopes: &[&Locked],
+        parts: Vec<(&Locked, Vec<Put>)>,
         change: Making<'_>,
-        puts: Vec<Put>,
         events: Vec<EventRow>,
-    ) -> Result<(Vec<HeadMark>, Vec<Seal>), ServiceError> {
+    ) -> Result<Vec<Committed>, ServiceError> {
         let Making { name, right, intent, request, deadline } = change;
-        let (seals, events) = self.seal(&puts, events, deadline).await?;
-        let next = self.next_heads(scopes, &puts, &seals, intent, deadline).await?;
-        let marks = next.iter().map(|(head, _)| mark_of(head.unchecked())).collect();
-        let writes = puts.into_iter().zip(&seals).map(|(put, seal)| put.row.sealed(*seal)).collect();
-        let heads = next.iter().map(|(head, steps)| HeadChange { head: head.clone(), steps: steps.clone() }).collect();
+        let all: Vec<&Put> = parts.iter().flat_map(|(_, puts)| puts).collect();
+        let (seals, events) = self.seal(&all, events, deadline).await?;
+        let (mut drafts, mut seals) = (Vec::with_capacity(parts.len()), seals.into_iter());
+        for (locked, puts) in parts {
+            let seals = seals.by_ref().take(puts.len()).collect();
+            drafts.push(Draft::new(locked, puts, seals, intent)?);
+        }
+        let heads = drafts.iter().map(|draft| draft.head.canonical()).collect();
+        let head_seals = self.pool.seal(heads, deadline).await.map_err(super::hands::outage)?;
+        if head_seals.len() != drafts.len() {
+            return Err(Problem::Internal.into());
+        }
+        let heads = drafts.iter().zip(head_seals);
+        let heads = heads.map(|(draft, seal)| draft.head_change(seal)).collect();
+        let writes = drafts.iter_mut().flat_map(Draft::take_writes).collect();
         let (lease, is_urgent) = (right.lease().cloned(), right.is_urgent());
         let change = Change { name, writes, heads, request, lease, events, is_urgent };
         right.check()?;
-        let begin = |(locked, (head, _)): (&&Locked, &(Sealed<HeadRow>, Vec<Step>))| {
-            let head = head.unchecked();
-            UnderWay::begin(Arc::clone(&locked.cell), (head.revision, head.digest.short()))
-        };
-        let under_way = scopes.iter().zip(&next).map(begin).collect::<Vec<_>>();
-        let position = match self.store.commit(change).await {
+        self.write(change, drafts).await
+    }
+
+    /// Writes a change, and takes in what came of it.
+    async fn write(&self, change: Change, drafts: Vec<Draft<'_>>) -> Result<Vec<Committed>, ServiceError> {
+        let under_way: Vec<UnderWay> = drafts.iter().map(Draft::begin).collect();
+        let committed = self.store.commit(change).await;
+        let position = match committed {
             Ok(position) => Some(position),
-            Err(CommitError::Store(error)) => match self.fate(next[0].0.unchecked()).await {
-                Some(true) => None,
-                Some(false) => {
-                    under_way.into_iter().for_each(UnderWay::nothing);
-                    return Err(ServiceError::because(Problem::Unavailable { what: "the store" }, error));
+            Err(CommitError::Store(error)) => {
+                // One transaction: what one of its heads says is true of all.
+                let first = drafts.first().ok_or(Problem::Internal)?;
+                match self.fate(&first.head).await {
+                    Some(true) => None,
+                    Some(false) => {
+                        under_way.into_iter().for_each(UnderWay::nothing);
+                        return Err(ServiceError::because(Problem::Unavailable { what: "the store" }, error));
+                    }
+                    None => return Err(ServiceError::because(Problem::Unknown { what: "store" }, error)),
                 }
-                None => return Err(ServiceError::because(Problem::Unknown { what: "store" }, error)),
-            },
+            }
             Err(error) => {
                 under_way.into_iter().for_each(UnderWay::nothing);
                 return Err(ServiceError::because(Problem::Changed { name: "the resource".to_owned() }, error));
             }
         };
-        for ((locked, (head, steps)), under_way) in scopes.iter().zip(next).zip(under_way) {
-            let (head, _) = head.into_unchecked();
-            let revision = head.revision;
-            under_way.done(head, &steps, position);
-            locked.revision.store(revision, Ordering::Release);
-        }
-        Ok((marks, seals))
-    }
-
-    /// The sealed heads after a change, with the steps to them: the rows are the first one's.
-    async fn next_heads(
-        &self,
-        scopes: &[&Locked],
-        puts: &[Put],
-        seals: &[Seal],
-        intent: u64,
-        deadline: Moment,
-    ) -> Result<Vec<(Sealed<HeadRow>, Vec<Step>)>, ServiceError> {
-        let raced =
-            || ServiceError::because(Problem::Changed { name: "the resource".to_owned() }, CommitError::Conflict);
-        let mut next = Vec::with_capacity(scopes.len());
-        for (n, locked) in scopes.iter().enumerate() {
-            let (puts, seals) = if n == 0 { (puts, seals) } else { (&[][..], &[][..]) };
-            let decided_on = locked.revision.load(Ordering::Acquire);
-            next.push(next_head(&locked.cell, decided_on, puts, seals, intent).ok_or_else(raced)?);
-        }
-        let forms = next.iter().map(|(head, _)| head.canonical()).collect();
-        let made = self.pool.seal(forms, deadline).await.map_err(super::hands::outage)?;
-        if made.len() != next.len() {
-            return Err(Problem::Internal.into());
-        }
-        Ok(next.into_iter().zip(made).map(|((head, steps), seal)| (Sealed::new(head, seal), steps)).collect())
+        let done = drafts.into_iter().zip(under_way);
+        Ok(done.map(|(draft, under_way)| draft.done(under_way, position)).collect())
     }
 }
 
-/// A head as the audit log records it.
-fn mark_of(head: &HeadRow) -> HeadMark {
-    HeadMark {
-        scope: head.scope.to_string(),
-        revision: head.revision,
-        digest: base16ct::lower::encode_string(&head.digest.short()),
+/// What is about to be written in one scope.
+struct Draft<'a> {
+    locked: &'a Locked,
+    puts: Vec<Put>,
+    seals: Vec<Seal>,
+    head: HeadRow,
+    steps: Vec<Step>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(locked: &'a Locked, puts: Vec<Put>, seals: Vec<Seal>, intent: u64) -> Result<Self, ServiceError> {
+        let raced =
+            || ServiceError::because(Problem::Changed { name: "the resource".to_owned() }, CommitError::Conflict);
+        let decided_on = locked.revision.load(Ordering::Acquire);
+        let (head, steps) = next_head(&locked.cell, decided_on, &puts, &seals, intent).ok_or_else(raced)?;
+        Ok(Self { locked, puts, seals, head, steps })
+    }
+
+    fn head_change(&self, seal: Seal) -> HeadChange {
+        HeadChange { head: Sealed::new(self.head.clone(), seal), steps: self.steps.clone() }
+    }
+
+    fn take_writes(&mut self) -> Vec<Write> {
+        let puts = std::mem::take(&mut self.puts).into_iter().zip(&self.seals);
+        puts.filter_map(|(put, seal)| put.write(*seal)).collect()
+    }
+
+    fn begin(&self) -> UnderWay {
+        UnderWay::begin(Arc::clone(&self.locked.cell), (self.head.revision, self.head.digest.short()))
+    }
+
+    fn done(self, under_way: UnderWay, position: Option<Position>) -> Committed {
+        let mark = HeadMark {
+            scope: self.head.scope.to_string(),
+            revision: self.head.revision,
+            digest: base16ct::lower::encode_string(&self.head.digest.short()),
+        };
+        let revision = self.head.revision;
+        under_way.done(self.head, &self.steps, position);
+        self.locked.revision.store(revision, Ordering::Release);
+        Committed { mark, seals: self.seals }
     }
 }
 

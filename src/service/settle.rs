@@ -11,6 +11,7 @@ use super::{
     KeyRef, Service,
     catalog::{key_id, vault_id},
     error::{Problem, ServiceError},
+    keys::target_of,
     purge::on_token,
     scopes::ScopeCell,
 };
@@ -59,6 +60,10 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
             ..intent.clone()
         };
         outcome.heads = vec![scope.mark()];
+        if let Some(to) = moved_to(&intent) {
+            let scope = service.catalog.scopes.cell(HeadScope::Vault(vault_id(&to.vault)), deadline).await?;
+            outcome.heads.push(scope.mark());
+        }
         service.log.append_reserved(outcome, Durability::Fsync).await?;
     }
     Ok(())
@@ -187,7 +192,7 @@ fn scope_of(intent: &Record) -> HeadScope {
     }
 }
 
-/// Whether the change of an intent is in the store.
+/// Whether the change of an intent is in the store. A backup was handed to nobody: its answer waits for the outcome.
 async fn fate(
     service: &Service,
     scope: &ScopeCell,
@@ -206,12 +211,11 @@ async fn fate(
             _ => Err(Problem::Internal.into()),
         };
     }
-    let about = intent.resource.as_deref().and_then(about).ok_or(Problem::Internal)?;
-    let found = match about {
+    let found = match intent.resource.as_deref().and_then(about).ok_or(Problem::Internal)? {
         About::Instance => return Ok(Fate::Made),
         // They may have been delivered since, or given up again.
         About::DeadLetters => return Ok(Fate::Overtaken),
-        About::Assignment(_) | About::Token(_) | About::IssuerKey(_) => {
+        about @ (About::Assignment(_) | About::Token(_) | About::IssuerKey(_)) => {
             return Ok(fate_by_row(scope, number, intent, &about));
         }
         About::Role(id) => {
@@ -226,10 +230,10 @@ async fn fate(
             return Ok(removed_or_newest(intent, Action::AccessPoliciesDelete, found, number));
         }
         About::Vault(name) if intent.operation == Action::VaultsPurge.name() => {
-            match service.catalog.vault(&name, deadline).await {
+            match service.catalog.vault(&name, deadline).await.map(|vault| vault.row.intent) {
                 // It was marked, or taken away.
                 Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => return Ok(Fate::Made),
-                found => found.map(|vault| vault.row.intent),
+                found => found,
             }
         }
         About::Vault(name) | About::Keks(name) => {
@@ -238,20 +242,20 @@ async fn fate(
         // No row of it is left to say so: the scope's head does.
         About::Keys(_) => Ok(scope.intent()),
         About::Key(name) if intent.operation == Action::KeysPurge.name() => {
-            let row = match name.version {
-                Some(version) => RowId { kind: RowKind::Version, id: version.bytes() },
-                None => RowId { kind: RowKind::Key, id: key_id(vault_id(&name.vault), &name.key) },
-            };
-            // One that is there may be another of the same name: then its row's head has gone on.
-            return Ok(if scope.has(&row) { Fate::by(Some(scope.intent()), number) } else { Fate::Made });
+            return Ok(fate_of_purge(scope, number, &name));
         }
-        About::Key(name) => key_intent(service, &name, intent, deadline).await,
+        About::Key(_) if intent.operation == Action::KeysBackup.name() => return Ok(Fate::Unmade),
+        About::Key(name) => {
+            let moved = moved_to(intent).filter(|_| !scope.has(&key_row(&name)));
+            key_intent(service, &moved.unwrap_or(name), intent, deadline).await
+        }
     };
     match found {
         Ok(newest) => Ok(Fate::by(Some(newest), number)),
         // What was to be changed was there when the intent was written, so it has been purged since.
         Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => {
-            Ok(if intent.operation.ends_with(".create") { Fate::absent(scope, number) } else { Fate::Overtaken })
+            let makes = intent.operation.ends_with(".create") || intent.operation == Action::KeysRestore.name();
+            Ok(if makes { Fate::absent(scope, number) } else { Fate::Overtaken })
         }
         Err(error) => Err(error),
     }
@@ -272,14 +276,37 @@ fn fate_by_row(scope: &ScopeCell, number: u64, intent: &Record, about: &About) -
     }
 }
 
+/// Whether a key or version was purged.
+fn fate_of_purge(scope: &ScopeCell, number: u64, name: &KeyRef) -> Fate {
+    let row = match name.version {
+        Some(version) => RowId { kind: RowKind::Version, id: version.bytes() },
+        None => key_row(name),
+    };
+    // One that is there may be another of the same name: then its row's head has gone on.
+    if scope.has(&row) { Fate::by(Some(scope.intent()), number) } else { Fate::Made }
+}
+
+fn key_row(name: &KeyRef) -> RowId {
+    RowId { kind: RowKind::Key, id: key_id(vault_id(&name.vault), &name.key) }
+}
+
+/// Where an intent to move says that its key goes.
+fn moved_to(intent: &Record) -> Option<KeyRef> {
+    if intent.operation != Action::KeysMove.name() {
+        return None;
+    }
+    let About::Key(name) = about(intent.resource.as_deref()?)? else { return None };
+    let vault = target_of(intent.detail.as_deref()?)?;
+    Some(KeyRef { vault, ..name })
+}
+
 /// Whether a version was made.
 fn fate_of_version(scope: &ScopeCell, number: u64, name: &KeyRef, version: VersionId) -> Fate {
     if scope.has(&RowId { kind: RowKind::Version, id: version.bytes() }) {
         return Fate::Made;
     }
     // While its key is there it was hardly destroyed: one that is the newest never is by itself.
-    let key = RowId { kind: RowKind::Key, id: key_id(vault_id(&name.vault), &name.key) };
-    if scope.has(&key) { Fate::Unmade } else { Fate::absent(scope, number) }
+    if scope.has(&key_row(name)) { Fate::Unmade } else { Fate::absent(scope, number) }
 }
 
 /// Whether a vault was made, or its KEK rotated, by the KEK that was made for it.

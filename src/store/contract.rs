@@ -10,18 +10,18 @@ use super::{
     Sealed, Step, Store, Undelivered, Use, Way, WebhookState, WorkLease, Write,
 };
 use crate::model::{
-    ADMINISTRATOR, EventRow, IssuerKeyRow, KeyOps, KeySpec, MaxStaleness, NetworkRules, ReplicaRow, Residency,
-    RetiredKek, Row, RowId, RowKind, Scope, State, Timestamp, TokenRow, UsageRow, VaultAuthorization, VaultName,
-    VersionRow,
+    ADMINISTRATOR, EventRow, Fate, IssuerKeyRow, KeyObjectRow, KeyOps, KeySpec, KnownRow, MaxStaleness, NetworkRules,
+    ReplicaRow, Residency, RetiredKek, Row, RowId, RowKind, Scope, State, Timestamp, TokenRow, UsageRow,
+    VaultAuthorization, VaultName, VersionRow,
 };
 
 pub(crate) mod everything;
 pub(crate) mod fixtures;
 
 use fixtures::{
-    access_policy, assignment, bare, beat, change, clock, event, head, instance, issuer_key, key, key_name, odd_tags,
-    replica, replica_name, request, request_id, role_definition, sealed, step, token, usage, vault, vault_name,
-    version, version_id, with_policy,
+    access_policy, assignment, bare, beat, change, clock, event, head, instance, issuer_key, key, key_name, known,
+    odd_tags, replica, replica_name, request, request_id, role_definition, sealed, step, token, usage, vault,
+    vault_name, version, version_id, with_policy,
 };
 
 /// Makes the tests. `$fresh` is an async function that gives something to keep and an empty store, or nothing
@@ -35,6 +35,9 @@ macro_rules! contract_tests {
             keys_come_back,
             versions_come_back,
             usage_comes_back,
+            known_comes_back,
+            what_comes_back_goes_on_with_its_revisions,
+            a_version_moves_with_its_counter,
             assignments_come_and_go,
             tokens_come_and_go,
             issuer_keys_come_and_go,
@@ -208,8 +211,8 @@ pub(crate) async fn keys_come_back(store: AnyStore) {
     let found = store.key(&row.vault, &row.name).await.expect("read").expect("a key");
     assert_eq!(found, sealed(row.clone()));
     assert_eq!(found.unchecked().canonical(), row.canonical());
-    assert_ne!(row.canonical(), crate::model::KeyObjectRow { noted: None, ..row.clone() }.canonical());
-    assert_eq!(row.canonical(), crate::model::KeyObjectRow { due: None, ..row.clone() }.canonical());
+    assert_ne!(row.canonical(), KeyObjectRow { noted: None, ..row.clone() }.canonical());
+    assert_eq!(row.canonical(), KeyObjectRow { due: None, ..row.clone() }.canonical());
 }
 
 pub(crate) async fn versions_come_back(store: AnyStore) {
@@ -243,6 +246,79 @@ pub(crate) async fn versions_come_back(store: AnyStore) {
     assert!(!store.version_exists(version_id(99)).await.expect("read"));
     // A version is found under its own key and vault only.
     assert_eq!(store.version(&vault_name("prod"), row.version).await.expect("read"), None);
+}
+
+pub(crate) async fn known_comes_back(store: AnyStore) {
+    must(&store, change([Write::Vault(sealed(vault(1, "dev"))), Write::Vault(sealed(vault(2, "prod")))])).await;
+    let of_vault = |n| store.known([1; 16], [n; 16]);
+    assert_eq!(of_vault(2).await.expect("read"), None);
+    let (other, first) = (KnownRow { vault: [2; 16], ..known(2, 1) }, KnownRow { fate: Fate::Here, ..known(3, 1) });
+    for row in [known(2, 1), known(2, 2), other.clone(), first.clone()] {
+        must(&store, change([Write::Known(sealed(row.clone()))])).await;
+        assert_eq!(store.known(row.vault, row.id).await.expect("read"), Some(sealed(row)));
+    }
+    exists(&store, change([Write::Known(sealed(known(2, 1)))])).await;
+    conflict(&store, change([Write::Known(sealed(known(2, 2)))])).await;
+    let all = store.all_known([1; 16], None, 9).await.expect("read");
+    assert_eq!(all, [sealed(known(2, 2)), sealed(first.clone())]);
+    assert_eq!(store.all_known([1; 16], None, 1).await.expect("read"), all[..1]);
+    assert_eq!(store.all_known([1; 16], Some([2; 16]), 9).await.expect("read"), all[1..]);
+    let rows = store.scope(&HeadScope::Vault([1; 16])).await.expect("read").rows;
+    assert_eq!(rows.iter().filter(|(id, ..)| id.kind == RowKind::Known).count(), 2);
+    conflict(&store, change([Write::RemoveVault([2; 16])])).await;
+    must(&store, change([Write::RemoveVault([2; 16]), Write::RemoveKnown([2; 16], other.id)])).await;
+    conflict(&store, change([Write::RemoveKnown([1; 16], [9; 16])])).await;
+    assert_eq!(store.all_known([1; 16], None, 9).await.expect("read").len(), 2);
+}
+
+pub(crate) async fn what_comes_back_goes_on_with_its_revisions(store: AnyStore) {
+    must(&store, change([Write::Vault(sealed(vault(1, "dev")))])).await;
+    let key = KeyObjectRow { revision: 7, ..key(2, "dev", "Root") };
+    let newest = VersionRow { revision: 9, ..version(2, "dev", "Root", 4) };
+    let anew = |write| Write::Anew(Box::new(write));
+    let rows = [anew(Write::Version(sealed(newest.clone()))), anew(Write::Key(sealed(key.clone())))];
+    must(&store, change(rows.clone())).await;
+    let (dev, root) = (vault_name("dev"), key_name("root"));
+    assert_eq!(store.key(&dev, &root).await.expect("read"), Some(sealed(key.clone())));
+    assert_eq!(store.version(&dev, newest.version).await.expect("read"), Some(sealed(newest.clone())));
+    let next = KeyObjectRow { revision: 8, ..key };
+    must(&store, change([Write::Key(sealed(next))])).await;
+    exists(&store, change([rows[1].clone()])).await;
+    // What follows in the same change is written as ever.
+    let wrong = VersionRow { revision: 11, ..newest.clone() };
+    let other = KeyObjectRow { revision: 3, ..self::key(5, "dev", "Other") };
+    conflict(&store, change([anew(Write::Key(sealed(other))), Write::Version(sealed(wrong))])).await;
+    assert_eq!(store.key(&dev, &key_name("other")).await.expect("read"), None);
+}
+
+pub(crate) async fn a_version_moves_with_its_counter(store: AnyStore) {
+    let here = [Write::Vault(sealed(vault(1, "dev"))), Write::Key(sealed(key(2, "dev", "Root")))];
+    let counted = [Write::Version(sealed(version(2, "dev", "Root", 1))), Write::Usage(sealed(usage(2, 5, 1)))];
+    must(&store, change(here.into_iter().chain(counted).chain([Write::Vault(sealed(vault(4, "prod")))]))).await;
+    let arrived = KeyObjectRow { revision: 2, current: version_id(2), ..key(8, "prod", "Root") };
+    let moved = VersionRow { revision: 2, ..version(2, "prod", "Root", 1) };
+    let write = |revision| {
+        change([
+            Write::RemoveKey([2; 16]),
+            Write::MovedUsage(sealed(usage(2, 5, revision))),
+            Write::Version(sealed(moved.clone())),
+            Write::Anew(Box::new(Write::Key(sealed(arrived.clone())))),
+        ])
+    };
+    conflict(&store, write(3)).await;
+    must(&store, write(2)).await;
+    let prod = vault_name("prod");
+    assert_eq!(store.version(&prod, version_id(2)).await.expect("read"), Some(sealed(moved.clone())));
+    assert_eq!(store.version(&vault_name("dev"), version_id(2)).await.expect("read"), None);
+    assert_eq!(store.usage(version_id(2)).await.expect("read"), Some(sealed(usage(2, 5, 2))));
+    let kinds = async |vault: u8| {
+        let rows = store.scope(&HeadScope::Vault([vault; 16])).await.expect("read").rows;
+        let mut kinds: Vec<RowKind> = rows.into_iter().map(|(id, ..)| id.kind).collect();
+        kinds.sort();
+        kinds
+    };
+    assert_eq!(kinds(1).await, []);
+    assert_eq!(kinds(4).await, [RowKind::Key, RowKind::Version, RowKind::Usage]);
 }
 
 pub(crate) async fn usage_comes_back(store: AnyStore) {
@@ -439,7 +515,7 @@ pub(crate) async fn keys_page_in_order(store: AnyStore) {
     writes.push(Write::Key(sealed(gone)));
     must(&store, change(writes)).await;
     let dev = vault_name("dev");
-    let names_of = |page: Vec<Sealed<crate::model::KeyObjectRow>>| -> Vec<String> {
+    let names_of = |page: Vec<Sealed<KeyObjectRow>>| -> Vec<String> {
         page.iter().map(|row| row.unchecked().name.to_string()).collect()
     };
     assert_eq!(names_of(store.keys(&dev, None, 100, false).await.expect("read")), names);
@@ -476,15 +552,15 @@ pub(crate) async fn versions_page_newest_first(store: AnyStore) {
 pub(crate) async fn keys_are_found_when_they_are_to_be_looked_at(store: AnyStore) {
     let due = |n: u8, at: i64| {
         let named = key(n, "dev", &format!("k{n}"));
-        crate::model::KeyObjectRow { due: Some(Timestamp(at)), ..with_policy(named) }
+        KeyObjectRow { due: Some(Timestamp(at)), ..with_policy(named) }
     };
     let deleted = State::Deleted { since: Timestamp(1), purge_at: Timestamp(2) };
     let rows = [
         due(3, 30),
         due(4, 20),
         due(5, 20),
-        crate::model::KeyObjectRow { state: deleted, ..due(6, 10) },
-        crate::model::KeyObjectRow { vault: vault_name("gone"), ..due(7, 10) },
+        KeyObjectRow { state: deleted, ..due(6, 10) },
+        KeyObjectRow { vault: vault_name("gone"), ..due(7, 10) },
         key(8, "dev", "without"),
     ];
     let gone = crate::model::VaultRow { state: deleted, ..vault(9, "gone") };
@@ -523,7 +599,7 @@ pub(crate) async fn a_stale_revision_is_a_conflict(store: AnyStore) {
                 row
             })),
             Write::Vault(sealed(crate::model::VaultRow { revision, ..vault(1, "dev") })),
-            Write::Key(sealed(crate::model::KeyObjectRow { revision, ..key(2, "dev", "Root") })),
+            Write::Key(sealed(KeyObjectRow { revision, ..key(2, "dev", "Root") })),
             Write::Version(sealed(VersionRow { revision, ..version(2, "dev", "Root", 1) })),
             Write::Usage(sealed(usage(2, 6, revision))),
         ];
@@ -1022,7 +1098,7 @@ pub(crate) async fn a_closed_store_fails(store: AnyStore) {
 pub(crate) async fn what_is_to_be_purged_is_found_and_taken_away(store: AnyStore) {
     furnish(&store).await;
     let (dev, root) = (vault_name("dev"), key_name("root"));
-    let gone = |revision| crate::model::KeyObjectRow { state: deleted(5, 50), revision, ..key(3, "dev", "Gone") };
+    let gone = |revision| KeyObjectRow { state: deleted(5, 50), revision, ..key(3, "dev", "Gone") };
     let old = VersionRow { state: deleted(5, 40), ..version(4, "dev", "Root", 0) };
     let rows = [
         Write::Key(sealed(gone(1))),

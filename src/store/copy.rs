@@ -83,6 +83,7 @@ async fn service_rows(source: &dyn Store) -> Result<Vec<Write>, StoreError> {
 }
 
 async fn copy_vault(source: &dyn Store, target: &dyn Store, vault: &Sealed<VaultRow>) -> Result<(), CopyError> {
+    copy_known(source, target, vault.unchecked().id).await?;
     let name = &vault.unchecked().name;
     let mut after: Option<KeyName> = None;
     loop {
@@ -93,6 +94,16 @@ async fn copy_vault(source: &dyn Store, target: &dyn Store, vault: &Sealed<Vault
         for key in &keys {
             copy_key(source, target, name, key).await?;
         }
+    }
+}
+
+async fn copy_known(source: &dyn Store, target: &dyn Store, vault: [u8; 16]) -> Result<(), CopyError> {
+    let mut after = None;
+    loop {
+        let known = source.all_known(vault, after, PAGE).await.map_err(CopyError::Read)?;
+        let Some(last) = known.last() else { return Ok(()) };
+        after = Some(last.unchecked().id);
+        fill(target, known.into_iter().map(Write::Known).collect()).await?;
     }
 }
 
@@ -233,6 +244,8 @@ mod tests {
             Write::RoleDefinition(sealed(role_definition(4, "Signer"))),
             Write::AccessPolicy(sealed(access_policy("dev", "a:b"))),
             Write::Usage(sealed(usage(10, 1, 1))),
+            Write::Known(sealed(known(2, 1))),
+            Write::Known(sealed(known(30, 1))),
         ];
         let versions = (0..20).map(|n| Write::Version(sealed(version(10 + n, "dev", "Root", u64::from(n)))));
         store.commit(change(first.into_iter().chain(versions))).await.expect("committed");
@@ -271,6 +284,8 @@ mod tests {
             other.versions(&dev, &root, None, 99).await.expect("read")
         );
         assert_eq!(one.usage(version_id(10)).await.expect("read"), other.usage(version_id(10)).await.expect("read"));
+        let known = (one.all_known([1; 16], None, 9).await, other.all_known([1; 16], None, 9).await);
+        assert_eq!(known.0.expect("read"), known.1.expect("read"));
         assert_eq!(one.access_policies().await.expect("read"), other.access_policies().await.expect("read"));
         assert_eq!(one.requests(None, 9).await.expect("read"), other.requests(None, 9).await.expect("read"));
         assert_eq!(one.replicas().await.expect("read")[0].row, other.replicas().await.expect("read")[0].row);

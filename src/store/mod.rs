@@ -15,8 +15,8 @@ use strongroom_hsm::Seal;
 
 use crate::model::{
     AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, EventRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow,
-    ReplicaName, ReplicaRow, RequestId, RoleDefinitionRow, RoleId, Row, RowId, Timestamp, TokenId, TokenRow, UsageRow,
-    VaultName, VaultRow, VersionId, VersionRow,
+    KnownRow, ReplicaName, ReplicaRow, RequestId, RoleDefinitionRow, RoleId, Row, RowId, Timestamp, TokenId, TokenRow,
+    UsageRow, VaultName, VaultRow, VersionId, VersionRow,
 };
 
 pub mod activity;
@@ -138,6 +138,14 @@ pub enum Write {
     RemoveKey([u8; 16]),
     /// Takes a vault away that holds nothing any more, by its id.
     RemoveVault([u8; 16]),
+    /// What is known of a key that has backups.
+    Known(Sealed<KnownRow>),
+    /// Forgets what is known, by the ids of its vault and of what it is about.
+    RemoveKnown([u8; 16], [u8; 16]),
+    /// The counter of a version that was moved to another vault by the same change.
+    MovedUsage(Sealed<UsageRow>),
+    /// A key, version or counter that comes back, or comes from another vault: inserted, whatever its revision.
+    Anew(Box<Self>),
 }
 
 /// A change that was asked for with a request id: what it was and what it made.
@@ -343,6 +351,15 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<VaultName>, StoreError>;
     /// A version's usage counter.
     async fn usage(&self, version: VersionId) -> Result<Option<Sealed<UsageRow>>, StoreError>;
+    /// What is known of a key that has backups, or of a version that is gone: by the ids of its vault and its own.
+    async fn known(&self, vault: [u8; 16], id: [u8; 16]) -> Result<Option<Sealed<KnownRow>>, StoreError>;
+    /// At most `limit` rows of what is known in a vault, in the order of their ids.
+    async fn all_known(
+        &self,
+        vault: [u8; 16],
+        after: Option<[u8; 16]>,
+        limit: u32,
+    ) -> Result<Vec<Sealed<KnownRow>>, StoreError>;
     /// Adds to what is known of the use of versions; of those that are gone, nothing. It need not survive a crash of the
     /// database.
     async fn note_uses(&self, uses: Vec<Use>) -> Result<(), StoreError>;

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::model::{
     AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, EventRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow,
-    ReplicaName, ReplicaRow, RequestId, RoleDefinitionRow, Timestamp, TokenRow, UsageRow, VaultName, VaultRow,
-    VersionId, VersionRow,
+    KnownRow, ReplicaName, ReplicaRow, RequestId, RoleDefinitionRow, Timestamp, TokenRow, UsageRow, VaultName,
+    VaultRow, VersionId, VersionRow,
 };
 
 mod activity;
@@ -36,6 +36,7 @@ mod filling;
 mod heads;
 mod instance;
 mod keys;
+mod known;
 mod leases;
 mod policies;
 mod replicas;
@@ -91,6 +92,7 @@ pub(super) fn looked_up() -> Vec<&'static str> {
         keys::STATEMENTS.as_slice(),
         &versions::STATEMENTS,
         &usage::STATEMENTS,
+        &known::STATEMENTS,
         &scopes::STATEMENTS,
         &steps::STATEMENTS,
         &activity::STATEMENTS,
@@ -236,6 +238,19 @@ impl<D: Database> Store for SqlStore<D> {
 
     async fn usage(&self, version: VersionId) -> Result<Option<Sealed<UsageRow>>, StoreError> {
         usage::by_version(&mut self.session(Purpose::Read).await?, version).await
+    }
+
+    async fn known(&self, vault: [u8; 16], id: [u8; 16]) -> Result<Option<Sealed<KnownRow>>, StoreError> {
+        known::by_id(&mut self.session(Purpose::Read).await?, vault, id).await
+    }
+
+    async fn all_known(
+        &self,
+        vault: [u8; 16],
+        after: Option<[u8; 16]>,
+        limit: u32,
+    ) -> Result<Vec<Sealed<KnownRow>>, StoreError> {
+        known::page(&mut self.session(Purpose::Read).await?, vault, after, limit).await
     }
 
     async fn note_uses(&self, uses: Vec<Use>) -> Result<(), StoreError> {

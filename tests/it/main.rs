@@ -17,6 +17,7 @@ mod history;
 mod identity;
 mod imports;
 mod issuer;
+mod key_backup;
 mod kills;
 mod load;
 mod matrix;

@@ -63,6 +63,8 @@ struct Row {
 
 /// What messages name.
 struct World {
+    /// By state, a backup of the key from before it was in it.
+    backups: BTreeMap<String, Vec<u8>>,
     /// By state, what was made with the key before it was in it: an RSA-OAEP-256 ciphertext.
     ciphertexts: BTreeMap<String, Vec<u8>>,
     /// The first version of the key, by state.
@@ -178,6 +180,18 @@ fn rows() -> Vec<Row> {
         }),
         row("Keys/PurgeKey", A::KeysPurge, At::Key, |_, key| {
             v1::PurgeKeyRequest { name: name(key), validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("Keys/BackupKey", A::KeysBackup, At::Key, |_, key| {
+            v1::BackupKeyRequest { name: name(key) }.encode_to_vec()
+        }),
+        row("Keys/RestoreKey", A::KeysRestore, At::Key, |world, key| {
+            let backup = world.backups.get(key).cloned().expect("there is one of each");
+            v1::RestoreKeyRequest { backup, validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        // To where it is: whoever has the one right and not the other is refused, as if it were elsewhere.
+        row("Keys/MoveKey", A::KeysMove, At::Key, |_, key| {
+            let (name, target_vault) = (name(key), VAULT.to_owned());
+            v1::MoveKeyRequest { name, target_vault, validate_only: true, ..Default::default() }.encode_to_vec()
         }),
         row("Events/WatchEvents", A::EventsRead, At::Vault, |_, _| {
             v1::WatchEventsRequest { parent: VAULT.to_owned(), no_follow: true, ..Default::default() }.encode_to_vec()
@@ -440,6 +454,7 @@ async fn ask(channel: &Channel, row: &Row, world: &World, key: &str) -> String {
 /// A key in each state, a role to take away, and a token to revoke.
 async fn furnish(dev: &Dev, admin: &Channel) -> World {
     let mut world = World {
+        backups: BTreeMap::new(),
         ciphertexts: BTreeMap::new(),
         versions: BTreeMap::new(),
         assignment: String::new(),
@@ -447,8 +462,15 @@ async fn furnish(dev: &Dev, admin: &Channel) -> World {
         role: String::new(),
         record: String::new(),
     };
-    for state in &STATES[..5] {
+    for state in &STATES {
         dev.ok(&["key", "create", state, "--type", "RSA", "--size", "2048"]);
+        let mut keys = v1::keys_client::KeysClient::new(admin.clone());
+        let backup = keys.backup_key(v1::BackupKeyRequest { name: name(state) }).await.expect("made").into_inner();
+        world.backups.insert((*state).to_owned(), backup.backup);
+    }
+    dev.ok(&["key", "delete", STATES[5]]);
+    dev.ok(&["key", "purge", STATES[5]]);
+    for state in &STATES[..5] {
         let mut crypto = v1::crypto_client::CryptoClient::new(admin.clone());
         let (algorithm, plaintext) = (oaep(), vec![7; 32]);
         let request = v1::EncryptRequest { name: name(state), algorithm, plaintext, ..Default::default() };

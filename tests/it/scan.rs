@@ -1,6 +1,6 @@
 //! Nothing of a key that comes in wrapped is ever in the process that faces the network, nor in what it writes: its whole
-//! memory is searched for the key's numbers, as they are written and as limbs lie in memory, and its store and log too. What
-//! went the same way and may be there is found, so the search finds what there is.
+//! memory is searched for the key's numbers, as they are written and as limbs lie in memory, and its store, its log and backups of
+//! the keys too. What went the same way and may be there is found, so the search finds what there is.
 
 use std::{
     fs,
@@ -80,7 +80,7 @@ fn nothing_of_a_wrapped_key_is_in_the_front_process_or_in_what_it_writes() {
     let dev = Dev::new();
     let kek = kek(&dev);
     let control = "control-5f2b9c3e7a1d4860";
-    let mut secrets = Vec::new();
+    let (mut secrets, mut backups) = (Vec::new(), Vec::new());
     let (file, out) = (dev.file("message", [0x5a; 100]), dev.path("out"));
     for residency in ["wrapped", "token"] {
         for (name, pair, kind, algorithm) in
@@ -97,13 +97,21 @@ fn nothing_of_a_wrapped_key_is_in_the_front_process_or_in_what_it_writes() {
                 let sign = ["key", "sign", &name, "--algorithm", algorithm, "--in", text(&file), "--out", text(&out)];
                 dev.ok(&sign);
             }
+            if residency == "wrapped" {
+                let backup = dev.path("backup");
+                dev.ok(&["key", "backup", &name, "--out", text(&backup)]);
+                dev.ok(&["key", "delete", &name]);
+                dev.ok(&["key", "purge", &name]);
+                dev.ok(&["key", "restore", text(&backup)]);
+                backups.push(fs::read(backup).expect("reads"));
+            }
         }
     }
     let needles = needles(&secrets);
     assert!(needles.len() > 100);
     let mut written = Vec::new();
     files(&dev.data(), &mut written);
-    let mut places = vec![("what it wrote", written)];
+    let mut places = vec![("what it wrote", written), ("backups of keys", backups)];
     match memory(dev.pid()) {
         Some(regions) => places.push(("its memory", regions)),
         None => {

@@ -2,6 +2,7 @@
 //! and what is left after an unfinished change.
 
 mod access;
+mod backup;
 mod batch;
 mod contract;
 mod drain;

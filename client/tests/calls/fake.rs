@@ -359,6 +359,18 @@ impl keys_server::Keys for Fake {
     async fn purge_key(&self, _: Request<v1::PurgeKeyRequest>) -> Result<Response<v1::PurgeKeyResponse>, Status> {
         Err(Status::unimplemented(""))
     }
+
+    async fn backup_key(&self, _: Request<v1::BackupKeyRequest>) -> Result<Response<v1::BackupKeyResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn restore_key(&self, _: Request<v1::RestoreKeyRequest>) -> Result<Response<v1::Key>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn move_key(&self, _: Request<v1::MoveKeyRequest>) -> Result<Response<v1::MoveKeyResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
 }
 
 pub(crate) async fn start() -> (Client, Arc<Seen>) {

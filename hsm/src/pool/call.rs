@@ -73,6 +73,7 @@ impl Work {
             Self::Plain(request) => match request {
                 Request::Canary
                 | Request::Load { .. }
+                | Request::Prove { .. }
                 | Request::Seal { .. }
                 | Request::CheckSeals { .. }
                 | Request::SignLog { .. }
@@ -93,11 +94,15 @@ impl Work {
     }
 
     /// How many loads it counts as against the worker's budget, apart from its row: generating or importing
-    /// makes two session objects, the key and its proof.
+    /// makes two session objects, the key and its proof; proving makes one.
     pub(super) fn extra_loads(&self) -> u64 {
-        let makes =
-            matches!(self, Self::Plain(Request::Generate(_) | Request::Import { .. } | Request::ImportWrapped { .. }));
-        if makes { GENERATE_LOADS } else { 0 }
+        match self {
+            Self::Plain(Request::Generate(_) | Request::Import { .. } | Request::ImportWrapped { .. }) => {
+                GENERATE_LOADS
+            }
+            Self::Plain(Request::Prove { .. }) => 1,
+            _ => 0,
+        }
     }
 
     /// An upper bound of its frame's length, in bytes, without the row.
@@ -124,6 +129,7 @@ impl Work {
                 pairs.iter().map(|(form, seal)| form.len() + seal.len() + 10).sum()
             }
             Self::Plain(Request::SignLog { text }) => text.len(),
+            Self::Plain(Request::Prove { seal, row }) => seal.len() + row.len() + 10,
             Self::Plain(Request::Import { material, .. }) => material.bytes(),
             Self::Plain(Request::ImportWrapped { seal, row, blob, .. }) => seal.len() + row.len() + blob.len() + 15,
             Self::Plain(_) => 0,

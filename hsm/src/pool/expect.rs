@@ -27,7 +27,10 @@ pub(super) fn fits(work: &Work, response: &Response) -> bool {
 
 fn plain_fits(request: &Request, response: &Response) -> bool {
     match (request, response) {
-        (Request::Canary | Request::Load { .. } | Request::DestroyToken { .. }, Response::Done) => true,
+        (
+            Request::Canary | Request::Load { .. } | Request::Prove { .. } | Request::DestroyToken { .. },
+            Response::Done,
+        ) => true,
         (Request::Generate(wanted), Response::Generated(key)) => {
             key.blob.is_empty() == (wanted.residency != Residency::Wrapped)
                 && key.public.is_empty() == wanted.spec.key_type().is_secret()

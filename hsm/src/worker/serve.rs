@@ -122,6 +122,7 @@ impl Server {
             Request::Canary => self.engine.check_canary().map(|()| Response::Done),
             Request::Operate { seal, row, operation } => self.operate(seal, row.as_ref(), operation),
             Request::Load { seal, row } => self.load(seal, row).map(|()| Response::Done),
+            Request::Prove { seal, row } => self.prove(seal, row).map(|()| Response::Done),
             Request::Generate(wanted) => {
                 let generated = self.engine.generate(wanted)?;
                 if wanted.residency == Residency::Token {
@@ -198,6 +199,23 @@ impl Server {
         let Some(entry) = self.cache.get(&seal) else { return Err(Fault::KeyNotLoaded.into()) };
         let half = if needs_private(&entry.statement) { Half::Private } else { Half::Public };
         handle(&mut self.engine, entry, half).map(|_| ())
+    }
+
+    fn prove(&mut self, seal: &[u8], row: &[u8]) -> Result<(), Trouble> {
+        let seal = seal_of(seal).map_err(|_| Fault::Protocol)?;
+        if !self.seal_is_right(row, &seal)? {
+            return Err(Fault::SealBroken.into());
+        }
+        let statement = KeyStatement::decode(row).map_err(|_| Fault::SealBroken)?;
+        let key = match statement.residency {
+            Residency::Public => self.engine.load_public(&statement)?,
+            Residency::Wrapped | Residency::Token => self.engine.load_private(&statement)?,
+        };
+        // What is on the token stays there.
+        if statement.residency != Residency::Token {
+            self.engine.discard(key);
+        }
+        Ok(())
     }
 
     /// Lets a row in by its seal, if it is not there yet.
@@ -303,6 +321,7 @@ fn is_repeatable(request: &Request) -> bool {
         Request::Canary
         | Request::Operate { .. }
         | Request::Load { .. }
+        | Request::Prove { .. }
         | Request::Seal { .. }
         | Request::CheckSeals { .. }
         | Request::SignLog { .. }

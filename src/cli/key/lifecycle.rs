@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use strongroom_proto::v1::{
-    DeleteKeyRequest, DeleteKeyVersionRequest, PurgeKeyRequest, RotateKeyRequest, UndeleteKeyRequest,
+    DeleteKeyRequest, DeleteKeyVersionRequest, PurgeKeyRequest, Residency, RotateKeyRequest, UndeleteKeyRequest,
     UndeleteKeyVersionRequest,
 };
 
@@ -12,6 +12,7 @@ use crate::cli::{
     change::{ChangeArgs, EtagArgs},
     connection::ConnectionArgs,
     output::{self, FormatArgs, Rows},
+    parse::ResidencyArg,
     view::{KeyView, VersionView},
 };
 
@@ -20,6 +21,9 @@ use crate::cli::{
 pub(in crate::cli) struct RotateArgs {
     #[command(flatten)]
     name: NameArgs,
+    /// Where the new version lives, and those after it; the versions before it stay where they are [default: as the newest]
+    #[arg(long, value_name = "WHERE", value_enum)]
+    residency: Option<ResidencyArg>,
     #[command(flatten)]
     etag: EtagArgs,
     #[command(flatten)]
@@ -57,7 +61,8 @@ pub(in crate::cli) async fn rotate(connection: &ConnectionArgs, args: &RotateArg
     let client = connection.connect().await?;
     let action = changing("rotate", &key, &request_id);
     let (name, etag) = (key.to_string(), args.etag.value());
-    let request = RotateKeyRequest { name, etag, request_id, validate_only: false };
+    let residency = args.residency.map_or(Residency::Unspecified, Residency::from).into();
+    let request = RotateKeyRequest { name, etag, request_id, validate_only: false, residency };
     let rotated = client.call(&action, client.api.rotate_key(request)).await?;
     output::show(args.format.format, &KeyView::from(&rotated))
 }

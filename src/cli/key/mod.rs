@@ -14,6 +14,7 @@ use super::{
 use crate::model::{Algorithm, KeyOps};
 
 mod again;
+pub(super) mod backup;
 mod create;
 mod data_key;
 mod encrypt;
@@ -82,6 +83,15 @@ pub(super) enum KeyCommand {
     Recover(lifecycle::LifecycleArgs),
     /// Destroy a deleted key with all its versions, or a deleted version, for ever
     Purge(lifecycle::LifecycleArgs),
+    /// Write a key with all its versions into one file, wrapped and sealed by the HSM
+    #[command(after_help = backup::AFTER_BACKUP)]
+    Backup(backup::BackupArgs),
+    /// Bring a key back by what `key backup` wrote
+    #[command(after_help = backup::AFTER_RESTORE)]
+    Restore(backup::RestoreArgs),
+    /// Move a key to another vault, with all its versions
+    #[command(after_help = backup::AFTER_MOVE)]
+    Move(backup::MoveArgs),
 }
 
 /// Does what the command says.
@@ -107,6 +117,9 @@ pub(super) async fn run(connection: &ConnectionArgs, command: KeyCommand) -> any
         KeyCommand::Delete(args) => lifecycle::delete(connection, &args).await,
         KeyCommand::Recover(args) => lifecycle::recover(connection, &args).await,
         KeyCommand::Purge(args) => lifecycle::purge(connection, &args).await,
+        KeyCommand::Backup(args) => backup::backup(connection, &args).await,
+        KeyCommand::Restore(args) => backup::restore(connection, &args).await,
+        KeyCommand::Move(args) => backup::move_to(connection, &args).await,
         KeyCommand::ReEncrypt(args) => again::re_encrypt(connection, &args).await,
         KeyCommand::Rewrap(args) => again::rewrap(connection, &args).await,
     }?;

@@ -359,7 +359,10 @@ impl<S: Source> MakeKey<S> {
         let vault = service.catalog.live_vault(&new.vault, deadline).await?;
         let key = match service.catalog.key(&vault.row, &new.name, deadline).await {
             Ok(key) => key,
-            Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => return Ok(Place { vault, key: None }),
+            // A successor follows what is there: where nothing is any more, the key was purged or moved meanwhile.
+            Err(ServiceError { problem: Problem::NotFound { .. }, .. }) if self.follows.is_none() => {
+                return Ok(Place { vault, key: None });
+            }
             Err(error) => return Err(error),
         };
         if !key.row.state.is_active() {

@@ -3,7 +3,10 @@
 
 use tokio::sync::OnceCell;
 
-use super::make::{Follows, Fresh, MakeKey};
+use super::{
+    invalid,
+    make::{Follows, Fresh, MakeKey},
+};
 use crate::{
     access::{Permit, ops},
     model::{KeyObjectRow, KeySpec, Residency, Row as _, Timestamp, VersionId, VersionRow},
@@ -24,6 +27,8 @@ type Successor = MakeKey<Fresh<ops::KeysRotate>>;
 pub(in crate::service) struct RotateKey {
     /// The key.
     name: KeyRef,
+    /// Where the next version lives; as the newest when absent.
+    residency: Option<Residency>,
     version: VersionId,
     /// Only if it is due, under this lease.
     on_schedule: Option<WorkLease>,
@@ -33,13 +38,14 @@ pub(in crate::service) struct RotateKey {
 
 impl RotateKey {
     /// Of that key, now.
-    pub(in crate::service) fn new(name: KeyRef) -> Self {
-        Self { name, version: VersionId::from_bytes(fresh_id()), on_schedule: None, successor: OnceCell::new() }
+    pub(in crate::service) fn new(name: KeyRef, residency: Option<Residency>) -> Self {
+        let version = VersionId::from_bytes(fresh_id());
+        Self { name, residency, version, on_schedule: None, successor: OnceCell::new() }
     }
 
     /// Of that key, if it is due.
     pub(in crate::service) fn if_due(name: KeyRef, lease: WorkLease) -> Self {
-        Self { on_schedule: Some(lease), ..Self::new(name) }
+        Self { on_schedule: Some(lease), ..Self::new(name, None) }
     }
 
     async fn successor(&self, service: &Service, context: &Context) -> Result<&Successor, ServiceError> {
@@ -60,11 +66,13 @@ impl RotateKey {
             let why = format!("{name} has public halves only: import the next one");
             return Err(Problem::Precondition { reason: "PUBLIC_AND_PRIVATE", why }.into());
         }
+        let residency = self.residency.unwrap_or(newest.row.residency);
+        check_residency(residency, &newest.row)?;
         let uses = service.uses(&vault.row, &key.row, &newest.row, deadline).await?;
         let next = self.next(&key.row, &newest.row, uses, context.now)?;
         let revisions = (key.row.revision, newest.row.revision);
         let follows = Follows { revisions, created: next.created, lease: self.on_schedule.clone() };
-        let new = successor_of(&key.row, &newest.row, next);
+        let new = successor_of(&key.row, &newest.row, residency, next);
         Ok(MakeKey::after(follows, new, self.version, Fresh::new()))
     }
 
@@ -87,13 +95,27 @@ impl RotateKey {
     }
 }
 
+/// Refuses a residency in which there is no successor of that version.
+fn check_residency(residency: Residency, newest: &VersionRow) -> Result<(), ServiceError> {
+    if residency == Residency::Public {
+        return Err(invalid("residency", "a public half without a private one is imported, not made"));
+    }
+    if residency.allows(newest.spec, newest.ops) {
+        return Ok(());
+    }
+    Err(invalid(
+        "residency",
+        "a key whose only operation is import is wrapped: on the token it would be made for all operations",
+    ))
+}
+
 /// Whether a key of that kind can do what the newest does, where that one lives.
 pub(in crate::service) fn may_follow(next: KeySpec, newest: &VersionRow) -> bool {
     next.key_type() == newest.spec.key_type() && newest.residency.allows(next, newest.ops)
 }
 
 /// The next version.
-fn successor_of(key: &KeyObjectRow, newest: &VersionRow, next: NextVersion) -> NewKey {
+fn successor_of(key: &KeyObjectRow, newest: &VersionRow, residency: Residency, next: NextVersion) -> NewKey {
     let spec = key.rotation.as_ref().and_then(|rotation| rotation.policy.next_spec);
     // Somebody may have made a version of another kind since the policy was set: that one decides.
     let spec = spec.filter(|spec| may_follow(*spec, newest));
@@ -106,7 +128,7 @@ fn successor_of(key: &KeyObjectRow, newest: &VersionRow, next: NextVersion) -> N
         not_before: None,
         expires: next.expires,
         tags: newest.tags.clone(),
-        residency: newest.residency,
+        residency,
         must_not_exist: false,
     }
 }

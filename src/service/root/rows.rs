@@ -131,7 +131,7 @@ impl Service {
         let keys = self.store.keys(vault, after.as_ref(), PAGE, true).await?;
         let more = keys.len() == PAGE as usize;
         walk.after = keys.last().map(|key| key.unchecked().name.to_string());
-        let mut found = Vec::with_capacity(3 * keys.len());
+        let mut found = if after.is_none() { self.known_in(vault, walk.scope).await? } else { Vec::new() };
         for key in keys {
             let name = key.unchecked().name.clone();
             self.versions_of(vault, &name, old, &mut found).await?;
@@ -142,6 +142,23 @@ impl Service {
             }));
         }
         Ok((found, more))
+    }
+
+    /// What is known of keys of a vault that have backups.
+    async fn known_in(&self, vault: &VaultName, scope: HeadScope) -> Result<Vec<Candidate>, StoreError> {
+        let HeadScope::Vault(id) = scope else { return Ok(Vec::new()) };
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let known = self.store.all_known(id, after, VERSIONS).await?;
+            let Some(last) = known.last() else { return Ok(found) };
+            after = Some(last.unchecked().id);
+            found.extend(known.into_iter().map(|known| {
+                Candidate::of(known, format!("vaults/{vault}/keys"), |mut row| {
+                    row.revision += 1;
+                    NewRow::Known(row)
+                })
+            }));
+        }
     }
 
     async fn versions_of(

@@ -21,6 +21,7 @@ pub(crate) fn one_of_each() -> Change {
             Write::Key(sealed(with_policy(key(2, "dev", "Root")))),
             Write::Version(sealed(version(2, "dev", "Root", 1))),
             Write::Usage(sealed(usage(2, 1, 1))),
+            Write::Known(sealed(known(2, 1))),
             Write::Assignment(sealed(assignment(3, scope))),
             Write::Token(sealed(token(4))),
             Write::IssuerKey(sealed(issuer_key(5))),
@@ -65,6 +66,8 @@ pub(crate) async fn read_all(store: &dyn Store) -> Result<usize, StoreError> {
     found += usize::from(store.version(&dev, version_id(2)).await?.is_some());
     found += store.versions(&dev, &root, None, 9).await?.len();
     found += usize::from(store.usage(version_id(2)).await?.is_some());
+    found += usize::from(store.known([1; 16], [2; 16]).await?.is_some());
+    found += store.all_known([1; 16], None, 9).await?.len();
     found += store.assignments().await?.len();
     found += store.tokens().await?.len();
     found += store.issuer_keys().await?.len();
@@ -94,4 +97,4 @@ pub(crate) async fn read_all(store: &dyn Store) -> Result<usize, StoreError> {
 }
 
 /// How much that is in a store that was filled.
-pub(crate) const FOUND: usize = 45;
+pub(crate) const FOUND: usize = 48;

@@ -7,11 +7,12 @@ use strongroom_hsm::{
 
 use crate::{
     model::{
-        AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, Escrow, EventRow, EventType, Generation, InstanceRow,
-        IssuerKeyRow, KeyName, KeyObjectRow, KeyOps, KeyRotation, KeySpec, MaxStaleness, NetworkRules, ObjectType,
-        Ordinal, Permissions, Renewal, ReplicaName, ReplicaRow, RequestId, Residency, RetiredKek, RoleDefinitionRow,
-        RoleId, RolePatterns, RotationPolicy, Row, RowId, RowKind, Scope, Stage, State, Tags, Timestamp, TokenId,
-        TokenRow, Uptime, UsageRow, VaultAuthorization, VaultName, VaultRow, VersionId, VersionRow,
+        AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, Escrow, EventRow, EventType, Fate, Generation,
+        InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KeyOps, KeyRotation, KeySpec, KnownRow, MaxStaleness,
+        NetworkRules, ObjectType, Ordinal, Permissions, Renewal, ReplicaName, ReplicaRow, RequestId, Residency,
+        RetiredKek, RoleDefinitionRow, RoleId, RolePatterns, RotationPolicy, Row, RowId, RowKind, Scope, Stage, State,
+        Tags, Timestamp, TokenId, TokenRow, Uptime, UsageRow, VaultAuthorization, VaultName, VaultRow, VersionId,
+        VersionRow,
     },
     store::{
         Beat, Change, HeadChange, HeadRow, HeadScope, Position, RequestRecord, Sealed, Step, Write, head::SetDigest,
@@ -129,6 +130,13 @@ pub(crate) fn version(n: u8, vault: &str, key: &str, ordinal: u64) -> VersionRow
         updated: Timestamp(1_700_000_000),
         revision: 1,
     }
+}
+
+/// What is known of a version of the first vault that is gone.
+pub(crate) fn known(n: u8, revision: u64) -> KnownRow {
+    let (id, newest) = ([n; 16], n.is_multiple_of(2).then(|| version_id(n)));
+    let at = Timestamp(1_700_000_005);
+    KnownRow { id, vault: [1; 16], fate: Fate::Purged, newest, last: 3, encryptions: 4, uses: 5, at, revision }
 }
 
 pub(crate) fn usage(n: u8, encryptions: u64, revision: u64) -> UsageRow {

@@ -18,7 +18,7 @@ use std::time::Instant;
 use super::{
     Database, Failure, assignments, clock, definitions,
     error::{fault, is_foreign_key_violation, is_unique_violation},
-    events, heads, instance, keys, leases, policies, requests,
+    events, heads, instance, keys, known, leases, policies, requests,
     session::{Purpose, Query, Session},
     tokens, usage, vaults, versions,
 };
@@ -62,16 +62,17 @@ pub(super) const fn rank(write: &Write) -> u8 {
         Write::Vault(_) => 1,
         Write::Key(_) => 2,
         Write::Version(_) => 3,
-        Write::Usage(_) => 4,
+        Write::Usage(_) | Write::MovedUsage(_) | Write::Known(_) => 4,
         Write::Assignment(_) | Write::RemoveAssignment(_) => 5,
         Write::IssuerKey(_) | Write::RemoveIssuerKey(_) | Write::Token(_) | Write::RemoveToken(_) => 6,
         Write::RoleDefinition(_) | Write::RemoveRoleDefinition(_) => 7,
         Write::AccessPolicy(_) | Write::RemoveAccessPolicy(_) => 8,
         // What is taken away the other way round.
-        Write::RemoveUsage(_) => 9,
+        Write::RemoveUsage(_) | Write::RemoveKnown(..) => 9,
         Write::RemoveVersion(_) => 10,
         Write::RemoveKey(_) => 11,
         Write::RemoveVault(_) => 12,
+        Write::Anew(write) => rank(write),
     }
 }
 
@@ -112,8 +113,8 @@ async fn apply(session: &mut Session, change: &Change) -> Result<Position, Failu
 }
 
 /// Writes or removes one row.
-pub(super) async fn write(session: &mut Session, write: &Write) -> Result<(), Failure> {
-    match write {
+pub(super) async fn write(session: &mut Session, row: &Write) -> Result<(), Failure> {
+    match row {
         Write::Instance(row) => instance::write(session, row).await,
         Write::Vault(row) => vaults::write(session, row).await,
         Write::Key(row) => keys::write(session, row).await,
@@ -133,6 +134,15 @@ pub(super) async fn write(session: &mut Session, write: &Write) -> Result<(), Fa
         Write::RemoveVersion(version) => versions::remove(session, *version).await,
         Write::RemoveKey(id) => keys::remove(session, *id).await,
         Write::RemoveVault(id) => vaults::remove(session, *id).await,
+        Write::Known(row) => known::write(session, row).await,
+        Write::RemoveKnown(vault, id) => known::remove(session, *vault, *id).await,
+        Write::MovedUsage(row) => usage::write_moved(session, row).await,
+        Write::Anew(row) => {
+            let before = session.fill();
+            let written = Box::pin(write(session, row)).await;
+            session.go_on(before);
+            written
+        }
     }
 }
 

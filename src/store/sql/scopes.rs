@@ -42,7 +42,7 @@ const SERVICE: [Part; 7] = [
     },
 ];
 
-const VAULT: [Part; 3] = [
+const VAULT: [Part; 4] = [
     Part { table: "keys", kind: RowKind::Key, read: "SELECT id, revision, seal FROM keys WHERE vault_id = $1" },
     Part {
         table: "versions",
@@ -54,11 +54,12 @@ const VAULT: [Part; 3] = [
         kind: RowKind::Usage,
         read: "SELECT version AS id, revision, seal FROM usage WHERE vault_id = $1",
     },
+    Part { table: "known", kind: RowKind::Known, read: "SELECT id, revision, seal FROM known WHERE vault_id = $1" },
 ];
 
 /// What must be answered from an index.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 3] = [VAULT[0].read, VAULT[1].read, VAULT[2].read];
+pub(super) const STATEMENTS: [&str; 4] = [VAULT[0].read, VAULT[1].read, VAULT[2].read, VAULT[3].read];
 
 /// Reads a scope and its head, in a session that reads all at one moment.
 pub(super) async fn read(session: &mut Session, scope: HeadScope) -> Result<ScopeRows, StoreError> {

@@ -32,6 +32,11 @@ pub struct Session {
     is_filling: bool,
 }
 
+/// How a session wrote before [`Session::fill`].
+pub(super) struct Before {
+    is_filling: bool,
+}
+
 #[derive(Debug)]
 enum Lent {
     Sqlite(PoolConnection<Sqlite>),
@@ -150,9 +155,14 @@ impl Session {
         Self { lent, is_filling: false }
     }
 
-    /// From now on every row is a new one, whatever its revision.
-    pub(super) const fn fill(&mut self) {
-        self.is_filling = true;
+    /// From now on every row is a new one, whatever its revision. Says how it was before.
+    pub(super) const fn fill(&mut self) -> Before {
+        Before { is_filling: std::mem::replace(&mut self.is_filling, true) }
+    }
+
+    /// Goes on as before.
+    pub(super) const fn go_on(&mut self, before: Before) {
+        self.is_filling = before.is_filling;
     }
 
     /// The statement that writes a row: of revision 1 it is inserted, any other replaces the one before.

@@ -4,7 +4,7 @@ use super::{
     columns::{Columns, integer},
     commit::write_one,
     error::{Failure, fault},
-    session::{Record, Session, query},
+    session::{Query, Record, Session, query},
 };
 use crate::{
     model::{UsageRow, VersionId},
@@ -18,11 +18,13 @@ const INSERT: &str = "INSERT INTO usage (vault_id, version, revision, seal, encr
     SELECT vault_id, $1, $2, $3, $4, $5 FROM versions WHERE id = $1";
 const UPDATE: &str = "UPDATE usage SET revision = $2, seal = $3, encryptions = $4, uses = $5 \
     WHERE version = $1 AND revision = $2 - 1";
+const MOVE: &str = "UPDATE usage SET revision = $2, seal = $3, encryptions = $4, uses = $5, \
+    vault_id = (SELECT vault_id FROM versions WHERE id = $1) WHERE version = $1 AND revision = $2 - 1";
 const REMOVE: &str = "DELETE FROM usage WHERE version = $1";
 
 /// What must be answered from an index.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 4] = [BY_VERSION, INSERT, UPDATE, REMOVE];
+pub(super) const STATEMENTS: [&str; 5] = [BY_VERSION, INSERT, UPDATE, MOVE, REMOVE];
 
 pub(super) async fn by_version(
     session: &mut Session,
@@ -34,9 +36,18 @@ pub(super) async fn by_version(
 }
 
 pub(super) async fn write(session: &mut Session, sealed: &Sealed<UsageRow>) -> Result<(), Failure> {
+    let statement = session.put(sealed.unchecked().revision, INSERT, UPDATE);
+    write_by(session, statement, sealed).await
+}
+
+/// Writes the counter of a version that the same transaction has moved to another vault.
+pub(super) async fn write_moved(session: &mut Session, sealed: &Sealed<UsageRow>) -> Result<(), Failure> {
+    write_by(session, query(MOVE), sealed).await
+}
+
+async fn write_by(session: &mut Session, statement: Query, sealed: &Sealed<UsageRow>) -> Result<(), Failure> {
     let row = sealed.unchecked();
-    let query = session
-        .put(row.revision, INSERT, UPDATE)
+    let query = statement
         .bind(row.version.bytes().to_vec())
         .bind(integer(row.revision, TABLE, "revision")?)
         .bind(sealed.seal().to_vec())

@@ -52,6 +52,21 @@ async fn what_one_changes_is_in_force_on_all_when_it_is_answered() {
             assert_eq!(signs(channel, &name).await, Ok(()));
         }
     }
+    // A key that moves: its old name serves nobody any more.
+    cluster.ok(0, &["vault", "create", "other"]);
+    for round in 0..3 {
+        let key = format!("moves{round}");
+        let (old, new) = (format!("vaults/main/keys/{key}"), format!("vaults/other/keys/{key}"));
+        cluster.ok(round, &["key", "create", &key, "--type", "EC"]);
+        for channel in &channels {
+            assert_eq!(signs(channel, &old).await, Ok(()));
+        }
+        cluster.ok((round + 1) % 3, &["key", "move", &key, "--to-vault", "other"]);
+        for channel in &channels {
+            assert_eq!(signs(channel, &old).await, Err("NotFound NOT_FOUND".to_owned()));
+            assert_eq!(signs(channel, &new).await, Ok(()));
+        }
+    }
     // A role, and a token that has it: given on one, used on another, taken on the third.
     cluster.ok(
         0,
