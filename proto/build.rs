@@ -3,9 +3,10 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "strongroom/v1/access.proto",
     "strongroom/v1/audit.proto",
+    "strongroom/v1/backups.proto",
     "strongroom/v1/common.proto",
     "strongroom/v1/crypto.proto",
     "strongroom/v1/events.proto",

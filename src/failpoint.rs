@@ -42,8 +42,11 @@ pub const ROTATION_AFTER_NOTICE: &str = "rotation.after_notice";
 /// The rows of something that is purged are gone, its objects on the token are not.
 pub const PURGE_BEFORE_REAP: &str = "purge.before_reap";
 
+/// All of a backup is written, and it has not its name yet.
+pub const BACKUP_BEFORE_RENAME: &str = "backup.before_rename";
+
 /// Every fail-point, for tests that go through all of them.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 14] = [
     SERVICE_AFTER_INTENT,
     SERVICE_AFTER_GENERATE,
     SERVICE_BEFORE_OUTCOME,
@@ -57,6 +60,7 @@ pub const ALL: [&str; 13] = [
     STORE_AFTER_COMMIT,
     ROTATION_AFTER_NOTICE,
     PURGE_BEFORE_REAP,
+    BACKUP_BEFORE_RENAME,
 ];
 
 /// Passes the fail-point of that name. `true` asks the caller to fail as if the next step had failed;

@@ -41,6 +41,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod backup;
 pub mod bearer;
 pub mod bench;
 pub mod cli;

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use strongroom_proto::v1::{
     access_client::AccessClient, access_policies_client::AccessPoliciesClient, audit_log_client::AuditLogClient,
-    crypto_client::CryptoClient, events_client::EventsClient, keys_client::KeysClient, own_keys_client::OwnKeysClient,
-    replicas_client::ReplicasClient, role_assignments_client::RoleAssignmentsClient,
+    backups_client::BackupsClient, crypto_client::CryptoClient, events_client::EventsClient, keys_client::KeysClient,
+    own_keys_client::OwnKeysClient, replicas_client::ReplicasClient, role_assignments_client::RoleAssignmentsClient,
     role_definitions_client::RoleDefinitionsClient, rotations_client::RotationsClient, tokens_client::TokensClient,
     vaults_client::VaultsClient,
 };
@@ -145,6 +145,10 @@ impl Client {
 
     pub(crate) fn own_keys(&self) -> OwnKeysClient<Wire> {
         OwnKeysClient::new(self.wire())
+    }
+
+    pub(crate) fn backups(&self) -> BackupsClient<Wire> {
+        BackupsClient::new(self.wire())
     }
 
     pub(crate) fn replicas(&self) -> ReplicasClient<Wire> {

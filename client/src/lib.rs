@@ -45,6 +45,7 @@ mod access;
 mod algorithm;
 mod attempts;
 mod audit;
+mod backups;
 mod batch;
 mod bearer;
 mod budget;

@@ -15,7 +15,7 @@ pub enum Repetition {
 use Repetition::{ById, Safe};
 
 /// Every method of `strongroom.v1`, and whether it may be repeated.
-pub const METHODS: [(&str, Repetition); 73] = [
+pub const METHODS: [(&str, Repetition); 75] = [
     ("/strongroom.v1.Crypto/Sign", Safe),
     ("/strongroom.v1.Crypto/Verify", Safe),
     ("/strongroom.v1.Crypto/Encrypt", Safe),
@@ -79,6 +79,8 @@ pub const METHODS: [(&str, Repetition); 73] = [
     ("/strongroom.v1.Access/ListPermittedPrincipals", Safe),
     ("/strongroom.v1.Access/PreviewAccess", Safe),
     ("/strongroom.v1.Replicas/ListReplicas", Safe),
+    ("/strongroom.v1.Backups/CreateBackup", ById),
+    ("/strongroom.v1.Backups/ListBackups", Safe),
     ("/strongroom.v1.Tokens/CreateToken", ById),
     ("/strongroom.v1.Tokens/GetToken", Safe),
     ("/strongroom.v1.Tokens/ListTokens", Safe),

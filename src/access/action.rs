@@ -158,6 +158,9 @@ actions! {
     OwnKeysRotateRoot "ownKeys.rotateRoot" Control [] [] [];
     ReplicasRead "replicas.read" Control [] [] [];
 
+    BackupsCreate "backups.create" Control [] ["backup/start/action"] [];
+    BackupsRead "backups.read" Control [] ["backup/status/action"] [];
+
     // Azure's events are Event Grid's.
     EventsRead "events.read" Control [] [] [];
     WebhooksRead "webhooks.read" Control [] [] [];
@@ -239,6 +242,7 @@ impl Action {
                 | Self::EventsRead
                 | Self::WebhooksRead
                 | Self::ReplicasRead
+                | Self::BackupsRead
         )
     }
 }

@@ -135,7 +135,7 @@ impl Follower {
 }
 
 /// The heads of a record. Few have any, and reading all of every record would cost more than its hash.
-fn heads_of(body: &[u8]) -> Result<Vec<HeadMark>, Cause> {
+pub(super) fn heads_of(body: &[u8]) -> Result<Vec<HeadMark>, Cause> {
     if memchr::memmem::find(body, br#""heads":["#).is_none() {
         return Ok(Vec::new());
     }

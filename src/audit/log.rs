@@ -20,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
 };
@@ -117,6 +117,8 @@ pub struct Log {
     readable: AtomicU64,
     /// The size of the newest checkpoint.
     signed: AtomicU64,
+    /// While somebody copies the journal nothing is taken away from it.
+    held: AtomicUsize,
     dir: PathBuf,
     options: Options,
     /// What [`super::log_name`] says.
@@ -185,6 +187,7 @@ impl Log {
             follower: Mutex::new(follower),
             readable: AtomicU64::new(0),
             signed: AtomicU64::new(checkpoint.map_or(0, |(size, _)| size)),
+            held: AtomicUsize::new(0),
             dir: dir.to_owned(),
             options,
             name: name.to_owned(),
@@ -312,6 +315,9 @@ impl Log {
 
     /// Segments whose records are all in full tiles, durable and signed for, are not needed any more.
     fn prune_journal(&self, signed: u64) -> std::io::Result<()> {
+        if self.held.load(Ordering::Acquire) > 0 {
+            return Ok(());
+        }
         let covered = signed - signed % u64::from(super::tlog::tile::WIDTH);
         let segments = disk::segments(&disk::journal(&self.dir)).map_err(std::io::Error::other)?;
         let ended = |pair: &&[(u64, PathBuf)]| pair[1].0 <= covered;
@@ -324,6 +330,18 @@ impl Log {
             self.disk.remove(&disk::segment_name(first))?;
         }
         self.disk.sync()
+    }
+
+    /// From now on nothing is taken away from the journal.
+    pub(super) fn hold_journal(&self) {
+        // Whoever is taking something away now holds this lock.
+        let _follower = self.follower();
+        self.held.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many hold the journal.
+    pub(super) const fn held(&self) -> &AtomicUsize {
+        &self.held
     }
 
     /// The size of the newest checkpoint.

@@ -10,6 +10,7 @@
 //! append -> journal/            durable -> advance -> tile/, tile/entries/ -> publish -> checkpoint
 //! ```
 
+mod cut;
 mod error;
 mod follow;
 pub mod index;
@@ -29,6 +30,7 @@ pub mod witness;
 #[cfg(test)]
 mod tests;
 
+pub use cut::{CutError, HeldJournal};
 pub use error::{Cause, Damage, LogError, OpenError};
 pub use follow::TreeHead;
 pub use index::Index;

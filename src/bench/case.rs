@@ -12,6 +12,17 @@ use strongroom_hsm::{
 
 /// What is signed: as a digest where the algorithm signs one.
 pub const MESSAGE: &[u8] = b"thirty-two bytes of a message...";
+
+/// [`MESSAGE`] as an algorithm signs it: its digest, or itself.
+#[must_use]
+pub fn signed(algorithm: Algorithm) -> Vec<u8> {
+    match algorithm.signature_digest() {
+        Some(Digest::Sha384) => Sha384::digest(MESSAGE).to_vec(),
+        Some(Digest::Sha512) => Sha512::digest(MESSAGE).to_vec(),
+        Some(_) => Sha256::digest(MESSAGE).to_vec(),
+        None => MESSAGE.to_vec(),
+    }
+}
 /// How much is encrypted by AES.
 const PLAINTEXT_BYTES: usize = 1024;
 /// How much is wrapped, or encrypted by RSA: a key of 256 bits.
@@ -51,12 +62,8 @@ impl Case {
     /// Its input: a digest, a message, a plaintext or a key.
     #[must_use]
     pub fn input(&self) -> Vec<u8> {
-        match self.algorithm.signature_digest() {
-            Some(Digest::Sha384) => return Sha384::digest(MESSAGE).to_vec(),
-            Some(Digest::Sha512) => return Sha512::digest(MESSAGE).to_vec(),
-            Some(_) => return Sha256::digest(MESSAGE).to_vec(),
-            None if self.algorithm.signs() => return MESSAGE.to_vec(),
-            None => {}
+        if self.algorithm.signs() {
+            return signed(self.algorithm);
         }
         let bytes = match self.algorithm.scheme() {
             Scheme::AesGcm | Scheme::AesCbc | Scheme::AesCbcPad => PLAINTEXT_BYTES,

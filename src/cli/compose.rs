@@ -145,7 +145,7 @@ pub(super) async fn store(choice: &StoreChoice) -> anyhow::Result<Arc<dyn Store>
             .hint("run the release that wrote it, or a newer one; there is no way back")
             .into(),
         StoreError::Unfinished => failure(format!("the store {choice} cannot be used"), &error)
-            .hint("`strongroom store migrate --anew` copies the other store once more")
+            .hint("`strongroom store migrate --anew` copies the other store once more; after `backup restore`, repeat that")
             .into(),
         error => failure("the server cannot start", &error).hint(hint).into(),
     })
@@ -262,7 +262,9 @@ impl Held {
         let bearers = Arc::new(bearers(config, instance, &clock));
         let issued = Arc::clone(bearers.issued());
         let allowances = config.quota.clone();
-        let parts = Parts { store, seat, log, recovered, pool: pool.clone(), issued, clock, settings, allowances };
+        let backup = config.backup.clone();
+        let parts =
+            Parts { store, seat, log, recovered, pool: pool.clone(), issued, clock, settings, allowances, backup };
         match Service::open(parts).await {
             Ok(service) => Ok(House { service, bearers, pool }),
             Err(error) => {

@@ -23,6 +23,7 @@ use super::{
     serve::DEVELOPMENT_LABEL,
 };
 use crate::{
+    backup,
     config::{self, Config, LogFormat, LogStyle},
     grpc::{tls, trust::AuthorityMaterial},
     model::{Clock, Identity, InstanceRow, MaxStaleness, Origin, ReplicaName, SystemClock, VaultName},
@@ -38,6 +39,7 @@ mod place;
 mod token;
 
 pub(super) use place::Place;
+pub(super) use token::{module as softhsm, write_configuration as write_softhsm_configuration, write_pin};
 
 /// Who the development certificate says its owner is: the first administrator.
 const DEVELOPER: &str = "spiffe://dev.strongroom.invalid/developer";
@@ -182,6 +184,7 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
         tracing: None,
         quota: crate::service::quota::Allowances::default(),
         webhooks: Vec::new(),
+        backup: Some(backup::Place { dir: place.backups()?, token_dirs: vec![place.tokens()], pin_file: place.pin() }),
     })
 }
 

@@ -114,6 +114,8 @@ pub(super) enum Noun {
     Cluster,
     /// `event …`, `webhook …`.
     Event,
+    /// `backup …`.
+    Backup,
 }
 
 /// What is being done, for errors: `sign with vaults/dev/keys/k`.
@@ -296,6 +298,7 @@ fn ask_for_role(action: &Action, caller: &Caller) -> String {
         (Noun::Vault, None) => "'Key Vault Reader'",
         (Noun::Vault, Some(_)) => "'Key Vault Contributor'",
         (Noun::Access | Noun::Token | Noun::OwnKeys | Noun::Cluster, _) => "administrator",
+        (Noun::Backup, _) => "'Managed HSM Backup'",
         (Noun::Event, Some(_)) => "administrator",
         (Noun::Audit | Noun::Event, _) => "auditor",
     };
@@ -317,6 +320,7 @@ impl Noun {
             Self::Audit => "audit",
             Self::Cluster => "cluster",
             Self::Event => "event",
+            Self::Backup => "backup",
         }
     }
 
@@ -331,6 +335,7 @@ impl Noun {
             Self::Audit => "strongroom audit list",
             Self::Cluster => "strongroom cluster status",
             Self::Event => "strongroom vault list, strongroom webhook list",
+            Self::Backup => "strongroom backup list",
         }
     }
 
@@ -345,6 +350,7 @@ impl Noun {
             Self::Audit => "strongroom audit list",
             Self::Cluster => "strongroom cluster status",
             Self::Event => "strongroom webhook list",
+            Self::Backup => "strongroom backup list",
         }
     }
 }
@@ -384,9 +390,17 @@ mod tests {
     #[test]
     fn what_a_hint_names_is_a_command() {
         let known: Vec<String> = crate::cli::manual::tests::commands().into_iter().map(|(words, _)| words).collect();
-        for noun in
-            [Noun::Vault, Noun::Key, Noun::Access, Noun::Token, Noun::Audit, Noun::OwnKeys, Noun::Cluster, Noun::Event]
-        {
+        for noun in [
+            Noun::Vault,
+            Noun::Key,
+            Noun::Access,
+            Noun::Token,
+            Noun::Audit,
+            Noun::OwnKeys,
+            Noun::Cluster,
+            Noun::Event,
+            Noun::Backup,
+        ] {
             for hint in [noun.listing(), noun.showing()] {
                 for command in hint.split("strongroom ").skip(1) {
                     let words = command.trim_end_matches(", for a role ").trim_end_matches(", ");

@@ -37,6 +37,7 @@ mod pending;
 mod view;
 
 use keys::RecoveryKey;
+pub(super) use keys::{Private, private};
 use pending::Pending;
 pub(super) use view::{InitialisedView, RecoveredView};
 
@@ -68,7 +69,7 @@ pub(super) fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
 /// Brings root and database onto a fresh token.
 pub(super) fn recover(args: RecoverArgs) -> anyhow::Result<ExitCode> {
     let config = compose::prepare(&args.config)?;
-    let private = keys::private(&args.recovery_key_private)?;
+    let private = private(&args.recovery_key_private)?;
     quiet();
     let recovered = compose::runtime()?.block_on(recover_all(&config, private, args.so_pin_file.as_deref()))?;
     match args.format.format {
@@ -210,7 +211,12 @@ fn shown_escrow(escrow: &[Escrow]) -> String {
     view::fingerprints(escrow).join(", ")
 }
 
-async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Path>) -> anyhow::Result<RecoveredView> {
+/// Brings the root onto the token that a configuration names; makes the token, where there is a security officer's PIN.
+pub(super) async fn recover_all(
+    config: &Config,
+    private: Private,
+    so_pin: Option<&Path>,
+) -> anyhow::Result<RecoveredView> {
     let store = compose::store(&config.store).await?;
     let instance = compose::instance(&store).await?.ok_or_else(|| {
         Failure::new(format!("the store {} has no instance to recover", config.store))
@@ -254,7 +260,7 @@ async fn recover_all(config: &Config, private: keys::Private, so_pin: Option<&Pa
 
 /// The keys of an instance, and the escrow of the root that stands beside its own: what is under that one would be lost
 /// without it. One that nothing is under yet is left out.
-fn both_roots(instance: &InstanceRow, private: &keys::Private) -> anyhow::Result<(ServiceKeys, Option<ByteBuf>)> {
+fn both_roots(instance: &InstanceRow, private: &Private) -> anyhow::Result<(ServiceKeys, Option<ByteBuf>)> {
     let keys = instance.worker_keys();
     let Some(renewal) = instance.renewal.as_ref().filter(|_| keys.other.is_some()) else { return Ok((keys, None)) };
     let mut escrow = renewal.other.escrow.iter();
@@ -271,7 +277,7 @@ fn both_roots(instance: &InstanceRow, private: &keys::Private) -> anyhow::Result
 }
 
 /// The root under that recovery key.
-fn escrow_of(instance: &InstanceRow, private: &keys::Private) -> anyhow::Result<Vec<u8>> {
+fn escrow_of(instance: &InstanceRow, private: &Private) -> anyhow::Result<Vec<u8>> {
     let found = instance.escrow.iter().find(|escrow| escrow.recovery_key == private.fingerprint);
     Ok(found.map(|escrow| escrow.blob.clone()).ok_or_else(|| {
         Failure::new("that is not one of the recovery keys of this instance")

@@ -14,6 +14,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::
 
 mod access;
 mod audit;
+mod backup;
 mod bench;
 mod break_glass;
 mod cause;
@@ -137,6 +138,9 @@ enum Command {
     /// The PIN that workers log in with: change it, or clear the latch that a refused one sets
     #[command(subcommand)]
     Pin(operate::PinCommand),
+    /// Backups of the whole service: make, list, verify, restore, try out
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// The database as a whole
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -204,6 +208,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(operate::ConfigCommand::Check(args)) => config::check(&args),
         Command::Pin(operate::PinCommand::ClearLatch(args)) => pin::clear_latch(&args),
         Command::Pin(operate::PinCommand::Change(args)) => pin::change(&args),
+        Command::Backup(command) => backup::run(&cli.connection, command),
         Command::Store(command) => block_on(store::run(command)),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(&args),

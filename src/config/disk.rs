@@ -48,6 +48,9 @@ pub fn faults_on_disk(config: &Config) -> Vec<Fault> {
         faults.file(&format!("{section}.signature_key_file"), &webhook.signature_key_file, 0o007);
         faults.channel(&section, &webhook.channel);
     }
+    if let Some(backup) = &config.backup {
+        faults.private_folder("backup.dir", &backup.dir);
+    }
     if let Some(tracing) = &config.tracing {
         faults.channel("tracing", &tracing.channel);
     }
@@ -150,6 +153,18 @@ impl Faults {
                 self.add(key, format!("others can write to {}: chmod go-w", path.display()));
             }
             Ok(_) => {}
+        }
+    }
+
+    /// A folder that is its owner's only.
+    fn private_folder(&mut self, key: &str, path: &Path) {
+        self.folder(key, path);
+        if let Ok(about) = fs::metadata(path)
+            && about.is_dir()
+            && about.mode() & 0o022 == 0
+            && about.mode() & 0o055 != 0
+        {
+            self.add(key, format!("others can look into {}: chmod go-rx", path.display()));
         }
     }
 

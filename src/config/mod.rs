@@ -23,7 +23,7 @@ use strongroom_hsm::{
     profile::{LaneProfile, Sandbox, TokenName},
 };
 
-use crate::{bearer::Trust, export::Exporter, observe::trace::Tracing, webhooks::Webhook};
+use crate::{backup::Place, bearer::Trust, export::Exporter, observe::trace::Tracing, webhooks::Webhook};
 
 mod disk;
 mod exporters;
@@ -79,6 +79,8 @@ pub struct Config {
     pub quota: Allowances,
     /// Who is told of events.
     pub webhooks: Vec<Webhook>,
+    /// Where backups go, if anywhere.
+    pub backup: Option<Place>,
 }
 
 /// Metrics and health over HTTP.
@@ -230,11 +232,24 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     let tracing = tracing::tracing(root.section("tracing"));
     let quota = quota(root.section("quota"));
     let webhooks = webhooks::webhooks(&mut root);
+    let backup = backup(root.section("backup"), &hsm);
     root.finish();
     match (server, metrics, faults.take()) {
-        (Some(server), Some(metrics), found) if found.is_empty() => {
-            Ok(Config { server, metrics, hsm, store, replica, audit, oidc, tokens, log, tracing, quota, webhooks })
-        }
+        (Some(server), Some(metrics), found) if found.is_empty() => Ok(Config {
+            server,
+            metrics,
+            hsm,
+            store,
+            replica,
+            audit,
+            oidc,
+            tokens,
+            log,
+            tracing,
+            quota,
+            webhooks,
+            backup,
+        }),
         (_, _, found) => Err(found),
     }
 }
@@ -339,6 +354,13 @@ fn audit(mut section: Section) -> Audit {
     };
     section.finish();
     audit
+}
+
+/// Where backups go. The token's folders are those that are synced.
+fn backup(mut section: Section, hsm: &Hsm) -> Option<Place> {
+    let dir = section.path("dir");
+    section.finish();
+    Some(Place { dir: dir?, token_dirs: hsm.sync_dirs.clone(), pin_file: hsm.pin_file.clone() })
 }
 
 /// Quotas: of everybody, and of those who are named.

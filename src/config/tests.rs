@@ -532,3 +532,15 @@ fn faults_of_exporters_are_named() {
         ]
     );
 }
+
+#[test]
+fn backups_go_where_it_is_said_with_the_folders_of_the_token() {
+    let without = parse(SMALL, Path::new("/srv")).expect("is right");
+    assert!(without.backup.is_none());
+    let text = SMALL.replace("pin_file", "sync_dirs = [\"tokens\"]\npin_file") + "\n[backup]\ndir = \"backups\"\n";
+    let place = parse(&text, Path::new("/srv")).expect("is right").backup.expect("a place");
+    assert_eq!(place.dir, Path::new("/srv/backups"));
+    assert_eq!(place.token_dirs, [Path::new("/srv/tokens")]);
+    assert_eq!(place.pin_file, Path::new("/srv/pin"));
+    assert_eq!(faults(&format!("{text}keep = 3\n")), ["backup.keep: is not a key that this release knows"]);
+}

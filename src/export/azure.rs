@@ -41,6 +41,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ("keys.decrypt", "KeyDecrypt"),
     ("keys.wrap", "KeyWrap"),
     ("keys.unwrap", "KeyUnwrap"),
+    ("backups.create", "BackupCreate"),
     // From here on there is none of Azure's.
     ("keys.move", "KeyMove"),
     ("keys.batch", "KeyBatch"),
@@ -65,6 +66,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ("webhooks.read", "WebhookList"),
     ("webhooks.replay", "WebhookReplay"),
     ("replicas.read", "ReplicaList"),
+    ("backups.read", "BackupList"),
     ("tokens.create", "TokenCreate"),
     ("tokens.read", "TokenGet"),
     ("tokens.revoke", "TokenRevoke"),
@@ -76,6 +78,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ("ownKeys.rotateRoot", "RootRotate"),
     ("instance.initialise", "InstanceInitialise"),
     ("instance.recover", "InstanceRecover"),
+    ("instance.restore", "InstanceRestore"),
     ("access.breakGlass", "AccessBreakGlass"),
     ("log.closed", "LogClosed"),
     ("log.torn", "LogTorn"),

@@ -73,7 +73,7 @@ const RESTORE: &str = "/strongroom.v1.Keys/RestoreKey";
 const KEYS: &str = "strongroom.v1.Keys/";
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 79] = [
+const METHODS: [&str; 81] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -126,6 +126,8 @@ const METHODS: [&str; 79] = [
     "/strongroom.v1.Access/ListPermittedPrincipals",
     "/strongroom.v1.Access/PreviewAccess",
     "/strongroom.v1.Replicas/ListReplicas",
+    "/strongroom.v1.Backups/CreateBackup",
+    "/strongroom.v1.Backups/ListBackups",
     "/strongroom.v1.Tokens/CreateToken",
     "/strongroom.v1.Tokens/GetToken",
     "/strongroom.v1.Tokens/ListTokens",

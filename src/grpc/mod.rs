@@ -8,7 +8,7 @@
 //! front      who, request id, deadline, room; figures              front.rs
 //! routes     tonic: protobuf, health, reflection
 //! call       the caller and the message; the status of an error    call.rs, errors.rs
-//! vaults, keys, crypto, events, assignments, definitions, policies, rotation, tokens, own_keys, replicas    one file for each noun    decode, names, pages, encode
+//! vaults, keys, crypto, events, assignments, definitions, policies, rotation, tokens, own_keys, replicas, backups    one file for each noun    decode, names, pages, encode
 //! batch, stream      many operations of crypto at once            kept.rs: what they hold meanwhile
 //! ```
 //!
@@ -27,6 +27,7 @@ use tonic_health::server::HealthReporter;
 mod access;
 mod assignments;
 mod audit;
+mod backups;
 mod batch;
 mod call;
 mod crypto;
@@ -71,7 +72,7 @@ pub const KEYS_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of `strongroom.v1`, for health reports.
-pub const SERVICES: [&str; 12] = [
+pub const SERVICES: [&str; 13] = [
     "strongroom.v1.Vaults",
     "strongroom.v1.Keys",
     "strongroom.v1.Crypto",
@@ -84,6 +85,7 @@ pub const SERVICES: [&str; 12] = [
     "strongroom.v1.Rotations",
     "strongroom.v1.Events",
     "strongroom.v1.OwnKeys",
+    "strongroom.v1.Backups",
 ];
 
 /// The face itself: implements the services of the contract, one file for each.
@@ -130,6 +132,7 @@ pub fn routes(service: &Arc<Service>, health: HealthReporter) -> Result<Routes, 
             v1::replicas_server::ReplicasServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
         .add_service(v1::own_keys_server::OwnKeysServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(v1::backups_server::BackupsServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(v1::tokens_server::TokensServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(
             v1::role_definitions_server::RoleDefinitionsServer::new(face.clone())

@@ -147,6 +147,14 @@ impl FromStr for VersionId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(uuid::Uuid);
 
+impl RequestId {
+    /// Its 16 bytes.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+}
+
 impl FromStr for RequestId {
     type Err = NameError;
 

@@ -5,6 +5,12 @@ use std::time::Duration;
 use metrics::Unit;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+/// Backups that were begun, by `outcome`.
+pub const BACKUPS: &str = "strongroom_backups_total";
+/// When the newest backup of this process was finished.
+pub const BACKUP_LAST: &str = "strongroom_backup_last_success_timestamp_seconds";
+/// How large it is.
+pub const BACKUP_BYTES: &str = "strongroom_backup_last_size_bytes";
 /// Requests ended, by method and gRPC code.
 pub const REQUESTS: &str = "strongroom_requests_total";
 /// From the arrival of a request until its answer, by method.
@@ -131,6 +137,9 @@ fn describe() {
         Unit::Seconds,
         "How far the time by which things are destroyed is behind the wall clock"
     );
+    metrics::describe_counter!(BACKUPS, "Backups that were asked for, by outcome");
+    metrics::describe_gauge!(BACKUP_LAST, Unit::Seconds, "When the newest backup was finished, since 1970");
+    metrics::describe_gauge!(BACKUP_BYTES, Unit::Bytes, "How large the newest backup is");
     metrics::describe_counter!(PURGES, "Keys, versions and vaults whose time had come, by outcome");
     metrics::describe_counter!(DELIVERIES, "Deliveries of events, by webhook and outcome");
     metrics::describe_gauge!(DELIVERIES_PENDING, "Deliveries of events that wait, by webhook");

@@ -113,7 +113,11 @@ impl Checkpoints {
         }))
     }
 
-    async fn sign(&self, head: TreeHead) -> Result<String, ServiceError> {
+    /// Signs a tree of this log: a checkpoint for a copy of it. Nothing is kept.
+    ///
+    /// # Errors
+    /// When the HSM does not sign.
+    pub async fn sign(&self, head: TreeHead) -> Result<String, ServiceError> {
         let TreeHead { size, root, heads } = head;
         let checkpoint = Checkpoint::new(self.key.name(), size, root);
         let checkpoint = checkpoint.map_err(|error| ServiceError::because(Problem::Internal, error))?;

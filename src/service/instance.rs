@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     Service, Settings,
+    backups::Backups,
     catalog::Catalog,
     checkpoints::Checkpoints,
     error::{Problem, ServiceError},
@@ -27,6 +28,7 @@ use super::{
 use crate::{
     access::{Policy, PolicyCell},
     audit::{Durability, Index, Kind, Log, Outcome, Record, Recovered, Refusals},
+    backup::Place,
     bearer::Issued,
     model::{
         ADMINISTRATOR, AssignmentRow, Clock, Escrow, InstanceRow, Ordinal, Principal, ReplicaName, Scope, VersionId,
@@ -62,6 +64,8 @@ pub struct Parts {
     pub settings: Settings,
     /// How much an operator allows.
     pub allowances: Allowances,
+    /// Where backups go, if anywhere.
+    pub backup: Option<Place>,
 }
 
 /// What a new instance is to be.
@@ -88,7 +92,7 @@ impl Service {
     /// # Errors
     /// [`Problem::Tampered`] when the store is not in the state it was left in.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, ServiceError> {
-        let Parts { store, seat, log, recovered, pool, issued, clock, settings, allowances } = parts;
+        let Parts { store, seat, log, recovered, pool, issued, clock, settings, allowances, backup } = parts;
         let deadline = Moment::now().after(OPEN_WITHIN);
         let scopes = Arc::new(Scopes::new(Arc::clone(&store), pool.clone(), log.known(), seat.ordinal));
         let catalog = Catalog::new(Arc::clone(&store), pool.clone(), Arc::clone(&scopes), settings.cached_versions_max);
@@ -140,6 +144,7 @@ impl Service {
             rotations_failed: super::rotation::Failures::default(),
             activities: super::activity::Activities::default(),
             clock_went_back: AtomicBool::new(false),
+            backups: Backups::new(backup),
         });
         service.hear().await?;
         settle::settle(&service, recovered.open_intents, deadline).await?;

@@ -13,6 +13,8 @@
 //! * [`checkpoints`]: the audit log's newest tree under a signature.
 //! * [`rotation`]: what keys do by themselves; [`purge`]: how what was deleted is destroyed, by [`trusted`] time.
 //! * [`events`]: what others are told.
+//! * [`backups`]: copies of store and log, of one moment; [`restored`]: what a start on one does; [`prove`]: what a
+//!   drill does with one.
 //! * [`padding`]: the bounds of decryptions that tell right padding from wrong.
 
 use std::{
@@ -46,6 +48,7 @@ pub mod activity;
 pub mod asked;
 pub mod assignments;
 pub mod audit;
+pub mod backups;
 pub mod batch;
 pub mod bounds;
 pub mod break_glass;
@@ -65,9 +68,11 @@ mod known;
 pub mod own_keys;
 pub mod padding;
 pub mod policies;
+pub mod prove;
 pub mod purge;
 pub mod quota;
 pub mod replicas;
+pub mod restored;
 pub mod retired_keks;
 pub mod review;
 pub mod root;
@@ -138,6 +143,8 @@ pub struct Service {
     activities: activity::Activities,
     /// The wall clock went backwards, and nothing is destroyed.
     clock_went_back: AtomicBool,
+    /// Backups of all this.
+    backups: backups::Backups,
 }
 
 impl Service {

@@ -13,11 +13,13 @@ use super::{
     error::{Problem, ServiceError},
     keys::target_of,
     purge::on_token,
+    restored,
     scopes::ScopeCell,
 };
 use crate::{
     access::Action,
     audit::{Durability, Kind, Outcome, Record},
+    backup::RESTORE,
     model::{AccessPolicyRow, Ordinal, Principal, Row as _, RowId, RowKind, VaultName, VaultRow, VersionId},
     store::HeadScope,
 };
@@ -31,6 +33,10 @@ pub const REAP_WITHIN: Duration = Duration::from_secs(30);
 /// When the store, the log or the HSM fails: the service does not start with an open intent.
 pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadline: Moment) -> Result<(), ServiceError> {
     for (index, intent) in intents {
+        if intent.operation == RESTORE {
+            restored::settle(service, index, &intent).await?;
+            continue;
+        }
         // First of all: a store that was altered ends the start here, before anything is taken for unmade.
         let scope = service.catalog.scopes.cell(scope_of(&intent), deadline).await?;
         let number = service.catalog.scopes.ordinal().intent(index);
@@ -155,6 +161,8 @@ enum About {
     /// Deliveries that were given up, of a webhook.
     DeadLetters,
     Instance,
+    /// A backup, by its id.
+    Backup(String),
 }
 
 fn about(resource: &str) -> Option<About> {
@@ -180,6 +188,7 @@ fn about(resource: &str) -> Option<About> {
         }
         ["webhooks", _, "deadLetters"] => Some(About::DeadLetters),
         ["instances", _] => Some(About::Instance),
+        ["backups", id] => Some(About::Backup((*id).to_owned())),
         _ => None,
     }
 }
@@ -194,7 +203,7 @@ fn scope_of(intent: &Record) -> HeadScope {
 
 /// Whether the change of an intent is in the store. A backup was handed to nobody: its answer waits for the outcome.
 async fn fate(
-    service: &Service,
+    service: &Arc<Service>,
     scope: &ScopeCell,
     number: u64,
     intent: &Record,
@@ -213,6 +222,7 @@ async fn fate(
     }
     let found = match intent.resource.as_deref().and_then(about).ok_or(Problem::Internal)? {
         About::Instance => return Ok(Fate::Made),
+        About::Backup(id) => return Ok(Fate::of(service.has_backup(&id).await?)),
         // They may have been delivered since, or given up again.
         About::DeadLetters => return Ok(Fate::Overtaken),
         about @ (About::Assignment(_) | About::Token(_) | About::IssuerKey(_)) => {

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::{
     Activity, Beat, Change, CommitError, EventPlace, Forgotten, HeadChange, HeadScope, Heard, Position, Replica,
-    Sealed, Step, Store, Undelivered, Use, Way, WebhookState, WorkLease, Write,
+    Sealed, Step, Store, Undelivered, Use, Way, WebhookState, WorkLease, Write, copy, sqlite::SqliteStore,
 };
 use crate::model::{
     ADMINISTRATOR, EventRow, Fate, IssuerKeyRow, KeyObjectRow, KeyOps, KeySpec, KnownRow, MaxStaleness, NetworkRules,
@@ -63,6 +63,7 @@ macro_rules! contract_tests {
             a_scope_is_what_was_written,
             of_concurrent_changes_of_a_head_one_wins,
             readers_see_whole_changes,
+            what_is_saved_is_of_one_moment,
             a_dropped_commit_is_whole_or_nothing,
             what_was_changed_is_heard,
             no_concurrent_change_is_missed,
@@ -811,6 +812,44 @@ pub(crate) async fn readers_see_whole_changes(store: AnyStore) {
         assert_eq!(of_usage.map_or(0, |(_, revision, _)| *revision), of_head);
     }
     writing.await.expect("no panic");
+}
+
+pub(crate) async fn what_is_saved_is_of_one_moment(store: AnyStore) {
+    furnish(&store).await;
+    let scope = HeadScope::Vault([1; 16]);
+    let writer = Arc::clone(&store);
+    let writing = tokio::spawn(async move {
+        for n in 1..=100 {
+            let usage = sealed(usage(2, n, n));
+            let mut rows = writer.scope(&scope).await.expect("read").rows;
+            rows.retain(|(id, ..)| id.kind != RowKind::Usage);
+            rows.push((usage.unchecked().row_id(), n, *usage.seal()));
+            let heads = vec![bare(head(scope, n, &rows))];
+            must(&writer, Change { heads, ..change([Write::Usage(usage)]) }).await;
+        }
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut seen = 0;
+    for round in 0.. {
+        let was_last = writing.is_finished();
+        let path = folder.path().join(format!("{round}.db"));
+        store.save(&path).await.expect("saved");
+        assert!(SqliteStore::faults(&path).await.expect("read").is_empty());
+        let copied = SqliteStore::open(&path).await.expect("it is whole");
+        let heads = copied.heads().await.expect("read");
+        copy::check_heads(&copied, &heads).await.expect("each head counts its rows");
+        let revision = heads.iter().map(|head| head.unchecked().revision).max().unwrap_or(0);
+        assert!(revision >= seen, "a later copy is no older");
+        seen = revision;
+        copied.close().await;
+        if was_last {
+            break;
+        }
+    }
+    writing.await.expect("no panic");
+    assert_eq!(seen, 100, "what was committed before is in it");
+    let again = store.save(&folder.path().join("0.db")).await;
+    assert!(again.is_err(), "a file that is there is left alone");
 }
 
 pub(crate) async fn a_dropped_commit_is_whole_or_nothing(store: AnyStore) {

@@ -182,10 +182,27 @@ async fn verify(
     target: &dyn Store,
     heads: &[Sealed<HeadRow>],
 ) -> Result<Vec<(&'static str, u64)>, CopyError> {
-    let differs = |what: &str| CopyError::Differs { what: what.to_owned() };
+    check_heads(target, heads).await?;
+    // The source's heads once more: whoever changed it meanwhile changed one.
+    let (now, copied) = (source.heads().await, target.heads().await);
+    if now.map_err(CopyError::Read)? != heads || copied.map_err(CopyError::Read)? != heads {
+        return Err(differs("its heads"));
+    }
+    let counts = source.counts().await.map_err(CopyError::Read)?;
+    if counts != target.counts().await.map_err(CopyError::Read)? {
+        return Err(differs("the number of rows"));
+    }
+    Ok(counts)
+}
+
+/// Whether a store has exactly these heads' rows, scope by scope.
+///
+/// # Errors
+/// [`CopyError::Rows`] when it holds others, [`CopyError::Differs`] when it has another head.
+pub async fn check_heads(store: &dyn Store, heads: &[Sealed<HeadRow>]) -> Result<(), CopyError> {
     for head in heads {
         let scope = head.unchecked().scope;
-        let found = target.scope(&scope).await.map_err(CopyError::Read)?;
+        let found = store.scope(&scope).await.map_err(CopyError::Read)?;
         if found.head.as_ref() != Some(head) {
             return Err(differs(&format!("the head {scope}")));
         }
@@ -197,16 +214,11 @@ async fn verify(
             return Err(CopyError::Rows { scope: name_of(scope) });
         }
     }
-    // The source's heads once more: whoever changed it meanwhile changed one.
-    let (now, copied) = (source.heads().await, target.heads().await);
-    if now.map_err(CopyError::Read)? != heads || copied.map_err(CopyError::Read)? != heads {
-        return Err(differs("its heads"));
-    }
-    let counts = source.counts().await.map_err(CopyError::Read)?;
-    if counts != target.counts().await.map_err(CopyError::Read)? {
-        return Err(differs("the number of rows"));
-    }
-    Ok(counts)
+    Ok(())
+}
+
+fn differs(what: &str) -> CopyError {
+    CopyError::Differs { what: what.to_owned() }
 }
 
 fn name_of(scope: HeadScope) -> String {

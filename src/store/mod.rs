@@ -8,7 +8,7 @@
 //!
 //! One contract suite (`store::contract`) runs on every implementation.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use strongroom_hsm::Seal;
@@ -33,6 +33,7 @@ pub mod sqlite;
 
 pub use activity::{Activity, Use};
 pub use cluster::{Beat, HeadChange, Heard, Position, Replica, Step, Way, WorkLease};
+pub use copy::CopyError;
 pub use events::{DeadLetter, Delivery, EventPlace, Forgotten, Undelivered, WebhookState};
 pub use head::{HeadRow, HeadScope};
 
@@ -276,6 +277,23 @@ pub enum FillingError {
     Store(#[from] StoreError),
 }
 
+/// Why there is no copy of a store in a file.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The database, or what it wrote to, failed.
+    #[error("the store could not be copied into a file")]
+    Failed(#[from] sqlx::Error),
+    /// The file cannot be made.
+    #[error("the file cannot be made")]
+    File(#[from] std::io::Error),
+    /// The store in the file does not open.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It was copied row by row, and that did not come to its end.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+}
+
 /// Where rows are kept. Lists are in the order of their names and go on after `after`.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -506,6 +524,9 @@ pub trait Store: Send + Sync {
     async fn fill(&self, batch: Batch) -> Result<(), CommitError>;
     /// The store is whole.
     async fn finish_filling(&self) -> Result<(), StoreError>;
+    /// Copies all of it, as it is at one moment between the call and its return, into an SQLite file that does not exist
+    /// yet. Nobody waits for it. Whoever calls makes the file durable.
+    async fn save(&self, path: &Path) -> Result<(), SaveError>;
     /// Closes the store; what follows fails.
     async fn close(&self);
 }

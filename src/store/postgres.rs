@@ -21,8 +21,9 @@
 //! and passwords are in no message.
 
 use super::{
-    StoreError,
+    SaveError, Store as _, StoreError, copy,
     sql::{Database, Purpose, Session, SqlStore},
+    sqlite::SqliteStore,
 };
 
 mod connect;
@@ -31,6 +32,7 @@ mod error;
 mod hints;
 mod schema;
 mod settings;
+mod snapshot;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -39,6 +41,7 @@ pub(super) use connections::Lent;
 pub(super) use error::{fault, is_told};
 use hints::Hints;
 pub use settings::{Host, HostError, SchemaName, SchemaNameError, Settings, Tls};
+use snapshot::Snapshot;
 
 /// A store in PostgreSQL. Clones share it.
 pub type PostgresStore = SqlStore<Primary>;
@@ -121,5 +124,19 @@ impl Database for Primary {
     async fn close(&self) {
         self.hints.stop();
         self.connections.close().await;
+    }
+
+    async fn save(&self, path: &std::path::Path) -> Result<(), SaveError> {
+        let source = SqlStore::of(Snapshot::take(self.connections.settings()).await?);
+        let copied = async {
+            let target = SqliteStore::open_unfinished(path).await?;
+            let copied = copy::copy(&source, &target, false).await;
+            // The last connection empties the journal into the file.
+            target.close().await;
+            copied.map(drop).map_err(SaveError::from)
+        };
+        let copied = copied.await;
+        source.close().await;
+        copied
     }
 }

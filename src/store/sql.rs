@@ -6,15 +6,15 @@
 //!
 //! [`commit`] applies a change.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use strongroom_hsm::Seal;
 
 use super::{
     Activity, Batch, Beat, Change, CommitError, DeadLetter, Delivery, EventPlace, FillingError, Forgotten, HeadRow,
-    HeadScope, Heard, KeyToLookAt, Position, Replica, RequestRecord, ScopeRows, Sealed, Store, StoreError, ToPurge,
-    Undelivered, Use, Way, WebhookState, WorkLease,
+    HeadScope, Heard, KeyToLookAt, Position, Replica, RequestRecord, SaveError, ScopeRows, Sealed, Store, StoreError,
+    ToPurge, Undelivered, Use, Way, WebhookState, WorkLease,
 };
 use crate::model::{
     AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, EventRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow,
@@ -69,6 +69,8 @@ pub trait Database: Send + Sync + 'static {
     fn hint(&self) -> impl Future<Output = bool> + Send;
     /// Ends every connection.
     fn close(&self) -> impl Future<Output = ()> + Send;
+    /// [`Store::save`].
+    fn save(&self, path: &Path) -> impl Future<Output = Result<(), SaveError>> + Send;
 }
 
 /// A store in a database. Clones share it.
@@ -530,6 +532,10 @@ impl<D: Database> Store for SqlStore<D> {
         let mut session = self.session(Purpose::Write).await?;
         filling::finish(&mut session).await?;
         session.commit().await.map_err(fault)
+    }
+
+    async fn save(&self, path: &Path) -> Result<(), SaveError> {
+        self.database.save(path).await
     }
 
     async fn close(&self) {

@@ -19,7 +19,7 @@ use std::{future, path::Path};
 use sqlx::SqlitePool;
 
 use super::{
-    StoreError,
+    SaveError, StoreError,
     sql::{Database, Purpose, Session, SqlStore},
 };
 
@@ -59,6 +59,17 @@ impl SqliteStore {
     /// As [`Self::open`].
     pub async fn open_unfinished(path: &Path) -> Result<Self, StoreError> {
         Ok(Self::of(open::open(path, open::Access::Write).await?))
+    }
+
+    /// The schema that this release writes.
+    pub const SCHEMA: i64 = open::SCHEMA_VERSION;
+
+    /// What SQLite finds wrong with the file at `path`, which nobody changes meanwhile; nothing of it is written.
+    ///
+    /// # Errors
+    /// When it is no SQLite file, or cannot be read.
+    pub async fn faults(path: &Path) -> Result<Vec<String>, StoreError> {
+        open::faults(path).await
     }
 
     /// A new store in a temporary folder, which lives as long as the first of the pair.
@@ -105,5 +116,14 @@ impl Database for Pools {
         // The writer last: the connection that closes last empties the journal, and a reader cannot.
         self.readers.close().await;
         self.writer.close().await;
+    }
+
+    async fn save(&self, path: &Path) -> Result<(), SaveError> {
+        open::create(path)?;
+        let mut connection = self.readers.acquire().await?;
+        let name = path.to_str().ok_or_else(|| std::io::Error::other("the path is not UTF-8"))?;
+        // One statement reads all of it at one moment; whoever writes meanwhile does not wait.
+        sqlx::query("VACUUM INTO ?").bind(name).execute(&mut *connection).await?;
+        Ok(())
     }
 }

@@ -160,12 +160,13 @@ fn killed_at(site: &Site, who: &str, point: &str, hit: u32) -> bool {
 /// Kills it at every hit of every fail-point, each time for somebody else; who that was, by point and hit.
 fn kill_everywhere(site: &Site) -> Vec<(String, &'static str, u32)> {
     let mut killed = Vec::new();
-    // It makes no key, no index, no rotation and no purge.
+    // It makes no key, no index, no rotation, no purge and no backup.
     let elsewhere = [
         failpoint::SERVICE_AFTER_GENERATE,
         failpoint::AUDIT_BEFORE_INDEX,
         failpoint::ROTATION_AFTER_NOTICE,
         failpoint::PURGE_BEFORE_REAP,
+        failpoint::BACKUP_BEFORE_RENAME,
     ];
     let reached = |point: &&str| !elsewhere.contains(point);
     for point in failpoint::ALL.into_iter().filter(reached) {

@@ -86,7 +86,8 @@ fn kill_everywhere(residency: &str) {
         )
     };
     let reached = |point: &&str| {
-        ![failpoint::ROTATION_AFTER_NOTICE, failpoint::PURGE_BEFORE_REAP].contains(point)
+        ![failpoint::ROTATION_AFTER_NOTICE, failpoint::PURGE_BEFORE_REAP, failpoint::BACKUP_BEFORE_RENAME]
+            .contains(point)
             && (residency != "token" || !meanwhile(point))
     };
     for point in failpoint::ALL.into_iter().filter(reached) {
@@ -251,8 +252,12 @@ fn issue_until_it_dies(dev: &mut Dev, tag: &str) {
 fn tokens_survive_a_kill_at_every_point() {
     let mut dev = Dev::new();
     dev.stop();
-    let not_reached =
-        [failpoint::SERVICE_AFTER_GENERATE, failpoint::ROTATION_AFTER_NOTICE, failpoint::PURGE_BEFORE_REAP];
+    let not_reached = [
+        failpoint::SERVICE_AFTER_GENERATE,
+        failpoint::ROTATION_AFTER_NOTICE,
+        failpoint::PURGE_BEFORE_REAP,
+        failpoint::BACKUP_BEFORE_RENAME,
+    ];
     for point in failpoint::ALL.into_iter().filter(|point| !not_reached.contains(point)) {
         let hit = match point {
             // Once a second, from the beginning.

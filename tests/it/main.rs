@@ -4,6 +4,7 @@
 mod algorithms;
 mod archive;
 mod audit;
+mod backup;
 mod batch;
 mod bearer;
 mod bench;

@@ -329,6 +329,10 @@ fn rows() -> Vec<Row> {
             v1::PreviewAccessRequest { change }.encode_to_vec()
         }),
         row("Replicas/ListReplicas", A::ReplicasRead, At::Service, |_, _| v1::ListReplicasRequest {}.encode_to_vec()),
+        row("Backups/CreateBackup", A::BackupsCreate, At::Service, |_, _| {
+            v1::CreateBackupRequest { validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("Backups/ListBackups", A::BackupsRead, At::Service, |_, _| v1::ListBackupsRequest {}.encode_to_vec()),
         row("Tokens/CreateToken", A::TokensCreate, At::Service, |_, _| {
             let token_name = "another".to_owned();
             v1::CreateTokenRequest { token_name, validate_only: true, ..Default::default() }.encode_to_vec()

@@ -1,6 +1,6 @@
 //! Nothing of a key that comes in wrapped is ever in the process that faces the network, nor in what it writes: its whole
-//! memory is searched for the key's numbers, as they are written and as limbs lie in memory, and its store, its log and backups of
-//! the keys too. What went the same way and may be there is found, so the search finds what there is.
+//! memory is searched for the key's numbers, as they are written and as limbs lie in memory, and its store, its log and its
+//! backups too. What went the same way and may be there is found, so the search finds what there is.
 
 use std::{
     fs,
@@ -109,9 +109,11 @@ fn nothing_of_a_wrapped_key_is_in_the_front_process_or_in_what_it_writes() {
     }
     let needles = needles(&secrets);
     assert!(needles.len() > 100);
-    let mut written = Vec::new();
+    dev.ok(&["backup", "create"]);
+    let (mut written, mut backup) = (Vec::new(), Vec::new());
     files(&dev.data(), &mut written);
-    let mut places = vec![("what it wrote", written), ("backups of keys", backups)];
+    files(&dev.data().join("backups"), &mut backup);
+    let mut places = vec![("what it wrote", written), ("backups of keys", backups), ("its backup", backup)];
     match memory(dev.pid()) {
         Some(regions) => places.push(("its memory", regions)),
         None => {

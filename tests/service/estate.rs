@@ -227,6 +227,7 @@ impl Estate {
             issued: Arc::new(Issued::new("urn:strongroom:test")),
             clock: Arc::clone(&self.clock),
             settings: self.settings.clone(),
+            backup: None,
         })
         .await
     }

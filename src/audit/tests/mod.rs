@@ -1,6 +1,7 @@
 //! The log by its behaviour: what survives, what is found, what trouble does.
 
 mod cost;
+mod cut;
 mod durability;
 mod faulty;
 mod independent;

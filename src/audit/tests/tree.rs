@@ -28,7 +28,7 @@ pub(super) async fn checkpoint(log: &Log) -> String {
     note
 }
 
-fn note(origin: &str, size: u64, root: Hash, heads: &Hash) -> String {
+pub(super) fn note(origin: &str, size: u64, root: Hash, heads: &Hash) -> String {
     let Key(pair, verifier) = key();
     let text = Checkpoint::new(origin, size, root).unwrap().with_heads(heads).to_string();
     let signature = Signature::new(&verifier, pair.sign(text.as_bytes()).as_ref());

@@ -108,6 +108,13 @@ impl Place {
         self.path.join("audit")
     }
 
+    /// Made if it is missing.
+    pub(super) fn backups(&self) -> anyhow::Result<PathBuf> {
+        let path = self.path.join("backups");
+        make_folder(&path)?;
+        Ok(path)
+    }
+
     pub(super) fn state(&self) -> PathBuf {
         self.path.join("state")
     }

@@ -19,7 +19,7 @@ const MODULES: [&str; 5] = [
 ];
 
 /// SoftHSM's module.
-pub(super) fn module() -> anyhow::Result<PathBuf> {
+pub(in crate::cli) fn module() -> anyhow::Result<PathBuf> {
     let known = MODULES.iter().map(PathBuf::from);
     // `/usr/lib/{architecture}/softhsm`, where Debian has it.
     let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
@@ -34,12 +34,21 @@ pub(super) fn module() -> anyhow::Result<PathBuf> {
 
 /// Writes configuration and PINs. Nothing of a token is there yet.
 pub(super) fn make(place: &Place) -> anyhow::Result<()> {
-    write(&place.token_conf(), configuration(&place.tokens()).as_bytes())?;
+    write_configuration(&place.token_conf(), &place.tokens())?;
     for path in [place.pin(), place.so_pin()] {
-        // 122 random bits of the operating system.
-        write(&path, format!("{}\n", uuid::Uuid::new_v4().simple()).as_bytes())?;
+        write_pin(&path)?;
     }
     sync_folder(place.token_conf().parent().unwrap_or(place.path()))
+}
+
+/// Writes SoftHSM's configuration for tokens in that folder.
+pub(in crate::cli) fn write_configuration(path: &Path, tokens: &Path) -> anyhow::Result<()> {
+    write(path, configuration(tokens).as_bytes())
+}
+
+/// Writes a PIN that nobody guesses: 122 random bits of the operating system.
+pub(in crate::cli) fn write_pin(path: &Path) -> anyhow::Result<()> {
+    write(path, format!("{}\n", uuid::Uuid::new_v4().simple()).as_bytes())
 }
 
 fn configuration(tokens: &Path) -> String {

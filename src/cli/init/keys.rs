@@ -23,7 +23,7 @@ pub(super) struct RecoveryKey {
 }
 
 /// The private half.
-pub(super) struct Private {
+pub(in crate::cli) struct Private {
     /// PKCS#8 (DER).
     pub(super) pkcs8: SecretBytes,
     /// SHA-256 of the public half's SubjectPublicKeyInfo (DER).
@@ -48,7 +48,7 @@ pub(super) fn public(path: &Path) -> anyhow::Result<RecoveryKey> {
 }
 
 /// Reads a private key: PKCS#8 in PEM, not encrypted.
-pub(super) fn private(path: &Path) -> anyhow::Result<Private> {
+pub(in crate::cli) fn private(path: &Path) -> anyhow::Result<Private> {
     let pem = files::read(path).map_err(|error| failure("the recovery key cannot be used", &error))?;
     let unreadable = || {
         let shown = Failure::new(format!(

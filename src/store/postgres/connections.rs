@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::TryStreamExt as _;
 use sqlx::{
-    Connection as _, PgConnection, Postgres,
+    Connection as _, PgConnection, Postgres, Row as _,
     postgres::{PgArguments, PgRow},
     query::Query,
 };
@@ -228,6 +228,23 @@ impl Lent {
         let (before, connection) = self.enter()?;
         let result = within(query.execute(connection)).await;
         self.leave(before, result.map(|done| done.rows_affected()))
+    }
+
+    /// The name of what the transaction sees, by which others see the same while it is open.
+    pub(super) async fn export(&mut self) -> Result<String, sqlx::Error> {
+        let rows = self.fetch_once(sqlx::query("SELECT pg_export_snapshot()")).await?;
+        rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
+    }
+
+    /// Has a transaction that has read nothing yet see what another has exported.
+    pub(super) async fn adopt(&mut self, snapshot: &str) -> Result<(), sqlx::Error> {
+        if !snapshot.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
+            return Err(sqlx::Error::Protocol("that is not the name of a snapshot".to_owned()));
+        }
+        let words = sqlx::AssertSqlSafe(format!("SET TRANSACTION SNAPSHOT '{snapshot}'"));
+        let (before, connection) = self.enter()?;
+        let result = within(sqlx::raw_sql(words).execute(connection)).await;
+        self.leave(before, result.map(drop))
     }
 
     /// Ends the transaction, if there is one: after an error nobody knows whether it was applied.

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     model::Scope,
     store::{
-        Change, CommitError, HeadScope, Position, Store as _, Write,
+        Change, CommitError, HeadScope, Position, Write,
         contract::{
             contract_tests,
             everything::{FOUND, fill, read_all},

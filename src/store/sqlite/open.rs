@@ -66,7 +66,7 @@ pub(super) async fn open(path: &Path, access: Access) -> Result<Pools, StoreErro
 
 /// Makes the file, empty and for its owner only, before SQLite sees it; SQLite gives its journal the
 /// same mode. A file that exists keeps the mode that it has.
-fn create(path: &Path) -> io::Result<()> {
+pub(super) fn create(path: &Path) -> io::Result<()> {
     match fs::File::options().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => file.sync_all()?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -116,6 +116,19 @@ fn pool(connections_max: u32) -> PoolOptions<sqlx::Sqlite> {
         // The ping before this hook has waited for every rollback that was still queued.
         .test_before_acquire(true)
         .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+}
+
+/// What `PRAGMA integrity_check` says, but for `ok`.
+pub(super) async fn faults(path: &Path) -> Result<Vec<String>, StoreError> {
+    let failed = |source| StoreError::Open { path: path.display().to_string(), source };
+    // Nobody changes it: no lock is taken, and no journal is made beside it.
+    let mut connection = options(path).read_only(true).immutable(true).connect().await.map_err(failed)?;
+    let checked = sqlx::query("PRAGMA integrity_check(10)").fetch_all(&mut connection).await;
+    let checked = checked.and_then(|rows| rows.iter().map(|row| row.try_get::<String, _>(0)).collect());
+    // Whether it is closed in order makes no difference.
+    let _ = connection.close().await;
+    let found: Vec<String> = checked.map_err(failed)?;
+    Ok(found.into_iter().filter(|fault| fault != "ok").collect())
 }
 
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
