@@ -31,11 +31,11 @@ pub fn fingerprint(pkcs8: &[u8]) -> Option<[u8; 32]> {
     Some(Sha256::digest(spki.to_der().ok()?).into())
 }
 
-/// Reads a private key: PKCS#8 in PEM, not encrypted, in a file that only its owner may read.
+/// Reads a private key: PKCS#8 in PEM, not encrypted, in a file that only its owner may read. With it, its [`fingerprint`].
 ///
 /// # Errors
 /// [`Fault::Setup`] says what is wrong with the file.
-pub(crate) fn read(path: &Path) -> Result<SecretBytes, Fault> {
+pub(crate) fn read(path: &Path) -> Result<(SecretBytes, [u8; 32]), Fault> {
     let setup = |why: &str| Fault::Setup(format!("the recovery key {} {why}", path.display()));
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => setup("is not there: its holder puts it there while the root is rotated"),
@@ -55,8 +55,6 @@ pub(crate) fn read(path: &Path) -> Result<SecretBytes, Fault> {
     let unreadable = || setup("is not an RSA key as PKCS#8 in PEM, not encrypted (its first line says PRIVATE KEY)");
     let text = std::str::from_utf8(&pem).map_err(|_| unreadable())?;
     let (label, document) = pkcs8::SecretDocument::from_pem(text).map_err(|_| unreadable())?;
-    if label != "PRIVATE KEY" || fingerprint(document.as_bytes()).is_none() {
-        return Err(unreadable());
-    }
-    Ok(SecretBytes::new(document.as_bytes().to_vec()))
+    let fingerprint = fingerprint(document.as_bytes()).filter(|_| label == "PRIVATE KEY").ok_or_else(unreadable)?;
+    Ok((SecretBytes::new(document.as_bytes().to_vec()), fingerprint))
 }

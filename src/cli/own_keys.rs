@@ -126,13 +126,13 @@ pub(super) struct RootView {
     /// Hexadecimal, as fingerprints are written.
     recovery_keys: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    rotation: Option<RootRotationView>,
+    pub(super) rotation: Option<RootRotationView>,
 }
 
 /// `strongroom.v1.RootRotation`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct RootRotationView {
+pub(super) struct RootRotationView {
     stage: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     create_time: Option<String>,
@@ -141,12 +141,12 @@ struct RootRotationView {
     total_rows: i64,
     renewed_rows: i64,
     waits_for: String,
-    failures: Vec<RootFailureView>,
+    pub(super) failures: Vec<RootFailureView>,
 }
 
 /// `strongroom.v1.RootRotationFailure`.
 #[derive(Debug, Serialize)]
-struct RootFailureView {
+pub(super) struct RootFailureView {
     name: String,
     reason: String,
 }

@@ -634,6 +634,8 @@ fn audit_use() -> UsedView {
 }
 
 fn samples() -> Vec<Sample> {
+    let next_root = RootView::from(&root());
+    let taking_over = next_root.rotation.as_ref().expect("one is on its way");
     let development = DevView {
         endpoint: "https://127.0.0.1:8443".into(),
         metrics: "http://127.0.0.1:8444".into(),
@@ -703,7 +705,9 @@ fn samples() -> Vec<Sample> {
         sample("OwnKeys", &own_keys()),
         sample("IssuerKey", &own_keys().issuer_keys[0]),
         sample("IssuerRotated", &issuer_rotated()),
-        sample("Root", &RootView::from(&root())),
+        sample("Root", &next_root),
+        sample("RootRotation", taking_over),
+        sample("RootRotationFailure", &taking_over.failures[0]),
         sample("Cluster", &cluster()),
         sample("Replica", &cluster().replicas[0]),
         sample("WorkLease", &cluster().leases[0]),

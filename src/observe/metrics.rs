@@ -117,10 +117,8 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-fn describe() {
-    metrics::describe_counter!(REQUESTS, "Requests ended, by method and gRPC code");
-    metrics::describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From the arrival of a request until its answer");
-    metrics::describe_gauge!(REQUESTS_UNDER_WAY, "Requests under way");
+/// What the service does by itself.
+fn describe_upkeep() {
     metrics::describe_counter!(ROTATIONS, "Rotations that were due and tried, by outcome");
     metrics::describe_gauge!(
         ROOT_STAGE,
@@ -144,6 +142,13 @@ fn describe() {
     metrics::describe_counter!(DELIVERIES, "Deliveries of events, by webhook and outcome");
     metrics::describe_gauge!(DELIVERIES_PENDING, "Deliveries of events that wait, by webhook");
     metrics::describe_gauge!(DEAD_LETTERS, "Deliveries of events that were given up, by webhook");
+}
+
+fn describe() {
+    metrics::describe_counter!(REQUESTS, "Requests ended, by method and gRPC code");
+    metrics::describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From the arrival of a request until its answer");
+    metrics::describe_gauge!(REQUESTS_UNDER_WAY, "Requests under way");
+    describe_upkeep();
     metrics::describe_counter!(OPERATIONS, "Operations of batches and streams ended, by form, operation and gRPC code");
     metrics::describe_counter!(QUOTA_REFUSALS, "Refusals because a quota was used up, by whose it was");
     metrics::describe_counter!(BEARER_TOKENS, "Bearer tokens, by what came of them");

@@ -90,8 +90,7 @@ pub(super) fn destroy(engine: &mut Engine, root: Option<KekId>) -> Result<(), Tr
 /// [`Fault::Setup`] when the recovery key is none of this root's.
 pub(super) fn open(engine: &mut Engine, recovery: &RecoveryKeyFile, sealing: &[u8]) -> Result<Handle, Trouble> {
     let other = || Fault::Setup("the recovery key does not open the root's escrow: it is another service's".to_owned());
-    let pkcs8 = recovery::read(&recovery.file)?;
-    let fingerprint = recovery::fingerprint(pkcs8.expose_secret()).ok_or_else(other)?;
+    let (pkcs8, fingerprint) = recovery::read(&recovery.file)?;
     let mut escrow = recovery.escrow.iter();
     let (_, escrow) = escrow.find(|(of, _)| *of == fingerprint).ok_or_else(|| {
         Fault::Setup(format!(

@@ -13,7 +13,7 @@ use crate::{
         output::{self, FormatArgs},
     },
     config::{LogFormat, LogStyle},
-    model::{InstanceRow, Row},
+    model::{InstanceRow, Row, Timestamp, VaultName, VaultRow},
     observe::logging,
     store::{Sealed, Store},
 };
@@ -74,7 +74,7 @@ async fn examine(args: &VerifyArgs) -> anyhow::Result<Checks> {
         format!(
             "{} of {}, instance {}, by release {}",
             manifest.id,
-            crate::model::Timestamp(manifest.created),
+            Timestamp(manifest.created),
             manifest.instance,
             manifest.release
         ),
@@ -186,12 +186,23 @@ impl Sealing<'_> {
             after = Some(last.unchecked().name.clone());
             for vault in &vaults {
                 self.keys(&vault.unchecked().name).await?;
+                self.known(vault.unchecked()).await?;
             }
             self.check("a vault", vaults).await?;
         }
     }
 
-    async fn keys(&mut self, vault: &crate::model::VaultName) -> Result<(), Trouble> {
+    async fn known(&mut self, vault: &VaultRow) -> Result<(), Trouble> {
+        let mut after = None;
+        loop {
+            let known = self.store.all_known(vault.id, after, PAGE).await?;
+            let Some(last) = known.last() else { return Ok(()) };
+            after = Some(last.unchecked().id);
+            self.check(&format!("what is known of a key of vaults/{}", vault.name), known).await?;
+        }
+    }
+
+    async fn keys(&mut self, vault: &VaultName) -> Result<(), Trouble> {
         let (store, mut after) = (self.store, None);
         loop {
             let keys = store.keys(vault, after.as_ref(), PAGE, true).await?;

@@ -285,15 +285,17 @@ fn is_free(table: &str, column: &str, value: &str) -> bool {
             | "due_at"
             | "noted_at"
             | "kek_since"
+            | "known_at"
     ) || matches!(column, "at" | "beat_at" | "used_at" | "happened_at" | "tried_at" | "next_at");
     let optional = matches!(column, "not_before" | "expires_at" | "deleted_at" | "purge_at" | "noted_at")
         && table != "leases"
         || matches!((table, column), ("events", "version" | "due_at") | ("versions", "kek") | ("vaults", "kek_since"))
-        || matches!((table, column), ("instance", "root" | "renewal") | ("issuer_keys", "kek"));
+        || matches!((table, column), ("instance", "root" | "renewal") | ("issuer_keys", "kek"))
+        || matches!((table, column), ("known", "newest"));
     let number = matches!(column, "encryptions" | "ordinal" | "intent" | "row_count" | "retention_days" | "revision");
     let number =
         number || matches!(column, "ordinal" | "log_size" | "heard" | "adopted" | "token" | "position" | "until");
-    let number = number || matches!(column, "uses" | "elapsed_s" | "number" | "attempts");
+    let number = number || matches!(column, "uses" | "elapsed_s" | "number" | "attempts" | "last_revision");
     // What is compared in the database only, and what a key may be called.
     let free = column == "kept_at" || (column == "next_at" && value == "1.5");
     let free = free || ((table, column) == ("events", "key") && ["-1", "70000", "''"].contains(&value));
