@@ -1,6 +1,6 @@
 //! Keys that go out in a backup and come back: as they were, and nothing of them that is older unseen.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use strongroom::{
     model::{
@@ -455,7 +455,7 @@ async fn who_signs_and_rotates_meanwhile_is_served_under_one_name_and_never_unde
                 })
             })
             .collect();
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         let moved = loop {
             match service.move_key(&caller(), &from, &to.vault, options()).await {
                 Ok(moved) => break moved,
