@@ -98,8 +98,6 @@ impl Service {
         let catalog = Catalog::new(Arc::clone(&store), pool.clone(), Arc::clone(&scopes), settings.cached_versions_max);
         let instance = catalog.instance(deadline).await?;
         check_token(&instance, &pool)?;
-        // They were started by a row that was not checked.
-        pool.adopt(instance.worker_keys()).await;
         let policy = Policy::new(1, catalog.policy_rows(deadline).await?);
         let checkpoints = Checkpoints::new(&log, &pool, &instance)?;
         match &recovered.checkpoint {
@@ -110,6 +108,11 @@ impl Service {
         let lanes = pool.clone();
         log.gather_by(move || lanes.unfinished());
         let own = Own::take(seat, &store, &pool, &log, &*clock, deadline).await?;
+        // In this order: who rotates the root waits for a replica that it sees, and one that it does not see yet reads a row that
+        // is newer. The workers were started by a row that was not checked.
+        store.beat(own.beginning().await).await?;
+        let instance = catalog.instance(deadline).await?;
+        pool.adopt(instance.worker_keys()).await;
         let issuer_key = super::tokens::load(&catalog, &issued, deadline).await?;
         let service = Arc::new(Self {
             policy: Arc::new(PolicyCell::new(policy)),

@@ -46,6 +46,8 @@ const ALTERED: &str =
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// A replica that has given no sign of life for so long serves nothing from memory: nobody waits for it.
 const SILENT_AFTER: Duration = Duration::from_secs(5);
+/// Less than for how long who rotates the root waits for a replica that gives no sign of life (`root::adopt`).
+const NOT_WAITED_FOR: Duration = Duration::from_secs(10);
 
 /// Who this process is, before anything is checked: what its log is called depends on it.
 #[derive(Clone, Debug)]
@@ -230,6 +232,18 @@ impl Own {
         Ok(is_ours)
     }
 
+    /// A sign of life of one that goes by no keys yet.
+    pub(super) async fn beginning(&self) -> Beat {
+        Beat {
+            replica: self.name().await,
+            heard: Position::default(),
+            adopted: 0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            address: String::new(),
+            trouble: "it starts".to_owned(),
+        }
+    }
+
     /// Who this is.
     pub(super) async fn name(&self) -> ReplicaName {
         self.row.lock().await.row.name.clone()
@@ -320,7 +334,13 @@ impl Service {
         if !self.hearing().is_shared() || self.hearing().is_within(Moment::now().since(asked)) {
             return Ok(());
         }
-        if Moment::now().since(Moment(self.signed_at.load(Ordering::Acquire))) > SILENT_AFTER / 2 {
+        let signed_at = self.signed_at.load(Ordering::Acquire);
+        if signed_at > 0 && Moment::now().since(Moment(signed_at)) > NOT_WAITED_FOR {
+            // Another root may have taken the root's place meanwhile, and nobody waited for this replica: what it made by the keys
+            // that it knows would be lost with the old one. The job that adopts them lets it go on.
+            self.catalog.scopes.hold();
+        }
+        if Moment::now().since(Moment(signed_at)) > SILENT_AFTER / 2 {
             // Before it serves again: whoever changes something after this hearing has to know of this replica.
             self.give_sign().await?;
         }

@@ -201,6 +201,12 @@ impl RotateRoot {
             return Err(Problem::Precondition { reason: "ROOT_IN_ROTATION", why }.into());
         }
         service.recovery_key_file(&instance)?;
+        let known = |key: &[u8; 32]| instance.escrow.iter().any(|escrow| escrow.recovery_key == *key);
+        if !self.recovery.0.is_empty() && !self.recovery.0.iter().any(|(key, _)| known(key)) {
+            let why = "one of the recovery keys at least has to be one of the present root's: while there is something under both roots, a \
+                       lost token comes back by a key that opens both. Rotate once more for the others alone afterwards";
+            return Err(Problem::Precondition { reason: "NO_COMMON_RECOVERY_KEY", why: why.to_owned() }.into());
+        }
         Ok(instance)
     }
 

@@ -503,6 +503,8 @@ pub struct Scopes {
     /// Whose log that is.
     ordinal: Ordinal,
     hearing: Arc<Hearing>,
+    /// No change begins: by which keys rows are sealed and wrapped now is not known.
+    held: AtomicBool,
 }
 
 impl Scopes {
@@ -510,7 +512,8 @@ impl Scopes {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, pool: Pool, logged: audit::Known, ordinal: Ordinal) -> Self {
         let hearing = Arc::new(Hearing::new(store.is_shared()));
-        Self { store, pool, cells: RwLock::default(), logged, ordinal, hearing }
+        let held = AtomicBool::new(false);
+        Self { store, pool, cells: RwLock::default(), logged, ordinal, hearing, held }
     }
 
     /// How new what is known of all scopes is.
@@ -545,6 +548,12 @@ impl Scopes {
     /// # Errors
     /// As [`Self::cell`].
     pub async fn lock(&self, scope: HeadScope, deadline: Moment) -> Result<Locked, ServiceError> {
+        while self.held.load(Ordering::Acquire) {
+            if Moment::now() >= deadline {
+                return Err(Problem::DeadlineExceeded.into());
+            }
+            tokio::time::sleep(COMMIT_POLL).await;
+        }
         let cell = self.entry(scope);
         let guard = acquire(&cell, deadline).await?;
         self.load(&cell, deadline).await?;
@@ -568,6 +577,16 @@ impl Scopes {
             drop(acquire(&cell, deadline).await?);
         }
         Ok(())
+    }
+
+    /// Lets no change begin until [`Self::release`].
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::Release);
+    }
+
+    /// Lets changes begin again.
+    pub fn release(&self) {
+        self.held.store(false, Ordering::Release);
     }
 
     /// Nothing is renewed any more.
@@ -726,7 +745,9 @@ impl Scopes {
             }
         }
         // Of a scope that this process has changed, the log's state at the start says nothing any more.
-        let logged = self.logged.heads.get(&scope.to_string()).filter(|_| !cell.was_loaded());
+        // A revision of 0 is that of a scope that had no head yet.
+        let logged = self.logged.heads.get(&scope.to_string());
+        let logged = logged.filter(|mark| !cell.was_loaded() && mark.revision > 0);
         let Some(head) = head else {
             return match (rows, logged) {
                 (0, None) => Ok((0, 0)),

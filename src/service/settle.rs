@@ -221,6 +221,9 @@ async fn fate(
         };
     }
     let found = match intent.resource.as_deref().and_then(about).ok_or(Problem::Internal)? {
+        About::Instance if intent.operation == Action::OwnKeysRotateRoot.name() => {
+            return Ok(Fate::by(Some(scope.intent()), number));
+        }
         About::Instance => return Ok(Fate::Made),
         About::Backup(id) => return Ok(Fate::of(service.has_backup(&id).await?)),
         // They may have been delivered since, or given up again.

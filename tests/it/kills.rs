@@ -13,22 +13,22 @@ use crate::dev::{Dev, Start, signal, text};
 
 /// The objects in the token's folder.
 pub(crate) fn token_objects(data: &Path) -> usize {
-    fn count(folder: &Path) -> usize {
-        let entries = fs::read_dir(folder).expect("reads").map(|entry| entry.expect("an entry").path());
-        entries
-            .map(|path| {
-                if path.is_dir() {
-                    count(&path)
-                } else {
-                    usize::from(
-                        path.extension().is_some_and(|extension| extension == "object")
-                            && !path.ends_with("token.object"),
-                    )
-                }
-            })
-            .sum()
-    }
-    count(&data.join("token/tokens"))
+    objects(&data.join("token/tokens"))
+}
+
+/// How many objects there are on the tokens in a folder.
+pub(crate) fn objects(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).expect("reads").map(|entry| entry.expect("an entry").path());
+    let is_object = |path: &Path| path.extension().is_some_and(|extension| extension == "object");
+    entries
+        .map(|path| {
+            if path.is_dir() {
+                objects(&path)
+            } else {
+                usize::from(is_object(&path) && !path.ends_with("token.object"))
+            }
+        })
+        .sum()
 }
 
 /// Creates keys until the server dies; those that were acknowledged.

@@ -15,7 +15,7 @@ use strongroom::{
 
 use crate::{
     dev::{Dev, Start, children, signal, text},
-    kills::token_objects,
+    kills::{objects, token_objects},
     production::{Site, private},
 };
 
@@ -272,4 +272,91 @@ fn a_vaults_kek_rotates_through_a_kill_at_every_point() {
     dev.ok(&["vault", "delete", "own"]);
     dev.ok(&["vault", "purge", "own"]);
     assert_eq!(token_objects(&dev.data()), of_service, "all of them are gone with the vault");
+}
+
+/// A site whose configuration says where a recovery key lies, with as many keys as that, and one that signs.
+fn escrowed(keys: usize) -> Site {
+    let site = Site::new();
+    let path = site.path("strongroom.toml");
+    let config = fs::read_to_string(&path).expect("reads");
+    let with =
+        config.replace("#recovery_key_file = \"/run/strongroom/recovery.pem\"", "recovery_key_file = \"put-here.pem\"");
+    assert_ne!(with, config);
+    fs::write(&path, with).expect("writes");
+    site.init();
+    let serving = site.serve();
+    site.client_ok(&["vault", "create", "main"]);
+    site.client_ok(&["key", "create", "signs", "--type", "EC"]);
+    for n in 0..keys {
+        let kind: &[&str] = if n % 2 == 0 { &["--type", "EC"] } else { &["--type", "oct", "--size", "256"] };
+        site.client_ok(&[&["key", "create", &format!("k-{n}")], kind].concat());
+    }
+    serving.stop();
+    site
+}
+
+fn shown(site: &Site) -> Value {
+    serde_json::from_str(&site.client_ok(&["own-keys", "show", "-o", "json"])).expect("JSON")
+}
+
+/// Waits until no root takes another's place any more.
+fn until_done(site: &Site) {
+    for _ in 0..600 {
+        if shown(site)["root"].get("rotation").is_none() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("{}", shown(site));
+}
+
+#[test]
+fn the_root_rotates_by_a_recovery_key_through_kills_at_random() {
+    let site = escrowed(40);
+    let mut serving = site.serve();
+    let (file, sig) = (text(&site.path("pin")).to_owned(), text(&site.path("sig")).to_owned());
+    let signs = || site.client_ok(&["key", "sign", "signs", "--algorithm", "ES256", "--in", &file, "--out", &sig]);
+    let verifies =
+        || site.client_ok(&["key", "verify", "signs", "--algorithm", "ES256", "--in", &file, "--signature", &sig]);
+    signs();
+    let before = objects(&site.path("tokens"));
+    let rotate = ["own-keys", "rotate-root", "--recovery-key", text(&site.path("recovery.pub.pem")), "-o", "json"]
+        .map(str::to_owned);
+    let rotate: Vec<&str> = rotate.iter().map(String::as_str).collect();
+    let refused = site.client(&rotate);
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && why.contains("is not there"), "{why}");
+    fs::copy(site.path("recovery.pem"), site.path("put-here.pem")).expect("the holder puts it there");
+    let prepared: Value = serde_json::from_str(&site.client_ok(&rotate)).expect("JSON");
+    assert_eq!(prepared["id"], "", "{prepared}");
+    let next = prepared["rotation"]["otherId"].as_str().expect("an id").to_owned();
+    for kill_after_ms in [150, 700, 1300, 400] {
+        std::thread::sleep(std::time::Duration::from_millis(kill_after_ms));
+        // Which kills it, and its workers with it.
+        drop(serving);
+        serving = site.serve();
+        verifies();
+        signs();
+    }
+    until_done(&site);
+    assert_eq!(shown(&site)["root"]["id"], next.as_str());
+    verifies();
+    serving.stop();
+    // Whoever has the store of before, and the token of now, has nothing: the old root is gone.
+    assert_eq!(objects(&site.path("tokens")), before);
+    let serving = site.serve();
+    verifies();
+    for n in 0..40 {
+        let name = format!("k-{n}");
+        if n % 2 == 0 {
+            site.client_ok(&["key", "sign", &name, "--algorithm", "ES256", "--in", &file, "--out", &sig]);
+        } else {
+            let (enc, dec) = (text(&site.path("enc")).to_owned(), text(&site.path("dec")).to_owned());
+            site.client_ok(&["key", "encrypt", &name, "--algorithm", "A256GCM", "--in", &file, "--out", &enc]);
+            site.client_ok(&["key", "decrypt", &name, "--algorithm", "A256GCM", "--in", &enc, "--out", &dec]);
+        }
+    }
+    serving.stop();
+    let verified = audit::verify(&site.path("audit"), &Against::default()).expect("the log proves itself");
+    assert!(verified.open.is_empty(), "{:?}", verified.open);
 }

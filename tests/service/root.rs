@@ -2,11 +2,13 @@
 
 use std::{
     fs,
+    path::PathBuf,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use strongroom::{
@@ -35,7 +37,8 @@ async fn rotate(service: &Arc<Service>, recovery: RecoveryKeys) -> Result<(), Se
 /// Does what the job does, until the stage is reached, or the end.
 async fn until(service: &Arc<Service>, stage: Option<Stage>) {
     let (mut pass, stop) = (Pass::default(), CancellationToken::new());
-    for _ in 0..1000 {
+    for _ in 0..6000 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
         service.renew_root(&mut pass, &stop).await.expect("goes on");
         if service.instance().renewal.as_ref().map(|renewal| renewal.stage) == stage {
             return;
@@ -227,8 +230,12 @@ async fn who_works_meanwhile_notices_nothing() {
     for n in 0..60 {
         make(&service, ec(&format!("other-{n}"))).await;
     }
+    for n in 0..10 {
+        let new = key(&format!("in-{n}"), KeySpec::Aes256);
+        service.import_key(&caller(), new, secret(), ChangeOptions::default()).await.expect("imported");
+    }
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let clients = (0..6).map(|client| {
+    let clients = (0..7).map(|client| {
         let (service, stop, done) = (Arc::clone(&service), Arc::clone(&stop), Arc::clone(&done));
         tokio::spawn(async move {
             let mut made = 0;
@@ -240,6 +247,21 @@ async fn who_works_meanwhile_notices_nothing() {
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
                     1 => drop(works(&service, &named("sealed"), KeySpec::Aes256).await),
+                    // What is changed while it is carried over is carried over all the same.
+                    2 => {
+                        let enabled = Some(made % 2 == 1);
+                        let patch = VersionPatch { enabled, ..VersionPatch::default() };
+                        let name = named(&if made % 3 == 0 {
+                            format!("in-{}", made / 2 % 10)
+                        } else {
+                            format!("other-{}", made / 2 % 60)
+                        });
+                        service
+                            .update_version(&caller(), &name, patch, ChangeOptions::default())
+                            .await
+                            .expect("changed");
+                        made += 1;
+                    }
                     _ => drop(works(&service, &named("busy"), KeySpec::P256).await),
                 }
                 done.fetch_add(1, Ordering::AcqRel);
@@ -262,6 +284,14 @@ async fn who_works_meanwhile_notices_nothing() {
     assert!(keks(&estate, "dev").await.iter().all(|kek| *kek == under), "nothing is left under an old root");
     let service = estate.open().await.expect("opens");
     works(&service, &named("new-0"), KeySpec::P256).await;
+    let names = (0..10)
+        .map(|n| (format!("in-{n}"), KeySpec::Aes256))
+        .chain((0..60).map(|n| (format!("other-{n}"), KeySpec::P256)));
+    for (name, spec) in names {
+        let patch = VersionPatch { enabled: Some(true), ..VersionPatch::default() };
+        service.update_version(&caller(), &named(&name), patch, ChangeOptions::default()).await.expect("changed");
+        works(&service, &named(&name), spec).await;
+    }
 }
 
 #[tokio::test]
@@ -283,9 +313,12 @@ async fn it_takes_a_recovery_key_and_waits_for_one_that_is_taken_away() {
     let refused = rotate(&service, recovery.clone()).await.expect_err("another's key");
     assert!(refused.to_string().contains("none that the root was wrapped for"), "{refused}");
     put(&pem);
-    // For another key from now on: then the old one opens the next root no more.
+    // For another key from now on: first for both, so that one opens both roots while there are two.
     let (next, next_pem) = recovery_key();
-    rotate(&service, next.clone()).await.expect("prepared");
+    let refused = rotate(&service, next.clone()).await.expect_err("none in common");
+    assert_eq!(refused.problem.reason(), "NO_COMMON_RECOVERY_KEY");
+    let both = RecoveryKeys([recovery.0.clone(), next.0.clone()].concat());
+    rotate(&service, both).await.expect("prepared");
     until(&service, Some(Stage::Renewing)).await;
     away();
     let (mut pass, stop) = (Pass::default(), CancellationToken::new());
@@ -296,6 +329,8 @@ async fn it_takes_a_recovery_key_and_waits_for_one_that_is_taken_away() {
     assert!(progress.waits_for.contains("is not there"), "{progress:?}");
     works(&service, &named("release"), KeySpec::P256).await;
     put(&pem);
+    until(&service, None).await;
+    rotate(&service, next.clone()).await.expect("prepared");
     until(&service, None).await;
     let refused = rotate(&service, next.clone()).await.expect_err("the old key");
     assert!(refused.to_string().contains("none that the root was wrapped for"), "{refused}");
@@ -363,4 +398,107 @@ async fn what_somebody_altered_is_not_made_right_by_it() {
     works(&service, &named("right"), KeySpec::P256).await;
     let refused = service.sign(&caller(), &named("wrong"), Algorithm::Es256, DATA.to_vec().into()).await;
     assert_eq!(refused.expect_err("tampered").problem.reason(), "TAMPERED");
+}
+
+/// How many keys the campaign has.
+fn campaign_keys() -> usize {
+    std::env::var("STRONGROOM_KEYS").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000)
+}
+
+/// Where the campaign's estate is, in the process that is killed.
+const ESTATE: &str = "STRONGROOM_ESTATE";
+
+/// `cargo test --release --test service a_hundred_thousand -- --ignored --nocapture`; with STRONGROOM_KEYS=10000 it is shorter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a campaign of a quarter of an hour"]
+#[allow(clippy::print_stdout, reason = "a measurement")]
+async fn a_hundred_thousand_keys_are_carried_over_through_kills_while_others_sign() {
+    if let Some(dir) = std::env::var_os(ESTATE) {
+        return carries_over(dir.into()).await;
+    }
+    let (estate, recovery) = Estate::escrowed().await;
+    let (service, count, begun) = (estate.open().await.expect("opens"), campaign_keys(), Instant::now());
+    let makers = (0..32).map(|maker| {
+        let service = Arc::clone(&service);
+        tokio::spawn(async move {
+            for n in (maker..count).step_by(32) {
+                let spec = if n % 2 == 0 { KeySpec::P256 } else { KeySpec::Aes256 };
+                make(&service, key(&format!("k-{n}"), spec)).await;
+            }
+        })
+    });
+    for maker in makers.collect::<Vec<_>>() {
+        maker.await.expect("made");
+    }
+    println!("{count} keys made in {:.0?}", begun.elapsed());
+    let mut made = Vec::new();
+    for n in (0..count).step_by((count / 200).max(1)) {
+        let spec = if n % 2 == 0 { KeySpec::P256 } else { KeySpec::Aes256 };
+        let name = named(&format!("k-{n}"));
+        made.push((name.clone(), works(&service, &name, spec).await));
+    }
+    rotate(&service, recovery).await.expect("prepared");
+    shut(service).await;
+    let (begun, mut kills) = (Instant::now(), 0);
+    loop {
+        let mut child = Command::new(std::env::current_exe().expect("a program"))
+            .args(["--exact", "--ignored", "--nocapture"])
+            .arg("root::a_hundred_thousand_keys_are_carried_over_through_kills_while_others_sign")
+            .env(ESTATE, estate.folder())
+            .spawn()
+            .expect("starts");
+        // Not in step with anything that happens in it.
+        let until = Instant::now() + Duration::from_millis(3_000 + 7_919 * (kills + 1) % 20_000);
+        let ended = loop {
+            match child.try_wait().expect("answered") {
+                None if Instant::now() < until => tokio::time::sleep(Duration::from_millis(50)).await,
+                ended => break ended,
+            }
+        };
+        if let Some(status) = ended {
+            assert!(status.success(), "no call of those who signed failed");
+            break;
+        }
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        kills += 1;
+    }
+    println!("carried over in {:.0?}, killed {kills} times", begun.elapsed());
+    let service = estate.open().await.expect("opens");
+    assert_eq!(service.instance().renewal, None);
+    for (name, made) in &made {
+        assert!(is_known_again(&service, name, made).await, "{name}");
+    }
+    shut(service).await;
+    let root = estate.store().await.instance().await.expect("read").expect("one").unchecked().service_keys.root;
+    let under = root.map(|root| VersionId::from_bytes(root.id));
+    assert!(keks(&estate, "dev").await.iter().all(|kek| *kek == under), "nothing is left under the old root");
+}
+
+/// In the process that is killed: carries over, while four clients sign.
+#[allow(clippy::print_stdout, reason = "a measurement")]
+async fn carries_over(dir: PathBuf) {
+    let mut estate = Estate::existing(dir.clone()).await;
+    estate.settings.recovery_key_file = Some(dir.join("recovery.pem"));
+    let (service, count) = (estate.open().await.expect("opens"), campaign_keys());
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let clients = (0..4_usize).map(|client| {
+        let (service, stop, done) = (Arc::clone(&service), Arc::clone(&stop), Arc::clone(&done));
+        tokio::spawn(async move {
+            let mut n = client * 1_000;
+            while !stop.load(Ordering::Acquire) {
+                n = (n + 7_918) % count / 2 * 2;
+                works(&service, &named(&format!("k-{n}")), KeySpec::P256).await;
+                done.fetch_add(1, Ordering::AcqRel);
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    until(&service, None).await;
+    stop.store(true, Ordering::Release);
+    for client in clients {
+        client.await.expect("no call failed");
+    }
+    println!("{} signatures meanwhile, none failed", done.load(Ordering::Acquire));
+    shut(service).await;
 }

@@ -45,7 +45,7 @@ pub(super) struct Shared {
     pub(super) profile: Profile,
     /// The service's keys, and how often they were replaced: what the next worker starts with.
     keys: watch::Sender<(u64, ServiceKeys)>,
-    /// How many workers serve that were started with which keys.
+    /// How many workers start or serve with which keys.
     serving: watch::Sender<BTreeMap<u64, usize>>,
     /// Held while a worker starts: one login at a time, so that a refused PIN is tried once.
     gate: Mutex<()>,
@@ -94,13 +94,22 @@ impl Shared {
     }
 
     /// Starts a worker, unless the PIN was refused before.
-    pub(super) async fn start(&self, lane: &Lane, seat: usize, rows: &[Arc<KeyRow>]) -> Result<Worker, StartError> {
+    pub(super) async fn start(
+        self: &Arc<Self>,
+        lane: &Lane,
+        seat: usize,
+        rows: &[Arc<KeyRow>],
+    ) -> Result<Worker, StartError> {
         let label = lane.name.name();
         let _one_at_a_time = self.gate.lock().await;
         if self.is_latched() {
             return Err(StartError::Refused { lane: label, source: Fault::PinRefused });
         }
-        let (epoch, service_keys) = self.keys.borrow().clone();
+        // Counted from here on: whoever waits until none goes by other keys waits for one that starts with them too.
+        let (serving, service_keys) = {
+            let keys = self.keys.borrow();
+            (Serving::begin(self, keys.0), keys.1.clone())
+        };
         let role = Role::Serve(service_keys);
         let started = Process::start(&self.profile, Some(lane.name), seat, role).await;
         if let Err(StartError::Refused { source: Fault::PinRefused, .. }) = &started {
@@ -114,7 +123,7 @@ impl Shared {
         }
         process.warm(rows).await?;
         tracing::info!(lane = label, worker = seat, process = process.id(), "HSM worker ready");
-        Ok(Worker { process, epoch })
+        Ok(Worker { process, serving })
     }
 
     /// Whether a refused PIN stops all starts.
@@ -137,7 +146,7 @@ impl Shared {
 /// A worker that is ready, and which of the service's keys it was started with.
 pub(super) struct Worker {
     process: Process,
-    epoch: u64,
+    serving: Serving,
 }
 
 /// Which way a worker is counted.
@@ -147,7 +156,7 @@ enum Counted {
     Out,
 }
 
-/// A worker that serves, as long as this lives: a panic counts it out too.
+/// A worker that starts or serves, as long as this lives: a failure or panic counts it out too.
 struct Serving {
     shared: Arc<Shared>,
     epoch: u64,
@@ -203,9 +212,8 @@ impl Keeper {
         let mut known = Vec::new();
         let mut worn = None;
         loop {
-            let Worker { process, epoch } = worker;
-            let link = Arc::clone(process.link());
-            let serving = Serving::begin(&self.shared, epoch);
+            let Worker { process, serving } = worker;
+            let (link, epoch) = (Arc::clone(process.link()), serving.epoch);
             let generation = self.enlist(&link, &known);
             if let Some(worn) = worn {
                 self.lane.drain(worn);

@@ -300,6 +300,8 @@ struct Made {
     key: Generated,
     /// What it is wrapped under, unless that is the root of `init`.
     kek: Option<Kek>,
+    /// The root of when it was made: with it the sealing key by which the HSM knows an imported key again.
+    root: [u8; 16],
 }
 
 /// What a successor follows, and when it begins.
@@ -411,10 +413,10 @@ impl<S: Source> MakeKey<S> {
         }
         let NewKey { vault, spec, residency, .. } = &self.new;
         let vault = service.catalog.live_vault(vault, context.caller.deadline).await?;
-        let kek = service.wrapped_under(&vault.row, *residency);
+        let (kek, root) = (service.wrapped_under(&vault.row, *residency), service.instance().root_name());
         let wanted = NewVersion { spec: *spec, residency: *residency, version: self.version.bytes(), kek };
         let key = self.source.make(service, permit, wanted, &context.caller).await?;
-        let made = Made { key, kek };
+        let made = Made { key, kek, root };
         *self.made() = Some(made.clone());
         Ok(made)
     }
@@ -443,11 +445,14 @@ impl<S: Source> MakeKey<S> {
             }
             let place = self.place(service, deadline).await?;
             let under = service.wrapped_under(&place.vault.row, self.new.residency);
-            if made.kek == under || is_under_retired(&made, &place.vault.row) {
+            let is_in_place = made.kek == under || is_under_retired(&made, &place.vault.row);
+            let is_known_again = !self.source.is_outside() || made.root == service.instance().root_name();
+            if is_in_place && is_known_again {
                 return Ok((made, locked, place));
             }
             // Under another KEK it is another vault of that name, or its KEK was retired so long ago that it is gone.
-            if place.vault.row.kek.is_some() || !self.source.can_again() {
+            let can_again = self.source.can_again() && self.new.residency == Residency::Wrapped;
+            if !can_again || !is_in_place && place.vault.row.kek.is_some() {
                 return Err(Problem::Changed { name: self.key_name() }.into());
             }
             *self.made() = None;
@@ -482,7 +487,7 @@ impl<S: Source> MakeKey<S> {
     }
 
     fn version_row(&self, key: &KeyObjectRow, ordinal: u64, made: Made, context: &Context) -> VersionRow {
-        let (new, Made { key: made, kek }) = (&self.new, made);
+        let (new, Made { key: made, kek, .. }) = (&self.new, made);
         VersionRow {
             vault: key.vault.clone(),
             key: key.name.clone(),
@@ -554,7 +559,8 @@ impl<S: Source> Work for MakeKey<S> {
         };
         let (blob, check_value) = (Vec::new().into(), Vec::new().into());
         let unmade = Generated { blob, public: public.into(), check_value };
-        let unmade = Made { key: unmade, kek: service.wrapped_under(&place.vault.row, self.new.residency) };
+        let kek = service.wrapped_under(&place.vault.row, self.new.residency);
+        let unmade = Made { key: unmade, kek, root: service.instance().root_name() };
         let (key, version, _) = self.rows(&place, unmade, context);
         Ok(KeyView { vault: Arc::clone(&place.vault.row), key: Arc::new(key), version: Arc::new(version) })
     }

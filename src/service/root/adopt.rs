@@ -10,12 +10,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     model::InstanceRow,
-    service::{Service, error::ServiceError},
+    service::{
+        Service,
+        error::{Problem, ServiceError},
+    },
 };
 
 /// How long each of the things may take that are done once the workers are there.
 const WITHIN: Duration = Duration::from_secs(30);
-/// A replica that has given no sign of life for so long serves nothing: nobody waits for it.
+/// A replica that has given no sign of life for so long is not waited for: it changes nothing before it has adopted the row
+/// (`Scopes::hold`).
 const SILENT_AFTER: Duration = Duration::from_secs(15);
 
 impl Service {
@@ -25,12 +29,19 @@ impl Service {
     /// # Errors
     /// When the store or the HSM does not answer: it is done again.
     pub async fn adopt(&self, stop: &CancellationToken) -> Result<Arc<InstanceRow>, ServiceError> {
-        let row = self.catalog.instance(Moment::now().after(WITHIN)).await?;
         let held = self.instance();
-        if row.revision == held.revision {
+        let row = match self.catalog.instance(Moment::now().after(WITHIN)).await {
+            Ok(row) => row,
+            Err(error) => self.instance_by_other_keys(&held, stop, error).await?,
+        };
+        if row.revision == held.revision && self.adopted.load(Ordering::Acquire) == row.revision {
+            self.catalog.scopes.release();
             return Ok(held);
         }
         let row = Arc::new(row);
+        if row.renewal.is_some() {
+            self.root_progress.waits_for("the workers of this replica, which are replaced one by one");
+        }
         tokio::select! {
             // Workers that do not come back do not keep the service from ending.
             () = stop.cancelled() => return Ok(held),
@@ -44,8 +55,32 @@ impl Service {
             self.catalog.scopes.forget_renewed();
         }
         self.adopted.store(row.revision, Ordering::Release);
+        self.catalog.scopes.release();
         self.give_sign().await?;
         Ok(row)
+    }
+
+    /// The row of a replica that was away while another root took the root's place: its workers do not know the key by which all
+    /// is sealed now. As at a start they are given what the row says, unchecked, and then check it: keys that are not this
+    /// token's let no worker start.
+    async fn instance_by_other_keys(
+        &self,
+        held: &InstanceRow,
+        stop: &CancellationToken,
+        error: ServiceError,
+    ) -> Result<InstanceRow, ServiceError> {
+        let found = self.store.instance().await?.map(|row| row.into_unchecked().0);
+        let newer = found.filter(|row| self.hearing().is_shared() && row.revision > held.revision);
+        let (Problem::Tampered { .. }, Some(newer)) = (&error.problem, newer) else { return Err(error) };
+        tokio::select! {
+            () = stop.cancelled() => return Err(error),
+            adopted = tokio::time::timeout(WITHIN * 2, self.pool.adopt(newer.worker_keys())) => {
+                if adopted.is_err() {
+                    return Err(error);
+                }
+            }
+        }
+        self.catalog.instance(Moment::now().after(WITHIN)).await
     }
 
     /// The replicas that serve and do not go by that row yet.

@@ -6,10 +6,15 @@
 //! nothing of it is left the old root may go. A crash loses a place in a list: the next pass looks at all again, and has
 //! little to do.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
 
 use strongroom_hsm::{
-    Seal,
+    KekId, KeyRow, Seal,
     pool::{Provisioned, Renewer, provision},
     protocol::{Fault, Moment, Provision, Renewed, Renewing},
 };
@@ -17,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     RENEWING, opener,
-    rows::{Candidate, PutBack, Walk},
+    rows::{Candidate, Page, PutBack, Walk},
     unprovisioned,
 };
 use crate::{
     access::{Op as _, Permit, ops},
-    model::{InstanceRow, Renewal, Row as _, RowId, Scope, Stage, VaultName, VersionId},
+    model::{InstanceRow, Renewal, Row as _, RowId, RowKind, Scope, Stage, Timestamp, VaultName, VersionId},
     observe::metrics::{ROOT_ROWS, ROOT_STAGE},
     service::{
         Service,
@@ -42,6 +47,8 @@ const SLICE: Duration = Duration::from_secs(10);
 const PAGE_WITHIN: Duration = Duration::from_secs(60);
 /// So many rows are put back in one change.
 const PUT_BACK_MAX: usize = 200;
+/// A page of which somebody changes a key meanwhile is read again, so often at most; then the next pass sees to it.
+const READINGS_MAX: u32 = 10;
 /// A worker that has carried over so many is followed by another: a module may leak something with each.
 const RENEWER_ROWS_MAX: u64 = 50_000;
 /// After a failure, and after a pass that left something, it is tried again after so long.
@@ -56,20 +63,41 @@ pub struct Pass {
     /// Nothing was left so far.
     clean: bool,
     walk: Option<Walk>,
+    /// Somebody has changed a key of the page meanwhile, which is under the old root as it was.
+    is_missed: bool,
+    /// How often the page was read.
+    readings: u32,
     /// The vault whose turn was last; none before the first.
     vault: Option<VaultName>,
+    /// The vaults that were gone through.
+    vaults: HashSet<[u8; 16]>,
     /// The service's own scope is done.
     service_done: bool,
+    /// Of which rotation, and under which turn, it is.
+    of: Option<(Timestamp, Option<KekId>, u64)>,
     renewer: Option<Renewer>,
     rests_until: Option<Moment>,
 }
 
 impl Pass {
+    /// Whether the page that was carried over is read again: then the walk is put back to it.
+    fn reads_again(&mut self, page: Page) -> bool {
+        self.readings += 1;
+        let is_missed = mem::take(&mut self.is_missed);
+        if let Some(walk) = self.walk.as_mut().filter(|_| is_missed && self.readings < READINGS_MAX) {
+            walk.back_to(page);
+            return true;
+        }
+        self.clean &= !is_missed;
+        self.readings = 0;
+        false
+    }
+
     async fn end(&mut self) {
         if let Some(renewer) = self.renewer.take() {
             renewer.end().await;
         }
-        *self = Self { rests_until: self.rests_until, ..Self::default() };
+        *self = Self { rests_until: self.rests_until, of: self.of, ..Self::default() };
     }
 }
 
@@ -113,6 +141,12 @@ impl Service {
             self.root_progress.clear();
             return Ok(());
         };
+        let of = Some((renewal.begun, renewal.other.root_id(), lease.token));
+        if pass.of != of {
+            // Another rotation, or others had the turn meanwhile: what was seen then says nothing.
+            pass.end().await;
+            pass.of = of;
+        }
         let turn = Turn { instance: &instance, renewal, lease, end: Moment::now().after(SLICE), stop };
         let done = self.take_turn(pass, &turn).await;
         if let Err(error) = &done {
@@ -178,8 +212,7 @@ impl Service {
                 pass.walk = self.next_walk(pass).await?;
             }
             let Some(walk) = &mut pass.walk else {
-                let deadline = Moment::now().after(PAGE_WITHIN);
-                pass.clean &= self.renew_beside(deadline).await?;
+                pass.clean &= self.renew_heads(pass, turn).await? && self.renew_beside().await?;
                 let is_done = pass.clean;
                 if !is_done {
                     pass.rests_until = Some(Moment::now().after(RETRY));
@@ -187,10 +220,10 @@ impl Service {
                 }
                 return Ok(is_done);
             };
-            let begun = Moment::now();
+            let (begun, page) = (Moment::now(), walk.page());
             let (rows, more) = self.rows_of(walk, turn.renewal.other.root_id()).await?;
-            self.carry_over(pass, turn, rows).await?;
-            if !more {
+            self.carry_over_all(pass, turn, rows).await?;
+            if !pass.reads_again(page) && !more {
                 self.end_walk(pass, turn).await?;
             }
             // A pause as long as the work took: whoever uses the HSM and the disk finds half of them free.
@@ -200,19 +233,62 @@ impl Service {
     }
 
     async fn next_walk(&self, pass: &mut Pass) -> Result<Option<Walk>, ServiceError> {
+        loop {
+            let deadline = Moment::now().after(PAGE_WITHIN);
+            let (scope, vault) = if pass.service_done {
+                let Some((vault, id)) = self.vault_after(pass.vault.as_ref()).await? else { return Ok(None) };
+                pass.vault = Some(vault.clone());
+                pass.vaults.insert(id);
+                (HeadScope::Vault(id), Some(vault))
+            } else {
+                pass.service_done = true;
+                (HeadScope::Service, None)
+            };
+            match self.catalog.scopes.cell(scope, deadline).await {
+                Ok(cell) => {
+                    // What others have written is newer than what is known here, and right.
+                    self.catalog.scopes.catch_up(&cell, deadline).await?;
+                    return Ok(Some(Walk::new(scope, vault, cell.rows())));
+                }
+                // One vault that was altered does not keep the others from being carried over.
+                Err(error) if vault.is_some() && matches!(error.problem, Problem::Tampered { .. }) => {
+                    pass.clean = false;
+                    self.root_progress.fail(scope.to_string(), error.to_string());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Heads of what has no rows any more: of vaults that were purged, whose names may be used again. And whether every vault was
+    /// gone through that the service's scope counts.
+    async fn renew_heads(self: &Arc<Self>, pass: &mut Pass, turn: &Turn<'_>) -> Result<bool, ServiceError> {
         let deadline = Moment::now().after(PAGE_WITHIN);
-        let (scope, vault) = if pass.service_done {
-            let Some((vault, id)) = self.vault_after(pass.vault.as_ref()).await? else { return Ok(None) };
-            pass.vault = Some(vault.clone());
-            (HeadScope::Vault(id), Some(vault))
-        } else {
-            pass.service_done = true;
-            (HeadScope::Service, None)
-        };
-        let cell = self.catalog.scopes.cell(scope, deadline).await?;
-        // What others have written is newer than what is known here, and right.
-        self.catalog.scopes.catch_up(&cell, deadline).await?;
-        Ok(Some(Walk::new(scope, vault, cell.rows())))
+        let service = self.catalog.scopes.cell(HeadScope::Service, deadline).await?;
+        let is_missed = |id: &RowId| id.kind == RowKind::Vault && !pass.vaults.contains(&id.id);
+        let missed = service.rows().keys().filter(|id| is_missed(id)).count();
+        if missed > 0 {
+            self.root_progress
+                .fail("vaults".to_owned(), format!("{missed} were made meanwhile or are hidden in the store"));
+        }
+        for head in self.store.heads().await? {
+            let scope = head.unchecked().scope;
+            if matches!(scope, HeadScope::Vault(id) if !pass.vaults.contains(&id)) {
+                self.renew_head(&Walk::new(scope, None, HashMap::new()), turn).await?;
+            }
+        }
+        Ok(missed == 0)
+    }
+
+    /// Seals the head of a scope anew, where no row was put back.
+    async fn renew_head(self: &Arc<Self>, walk: &Walk, turn: &Turn<'_>) -> Result<(), ServiceError> {
+        let Some(head) = self.store.head(&walk.scope).await? else { return Ok(()) };
+        let deadline = Moment::now().after(PAGE_WITHIN);
+        let seals = self.pool.seal(vec![head.unchecked().canonical()], deadline).await.map_err(outage)?;
+        if seals.first() != Some(head.seal()) {
+            self.put_back(walk, turn, Vec::new()).await?;
+        }
+        Ok(())
     }
 
     /// What was there when the walk began, is there still, and was not seen to be right, is left over. And the head has to be
@@ -228,12 +304,24 @@ impl Service {
             let name = walk.vault.as_ref().map_or_else(|| "the service".to_owned(), |vault| format!("vaults/{vault}"));
             self.root_progress.fail(name, format!("{left} rows are left under the old keys"));
         }
-        let Some(head) = self.store.head(&walk.scope).await? else { return Ok(()) };
-        let seals = self.pool.seal(vec![head.unchecked().canonical()], deadline).await.map_err(outage)?;
-        if seals.first() != Some(head.seal()) {
-            self.put_back(&walk, turn, Vec::new()).await?;
+        self.renew_head(&walk, turn).await
+    }
+
+    /// Carries rows over, some at a time: what was done of a long page is not done in vain.
+    async fn carry_over_all(
+        self: &Arc<Self>,
+        pass: &mut Pass,
+        turn: &Turn<'_>,
+        rows: Vec<Candidate>,
+    ) -> Result<(), ServiceError> {
+        let mut rows = rows.into_iter();
+        loop {
+            let some: Vec<_> = rows.by_ref().take(PUT_BACK_MAX).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            self.carry_over(pass, turn, some).await?;
         }
-        Ok(())
     }
 
     /// Carries rows over: those that are not right already.
@@ -245,23 +333,17 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let deadline = Moment::now().after(PAGE_WITHIN);
         let count = rows.len() as u64;
-        let old = self.not_right_yet(pass, turn, rows, deadline).await?;
-        let (kept, failed) = self.renewed_keys(pass, turn, old).await?;
-        for (name, why) in failed {
-            pass.clean = false;
-            self.root_progress.fail(name, why);
-        }
+        let old = self.not_right_yet(pass, rows, deadline).await?;
+        let kept = self.renewed_keys(pass, turn, old).await?;
         let renewed = kept.len() as u64;
-        let mut kept = kept.into_iter().map(|candidate| (candidate.seal, candidate.next));
-        loop {
-            let some: Vec<_> = kept.by_ref().take(PUT_BACK_MAX).collect();
-            if some.is_empty() {
-                break;
+        let keys: HashSet<RowId> = kept.iter().filter(|row| row.key.is_some()).map(|row| row.id.clone()).collect();
+        let rows: Vec<_> = kept.into_iter().map(|candidate| (candidate.seal, candidate.next)).collect();
+        if let Some(walk) = pass.walk.as_mut().filter(|_| !rows.is_empty()) {
+            let put_back = self.put_back(walk, turn, rows).await?;
+            for id in &put_back {
+                walk.todo.remove(id);
             }
-            let Some(walk) = &mut pass.walk else { return Ok(()) };
-            for id in self.put_back(walk, turn, some).await? {
-                walk.todo.remove(&id);
-            }
+            pass.is_missed |= !keys.iter().all(|id| put_back.contains(id));
         }
         self.root_progress.change(|progress| {
             progress.rows += count;
@@ -275,29 +357,30 @@ impl Service {
     async fn not_right_yet(
         &self,
         pass: &mut Pass,
-        turn: &Turn<'_>,
         rows: Vec<Candidate>,
         deadline: Moment,
     ) -> Result<Vec<Candidate>, ServiceError> {
         let Some(walk) = &mut pass.walk else { return Ok(Vec::new()) };
         let cell = self.catalog.scopes.cell(walk.scope, deadline).await?;
-        let root = turn.renewal.other.root_id();
         let seals =
             self.pool.seal(rows.iter().map(|row| row.form.clone()).collect(), deadline).await.map_err(outage)?;
         let mut old = Vec::new();
         for (row, seal) in rows.into_iter().zip(seals) {
-            if seal == row.seal && !row.is_under(root) {
+            if seal == row.seal && row.key.is_none() {
                 walk.todo.remove(&row.id);
             } else if cell.is_newest(&row.id, &row.seal) {
-                old.push(row);
+                old.push((row, seal));
+            } else if row.key.is_some() {
+                pass.is_missed = true;
             }
         }
         // Nobody's alteration is sealed: a row is carried over for its seal.
-        let pairs: Vec<(Vec<u8>, Seal)> = old.iter().map(|row| (row.form.clone(), row.seal)).collect();
+        let pairs: Vec<(Vec<u8>, Seal)> = old.iter().map(|(row, _)| (row.form.clone(), row.seal)).collect();
         let right = self.pool.check_seals(pairs, deadline).await.map_err(outage)?;
         let mut kept = Vec::with_capacity(old.len());
-        for (row, right) in old.into_iter().zip(right) {
+        for ((mut row, seal), right) in old.into_iter().zip(right) {
             if right {
+                row.is_sealed = seal == row.seal;
                 kept.push(row);
             } else {
                 pass.clean = false;
@@ -307,39 +390,81 @@ impl Service {
         Ok(kept)
     }
 
-    /// Those rows, and in them the keys under the new root; and which could not be carried over, and why.
+    /// Those rows, and in them the keys under the new root; what is right as it is, and what could not be carried over, is left
+    /// out of them.
     async fn renewed_keys(
         &self,
         pass: &mut Pass,
         turn: &Turn<'_>,
-        mut rows: Vec<Candidate>,
-    ) -> Result<(Vec<Candidate>, Vec<(String, String)>), ServiceError> {
+        rows: Vec<Candidate>,
+    ) -> Result<Vec<Candidate>, ServiceError> {
         let keys: Vec<_> = rows.iter().filter_map(|row| row.key.clone()).collect();
+        let mut renewed = self.renew_all(pass, turn, &keys).await?.into_iter();
+        let root = turn.renewal.other.root_id();
+        let mut kept = Vec::with_capacity(rows.len());
+        for mut row in rows {
+            let Some(key) = row.key.clone() else {
+                kept.push(row);
+                continue;
+            };
+            let is_under = row.is_under(root);
+            let changes = match renewed.next().unwrap_or_else(|| Err(Fault::Protocol.to_string())) {
+                Ok(Some(renewed)) => {
+                    let changes = is_under || *renewed.check_value != key.statement.check_value;
+                    take_in(&mut row.next, renewed, turn.instance, is_under);
+                    changes
+                }
+                // It is gone from the token, and was under neither root: there is nothing to prove or to lose.
+                Ok(None) if !is_under => false,
+                Ok(None) => return Err(Problem::Internal.into()),
+                Err(why) => {
+                    pass.clean = false;
+                    self.root_progress.fail(row.name, why);
+                    continue;
+                }
+            };
+            if changes || !row.is_sealed {
+                kept.push(row);
+            } else if let Some(walk) = &mut pass.walk {
+                walk.todo.remove(&row.id);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// What the worker makes of each: nothing where the key is not on the token any more. Where it is lost, each is given to one
+    /// of its own, so that what loses workers is named and keeps nobody else from being carried over.
+    async fn renew_all(
+        &self,
+        pass: &mut Pass,
+        turn: &Turn<'_>,
+        keys: &[Arc<KeyRow>],
+    ) -> Result<Vec<Result<Option<Renewed>, String>>, ServiceError> {
+        let read = |answer: Result<Renewed, Fault>| match answer {
+            Ok(renewed) => Ok(Some(renewed)),
+            Err(Fault::KeyAbsent | Fault::KekAbsent) => Ok(None),
+            Err(fault) => Err(fault.to_string()),
+        };
         if keys.is_empty() {
-            return Ok((rows, Vec::new()));
+            return Ok(Vec::new());
         }
         let mut renewer = self.renewer(pass, turn).await?;
-        let renewed = renewer.renew(&keys).await.map_err(unprovisioned)?;
-        pass.renewer = Some(renewer);
-        let root = turn.renewal.other.root_id();
-        let (mut renewed, mut failed) = (renewed.into_iter(), Vec::new());
-        rows.retain_mut(|row| {
-            if row.key.is_none() {
-                return true;
-            }
-            let is_under = row.is_under(root);
-            match renewed.next().unwrap_or(Err(Fault::Protocol)) {
-                Ok(renewed) => {
-                    take_in(&mut row.next, renewed, turn.instance, is_under);
-                    true
+        if let Ok(answers) = renewer.renew(keys).await {
+            pass.renewer = Some(renewer);
+            return Ok(answers.into_iter().map(read).collect());
+        }
+        let mut all = Vec::with_capacity(keys.len());
+        for key in keys {
+            let mut renewer = self.renewer(pass, turn).await?;
+            match renewer.renew(std::slice::from_ref(key)).await {
+                Ok(mut answers) => {
+                    pass.renewer = Some(renewer);
+                    all.push(read(answers.pop().unwrap_or(Err(Fault::Protocol))));
                 }
-                Err(fault) => {
-                    failed.push((row.name.clone(), fault.to_string()));
-                    false
-                }
+                Err(error) => all.push(Err(error.to_string())),
             }
-        });
-        Ok((rows, failed))
+        }
+        Ok(all)
     }
 
     /// The worker that carries keys over; another where it has carried over very many.

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How many vaults or keys are read at once.
-const PAGE: u32 = 64;
+const PAGE: u32 = 16;
 /// How many versions of a key are read at once.
 const VERSIONS: u32 = 1000;
 
@@ -35,6 +35,8 @@ pub(super) struct Candidate {
     pub(super) name: String,
     /// What a worker is given, where the key has to be carried over too.
     pub(super) key: Option<Arc<KeyRow>>,
+    /// Its seal is of the new sealing key.
+    pub(super) is_sealed: bool,
     /// The same of the next revision.
     pub(super) next: NewRow,
 }
@@ -43,7 +45,7 @@ impl Candidate {
     fn of<R: Row>(sealed: Sealed<R>, name: String, next: impl FnOnce(R) -> NewRow) -> Self {
         let (row, seal) = sealed.into_unchecked();
         let (id, form) = (row.row_id(), row.canonical());
-        Self { id, seal, form, name, key: None, next: next(row) }
+        Self { id, seal, form, name, key: None, is_sealed: false, next: next(row) }
     }
 
     fn version(sealed: Sealed<VersionRow>, old: Option<KekId>) -> Self {
@@ -85,9 +87,23 @@ pub(super) struct Walk {
     pub(super) todo: HashMap<RowId, [u8; 16]>,
 }
 
+/// A page of a walk, by what comes before it.
+#[derive(Debug)]
+pub(super) struct Page(Option<String>);
+
 impl Walk {
     pub(super) const fn new(scope: HeadScope, vault: Option<VaultName>, todo: HashMap<RowId, [u8; 16]>) -> Self {
         Self { scope, vault, after: None, todo }
+    }
+
+    /// The page that is read next.
+    pub(super) fn page(&self) -> Page {
+        Page(self.after.clone())
+    }
+
+    /// Reads that page next.
+    pub(super) fn back_to(&mut self, page: Page) {
+        self.after = page.0;
     }
 
     /// How an intent names it.
