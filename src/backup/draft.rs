@@ -10,14 +10,14 @@ use std::{
 
 use super::{
     AUDIT, Place, STORE, TOKEN,
-    manifest::{FileEntry, MANIFEST, Manifest, digest, files_below, measure},
+    manifest::{BYTES_MAX, FileEntry, MANIFEST, Manifest, digest, files_below, measure},
 };
 use crate::{
     failpoint,
     model::{ReplicaName, Timestamp},
 };
 
-/// What the name of an unfinished one ends with; it begins with a dot and the replica.
+/// What the name of an unfinished one ends with; it begins with a dot, the instance and the replica.
 const UNFINISHED: &str = ".unfinished";
 /// How often the token's files are read until two readings agree.
 const TOKEN_READINGS_MAX: u32 = 20;
@@ -34,12 +34,13 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Begins one, and takes away what this replica has left unfinished. Blocks, as all here.
+    /// Begins one, and takes away what this replica of this instance has left unfinished. Blocks, as all here.
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn begin(place: &Place, replica: &ReplicaName, id: &str, now: Timestamp) -> io::Result<Self> {
-        let mark = format!(".{replica}@");
+    pub fn begin(place: &Place, instance: &str, replica: &ReplicaName, id: &str, now: Timestamp) -> io::Result<Self> {
+        // Instances may share a folder, and their replicas have the same names.
+        let mark = format!(".{instance}-{replica}@");
         for entry in fs::read_dir(&place.dir)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -128,6 +129,10 @@ impl Draft {
     /// When something cannot be written: then there is no backup.
     pub fn finish(mut self, manifest: &Manifest) -> io::Result<(PathBuf, String)> {
         let bytes = manifest.to_bytes();
+        if bytes.len() as u64 > BYTES_MAX {
+            let why = format!("its manifest has {} bytes, and no more than {BYTES_MAX} are read", bytes.len());
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        }
         write_new(&self.folder.join(MANIFEST), &bytes)?;
         if failpoint::hit(failpoint::BACKUP_BEFORE_RENAME) {
             return Err(io::Error::other("the fail-point"));

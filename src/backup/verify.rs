@@ -178,8 +178,7 @@ impl Opened {
     async fn read_store(&mut self, backup: &Path) -> Result<(), BackupError> {
         let path = backup.join(STORE);
         if !path.is_file() {
-            // It was said to be missing.
-            return Ok(());
+            return self.absent(STORE);
         }
         let found = SqliteStore::faults(&path).await.map_err(BackupError::Store)?;
         if !found.is_empty() {
@@ -233,7 +232,7 @@ impl Opened {
     fn read_log(&mut self, backup: &Path) -> Result<(), BackupError> {
         let dir = backup.join(AUDIT);
         if !dir.is_dir() {
-            return Ok(());
+            return self.absent(AUDIT);
         }
         let name = &self.manifest.log.name;
         let of_this = |row: &&InstanceRow| base16ct::lower::encode_string(&row.id) == self.manifest.instance;
@@ -258,6 +257,12 @@ impl Opened {
             return Err(BackupError::OtherSize { records, signed, expected });
         }
         Ok(())
+    }
+
+    /// What is not there: said once, also by a manifest that does not name it.
+    fn absent(&self, what: &str) -> Result<(), BackupError> {
+        let is_said = self.manifest.files.iter().any(|file| Path::new(&file.path).starts_with(what));
+        if is_said { Ok(()) } else { Err(BackupError::Missing(what.to_owned())) }
     }
 
     /// Holds store and log against each other, as a start does.

@@ -216,7 +216,9 @@ impl Service {
         let place = self.backups.place()?.clone();
         let (created, replica) = (self.clock.now(), self.own.name().await);
         let (begun, named, with_id) = (place.clone(), replica.clone(), id.to_owned());
-        let draft = blocking(move || Draft::begin(&begun, &named, &with_id, created)).await?;
+        let instance = base16ct::lower::encode_string(&self.instance().id);
+        let of = instance.clone();
+        let draft = blocking(move || Draft::begin(&begun, &of, &named, &with_id, created)).await?;
         let held = HeldJournal::new(&self.log);
         let from = self.log.known().next_index;
         let (heads, schema) = self.copy_store(&draft).await?;
@@ -226,7 +228,7 @@ impl Service {
         let tree = blocking::<TreeHead, CutError>(move || {
             let is_newer = |mark: &HeadMark| {
                 let found = known.iter().find(|(scope, _)| *scope == mark.scope);
-                found.is_none_or(|(_, revision)| mark.revision > *revision)
+                mark.revision > found.map_or(0, |(_, revision)| *revision)
             };
             held.copy(&to, from, until, &is_newer)
         })
@@ -246,7 +248,7 @@ impl Service {
             id: id.to_owned(),
             created: created.0,
             release: env!("CARGO_PKG_VERSION").to_owned(),
-            instance: base16ct::lower::encode_string(&self.instance().id),
+            instance,
             replica: replica.to_string(),
             store: StoreEntry { kind: self.store.kind().to_owned(), schema },
             log,

@@ -36,6 +36,9 @@ pub enum Proof {
     Proved(&'static str),
     /// It cannot be used here, and why.
     Unproved(&'static str),
+    /// It, or what it is wrapped under, is not on the token: of a token that was made from an escrow that is expected, of one
+    /// that was copied it is a loss.
+    Absent(&'static str),
     /// It does not work.
     Failed(String),
 }
@@ -151,8 +154,8 @@ impl Service {
             Ok(Proof::Unproved("it may do nothing that its private half is needed for"))
         };
         result.unwrap_or_else(|error| match error {
-            Error::Fault(Fault::KeyAbsent) => Proof::Unproved("of token residency: in no escrow"),
-            Error::Fault(Fault::KekAbsent) => Proof::Unproved("under its vault's own KEK: in no escrow"),
+            Error::Fault(Fault::KeyAbsent) => Proof::Absent("of token residency: in no escrow"),
+            Error::Fault(Fault::KekAbsent) => Proof::Absent("under its vault's own KEK: in no escrow"),
             error => Proof::Failed(error.to_string()),
         })
     }

@@ -2,7 +2,10 @@
 //!
 //! The store is of an earlier moment, and what its counters of AES-GCM encryptions missed since nobody knows. NIST SP 800-38D,
 //! section 8.3, bounds them for each key, whatever was lost: so each counter is raised, by as many again as it had counted
-//! and by no fewer than [`MARGIN`]. A start that is interrupted raises some of them once more, which is no harm.
+//! and by no fewer than [`MARGIN`]. A start that is interrupted raises some of them once more: such keys reach
+//! their bound sooner, and none later.
+//!
+//! What a policy counts of uses (a rotation after so many) is doubled for every key.
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,7 +68,7 @@ pub(super) async fn settle(service: &Arc<Service>, index: u64, intent: &Record) 
     Ok(())
 }
 
-/// Raises the counters of a vault's AES keys; says how many.
+/// Raises the counters of a vault's keys; says how many.
 async fn raise(service: &Arc<Service>, vault: &VaultRow) -> Result<u64, ServiceError> {
     let mut raised = 0;
     let mut page = Page { size: PAGE, after: None, deleted: true };
@@ -90,13 +93,18 @@ async fn raise_key(service: &Arc<Service>, vault: &VaultRow, key: &KeyObjectRow)
         page.after = versions.last().map(|version| version.row.ordinal);
         let more = versions.len() > page.size as usize;
         let mut puts = Vec::new();
-        for version in versions.iter().filter(|version| version.row.spec.key_type() == KeyType::Aes) {
-            let id = version.row.version;
-            let old = service.catalog.usage(vault, id, deadline).await?;
-            puts.push(match &old {
-                Some(old) => Put::replace(old.row.as_ref(), old.seal, NewRow::Usage(beyond(&old.row))),
-                None => Put::insert(NewRow::Usage(UsageRow { version: id, encryptions: MARGIN, uses: 0, revision: 1 })),
-            });
+        for version in &versions {
+            let (id, is_aes) = (version.row.version, version.row.spec.key_type() == KeyType::Aes);
+            match service.catalog.usage(vault, id, deadline).await? {
+                Some(old) => {
+                    puts.push(Put::replace(old.row.as_ref(), old.seal, NewRow::Usage(beyond(&old.row, is_aes))));
+                }
+                None if is_aes => {
+                    let row = UsageRow { version: id, encryptions: MARGIN, uses: 0, revision: 1 };
+                    puts.push(Put::insert(NewRow::Usage(row)));
+                }
+                None => {}
+            }
         }
         if !puts.is_empty() {
             raised += puts.len() as u64;
@@ -116,9 +124,10 @@ async fn raise_key(service: &Arc<Service>, vault: &VaultRow, key: &KeyObjectRow)
 }
 
 /// A counter that has certainly counted all that was made.
-fn beyond(row: &UsageRow) -> UsageRow {
+fn beyond(row: &UsageRow, is_aes: bool) -> UsageRow {
+    let missed = if is_aes { row.encryptions.max(MARGIN) } else { 0 };
     UsageRow {
-        encryptions: row.encryptions.saturating_add(row.encryptions.max(MARGIN)).min(GCM_ENCRYPTIONS_MAX),
+        encryptions: row.encryptions.saturating_add(missed).min(GCM_ENCRYPTIONS_MAX),
         uses: row.uses.saturating_mul(2).min(USES_MAX),
         revision: row.revision + 1,
         ..*row
@@ -134,9 +143,10 @@ mod tests {
     fn a_counter_doubles_and_grows_by_no_less_than_the_margin_and_never_beyond_its_end() {
         let of =
             |encryptions, uses| UsageRow { version: VersionId::from_bytes([1; 16]), encryptions, uses, revision: 4 };
-        assert_eq!(beyond(&of(64, 0)), UsageRow { revision: 5, ..of(64 + MARGIN, 0) });
-        assert_eq!(beyond(&of(MARGIN * 2, 10)).encryptions, MARGIN * 4);
-        assert_eq!(beyond(&of(GCM_ENCRYPTIONS_MAX - 1, USES_MAX)).encryptions, GCM_ENCRYPTIONS_MAX);
-        assert_eq!(beyond(&of(0, USES_MAX)).uses, USES_MAX);
+        assert_eq!(beyond(&of(64, 0), true), UsageRow { revision: 5, ..of(64 + MARGIN, 0) });
+        assert_eq!(beyond(&of(MARGIN * 2, 10), true).encryptions, MARGIN * 4);
+        assert_eq!(beyond(&of(GCM_ENCRYPTIONS_MAX - 1, USES_MAX), true).encryptions, GCM_ENCRYPTIONS_MAX);
+        assert_eq!(beyond(&of(0, USES_MAX), true).uses, USES_MAX);
+        assert_eq!(beyond(&of(0, 10), false), UsageRow { revision: 5, ..of(0, 20) });
     }
 }

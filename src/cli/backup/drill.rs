@@ -174,7 +174,8 @@ async fn drill(args: &DrillArgs, config: &Config, scratch: &Scratch) -> anyhow::
         ..DrillView::default()
     };
     clock.step(&mut view, "verify the backup");
-    let (there, token) = site(config, scratch, &opened, private.is_some().into())?;
+    let from = From::from(private.is_some());
+    let (there, token) = site(config, scratch, &opened, from)?;
     restore::restore(&args.backup, &opened, &there, token).await?;
     opened.close().await;
     clock.step(&mut view, "restore store and log");
@@ -191,7 +192,7 @@ async fn drill(args: &DrillArgs, config: &Config, scratch: &Scratch) -> anyhow::
     let (versions, proved) = proved.map_err(|error| failure("the keys could not be used", &error))?;
     clock.step(&mut view, "use the keys");
     view.versions = versions.to_string();
-    sort(&mut view, proved);
+    sort(&mut view, proved, from);
     Ok(view)
 }
 
@@ -229,12 +230,16 @@ fn site(config: &Config, scratch: &Scratch, opened: &Opened, from: From) -> anyh
     }
 }
 
-fn sort(view: &mut DrillView, found: Vec<ProvedVersion>) {
+fn sort(view: &mut DrillView, found: Vec<ProvedVersion>, from: From) {
     let mut proved = 0;
     for ProvedVersion { name, proof } in found {
         match proof {
             Proof::Proved(_) => proved += 1,
-            Proof::Unproved(why) => view.unproved.push(VersionView { name, why: why.to_owned() }),
+            Proof::Absent(_) if from == From::TokenFiles => {
+                let why = "neither it nor what it is wrapped under is in the token's files".to_owned();
+                view.failed.push(VersionView { name, why });
+            }
+            Proof::Unproved(why) | Proof::Absent(why) => view.unproved.push(VersionView { name, why: why.to_owned() }),
             Proof::Failed(why) => view.failed.push(VersionView { name, why }),
         }
     }

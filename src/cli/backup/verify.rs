@@ -79,8 +79,10 @@ async fn examine(args: &VerifyArgs) -> anyhow::Result<Checks> {
             manifest.release
         ),
     );
-    checks
-        .ok("manifest", format!("sha256:{}, as the audit log of the instance has it (backups.create)", opened.digest));
+    checks.ok(
+        "manifest",
+        format!("sha256:{}; the instance's audit log has it with backups.create: compare", opened.digest),
+    );
     for fault in &opened.faults {
         checks.wrong(area(fault), said(fault));
     }

@@ -76,6 +76,8 @@ struct Planned {
     key: KeyObjectRow,
     versions: Vec<VersionRow>,
     usages: Vec<UsageRow>,
+    /// What is known from now on of a key of which nothing was.
+    unknown: Option<KnownRow>,
 }
 
 impl Planned {
@@ -88,7 +90,9 @@ impl Planned {
     fn puts(self) -> Vec<Put> {
         let versions = self.versions.into_iter().map(|row| Put::bring_back(NewRow::Version(Box::new(row))));
         let usages = self.usages.into_iter().map(|row| Put::insert(NewRow::Usage(row)));
-        [Put::bring_back(NewRow::Key(self.key))].into_iter().chain(versions).chain(usages).collect()
+        // The backup may be of a later moment than the store, which then does not remember that there is one.
+        let known = self.unknown.map(|row| Put::insert(NewRow::Known(row)));
+        [Put::bring_back(NewRow::Key(self.key))].into_iter().chain(versions).chain(usages).chain(known).collect()
     }
 }
 
@@ -152,7 +156,8 @@ impl RestoreKey {
         }
         self.check_age(older)?;
         let key = self.key_row(id, &versions, &usages, known.as_deref(), context)?;
-        Ok(Planned { vault, key, versions, usages })
+        let unknown = known.is_none().then(|| KnownRow::here(id, vault.row.id, context.now));
+        Ok(Planned { vault, key, versions, usages, unknown })
     }
 
     fn key_row(
