@@ -15,7 +15,7 @@ pub enum Repetition {
 use Repetition::{ById, Safe};
 
 /// Every method of `strongroom.v1`, and whether it may be repeated.
-pub const METHODS: [(&str, Repetition); 75] = [
+pub const METHODS: [(&str, Repetition); 76] = [
     ("/strongroom.v1.Crypto/Sign", Safe),
     ("/strongroom.v1.Crypto/Verify", Safe),
     ("/strongroom.v1.Crypto/Encrypt", Safe),
@@ -88,6 +88,7 @@ pub const METHODS: [(&str, Repetition); 75] = [
     ("/strongroom.v1.OwnKeys/GetOwnKeys", Safe),
     ("/strongroom.v1.OwnKeys/RotateIssuerKey", ById),
     ("/strongroom.v1.OwnKeys/RotateRoot", ById),
+    ("/strongroom.v1.OwnKeys/RotateLogKey", ById),
     ("/strongroom.v1.AuditLog/ListAuditRecords", Safe),
     ("/strongroom.v1.AuditLog/GetAuditRecord", Safe),
     ("/strongroom.v1.AuditLog/StreamAuditRecords", Safe),

@@ -1,7 +1,8 @@
 //! The keys of the service itself.
 
 use strongroom_proto::v1::{
-    GetOwnKeysRequest, GetOwnKeysResponse, Root, RotateIssuerKeyRequest, RotateIssuerKeyResponse, RotateRootRequest,
+    GetOwnKeysRequest, GetOwnKeysResponse, LogKey, Root, RotateIssuerKeyRequest, RotateIssuerKeyResponse,
+    RotateLogKeyRequest, RotateRootRequest,
 };
 
 use crate::{Client, Error, client::request_id};
@@ -26,6 +27,16 @@ impl Client {
         let id = request_id(&request.request_id);
         request.request_id.clone_from(&id);
         self.change(request, &id, |request| async { self.own_keys().rotate_issuer_key(request).await }).await
+    }
+
+    /// Has another key sign the checkpoints of the audit logs. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn rotate_log_key(&self, mut request: RotateLogKeyRequest) -> Result<LogKey, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        self.change(request, &id, |request| async { self.own_keys().rotate_log_key(request).await }).await
     }
 
     /// Has another root take the place of the one that is there. Without a request id it gets one.

@@ -108,7 +108,7 @@ impl Request {
             Self::MakeKek { .. } | Self::DestroyToken { .. } => TOKEN_OBJECT_US,
             Self::Seal { forms } => SHORT_US.saturating_mul(u32::try_from(forms.len()).unwrap_or(u32::MAX)),
             // Ed25519 is the dearer of the two kinds of log key.
-            Self::SignLog { text } => KeySpec::Ed25519.private_us().saturating_add(bytes_us(text.len(), 1)),
+            Self::SignLog { text, .. } => KeySpec::Ed25519.private_us().saturating_add(bytes_us(text.len(), 1)),
             Self::CheckSeals { pairs } => SHORT_US.saturating_mul(u32::try_from(pairs.len()).unwrap_or(u32::MAX)),
             _ => SHORT_US,
         }

@@ -357,17 +357,17 @@ impl Pool {
         Ok(verdicts)
     }
 
-    /// Signs the text of a checkpoint with the log key on the token; see [`checkpoint`] for what it must be. The
+    /// Signs the text of a checkpoint with the log key on the token that has this SubjectPublicKeyInfo (DER); see [`checkpoint`] for what it must be. The
     /// signature is as a signed note takes it after the key id (C2SP signed-note): 64 bytes of Ed25519 (type 1),
     /// or ECDSA P-256 with SHA-256 in DER (type 2), as the kind of [`ServiceKeys::log_public`] says. It was
     /// verified with that key.
     ///
     /// # Errors
     /// [`Fault::Checkpoint`] for any other text, [`Fault::LogKeyAbsent`] or [`Fault::LogKeyMismatch`] when the
-    /// token lacks the key; else see [`Error`].
-    pub async fn sign_log(&self, text: String, deadline: Moment) -> Result<Vec<u8>, Error> {
+    /// token lacks the key, or the workers do not know it; else see [`Error`].
+    pub async fn sign_log(&self, public: &[u8], text: String, deadline: Moment) -> Result<Vec<u8>, Error> {
         checkpoint::check(&text).map_err(Fault::Checkpoint)?;
-        let work = Work::Plain(Request::SignLog { text });
+        let work = Work::Plain(Request::SignLog { public: ByteBuf::from(public.to_vec()), text });
         match self.lane(Lane::Medium).submit(work, None, deadline)?.wait().await? {
             Response::LogSignature(signature) => Ok(signature.into_vec()),
             _ => Err(unfit()),

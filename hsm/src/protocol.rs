@@ -170,6 +170,8 @@ pub enum Request {
     },
     /// Signs a checkpoint of the log with the log key, which signs nothing else.
     SignLog {
+        /// Which of the log keys that the worker knows, by its SubjectPublicKeyInfo (DER).
+        public: ByteBuf,
         /// What [`check`](crate::checkpoint::check) takes.
         text: String,
     },
@@ -288,6 +290,19 @@ pub struct ServiceKeys {
     /// SubjectPublicKeyInfo (DER) of the log key, Ed25519 or P-256: by it a log signature is judged before it is
     /// answered.
     pub log_public: ByteBuf,
+    /// CKA_ID of the log key, where it was made in place of another: its own label names it. None: the one of `init`.
+    pub log_id: Option<KekId>,
+    /// Another log key that can still sign, while one takes the place of the other.
+    pub other_log: Option<Box<OtherLog>>,
+}
+
+/// A log key that stands beside the service's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherLog {
+    /// CKA_ID; none: the one of `init`.
+    pub id: Option<KekId>,
+    /// Its SubjectPublicKeyInfo (DER).
+    pub public: ByteBuf,
 }
 
 /// A root and a sealing key that stand beside the service's own: blobs under that root open, and seals of that key are
@@ -490,6 +505,8 @@ pub enum Response {
     Renewed(Renewed),
     /// To [`Provision::MakeRoot`].
     Root(NewRoot),
+    /// To [`Provision::MakeLogKey`]: its SubjectPublicKeyInfo (DER).
+    LogKey(ByteBuf),
     /// To [`Request::MakeKek`].
     Kek(Kek),
     /// To [`Request::Seal`]: one seal of 32 bytes for each form.
@@ -502,7 +519,7 @@ pub enum Response {
     /// To [`Request::Random`].
     Random(SecretBytes),
     /// To [`Provision::CreateHierarchy`] and [`Provision::Recover`].
-    Hierarchy(Hierarchy),
+    Hierarchy(Box<Hierarchy>),
     /// To [`Provision::Probe`].
     Capabilities(Capabilities),
     /// To [`Provision::List`].
@@ -563,6 +580,20 @@ pub enum Provision {
         keys: ServiceKeys,
         /// Which: none for the one of `init`.
         root: Option<KekId>,
+    },
+    /// Makes a log key beside the one that is there. Both are on the token then.
+    MakeLogKey {
+        /// CKA_ID of the new one.
+        id: KekId,
+        /// The service's keys: by them the token is known.
+        keys: ServiceKeys,
+    },
+    /// Destroys a log key that signs nothing any more. Its absence is not an error.
+    DestroyLogKey {
+        /// The service's keys, among them the log key that stays.
+        keys: ServiceKeys,
+        /// Which: none for the one of `init`.
+        id: Option<KekId>,
     },
     /// Gives the token's user another PIN and puts it in the place of [`Hello::pin_file`], or finishes that where it was
     /// begun.
@@ -843,7 +874,7 @@ mod tests {
     }
 
     fn sign_log(text: String) -> Call {
-        Call { id: 1, deadline: Moment(7), request: Request::SignLog { text } }
+        Call { id: 1, deadline: Moment(7), request: Request::SignLog { public: ByteBuf::from(vec![4; 44]), text } }
     }
 
     #[test]
@@ -868,7 +899,7 @@ mod tests {
             let mut packet = Vec::new();
             append_frame(&mut packet, &sign_log(text.clone()));
             let calls: Vec<Call> = read_frames(&packet).expect("whole");
-            let Request::SignLog { text: found } = &calls[0].request else { panic!("another call") };
+            let Request::SignLog { text: found, .. } = &calls[0].request else { panic!("another call") };
             prop_assert_eq!(found, &text);
             let result = Ok(Response::LogSignature(signature.clone().into()));
             packet.clear();

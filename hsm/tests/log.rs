@@ -7,10 +7,14 @@ mod support;
 use std::fs;
 
 use cryptoki::{mechanism::Mechanism, object::Attribute};
+use serde_bytes::ByteBuf;
 use strongroom_hsm::{
     Algorithm, KeySpec, Residency,
     checkpoint::{NotACheckpoint, TEXT_BYTES_MAX},
-    protocol::{Damage, Fault, LOG_BY_ED25519, LOG_SIGNATURE_BYTES_MAX, Request, Response},
+    protocol::{
+        Damage, Fault, Hierarchy, LOG_BY_ED25519, LOG_SIGNATURE_BYTES_MAX, OtherLog, Provision, Request, Response,
+        ServiceKeys,
+    },
 };
 use support::{CHECKPOINT, Home, Subject, attack, can, log_signature_is_right};
 
@@ -145,4 +149,61 @@ fn a_token_that_went_away_is_not_one_without_log_key() {
 #[test]
 fn the_same_holds_on_nss_softokn() {
     support::holds_on(Subject::NssSoftokn);
+}
+
+/// Makes a log key beside the one of `init`; its public half.
+fn make(home: &Home, keys: &ServiceKeys, id: [u8; 16]) -> Result<ByteBuf, Fault> {
+    match home.provisioner().provision(Provision::MakeLogKey { id, keys: keys.clone() })? {
+        Response::LogKey(public) => Ok(public),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn one_log_key_takes_the_place_of_another_and_both_sign_meanwhile() {
+    let (home, hierarchy) = Home::new();
+    let (first, id) = (hierarchy.service_keys.clone(), [0xa1; 16]);
+    let public = make(&home, &first, id).unwrap();
+    assert_ne!(public, first.log_public);
+    assert_eq!(make(&home, &first, id), Err(Fault::Protocol), "one of each id");
+    // Who does not know it yet goes on, and does not sign with it.
+    let mut before = home.worker(&hierarchy);
+    assert!(before.sign_log(CHECKPOINT).is_ok());
+    assert_eq!(before.sign_log_by(&public, CHECKPOINT), Err(Fault::LogKeyMismatch));
+
+    let other_log = Some(Box::new(OtherLog { id: None, public: first.log_public.clone() }));
+    let both = ServiceKeys { log_public: public.clone(), log_id: Some(id), other_log, ..first.clone() };
+    let mut worker = home.worker(&Hierarchy { service_keys: both.clone(), ..hierarchy.clone() });
+    for public in [&public, &first.log_public, &public] {
+        let signature = worker.sign_log_by(public, CHECKPOINT).unwrap();
+        assert!(log_signature_is_right(public, CHECKPOINT, &signature));
+    }
+    assert_eq!(worker.sign_log_by(b"another", CHECKPOINT), Err(Fault::LogKeyMismatch));
+    assert_eq!(worker.sign_log_by(&public, "text"), Err(Fault::Checkpoint(NotACheckpoint::Cut)));
+
+    let destroy =
+        |keys: &ServiceKeys, id| home.provisioner().provision(Provision::DestroyLogKey { keys: keys.clone(), id });
+    assert_eq!(destroy(&both, Some(id)).unwrap_err(), Fault::Protocol, "not the one that signs");
+    for _ in 0..2 {
+        assert!(matches!(destroy(&both, None), Ok(Response::Done)), "and again");
+    }
+    assert_eq!(home.run_child("child_removes_the_log_key", &[]), ["0"], "both halves are gone");
+    let last = ServiceKeys { other_log: None, ..both.clone() };
+    let mut worker = home.worker(&Hierarchy { service_keys: last, ..hierarchy.clone() });
+    assert!(worker.sign_log(CHECKPOINT).is_ok());
+    assert_eq!(worker.sign_log_by(&first.log_public, CHECKPOINT), Err(Fault::LogKeyMismatch));
+    let mut late = home.worker(&Hierarchy { service_keys: both, ..hierarchy.clone() });
+    assert_eq!(late.sign_log_by(&first.log_public, CHECKPOINT), Err(Fault::LogKeyAbsent));
+    assert!(late.sign_log(CHECKPOINT).is_ok());
+}
+
+#[test]
+fn an_unfinished_log_key_is_destroyed_by_its_id() {
+    let (home, hierarchy) = Home::new();
+    let (id, keys) = ([0xa2; 16], &hierarchy.service_keys);
+    make(&home, keys, id).unwrap();
+    let mut worker = home.worker(&hierarchy);
+    worker.call(Request::DestroyToken { version: id }).unwrap();
+    make(&home, keys, id).unwrap();
+    assert!(worker.sign_log(CHECKPOINT).is_ok());
 }

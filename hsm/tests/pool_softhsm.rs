@@ -202,7 +202,7 @@ async fn killed_workers_are_not_noticed_by_callers() {
     let done = tasks.join_all().await;
     assert!(done.iter().all(|done| *done > 0), "{done:?}");
 
-    let signature = pool.sign_log(support::CHECKPOINT.to_owned(), soon()).await.unwrap();
+    let signature = pool.sign_log(&log_public, support::CHECKPOINT.to_owned(), soon()).await.unwrap();
     assert!(support::log_signature_is_right(&log_public, support::CHECKPOINT, &signature));
     let token = key(&pool, KeySpec::P256, Residency::Token, 4).await;
     sign(&pool, &token, Algorithm::Es256).await.unwrap();

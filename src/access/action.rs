@@ -156,6 +156,7 @@ actions! {
     OwnKeysRead "ownKeys.read" Control [] [] [];
     OwnKeysRotateIssuer "ownKeys.rotateIssuer" Control [] [] [];
     OwnKeysRotateRoot "ownKeys.rotateRoot" Control [] [] [];
+    OwnKeysRotateLog "ownKeys.rotateLog" Control [] [] [];
     ReplicasRead "replicas.read" Control [] [] [];
 
     BackupsCreate "backups.create" Control [] ["backup/start/action"] [];

@@ -139,6 +139,7 @@ impl Scheduled for ops::KeysRotate {}
 impl Scheduled for ops::KeysPurge {}
 impl Scheduled for ops::VaultsPurge {}
 impl Scheduled for ops::OwnKeysRotateRoot {}
+impl Scheduled for ops::OwnKeysRotateLog {}
 
 /// What a decision was made for, and under which policy.
 #[derive(Clone, Debug)]

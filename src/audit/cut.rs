@@ -17,6 +17,7 @@ use super::{
     Log,
     error::{Cause, Damage, LogError, OpenError},
     follow::{TreeHead, heads_of},
+    handover,
     journal::{
         disk, line,
         scan::{self, Chain, Place},
@@ -24,7 +25,10 @@ use super::{
     },
     record::HeadMark,
     tiles::Tiles,
-    tlog::tile::{self, Tile, WIDTH},
+    tlog::{
+        Checkpoint,
+        tile::{self, Tile, WIDTH},
+    },
 };
 
 /// Why the log could not be copied.
@@ -86,6 +90,7 @@ impl HeldJournal {
         }
         copy_tiles(self.0.dir(), to, first.next_multiple_of(u64::from(WIDTH)))?;
         let chain = read_back(to, first, &copied, self.0.name())?;
+        copy_handovers(self.0.dir(), to, chain.tree.size())?;
         Ok(TreeHead { size: chain.tree.size(), root: chain.tree.root(), heads: heads_digest(&chain.standing.heads) })
     }
 
@@ -183,6 +188,17 @@ fn copy_tiles(from: &Path, to: &Path, size: u64) -> Result<(), CutError> {
         if begun || from.join(&path).exists() {
             copy_file(from, to, &path)?;
             begun = true;
+        }
+    }
+    Ok(())
+}
+
+/// Copies the notes by which one key of the log has handed over to the next, as far as the copy reaches.
+fn copy_handovers(from: &Path, to: &Path, size: u64) -> Result<(), CutError> {
+    for (path, note) in handover::notes(from).map_err(CutError::Copied)? {
+        let is_within = Checkpoint::parse(note.text()).is_ok_and(|checkpoint| checkpoint.size() <= size);
+        if let Some(name) = Path::new(&path).file_name().filter(|_| is_within) {
+            copy_file(from, to, &format!("{}/{}", handover::FOLDER, name.to_string_lossy()))?;
         }
     }
     Ok(())

@@ -313,6 +313,15 @@ impl Log {
         Ok(())
     }
 
+    /// Keeps the last note of a key, by which it hands over. Durable when this returns. Blocks.
+    ///
+    /// # Errors
+    /// [`LogError::Tree`] when it cannot be written.
+    pub fn put_handover(&self, old: &super::tlog::VerifierKey, note: &str) -> Result<(), LogError> {
+        let put = self.tiles.put_note(&super::handover::file_of(old), note);
+        put.map_err(|error| LogError::Tree(Arc::new(Cause::Tiles(error))))
+    }
+
     /// Segments whose records are all in full tiles, durable and signed for, are not needed any more.
     fn prune_journal(&self, signed: u64) -> std::io::Result<()> {
         if self.held.load(Ordering::Acquire) > 0 {

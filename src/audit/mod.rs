@@ -13,6 +13,7 @@
 mod cut;
 mod error;
 mod follow;
+pub mod handover;
 pub mod index;
 mod journal;
 pub mod log;
@@ -33,6 +34,7 @@ mod tests;
 pub use cut::{CutError, HeldJournal};
 pub use error::{Cause, Damage, LogError, OpenError};
 pub use follow::TreeHead;
+pub use handover::Handover;
 pub use index::Index;
 pub use journal::scan::Torn;
 pub use log::{Known, Log, Options, Recovered};

@@ -103,6 +103,20 @@ impl Tiles {
         File::open(&self.dir)?.sync_all()
     }
 
+    /// Puts a note below the folder under that name, durably.
+    pub(super) fn put_note(&self, name: &str, note: &str) -> io::Result<()> {
+        let path = self.dir.join(name);
+        let folder = path.parent().unwrap_or(&self.dir);
+        make_folders(folder)?;
+        let aside = path.with_extension("new");
+        let mut file = open_new(&aside)?;
+        file.write_all(note.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&aside, &path)?;
+        File::open(folder)?.sync_all()?;
+        File::open(&self.dir)?.sync_all()
+    }
+
     /// The newest checkpoint, as it lies there.
     pub(super) fn checkpoint(&self) -> Result<Option<String>, OpenError> {
         let path = self.dir.join(CHECKPOINT);

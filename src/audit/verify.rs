@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     error::{Damage, OpenError},
+    handover::{self, Handover},
     journal::{
         disk, line,
         scan::{self, Chain, Place, Torn},
@@ -32,7 +33,7 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub struct Against {
     /// The log's keys: of its own checkpoint's signatures, and of those of `checkpoints`, one must be by one of
-    /// these. Without any, signatures are not checked.
+    /// these, or by one that these have handed over to. Without any, signatures are not checked.
     pub keys: Vec<VerifierKey>,
     /// Checkpoints that somebody kept, with a name for each that is used in errors.
     pub checkpoints: Vec<(String, SignedNote)>,
@@ -51,6 +52,10 @@ pub struct Verified {
     pub signed: u64,
     /// The names of the keys whose signatures the log's own checkpoint has; empty where none were checked.
     pub signed_by: Vec<String>,
+    /// The keys that signatures were checked with: those that were given, and those that they have handed over to.
+    pub keys: Vec<VerifierKey>,
+    /// Where one key handed over to the next.
+    pub handovers: Vec<Handover>,
     /// The newest head of every scope.
     pub heads: BTreeMap<String, HeadMark>,
     /// The intents without an outcome, by index.
@@ -97,6 +102,44 @@ struct Mark {
     is_own: bool,
 }
 
+/// Whose signatures count, and until when.
+struct Trust {
+    keys: Vec<VerifierKey>,
+    handovers: Vec<(String, Handover)>,
+}
+
+impl Trust {
+    fn of(dir: &Path, keys: &[VerifierKey]) -> Result<Self, OpenError> {
+        let handovers = if keys.is_empty() { Vec::new() } else { handover::follow(keys, &handover::notes(dir)?) };
+        Ok(Self { keys: handover::with_followers(keys.to_vec(), &handovers), handovers })
+    }
+
+    /// What the keys' last notes say of the log: it is held against that too.
+    fn marks(&self) -> impl Iterator<Item = Mark> {
+        self.handovers.iter().map(|(name, handover)| Mark {
+            path: name.into(),
+            checkpoint: handover.checkpoint.clone(),
+            is_own: false,
+        })
+    }
+
+    /// Reads a checkpoint, and checks its signatures if there are keys for it.
+    fn checked(&self, note: &SignedNote) -> Result<(Checkpoint, Vec<String>), Damage> {
+        if self.keys.is_empty() {
+            let checkpoint = Checkpoint::parse(note.text()).map_err(|_| Damage::NotACheckpoint)?;
+            return Ok((checkpoint, Vec::new()));
+        }
+        let (checkpoint, signers) = Checkpoint::open(note, &self.keys).map_err(|error| match error {
+            CheckpointError::Note(_) | CheckpointError::NotByLog { .. } => Damage::Signature(error.to_string()),
+            _ => Damage::NotACheckpoint,
+        })?;
+        handover::in_office(&signers, checkpoint.size(), &self.handovers).map_err(|until| {
+            Damage::Signature(format!("the key that has signed it had handed over to another at {until} records"))
+        })?;
+        Ok((checkpoint, signers.into_iter().map(|signer| signer.key.name().to_owned()).collect()))
+    }
+}
+
 struct Check<'a> {
     dir: &'a Path,
     tiles: Tiles,
@@ -104,6 +147,7 @@ struct Check<'a> {
     /// Those that are still to come, the smallest last.
     marks: Vec<Mark>,
     own: Option<(Checkpoint, Vec<String>)>,
+    trust: Trust,
     first: u64,
     seen: &'a dyn Fn(Progress),
 }
@@ -111,28 +155,29 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn begin(dir: &'a Path, against: &Against, seen: &'a dyn Fn(Progress)) -> Result<Self, OpenError> {
         let tiles = Tiles::new(dir);
-        let mut marks = Vec::new();
+        let trust = Trust::of(dir, &against.keys)?;
+        let mut marks: Vec<Mark> = trust.marks().collect();
         let path = dir.join(CHECKPOINT);
         let own = match tiles.checkpoint()? {
             None => None,
             Some(text) => {
                 let wrong = |what| OpenError::Damaged { file: path.clone(), line: 0, what };
                 let note = SignedNote::parse(text.as_bytes()).map_err(|_| wrong(Damage::NotACheckpoint))?;
-                let (checkpoint, by) = checked(&note, &against.keys).map_err(wrong)?;
+                let (checkpoint, by) = trust.checked(&note).map_err(wrong)?;
                 marks.push(Mark { path: path.clone(), checkpoint: checkpoint.clone(), is_own: true });
                 Some((checkpoint, by))
             }
         };
         for (name, note) in &against.checkpoints {
             let wrong = |what| OpenError::Damaged { file: name.into(), line: 0, what };
-            let (checkpoint, _) = checked(note, &against.keys).map_err(wrong)?;
+            let (checkpoint, _) = trust.checked(note).map_err(wrong)?;
             if own.as_ref().is_some_and(|(own, _)| own.origin() != checkpoint.origin()) {
                 return Err(wrong(Damage::Origin { found: checkpoint.origin().to_owned() }));
             }
             marks.push(Mark { path: name.into(), checkpoint, is_own: false });
         }
         marks.sort_by_key(|mark| std::cmp::Reverse(mark.checkpoint.size()));
-        Ok(Self { dir, tiles, chain: Chain::default(), marks, own, first: 0, seen })
+        Ok(Self { dir, tiles, chain: Chain::default(), marks, own, trust, first: 0, seen })
     }
 
     fn signed_size(&self) -> u64 {
@@ -282,24 +327,13 @@ impl<'a> Check<'a> {
             first: self.first,
             signed: self.own.as_ref().map_or(0, |(own, _)| own.size()),
             signed_by: self.own.map(|(_, by)| by).unwrap_or_default(),
+            keys: self.trust.keys,
+            handovers: self.trust.handovers.into_iter().map(|(_, handover)| handover).collect(),
             heads,
             open: open.into_iter().collect(),
             torn,
         })
     }
-}
-
-/// Reads a checkpoint, and checks its signatures if there are keys for it.
-fn checked(note: &SignedNote, keys: &[VerifierKey]) -> Result<(Checkpoint, Vec<String>), Damage> {
-    if keys.is_empty() {
-        let checkpoint = Checkpoint::parse(note.text()).map_err(|_| Damage::NotACheckpoint)?;
-        return Ok((checkpoint, Vec::new()));
-    }
-    let (checkpoint, signers) = Checkpoint::open(note, keys).map_err(|error| match error {
-        CheckpointError::Note(_) | CheckpointError::NotByLog { .. } => Damage::Signature(error.to_string()),
-        _ => Damage::NotACheckpoint,
-    })?;
-    Ok((checkpoint, signers.into_iter().map(|signer| signer.key.name().to_owned()).collect()))
 }
 
 /// Compares the tiles and bundles that the last record filled with those on the disk, and the root with checkpoints.

@@ -237,7 +237,7 @@ impl Opened {
         let name = &self.manifest.log.name;
         let of_this = |row: &&InstanceRow| base16ct::lower::encode_string(&row.id) == self.manifest.instance;
         let keys = match self.instance.as_ref().filter(of_this) {
-            Some(instance) => vec![checkpoints::key(instance, name).map_err(BackupError::Key)?],
+            Some(instance) => checkpoints::keys(instance, name).map_err(BackupError::Key)?,
             None => Vec::new(),
         };
         let text = fs::read(dir.join("checkpoint")).unwrap_or_default();

@@ -25,6 +25,23 @@ pub(super) enum OwnKeysCommand {
     /// Have another root take the root's place: every key is wrapped, and every row sealed, anew
     #[command(after_help = ROOT_HELP)]
     RotateRoot(RotateRootArgs),
+    /// Have another key sign the audit log: the old one names it in its last signature, and is destroyed
+    #[command(after_help = LOG_HELP)]
+    RotateLog(RotateLogArgs),
+}
+
+const LOG_HELP: &str = "\
+The command answers when the next key is on the token. The log of each replica goes over to it within seconds; then the old \
+one is destroyed. Whoever holds only an earlier key need do nothing: `strongroom audit verify` and witnesses find the next one by \
+the old one's signature, which is kept in the log's folder (keys/) and goes with every copy of it.";
+
+/// What `own-keys rotate-log` takes.
+#[derive(Debug, Args)]
+pub(super) struct RotateLogArgs {
+    #[command(flatten)]
+    change: ChangeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 const ROOT_HELP: &str = "\
@@ -69,6 +86,7 @@ pub(super) async fn run(connection: &ConnectionArgs, command: OwnKeysCommand) ->
     match command {
         OwnKeysCommand::Show(args) => show(connection, args).await,
         OwnKeysCommand::RotateIssuer(args) => rotate_issuer(connection, &args).await,
+        OwnKeysCommand::RotateLog(args) => rotate_log(connection, &args).await,
         OwnKeysCommand::RotateRoot(args) => rotate_root(connection, &args).await,
     }?;
     Ok(ExitCode::SUCCESS)
@@ -94,6 +112,15 @@ async fn rotate_issuer(connection: &ConnectionArgs, args: &RotateIssuerArgs) -> 
     output::show(args.format.format, &IssuerRotatedView::from(&rotated))
 }
 
+async fn rotate_log(connection: &ConnectionArgs, args: &RotateLogArgs) -> anyhow::Result<()> {
+    let request_id = args.change.request_id()?;
+    let client = connection.connect().await?;
+    let action = action("rotate the key that signs the audit log", Some(&request_id));
+    let request = v1::RotateLogKeyRequest { request_id, validate_only: false };
+    let made = client.call(&action, client.api.rotate_log_key(request)).await?;
+    output::show(args.format.format, &OwnLogKeyView::from(&made))
+}
+
 async fn rotate_root(connection: &ConnectionArgs, args: &RotateRootArgs) -> anyhow::Result<()> {
     let keys = args.recovery_key.iter().map(|path| super::init::recovery_public_key(path));
     let recovery_keys = keys.collect::<anyhow::Result<Vec<_>>>()?;
@@ -113,7 +140,70 @@ pub(super) struct OwnKeysView {
     pub(super) issuer_keys: Vec<IssuerKeyView>,
     log_key: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) log_key_rotation: Option<LogKeyRotationView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) root: Option<RootView>,
+}
+
+/// `strongroom.v1.LogKey`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct OwnLogKeyView {
+    key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation: Option<LogKeyRotationView>,
+}
+
+/// `strongroom.v1.LogKeyRotation`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LogKeyRotationView {
+    old_key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_time: Option<String>,
+    waits_for: Vec<String>,
+}
+
+impl From<&v1::LogKey> for OwnLogKeyView {
+    fn from(key: &v1::LogKey) -> Self {
+        Self { key: key.key.clone(), rotation: key.rotation.as_ref().map(LogKeyRotationView::from) }
+    }
+}
+
+impl From<&v1::LogKeyRotation> for LogKeyRotationView {
+    fn from(rotation: &v1::LogKeyRotation) -> Self {
+        Self {
+            old_key: rotation.old_key.clone(),
+            create_time: optional_time(rotation.create_time.as_ref()),
+            waits_for: rotation.waits_for.clone(),
+        }
+    }
+}
+
+/// The rows of the log key, and of one whose place it is taking.
+fn log_rows(key: &str, rotation: Option<&LogKeyRotationView>) -> Vec<Vec<String>> {
+    let since = rotation.and_then(|rotation| rotation.create_time.clone()).unwrap_or_default();
+    let mut rows = vec![vec!["log".to_owned(), since, "signs the audit log".to_owned(), key.to_owned()]];
+    rows.extend(rotation.map(|rotation| {
+        let waits = if rotation.waits_for.is_empty() {
+            String::new()
+        } else {
+            format!("; waits for the log of {}", rotation.waits_for.join(", "))
+        };
+        let state = format!("is about to be destroyed{waits}");
+        vec!["log".to_owned(), String::new(), state, rotation.old_key.clone()]
+    }));
+    rows
+}
+
+impl Rows for OwnLogKeyView {
+    fn head(&self) -> Vec<&'static str> {
+        vec!["KEY", "SINCE", "STATE", "FINGERPRINT"]
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        log_rows(&self.key, self.rotation.as_ref())
+    }
 }
 
 /// `strongroom.v1.Root`.
@@ -178,6 +268,7 @@ impl From<&v1::GetOwnKeysResponse> for OwnKeysView {
         Self {
             issuer_keys: found.issuer_keys.iter().map(IssuerKeyView::from).collect(),
             log_key: found.log_key.clone(),
+            log_key_rotation: found.log_key_rotation.as_ref().map(LogKeyRotationView::from),
             root: found.root.as_ref().map(RootView::from),
         }
     }
@@ -298,8 +389,8 @@ impl Rows for OwnKeysView {
             let since = key.create_time.clone().unwrap_or_default();
             vec![key.name.clone(), since, state.to_owned(), key.fingerprint.clone()]
         });
-        let log = vec!["log".to_owned(), String::new(), "signs the audit log".to_owned(), self.log_key.clone()];
-        issuer.chain([log]).chain(self.root.iter().flat_map(RootView::table)).collect()
+        let log = log_rows(&self.log_key, self.log_key_rotation.as_ref());
+        issuer.chain(log).chain(self.root.iter().flat_map(RootView::table)).collect()
     }
 }
 

@@ -13,8 +13,8 @@ use strongroom_proto::v1;
 
 use super::{
     audit::{
-        CosignedView, HeldView, LogKeyView, LogView, PrunedView, ReceiptView, RecordView, SignerView, TornView,
-        UsedView,
+        CosignedView, FormerKeyView, HandoverView, HeldView, LogKeyView, LogView, PrunedView, ReceiptView, RecordView,
+        SignerView, TornView, UsedView,
     },
     backup,
     bench::audit::{AuditCostView, AuditModeView},
@@ -39,7 +39,7 @@ use super::{
         rotation_policy::RotationPolicyView,
     },
     manual::tests::commands,
-    own_keys::{IssuerRotatedView, OwnKeysView, RootView},
+    own_keys::{IssuerRotatedView, OwnKeysView, OwnLogKeyView, RootView},
     pin::{LatchView, PinChangedView},
     review::{DifferenceView, ExplanationView, PermittedView},
     rotation::RotationView,
@@ -295,7 +295,24 @@ fn issuer_key() -> v1::IssuerKey {
 
 fn own_keys() -> OwnKeysView {
     let log_key = "strongroom/0123456789abcdef0123456789abcdef+5b7a1f20+AT8c".into();
-    OwnKeysView::from(&v1::GetOwnKeysResponse { issuer_keys: vec![issuer_key()], log_key, root: Some(root()) })
+    OwnKeysView::from(&v1::GetOwnKeysResponse {
+        issuer_keys: vec![issuer_key()],
+        log_key,
+        root: Some(root()),
+        log_key_rotation: Some(log_key_rotation()),
+    })
+}
+
+fn log_key_rotation() -> v1::LogKeyRotation {
+    v1::LogKeyRotation {
+        old_key: OLD_LOG_KEY.into(),
+        create_time: at(1_798_761_600),
+        waits_for: vec!["replica-2".into()],
+    }
+}
+
+fn own_log_key() -> OwnLogKeyView {
+    OwnLogKeyView::from(&v1::LogKey { key: LOG_KEY.into(), rotation: Some(log_key_rotation()) })
 }
 
 fn root() -> v1::Root {
@@ -399,6 +416,7 @@ fn configuration() -> ConfigView {
     }
 }
 
+const OLD_LOG_KEY: &str = "strongroom/0123456789abcdef0123456789abcdef+5b7a1f20+AT8c";
 const LOG_KEY: &str =
     "strongroom/0123456789abcdef0123456789abcdef+a8b1c2d3+Aea0FoBk3Cn0dtoLKWE8KPCsMEXbVnM6pdS6OIqyJgJv";
 
@@ -422,6 +440,7 @@ fn log() -> LogView {
         signed_by: vec!["strongroom/0123456789abcdef0123456789abcdef".into()],
         keys_from: "given",
         keys: vec![LOG_KEY.into()],
+        handovers: vec![HandoverView { size: "700000".into(), from: OLD_LOG_KEY.into(), to: LOG_KEY.into() }],
         held: vec![HeldView { file: "last-year.checkpoint".into(), size: "400000".into(), signers: vec![signer()] }],
         open_intents: vec!["1000002".into()],
         torn: Some(TornView {
@@ -450,14 +469,20 @@ fn proof_samples() -> Vec<Sample> {
     };
     let pruned =
         PrunedView { from: "0".into(), until: "512".into(), done: true, archive: Some("/archive/audit".into()) };
-    let key = LogKeyView { origin: "strongroom/0123456789abcdef0123456789abcdef".into(), key: LOG_KEY.into() };
+    let key = LogKeyView {
+        origin: "strongroom/0123456789abcdef0123456789abcdef".into(),
+        key: LOG_KEY.into(),
+        former: vec![FormerKeyView { key: OLD_LOG_KEY.into(), until: Some("700000".into()) }],
+    };
     vec![
         sample("VerifiedLog", &log()),
         sample("HeldCheckpoint", &log().held[0]),
+        sample("Handover", &log().handovers[0]),
         part("TornRecord", &log(), "torn"),
         sample("Signer", &signer()),
         sample("VerifiedReceipt", &receipt),
         sample("LogKey", &key),
+        sample("FormerKey", &key.former[0]),
         sample("Cosigned", &cosigned),
         sample("PrunedRecords", &pruned),
     ]
@@ -705,6 +730,8 @@ fn samples() -> Vec<Sample> {
         sample("OwnKeys", &own_keys()),
         sample("IssuerKey", &own_keys().issuer_keys[0]),
         sample("IssuerRotated", &issuer_rotated()),
+        sample("OwnLogKey", &own_log_key()),
+        part("LogKeyRotation", &own_keys(), "logKeyRotation"),
         sample("Root", &next_root),
         sample("RootRotation", taking_over),
         sample("RootRotationFailure", &taking_over.failures[0]),

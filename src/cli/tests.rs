@@ -130,6 +130,7 @@ fn the_commands_of_the_manual_are_taken() {
         "own-keys rotate-issuer --revoke -o json",
         "own-keys rotate-root --recovery-key a.pub --recovery-key b.pub -o json",
         "own-keys rotate-root --no-recovery",
+        "own-keys rotate-log --request-id 0123456789abcdef0123456789abcdef -o json",
         "token revoke 0123456789abcdef0123456789abcdef",
         "vault list --token-file token",
         "audit verify --config c",

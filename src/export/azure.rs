@@ -76,6 +76,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ("ownKeys.read", "OwnKeysGet"),
     ("ownKeys.rotateIssuer", "TokenKeyRotate"),
     ("ownKeys.rotateRoot", "RootRotate"),
+    ("ownKeys.rotateLog", "LogKeyRotate"),
     ("instance.initialise", "InstanceInitialise"),
     ("instance.recover", "InstanceRecover"),
     ("instance.restore", "InstanceRestore"),

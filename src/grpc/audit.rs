@@ -104,6 +104,7 @@ async fn get_audit_checkpoint(
         note: signed.extension.note,
         consistency_proof: signed.extension.proof.iter().map(|hash| hash.to_vec()).collect(),
         verifier_keys: signed.keys,
+        handovers: signed.handovers,
     })
 }
 

@@ -73,7 +73,7 @@ const RESTORE: &str = "/strongroom.v1.Keys/RestoreKey";
 const KEYS: &str = "strongroom.v1.Keys/";
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 81] = [
+const METHODS: [&str; 82] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -135,6 +135,7 @@ const METHODS: [&str; 81] = [
     "/strongroom.v1.OwnKeys/GetOwnKeys",
     "/strongroom.v1.OwnKeys/RotateIssuerKey",
     "/strongroom.v1.OwnKeys/RotateRoot",
+    "/strongroom.v1.OwnKeys/RotateLogKey",
     DISCOVERY_PATH,
     KEYS_PATH,
     "/strongroom.v1.RoleDefinitions/CreateRoleDefinition",

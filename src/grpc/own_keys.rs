@@ -5,8 +5,8 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use strongroom_hsm::KekId;
 use strongroom_proto::v1::{
-    GetOwnKeysRequest, GetOwnKeysResponse, IssuerKey, Root, RootRotation, RootRotationFailure, RotateIssuerKeyRequest,
-    RotateIssuerKeyResponse, RotateRootRequest, own_keys_server,
+    GetOwnKeysRequest, GetOwnKeysResponse, IssuerKey, LogKey, LogKeyRotation, Root, RootRotation, RootRotationFailure,
+    RotateIssuerKeyRequest, RotateIssuerKeyResponse, RotateLogKeyRequest, RotateRootRequest, own_keys_server,
 };
 
 use super::{call::serve, decode, encode};
@@ -14,6 +14,7 @@ use crate::{
     model::{Renewal, Stage},
     service::{
         Caller, Problem, Service, ServiceError,
+        log_key::LogChangeView,
         own_keys::{IssuerKeyView, OldKeys, issuer_key_name},
         root::{Progress, RECOVERY_KEYS_MAX, RecoveryKeys, RootView},
     },
@@ -23,6 +24,7 @@ serve!(own_keys_server::OwnKeys {
     get_own_keys(GetOwnKeysRequest) -> GetOwnKeysResponse;
     rotate_issuer_key(RotateIssuerKeyRequest) -> RotateIssuerKeyResponse;
     rotate_root(RotateRootRequest) -> Root;
+    rotate_log_key(RotateLogKeyRequest) -> LogKey;
 });
 
 async fn get_own_keys(
@@ -33,9 +35,24 @@ async fn get_own_keys(
     let found = service.own_keys(caller).await?;
     Ok(GetOwnKeysResponse {
         issuer_keys: found.issuer_keys.iter().map(issuer_key).collect(),
-        log_key: found.log_key,
+        log_key: found.log_key.key,
+        log_key_rotation: found.log_key.change.map(log_key_rotation),
         root: Some(root(&found.root)),
     })
+}
+
+async fn rotate_log_key(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: RotateLogKeyRequest,
+) -> Result<LogKey, ServiceError> {
+    let options = decode::options("RotateLogKey", &message, None, &message.request_id, "", message.validate_only)?;
+    let made = service.rotate_log_key(caller, options).await?;
+    Ok(LogKey { key: made.key, rotation: made.change.map(log_key_rotation) })
+}
+
+fn log_key_rotation(change: LogChangeView) -> LogKeyRotation {
+    LogKeyRotation { old_key: change.old, create_time: Some(encode::time(change.begun)), waits_for: change.waits_for }
 }
 
 async fn rotate_root(

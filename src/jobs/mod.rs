@@ -272,13 +272,16 @@ impl Jobs {
         }
     }
 
-    /// Goes by the keys of the instance's row, and has another root take the root's place where one was made for it.
+    /// Goes by the keys of the instance's row; destroys a log key that no log goes by; and has another root take the root's place where one was made for it.
     pub fn renew_root(&self, service: &Arc<Service>) {
         let (service, stop) = (Arc::clone(service), self.stop.clone());
         let pass = Arc::new(tokio::sync::Mutex::new(Pass::default()));
         self.every(RENEW_EVERY, move || {
             let (service, pass, stop) = (Arc::clone(&service), Arc::clone(&pass), stop.clone());
             async move {
+                if let Err(error) = service.end_log_change(&stop).await {
+                    tracing::error!(%error, cause = ?error.cause, "the logs do not all go by the next log key yet; it is tried again");
+                }
                 if let Err(error) = service.renew_root(&mut *pass.lock().await, &stop).await {
                     tracing::error!(%error, cause = ?error.cause, "another root is not in the root's place yet; it is tried again");
                 }

@@ -125,7 +125,7 @@ impl InstanceRow {
         let other = self.renewal.as_ref().filter(|renewal| renewal.stage != Stage::Retiring);
         let other =
             other.map(|renewal| OtherKeys { root: renewal.other.root, sealing: renewal.other.sealing.clone().into() });
-        ServiceKeys { other, ..self.service_keys.clone() }
+        ServiceKeys { other, log_id: self.log_keys.id, other_log: self.other_log(), ..self.service_keys.clone() }
     }
 
     /// The root of now, with what is under it.
@@ -161,6 +161,7 @@ impl InstanceRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::LogKeys;
     use crate::store::contract::fixtures::instance;
 
     fn generation(n: u8) -> Generation {
@@ -181,7 +182,7 @@ mod tests {
             assert_eq!(row.worker_keys().other.is_some(), is_known, "{}", stage.name());
             assert_eq!(row.service_keys.other, None, "it is never stored there");
         }
-        let row = InstanceRow { renewal: None, ..instance() };
+        let row = InstanceRow { renewal: None, log_keys: LogKeys::default(), ..instance() };
         assert_eq!(row.worker_keys(), row.service_keys);
     }
 

@@ -12,6 +12,7 @@ use strongroom_hsm::{
 };
 
 use super::{
+    log_keys::LogKeys,
     names::{KeyName, VaultName, VersionId},
     network::NetworkRules,
     principal::Principal,
@@ -580,6 +581,8 @@ pub struct InstanceRow {
     pub escrow: Vec<Escrow>,
     /// A root that takes the place of another, while that lasts.
     pub renewal: Option<Renewal>,
+    /// The log keys, beside the public half of the one that signs.
+    pub log_keys: LogKeys,
     /// Grows with every change.
     pub revision: u64,
 }
@@ -609,6 +612,7 @@ impl Row for InstanceRow {
             .number(12, self.revision)
             .field(13, &root_form(self.service_keys.root.as_ref()))
             .field(14, &self.renewal.as_ref().map(Renewal::canonical).unwrap_or_default())
+            .field(15, &self.log_keys.canonical())
             .finish()
     }
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     access::{Permit, Where, ops},
     audit::{
-        ReadError, Reader, Record,
+        ReadError, Reader, Record, handover,
         index::{Found, FoundRecord, IndexError, Page, Query, UsePage, Uses},
         prove::{Extension, ProveError, Prover},
         tlog::{Receipt, proof::MakeError, tile::WIDTH},
@@ -74,6 +74,8 @@ pub struct Signed {
     pub extension: Extension,
     /// Verifier keys.
     pub keys: Vec<String>,
+    /// Signed notes by which one key of the log has handed over to the next.
+    pub handovers: Vec<String>,
 }
 
 /// The name of a record.
@@ -161,7 +163,12 @@ impl Service {
             let prover = Prover::new(self.log.dir());
             let extension =
                 blocking(move || prover.extension(old)).await?.map_err(|error| self.of_proof(error, old))?;
-            Ok(Signed { extension, keys: vec![self.checkpoints.key().to_string()] })
+            let dir = self.log.dir().to_owned();
+            let notes = blocking(move || handover::notes(&dir))
+                .await?
+                .map_err(|error| ServiceError::because(Problem::Internal, error))?;
+            let handovers = notes.iter().map(|(_, note)| note.to_string()).collect();
+            Ok(Signed { extension, keys: vec![self.checkpoints.key().to_string()], handovers })
         };
         self.plain(caller, "auditCheckpoint".to_owned(), Where::Anywhere, &note, work).await
     }

@@ -220,6 +220,7 @@ impl Service {
         let of = instance.clone();
         let draft = blocking(move || Draft::begin(&begun, &of, &named, &with_id, created)).await?;
         let held = HeldJournal::new(&self.log);
+        let key = self.checkpoints.key();
         let from = self.log.known().next_index;
         let (heads, schema) = self.copy_store(&draft).await?;
         let until = self.log.known().next_index;
@@ -240,6 +241,10 @@ impl Service {
         };
         // All of it under one signature, so that nothing of the copy rests on the manifest.
         let note = self.checkpoints.sign(tree).await?;
+        if *self.checkpoints.key() != *key {
+            // The copied store may not know the key that has signed.
+            return Err(Problem::Changed { name: "log key".to_owned() }.into());
+        }
         let to = draft.audit();
         blocking(move || HeldJournal::put_checkpoint(&to, &note)).await?;
         let token = self.token_of(&place, with);

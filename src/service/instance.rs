@@ -31,7 +31,8 @@ use crate::{
     backup::Place,
     bearer::Issued,
     model::{
-        ADMINISTRATOR, AssignmentRow, Clock, Escrow, InstanceRow, Ordinal, Principal, ReplicaName, Scope, VersionId,
+        ADMINISTRATOR, AssignmentRow, Clock, Escrow, InstanceRow, LogKeys, Ordinal, Principal, ReplicaName, Scope,
+        VersionId,
     },
     store::{HeadScope, Position, Store},
 };
@@ -101,10 +102,11 @@ impl Service {
         let policy = Policy::new(1, catalog.policy_rows(deadline).await?);
         let checkpoints = Checkpoints::new(&log, &pool, &instance)?;
         match &recovered.checkpoint {
-            Some(checkpoint) => checkpoints.check(checkpoint)?,
+            Some(checkpoint) => checkpoints.check(checkpoint, &instance)?,
             None if recovered.created => {}
             None => tracing::warn!("the audit log has no checkpoint yet: one is made of what is there"),
         }
+        checkpoints.change_over(&instance, clock.now()).await?;
         let lanes = pool.clone();
         log.gather_by(move || lanes.unfinished());
         let own = Own::take(seat, &store, &pool, &log, &*clock, deadline).await?;
@@ -113,6 +115,7 @@ impl Service {
         store.beat(own.beginning().await).await?;
         let instance = catalog.instance(deadline).await?;
         pool.adopt(instance.worker_keys()).await;
+        checkpoints.change_over(&instance, clock.now()).await?;
         let issuer_key = super::tokens::load(&catalog, &issued, deadline).await?;
         let service = Arc::new(Self {
             policy: Arc::new(PolicyCell::new(policy)),
@@ -255,13 +258,14 @@ pub async fn recovered(
         // A root that was to go is not on the fresh token.
         renewal: old.renewal.clone().filter(|_| hierarchy.service_keys.other.is_some()),
         service_keys: ServiceKeys { other: None, ..hierarchy.service_keys.clone() },
+        log_keys: old.log_keys_after_recovery(),
         revision: old.revision + 1,
         ..old.clone()
     };
     let (by_old, by_new) = (Checkpoints::new(log, pool, &old)?, Checkpoints::new(log, pool, &new)?);
     if let Some(checkpoint) = log.checkpoint().map_err(|error| ServiceError::because(Problem::Internal, error))? {
         // By the new key, if an earlier run got so far.
-        by_old.check(&checkpoint).or_else(|error| by_new.check(&checkpoint).map_err(|_| error))?;
+        by_old.check(&checkpoint, &old).or_else(|error| by_new.check(&checkpoint, &new).map_err(|_| error))?;
     }
     // Before the row knows the new key: a start believes a checkpoint by the row's key only, and the old one is gone.
     by_new.make_anew().await?;
@@ -307,6 +311,7 @@ fn instance_row(hierarchy: &Hierarchy, new: &NewInstance, clock: &dyn Clock) -> 
         service_keys: hierarchy.service_keys.clone(),
         escrow,
         renewal: None,
+        log_keys: LogKeys::default(),
         revision: 1,
     }
 }

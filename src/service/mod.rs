@@ -65,6 +65,7 @@ pub mod hearing;
 pub mod instance;
 pub mod keys;
 mod known;
+pub mod log_key;
 pub mod own_keys;
 pub mod padding;
 pub mod policies;

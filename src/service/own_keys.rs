@@ -19,6 +19,7 @@ use super::{
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
     fresh_id,
+    log_key::LogKeyView,
     root::RootView,
     scopes::{Making, NewRow, Put},
 };
@@ -64,8 +65,8 @@ pub struct IssuerKeyView {
 pub struct OwnKeys {
     /// Those of the issuer, oldest first; none before the first token.
     pub issuer_keys: Vec<IssuerKeyView>,
-    /// The verifier key of this replica's log (C2SP signed-note).
-    pub log_key: String,
+    /// What signs this replica's log.
+    pub log_key: LogKeyView,
     /// The root, and one that takes its place.
     pub root: RootView,
 }
@@ -111,7 +112,8 @@ impl Service {
         let work = |_: Permit<ops::OwnKeysRead>| async {
             let rows = self.catalog.issuer_keys(caller.deadline).await?;
             let root = self.root_view(caller.deadline).await?;
-            Ok(OwnKeys { issuer_keys: views(&rows), log_key: self.checkpoints.key().to_string(), root })
+            let log_key = self.log_key_view(caller.deadline).await?;
+            Ok(OwnKeys { issuer_keys: views(&rows), log_key, root })
         };
         self.plain(caller, "ownKeys".to_owned(), Scope::Service, &note, work).await
     }

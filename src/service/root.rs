@@ -171,7 +171,7 @@ fn opener(file: PathBuf, escrow: &[Escrow]) -> RecoveryKeyFile {
 }
 
 /// What a provisioning worker that did not do it means.
-fn unprovisioned(error: StartError) -> ServiceError {
+pub(super) fn unprovisioned(error: StartError) -> ServiceError {
     let problem = match &error {
         StartError::Refused { source: Fault::Setup(why), .. } => {
             Problem::Precondition { reason: "RECOVERY_KEY", why: why.clone() }
@@ -305,11 +305,13 @@ impl Work for RotateRoot {
 }
 
 impl InstanceRow {
-    /// Whether a root of that CKA_ID is one that it stands on, or that takes another's place.
+    /// Whether a root of that CKA_ID is one that it stands on, or that takes another's place; or a log key of that CKA_ID one
+    /// that signs, or did.
     #[must_use]
-    pub fn has_root(&self, id: VersionId) -> bool {
+    pub fn has_own(&self, id: VersionId) -> bool {
         let other = self.renewal.as_ref().and_then(|renewal| renewal.other.root_id());
-        [self.service_keys.root.map(|root| root.id), other].contains(&Some(id.bytes()))
+        let is_root = [self.service_keys.root.map(|root| root.id), other].contains(&Some(id.bytes()));
+        is_root || self.all_log_keys().any(|key| key.id == Some(id.bytes()))
     }
 
     /// How it is recorded.

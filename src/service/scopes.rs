@@ -373,7 +373,7 @@ impl NewRow {
     /// What the store is to write: nothing of what only leaves a scope.
     fn sealed(self, seal: Seal) -> Option<Write> {
         Some(match self {
-            Self::Instance(row) => Write::Instance(Sealed::new(*row, seal)),
+            Self::Instance(row) => Write::instance(Sealed::new(*row, seal)),
             Self::Vault(row) => Write::Vault(Sealed::new(row, seal)),
             Self::Key(row) => Write::Key(Sealed::new(row, seal)),
             Self::Version(row) => Write::Version(Sealed::new(*row, seal)),

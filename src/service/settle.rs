@@ -75,11 +75,12 @@ pub async fn settle(service: &Arc<Service>, intents: Vec<(u64, Record)>, deadlin
     Ok(())
 }
 
-/// Whether any row needs what is on the token under that id: that of a version, of a vault's KEK, or of a root.
+/// Whether any row needs what is on the token under that id: that of a version, of a vault's KEK, or of a root
+/// or log key of the service.
 async fn is_needed(service: &Service, scope: &ScopeCell, id: VersionId) -> Result<bool, ServiceError> {
     let row = RowId { kind: RowKind::Version, id: id.bytes() };
-    let is_root = service.instance().has_root(id);
-    Ok(is_root || scope.has(&row) || service.store.version_exists(id).await? || service.store.kek_exists(id).await?)
+    let is_own = service.instance().has_own(id);
+    Ok(is_own || scope.has(&row) || service.store.version_exists(id).await? || service.store.kek_exists(id).await?)
 }
 
 /// Whether the vault that an intent is about has that KEK, as its row says under its seal: the database alone does not decide
@@ -216,7 +217,7 @@ async fn fate(
                 Ok(fate_of_kek(vault_of(service, &name, deadline).await?.as_deref(), scope, number, version))
             }
             Some(About::Key(name)) => Ok(fate_of_version(scope, number, &name, version)),
-            Some(About::Instance) => Ok(Fate::of(service.instance().has_root(version))),
+            Some(About::Instance) => Ok(Fate::of(service.instance().has_own(version))),
             _ => Err(Problem::Internal.into()),
         };
     }

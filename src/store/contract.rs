@@ -10,8 +10,8 @@ use super::{
     Sealed, Step, Store, Undelivered, Use, Way, WebhookState, WorkLease, Write, copy, sqlite::SqliteStore,
 };
 use crate::model::{
-    ADMINISTRATOR, EventRow, Fate, IssuerKeyRow, KeyObjectRow, KeyOps, KeySpec, KnownRow, MaxStaleness, NetworkRules,
-    ReplicaRow, Residency, RetiredKek, Row, RowId, RowKind, Scope, State, Timestamp, TokenRow, UsageRow,
+    ADMINISTRATOR, EventRow, Fate, IssuerKeyRow, KeyObjectRow, KeyOps, KeySpec, KnownRow, LogKeys, MaxStaleness,
+    NetworkRules, ReplicaRow, Residency, RetiredKek, Row, RowId, RowKind, Scope, State, Timestamp, TokenRow, UsageRow,
     VaultAuthorization, VaultName, VersionRow,
 };
 
@@ -151,19 +151,19 @@ pub(crate) async fn an_empty_store_holds_nothing(store: AnyStore) {
 
 pub(crate) async fn instances_come_back(store: AnyStore) {
     let mut row = instance();
-    must(&store, change([Write::Instance(sealed(row.clone()))])).await;
+    must(&store, change([Write::instance(sealed(row.clone()))])).await;
     assert_eq!(store.instance().await.expect("read"), Some(sealed(row.clone())));
     row.revision = 2;
     row.escrow.clear();
-    (row.service_keys.root, row.renewal) = (None, None);
+    (row.service_keys.root, row.renewal, row.log_keys) = (None, None, LogKeys::default());
     row.development = false;
     row.unwrap_template = true;
     row.service_keys.log_public = vec![7; 2500].into();
-    must(&store, change([Write::Instance(sealed(row.clone()))])).await;
+    must(&store, change([Write::instance(sealed(row.clone()))])).await;
     assert_eq!(store.instance().await.expect("read"), Some(sealed(row.clone())));
     row.revision = 1;
     row.id = [201; 16];
-    exists(&store, change([Write::Instance(sealed(row))])).await;
+    exists(&store, change([Write::instance(sealed(row))])).await;
 }
 
 /// As many ranges as there can be, of both families.
@@ -590,11 +590,11 @@ pub(crate) async fn keys_are_found_when_they_are_to_be_looked_at(store: AnyStore
 
 pub(crate) async fn a_stale_revision_is_a_conflict(store: AnyStore) {
     furnish(&store).await;
-    let initial = [Write::Instance(sealed(instance())), Write::Usage(sealed(usage(2, 5, 1)))];
+    let initial = [Write::instance(sealed(instance())), Write::Usage(sealed(usage(2, 5, 1)))];
     must(&store, change(initial)).await;
     for revision in [0, 3, 9] {
         let stale = [
-            Write::Instance(sealed({
+            Write::instance(sealed({
                 let mut row = instance();
                 row.revision = revision;
                 row
@@ -644,7 +644,7 @@ pub(crate) async fn nothing_of_a_refused_change_is_applied(store: AnyStore) {
     let scope = HeadScope::Vault([1; 16]);
     let good = || {
         vec![
-            Write::Instance(sealed(instance())),
+            Write::instance(sealed(instance())),
             Write::Vault(sealed(vault(5, "prod"))),
             Write::Key(sealed(key(6, "prod", "new"))),
             Write::Version(sealed(version(6, "prod", "new", 1))),
@@ -731,7 +731,7 @@ pub(crate) async fn a_scope_is_what_was_written(store: AnyStore) {
     let granted = assignment(8, Scope::Service);
     let (role, policy) = (role_definition(9, "Signer"), access_policy("dev", "a:b"));
     let first = [
-        Write::Instance(sealed(instance())),
+        Write::instance(sealed(instance())),
         Write::RoleDefinition(sealed(role.clone())),
         Write::AccessPolicy(sealed(policy.clone())),
         Write::Usage(sealed(usage(2, 1, 1))),

@@ -74,7 +74,7 @@ async fn put(target: &dyn Store, batch: Batch) -> Result<(), CopyError> {
 
 /// The rows of the service's scope that are read as a whole and name no other.
 async fn service_rows(source: &dyn Store) -> Result<Vec<Write>, StoreError> {
-    let mut writes: Vec<Write> = source.instance().await?.into_iter().map(Write::Instance).collect();
+    let mut writes: Vec<Write> = source.instance().await?.into_iter().map(Write::instance).collect();
     writes.extend(source.assignments().await?.into_iter().map(Write::Assignment));
     writes.extend(source.role_definitions().await?.into_iter().map(Write::RoleDefinition));
     writes.extend(source.tokens().await?.into_iter().map(Write::Token));
@@ -246,7 +246,7 @@ mod tests {
     /// A store with rows of every kind, some of them changed before, under heads that count them.
     async fn fill_source(store: &dyn Store) {
         let first = [
-            Write::Instance(sealed(instance())),
+            Write::instance(sealed(instance())),
             Write::Vault(sealed(vault(1, "dev"))),
             Write::Vault(sealed(vault(2, "prod"))),
             Write::Key(sealed(key(2, "dev", "Root"))),

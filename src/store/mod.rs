@@ -102,7 +102,7 @@ pub struct ToPurge {
 #[derive(Clone, Debug)]
 pub enum Write {
     /// The service's own row.
-    Instance(Sealed<InstanceRow>),
+    Instance(Box<Sealed<InstanceRow>>),
     /// A vault.
     Vault(Sealed<VaultRow>),
     /// A key.
@@ -147,6 +147,14 @@ pub enum Write {
     MovedUsage(Sealed<UsageRow>),
     /// A key, version or counter that comes back, or comes from another vault: inserted, whatever its revision.
     Anew(Box<Self>),
+}
+
+impl Write {
+    /// Of the service's own row.
+    #[must_use]
+    pub fn instance(row: Sealed<InstanceRow>) -> Self {
+        Self::Instance(Box::new(row))
+    }
 }
 
 /// A change that was asked for with a request id: what it was and what it made.

@@ -356,6 +356,9 @@ fn rows() -> Vec<Row> {
         row("OwnKeys/RotateRoot", A::OwnKeysRotateRoot, At::Service, |_, _| {
             v1::RotateRootRequest { no_recovery: true, validate_only: true, ..Default::default() }.encode_to_vec()
         }),
+        row("OwnKeys/RotateLogKey", A::OwnKeysRotateLog, At::Service, |_, _| {
+            v1::RotateLogKeyRequest { validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
         row("AuditLog/ListAuditRecords", A::AuditRecordsRead, At::Vault, |_, _| {
             v1::ListAuditRecordsRequest { filter: records(), ..Default::default() }.encode_to_vec()
         }),

@@ -360,3 +360,73 @@ fn the_root_rotates_by_a_recovery_key_through_kills_at_random() {
     let verified = audit::verify(&site.path("audit"), &Against::default()).expect("the log proves itself");
     assert!(verified.open.is_empty(), "{:?}", verified.open);
 }
+
+/// Waits until the old log key is destroyed.
+fn log_has_changed_over(dev: &Dev) {
+    for _ in 0..300 {
+        if json(dev, &["own-keys", "show"]).get("logKeyRotation").is_none() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("the old log key is there still");
+}
+
+#[test]
+fn the_log_key_rotates_through_a_kill_at_every_point_and_the_first_one_leads_to_the_last() {
+    let mut dev = Dev::new();
+    let data = dev.data();
+    let of_service = token_objects(&data);
+    let key = json(&dev, &["audit", "key", "--data-dir", text(&data)])["key"].as_str().expect("a key").to_owned();
+    let (state, witness_key) = (dev.path("witness"), dev.path("witness.key"));
+    let look = |dev: &Dev| {
+        let witness = ["audit", "witness", "--state", text(&state), "--witness-key", text(&witness_key)];
+        dev.ok(&[&witness[..], &["--name", "witness.example.org/one", "--log-key", &key]].concat());
+    };
+    let points = [
+        failpoint::SERVICE_AFTER_INTENT,
+        failpoint::SERVICE_AFTER_GENERATE,
+        failpoint::STORE_BEFORE_COMMIT,
+        failpoint::STORE_AFTER_COMMIT,
+        failpoint::SERVICE_BEFORE_OUTCOME,
+        "audit.after_checkpoint",
+    ];
+    for (n, point) in points.into_iter().enumerate() {
+        look(&dev);
+        dev.stop();
+        dev.start(Start { failpoints: &format!("{point}=kill@{}", if n == 5 { 3 } else { 1 }), ..Start::default() });
+        let id = uuid::Uuid::new_v4().to_string();
+        let rotate = ["--timeout", "20", "own-keys", "rotate-log", "--request-id", &id];
+        let answered = dev.run(&rotate).status.success();
+        assert!(!answered || n == 5, "{point}");
+        assert_eq!(dev.wait_dead().signal(), Some(9), "{point} kills");
+        dev.start(Start::default());
+        dev.ok(&rotate);
+        log_has_changed_over(&dev);
+        assert_eq!(token_objects(&data), of_service, "{point}: one log key");
+        let shown = json(&dev, &["audit", "key", "--data-dir", text(&data)]);
+        assert_eq!(shown["former"].as_array().map(Vec::len), Some(n + 1), "{point}: once");
+        assert!(shown["former"][0]["until"].is_string(), "{shown}");
+        dev.stop();
+        all_is_settled(&dev, point);
+        dev.start(Start::default());
+    }
+    look(&dev);
+    let verified = json(&dev, &["audit", "verify", "--log", text(&data.join("audit")), "--key", &key]);
+    assert_eq!(verified["handovers"].as_array().map(Vec::len), Some(points.len()), "{verified}");
+    let shown = dev.ok(&["audit", "verify", "--log", text(&data.join("audit")), "--key", &key]);
+    assert!(shown.contains("key handed over"), "{shown}");
+    dev.ok(&["audit", "verify", "--data-dir", text(&data)]);
+}
+
+#[test]
+fn the_log_key_rotates_while_clients_work() {
+    let dev = Dev::new();
+    dev.ok(&["key", "create", "k", "--type", "EC"]);
+    while_clients_work(&dev, || {
+        for _ in 0..3 {
+            dev.ok(&["own-keys", "rotate-log"]);
+            log_has_changed_over(&dev);
+        }
+    });
+}

@@ -12,6 +12,7 @@ mod exports;
 mod imports;
 mod keks;
 mod limits;
+mod log_key;
 mod own_keys;
 mod purge;
 mod roles;

@@ -128,7 +128,7 @@ impl Work {
             Self::Plain(Request::CheckSeals { pairs }) => {
                 pairs.iter().map(|(form, seal)| form.len() + seal.len() + 10).sum()
             }
-            Self::Plain(Request::SignLog { text }) => text.len(),
+            Self::Plain(Request::SignLog { public, text }) => public.len() + text.len(),
             Self::Plain(Request::Prove { seal, row }) => seal.len() + row.len() + 10,
             Self::Plain(Request::Import { material, .. }) => material.bytes(),
             Self::Plain(Request::ImportWrapped { seal, row, blob, .. }) => seal.len() + row.len() + blob.len() + 15,
@@ -369,7 +369,8 @@ mod tests {
     #[test]
     fn the_bound_of_a_frame_holds_for_the_longest_checkpoint() {
         let text = "x".repeat(checkpoint::TEXT_BYTES_MAX);
-        let (call, _result) = Waiting::new(Work::Plain(Request::SignLog { text }), None, Moment(u64::MAX));
+        let (call, _result) =
+            Waiting::new(Work::Plain(Request::SignLog { public: ByteBuf::new(), text }), None, Moment(u64::MAX));
         let mut packet = Vec::new();
         assert!(!call.encode(&mut packet, u32::MAX, false), "a checkpoint is for everyone");
         assert!(packet.len() <= call.work.frame_bytes_max());

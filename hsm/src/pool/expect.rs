@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_log_signature_has_a_length_that_one_can_have() {
-        let sign = Request::SignLog { text: String::new() };
+        let sign = Request::SignLog { public: ByteBuf::new(), text: String::new() };
         for (bytes, fits) in [(0, false), (7, false), (8, true), (64, true), (72, true), (73, false)] {
             assert_eq!(plain_fits(&sign, &Response::LogSignature(vec![1; bytes].into())), fits, "{bytes}");
         }

@@ -22,6 +22,8 @@ pub enum Provisioned {
     Hierarchy(Hierarchy),
     /// A root in place of another.
     Root(NewRoot),
+    /// The public half of a log key in place of another: SubjectPublicKeyInfo (DER).
+    LogKey(Vec<u8>),
     /// What the module can do.
     Capabilities(Capabilities),
     /// What the module lists.
@@ -40,8 +42,9 @@ pub async fn provision(profile: &Profile, requests: Vec<Provision>) -> Result<Ve
     for request in requests {
         match process.ask(Request::Provision(Box::new(request)), STEP_WITHIN).await? {
             Response::Done => provisioned.push(Provisioned::Done),
-            Response::Hierarchy(hierarchy) => provisioned.push(Provisioned::Hierarchy(hierarchy)),
+            Response::Hierarchy(hierarchy) => provisioned.push(Provisioned::Hierarchy(*hierarchy)),
             Response::Root(root) => provisioned.push(Provisioned::Root(root)),
+            Response::LogKey(public) => provisioned.push(Provisioned::LogKey(public.into_vec())),
             Response::Capabilities(capabilities) => provisioned.push(Provisioned::Capabilities(capabilities)),
             Response::Offers(offers) => provisioned.push(Provisioned::Offers(offers)),
             _ => {

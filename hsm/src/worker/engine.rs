@@ -23,14 +23,23 @@ pub(crate) const CANARY_MESSAGE: &[u8] = b"strongroom canary";
 const ROOT_LABEL: &str = "strongroom root";
 /// CKA_LABEL of the canary.
 pub(crate) const CANARY_LABEL: &str = "strongroom canary";
-/// CKA_LABEL of both halves of the log-signing key.
-pub(crate) const LOG_LABEL: &str = "strongroom log";
+/// CKA_LABEL of both halves of the log key of `init`; one that was made in place of another has its id behind it.
+const LOG_LABEL: &str = "strongroom log";
 
 /// CKA_LABEL of a root: none is the one of `init`. By its label alone it is found, and no root is taken for another.
 pub(crate) fn root_label(id: Option<KekId>) -> String {
-    let Some(id) = id else { return ROOT_LABEL.to_owned() };
+    labelled(ROOT_LABEL, id)
+}
+
+/// CKA_LABEL of both halves of a log key: none is the one of `init`.
+pub(crate) fn log_label(id: Option<KekId>) -> String {
+    labelled(LOG_LABEL, id)
+}
+
+fn labelled(label: &str, id: Option<KekId>) -> String {
+    let Some(id) = id else { return label.to_owned() };
     let digits: Vec<String> = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{ROOT_LABEL} {}", digits.concat())
+    format!("{label} {}", digits.concat())
 }
 
 /// What makes seals, and the canary's proof: HMAC-SHA256.

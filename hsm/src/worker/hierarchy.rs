@@ -19,7 +19,7 @@ use der::Decode as _;
 use super::{
     code::{Failed, Function},
     engine::{
-        CANARY_LABEL, CANARY_MESSAGE, Engine, LOG_LABEL, MAC, MAC_BYTES, Trouble, nonsense, root_label, unsupported,
+        CANARY_LABEL, CANARY_MESSAGE, Engine, MAC, MAC_BYTES, Trouble, log_label, nonsense, root_label, unsupported,
     },
     listed, log_key, private, public, start,
     token::{Attribute, Handle, Mechanism, Token},
@@ -121,8 +121,10 @@ fn building(
 
 fn ours(token: &mut dyn Token, keys: &ServiceKeys) -> Result<Vec<Handle>, Trouble> {
     let other = keys.other.as_ref().map(|other| root_label(other.root.map(|root| root.id)));
-    let mut labels = vec![root_label(None), CANARY_LABEL.to_owned(), LOG_LABEL.to_owned()];
+    let mut labels = vec![root_label(None), CANARY_LABEL.to_owned(), log_label(None)];
     labels.extend(keys.root.map(|root| root_label(Some(root.id))).into_iter().chain(other));
+    labels.extend(keys.log_id.map(|id| log_label(Some(id))));
+    labels.extend(keys.other_log.as_ref().and_then(|other| other.id).map(|id| log_label(Some(id))));
     labels.dedup();
     let mut found = Vec::new();
     for label in labels {
@@ -142,7 +144,8 @@ fn finish(
     prove_root(engine, &service_keys)?;
     let token = &mut *engine.token;
     service_keys.canary = make_canary(token)?.to_vec().into();
-    service_keys.log_public = log_key::make(token)?.into();
+    service_keys.log_public = log_key::make(token, None)?.into();
+    (service_keys.log_id, service_keys.other_log) = (None, None);
     let unwrap_template = !token.attribute(engine.root, sys::CKA_UNWRAP_TEMPLATE)?.is_empty();
     Ok(Hierarchy {
         service_keys,

@@ -8,6 +8,7 @@ use super::{
     engine::{Engine, Trouble},
     hierarchy,
     listed::Listed,
+    log_key,
     module::Library,
     pin, probe, root,
     start::{self, LoggedIn},
@@ -58,13 +59,13 @@ impl Provisioner {
             Provision::CreateHierarchy { recovery } => self.on_token(|engine, ready| {
                 let made = hierarchy::create(engine, &ready.serial, recovery)?;
                 sync::sync(&self.hello.sync_dirs)?;
-                Ok(Response::Hierarchy(made))
+                Ok(Response::Hierarchy(Box::new(made)))
             }),
             Provision::Recover { private, escrow, service_keys, other } => self.on_token(|engine, ready| {
                 let escrow = (escrow.as_slice(), other.as_ref().map(|other| other.as_slice()));
                 let made = hierarchy::recover(engine, &ready.serial, private, escrow, service_keys)?;
                 sync::sync(&self.hello.sync_dirs)?;
-                Ok(Response::Hierarchy(made))
+                Ok(Response::Hierarchy(Box::new(made)))
             }),
             Provision::MakeRoot { id, keys, recovery, escrow_for } => self.on_known_token(keys, |engine| {
                 let made = root::make(engine, *id, &keys.sealing, recovery, escrow_for)?;
@@ -73,6 +74,16 @@ impl Provisioner {
             }),
             Provision::DestroyRoot { keys, root } => self.on_known_token(keys, |engine| {
                 root::destroy(engine, *root)?;
+                sync::sync(&self.hello.sync_dirs)?;
+                Ok(Response::Done)
+            }),
+            Provision::MakeLogKey { id, keys } => self.on_known_token(keys, |engine| {
+                let made = log_key::make_beside(engine, *id)?;
+                sync::sync(&self.hello.sync_dirs)?;
+                Ok(Response::LogKey(made.into()))
+            }),
+            Provision::DestroyLogKey { keys, id } => self.on_known_token(keys, |engine| {
+                log_key::destroy(engine, keys, *id)?;
                 sync::sync(&self.hello.sync_dirs)?;
                 Ok(Response::Done)
             }),

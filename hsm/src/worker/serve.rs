@@ -38,7 +38,8 @@ const FORMS_MAX: usize = 1024;
 pub(crate) struct Server {
     engine: Engine,
     service: ServiceHandles,
-    log_key: LogKey,
+    /// The one that signs, and one that still can.
+    log_keys: Vec<LogKey>,
     cache: Cache,
     sync_dirs: Vec<PathBuf>,
     /// What opens the blobs of the root that is left behind, in a worker that carries keys over from it.
@@ -61,10 +62,13 @@ impl Server {
         ready.unwrap_template = unwrap_template;
         let mut engine = Engine::new(token, Some(root)).map_err(|failed| at_start(failed.into()))?;
         let service = start::establish(&mut engine, keys).map_err(at_start)?;
-        let log_key = LogKey::new(&keys.log_public)?;
+        let mut log_keys = vec![LogKey::new(keys.log_id, &keys.log_public)?];
+        if let Some(other) = &keys.other_log {
+            log_keys.push(LogKey::new(other.id, &other.public)?);
+        }
         engine.token.started();
         let cache = Cache::new(usize::try_from(hello.cached_keys_max).unwrap_or(usize::MAX));
-        Ok((Self { engine, service, log_key, cache, sync_dirs: hello.sync_dirs.clone(), opener: None }, ready))
+        Ok((Self { engine, service, log_keys, cache, sync_dirs: hello.sync_dirs.clone(), opener: None }, ready))
     }
 
     /// As [`Self::start`], and opens the root that is left behind once more, so that keys can be carried over from it.
@@ -111,7 +115,9 @@ impl Server {
                         entry.private.take().is_some() | entry.public.take().is_some()
                     })
             }
-            (Class::StaleHandle, Request::SignLog { .. }) => self.log_key.forget(),
+            (Class::StaleHandle, Request::SignLog { .. }) => {
+                self.log_keys.iter_mut().fold(false, |had, key| key.forget() | had)
+            }
             _ => false,
         }
     }
@@ -153,7 +159,7 @@ impl Server {
             Request::DestroyToken { version } => self.destroy_token(*version).map(|()| Response::Done),
             Request::Seal { forms } => self.seal(forms).map(Response::Seals),
             Request::CheckSeals { pairs } => self.check_seals(pairs).map(Response::Checked),
-            Request::SignLog { text } => self.sign_log(text).map(Response::LogSignature),
+            Request::SignLog { public, text } => self.sign_log(public, text).map(Response::LogSignature),
             Request::Random { length } => self.random(*length).map(Response::Random),
         }
     }
@@ -265,9 +271,10 @@ impl Server {
         pairs.iter().map(|(form, seal)| self.seal_is_right(form, seal)).collect()
     }
 
-    fn sign_log(&mut self, text: &str) -> Result<ByteBuf, Trouble> {
+    fn sign_log(&mut self, public: &[u8], text: &str) -> Result<ByteBuf, Trouble> {
         checkpoint::check(text).map_err(Fault::Checkpoint)?;
-        self.log_key.sign(&mut self.engine, text).map(ByteBuf::from)
+        let key = self.log_keys.iter_mut().find(|key| key.is(public)).ok_or(Fault::LogKeyMismatch)?;
+        key.sign(&mut self.engine, text).map(ByteBuf::from)
     }
 
     fn random(&mut self, length: u32) -> Result<SecretBytes, Trouble> {

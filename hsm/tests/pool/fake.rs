@@ -248,7 +248,7 @@ impl Worker {
             Request::CheckSeals { pairs } => {
                 Ok(Response::Checked(pairs.iter().map(|(form, seal)| seal_of(form) == **seal).collect()))
             }
-            Request::SignLog { text } => Ok(Response::LogSignature(ByteBuf::from(signature(text.as_bytes(), 64)))),
+            Request::SignLog { text, .. } => Ok(Response::LogSignature(ByteBuf::from(signature(text.as_bytes(), 64)))),
             Request::Random { length } => Ok(Response::Random(SecretBytes::new(vec![4; length as usize]))),
             Request::Provision(provision) => match *provision {
                 Provision::Probe => {

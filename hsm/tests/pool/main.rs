@@ -571,7 +571,7 @@ const CHECKPOINT: &str = "strongroom/00ff\n7\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MP
 async fn a_checkpoint_is_signed_also_when_its_worker_is_lost() {
     for fault in ["crash-after=1 times=1", "lie-kind-after=1 times=1", "login-lost-after=1 times=1"] {
         let (pool, dir) = start_with(&[(Lane::Medium, fault)]).await;
-        let signature = pool.sign_log(CHECKPOINT.to_owned(), soon(LONG)).await.expect(fault);
+        let signature = pool.sign_log(&[4; 44], CHECKPOINT.to_owned(), soon(LONG)).await.expect(fault);
         assert_eq!(signature, fake::signature(CHECKPOINT.as_bytes(), 64), "{fault}");
         until("another worker", || starts(dir.path(), Lane::Medium).len() == 3).await;
     }
@@ -581,7 +581,7 @@ async fn a_checkpoint_is_signed_also_when_its_worker_is_lost() {
 async fn what_is_no_checkpoint_reaches_no_worker() {
     let (pool, dir) = start_with(&[(Lane::Medium, "crash-after=1")]).await;
     for text in ["", "a message\n", &CHECKPOINT[1..], CHECKPOINT.trim_end()] {
-        let refused = pool.sign_log(text.to_owned(), soon(LONG)).await;
+        let refused = pool.sign_log(&[4; 44], text.to_owned(), soon(LONG)).await;
         assert!(matches!(refused, Err(Error::Fault(Fault::Checkpoint(_)))), "{text:?}");
     }
     assert_eq!(starts(dir.path(), Lane::Medium).len(), 2, "nobody crashed");

@@ -44,6 +44,8 @@ pub struct Worker {
     child: Child,
     socket: OwnedFd,
     next: u32,
+    /// By which key it signs for the log, once it serves.
+    log_public: ByteBuf,
 }
 
 impl Drop for Worker {
@@ -56,7 +58,7 @@ impl Drop for Worker {
 impl Worker {
     /// A process with the other end of the socket as its standard input.
     fn new(child: Child, socket: OwnedFd) -> Self {
-        Self { child, socket, next: 1 }
+        Self { child, socket, next: 1, log_public: ByteBuf::new() }
     }
 
     /// The process.
@@ -109,6 +111,9 @@ impl Worker {
     }
 
     pub fn hello(&mut self, hello: Hello) -> Result<Ready, Fault> {
+        if let strongroom_hsm::protocol::Role::Serve(keys) = &hello.role {
+            self.log_public = keys.log_public.clone();
+        }
         match self.call(Request::Hello(Box::new(hello)))? {
             Response::Ready(ready) => Ok(ready),
             other => panic!("{other:?}"),
@@ -125,13 +130,18 @@ impl Worker {
 
     pub fn create_hierarchy(&mut self, recovery: Vec<ByteBuf>) -> Result<Hierarchy, Fault> {
         match self.provision(Provision::CreateHierarchy { recovery })? {
-            Response::Hierarchy(hierarchy) => Ok(hierarchy),
+            Response::Hierarchy(hierarchy) => Ok(*hierarchy),
             other => panic!("{other:?}"),
         }
     }
 
     pub fn sign_log(&mut self, text: &str) -> Result<Vec<u8>, Fault> {
-        match self.call(Request::SignLog { text: text.to_owned() })? {
+        self.sign_log_by(&self.log_public.clone(), text)
+    }
+
+    pub fn sign_log_by(&mut self, public: &[u8], text: &str) -> Result<Vec<u8>, Fault> {
+        let public = ByteBuf::from(public.to_vec());
+        match self.call(Request::SignLog { public, text: text.to_owned() })? {
             Response::LogSignature(signature) => Ok(signature.into_vec()),
             other => panic!("{other:?}"),
         }

@@ -7,8 +7,9 @@
 //! <extension lines>
 //! ```
 //!
-//! Our logs have one extension line, `strongroom-heads`: the digest of what the store looked like, so that the store cannot
-//! go back behind a checkpoint that somebody holds. It is signed like the rest; nobody but this service can check it.
+//! Our logs have an extension line `strongroom-heads`: the digest of what the store looked like, so that the store cannot
+//! go back behind a checkpoint that somebody holds. It is signed like the rest; nobody but this service can check it. And the
+//! last one that a key signs has the line `strongroom-next-key`: the verifier key that signs from there on.
 
 use std::fmt::{self, Display};
 
@@ -21,6 +22,9 @@ use super::{
 
 /// What the extension line with the digest of the store's heads begins with.
 const HEADS: &str = "strongroom-heads ";
+
+/// What the extension line with the key that signs from there on begins with.
+const NEXT_KEY: &str = "strongroom-next-key ";
 
 /// Why a text is no checkpoint, or not one to rely on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +41,9 @@ pub enum CheckpointError {
     /// The line `strongroom-heads` is malformed, or is there twice.
     #[error("the checkpoint's line strongroom-heads is malformed or repeated")]
     Heads,
+    /// The line `strongroom-next-key` is malformed, or is there twice.
+    #[error("the checkpoint's line strongroom-next-key is malformed or repeated")]
+    NextKey,
     /// The note around it.
     #[error(transparent)]
     Note(#[from] NoteError),
@@ -79,6 +86,14 @@ impl Checkpoint {
         self
     }
 
+    /// The same with the key that signs from there on, in place of one that it had.
+    #[must_use]
+    pub fn with_next_key(mut self, key: &VerifierKey) -> Self {
+        self.extensions.retain(|line| !line.starts_with(NEXT_KEY));
+        self.extensions.push(format!("{NEXT_KEY}{key}"));
+        self
+    }
+
     /// Reads the text of a note.
     ///
     /// # Errors
@@ -99,6 +114,10 @@ impl Checkpoint {
         if heads.next().is_some_and(|digest| text::hash(digest).is_none()) || heads.next().is_some() {
             return Err(CheckpointError::Heads);
         }
+        let mut next = extensions.iter().filter_map(|line| line.strip_prefix(NEXT_KEY));
+        if next.next().is_some_and(|key| key.parse::<VerifierKey>().is_err()) || next.next().is_some() {
+            return Err(CheckpointError::NextKey);
+        }
         Ok(Self { extensions, ..Self::new(origin, size, root)? })
     }
 
@@ -116,6 +135,11 @@ impl Checkpoint {
             return Err(CheckpointError::NotByLog { origin: checkpoint.origin });
         }
         Ok((checkpoint, signers))
+    }
+
+    /// The key that signs from there on, if it is the last one of the key that has signed it.
+    pub fn next_key(&self) -> Option<VerifierKey> {
+        self.extensions.iter().find_map(|line| line.strip_prefix(NEXT_KEY)?.parse().ok())
     }
 
     /// Which log.

@@ -20,9 +20,12 @@ use std::{
 use rustix::{fs::FlockOperation, io::Errno};
 use sha2::{Digest as _, Sha256};
 
-use super::tlog::{
-    Checkpoint, CheckpointError, Cosigner, Hash, NoteError, ProofError, SignedNote, VerifierKey,
-    cosignature::TimeError, proof::verify_consistency,
+use super::{
+    handover::{self, Handover},
+    tlog::{
+        Checkpoint, CheckpointError, Cosigner, Hash, NoteError, ProofError, SignedNote, VerifierKey,
+        cosignature::TimeError, proof::verify_consistency,
+    },
 };
 
 mod file;
@@ -101,6 +104,7 @@ pub struct Witness {
     /// As long as this is open, nobody else writes to the state.
     _lock: File,
     log_keys: Vec<VerifierKey>,
+    handovers: Vec<(String, Handover)>,
     cosigner: Cosigner,
     held: Option<Held>,
 }
@@ -136,7 +140,8 @@ impl Witness {
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("make", dir))?;
         let lock = lock(dir, &name)?;
-        let mut witness = Self { dir: dir.to_owned(), _lock: lock, log_keys, cosigner, held: None };
+        let mut witness =
+            Self { dir: dir.to_owned(), _lock: lock, log_keys, handovers: Vec::new(), cosigner, held: None };
         if let Some(path) = witness.evidence()? {
             return Err(WitnessError::Evidence(path));
         }
@@ -156,6 +161,12 @@ impl Witness {
         self.cosigner.key()
     }
 
+    /// Follows from the keys that are believed to those that they have handed over to, by their own signatures.
+    pub fn follow(&mut self, notes: &[(String, SignedNote)]) {
+        self.handovers = handover::follow(&self.log_keys, notes);
+        self.log_keys = handover::with_followers(std::mem::take(&mut self.log_keys), &self.handovers);
+    }
+
     /// Looks at a checkpoint, with the proof that it continues the one of [`Self::size`] records; cosigns and keeps it.
     /// `time` is in seconds since 1970. Blocks for a few syncs.
     ///
@@ -165,7 +176,11 @@ impl Witness {
         if let Some(path) = self.evidence()? {
             return Err(WitnessError::Evidence(path));
         }
-        let (checkpoint, _) = Checkpoint::open(note, &self.log_keys).map_err(WitnessError::Checkpoint)?;
+        let (checkpoint, signers) = Checkpoint::open(note, &self.log_keys).map_err(WitnessError::Checkpoint)?;
+        if handover::in_office(&signers, checkpoint.size(), &self.handovers).is_err() {
+            let origin = checkpoint.origin().to_owned();
+            return Err(WitnessError::Checkpoint(CheckpointError::NotByLog { origin }));
+        }
         if let Some(held) = &self.held {
             let (old, new) = (&held.checkpoint, &checkpoint);
             let continued = verify_consistency(old.size(), old.root(), new.size(), new.root(), proof);

@@ -11,7 +11,10 @@ use super::{
     place::{self, InstanceOrServerArgs},
 };
 use crate::{
-    audit::tlog::{Checkpoint, SignedNote, VerifierKey},
+    audit::{
+        handover,
+        tlog::{Checkpoint, SignedNote, VerifierKey},
+    },
     cli::{
         compose::failure,
         connection::ConnectionArgs,
@@ -41,6 +44,19 @@ pub(in crate::cli) struct LogKeyView {
     pub(in crate::cli) origin: String,
     /// The verifier key.
     pub(in crate::cli) key: String,
+    /// Those that have signed before, newest first, as far as they are known.
+    pub(in crate::cli) former: Vec<FormerKeyView>,
+}
+
+/// A key that has signed before.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::cli) struct FormerKeyView {
+    /// The verifier key.
+    pub(in crate::cli) key: String,
+    /// So many records are under it: then it handed over. Absent where it has not said so itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) until: Option<String>,
 }
 
 /// The key and nothing else, so that it can go into a file.
@@ -56,14 +72,24 @@ impl Rows for LogKeyView {
 
 /// Shows it.
 pub(super) async fn run(connection: &ConnectionArgs, args: &KeyArgs) -> anyhow::Result<ExitCode> {
-    let key = match args.instance.place()? {
+    let (keys, handovers) = match args.instance.place()? {
         Some(place) => {
             let store = place.store.ok_or_else(|| Failure::new("no store is named"))?;
-            place::key(&store, &place.replica).await?
+            let keys = place::keys(&store, &place.replica).await?;
+            let notes = handover::notes(&place.log).map_err(|error| failure("the log cannot be read", &error))?;
+            let handovers = handover::follow(&keys, &notes);
+            (keys, handovers)
         }
-        None => asked(connection).await?,
+        None => (vec![asked(connection).await?], Vec::new()),
     };
-    output::show(args.format.format, &LogKeyView { origin: key.name().to_owned(), key: key.to_string() })?;
+    let (key, former) = keys.split_first().ok_or_else(|| Failure::new("the store has no key of the log"))?;
+    let until = |key: &VerifierKey| handovers.iter().find(|(_, handover)| handover.from == *key);
+    let former = former.iter().map(|key| FormerKeyView {
+        key: key.to_string(),
+        until: until(key).map(|(_, handover)| handover.checkpoint.size().to_string()),
+    });
+    let view = LogKeyView { origin: key.name().to_owned(), key: key.to_string(), former: former.collect() };
+    output::show(args.format.format, &view)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -37,7 +37,7 @@ mod vkey;
 mod witness;
 
 #[cfg(test)]
-pub(super) use key::LogKeyView;
+pub(super) use key::{FormerKeyView, LogKeyView};
 #[cfg(test)]
 pub(super) use prune::PrunedView;
 #[cfg(test)]
@@ -45,7 +45,7 @@ pub(super) use receipt::ReceiptView;
 #[cfg(test)]
 pub(super) use signers::SignerView;
 #[cfg(test)]
-pub(super) use verify::{HeldView, LogView, TornView};
+pub(super) use verify::{HandoverView, HeldView, LogView, TornView};
 #[cfg(test)]
 pub(super) use view::{RecordView, UsedView};
 #[cfg(test)]

@@ -114,8 +114,8 @@ fn of(config: Option<&Path>, data_dir: Option<&Path>) -> anyhow::Result<Place> {
     Ok(Place { log: config.audit.dir, store: Some(config.store), replica: config.replica })
 }
 
-/// The log's key as the store has it. Whoever could write the store could have put another one there.
-pub(super) async fn key(store: &StoreChoice, replica: &ReplicaName) -> anyhow::Result<VerifierKey> {
+/// The log's keys as the store has them: the one that signs, then those before. Whoever could write the store could have put others there.
+pub(super) async fn keys(store: &StoreChoice, replica: &ReplicaName) -> anyhow::Result<Vec<VerifierKey>> {
     if !compose::is_made(store).await? {
         return Err(Failure::new(format!("there is no store {store}"))
             .hint("`strongroom init` makes it; for a log alone: --log DIR --key VKEY")
@@ -128,6 +128,6 @@ pub(super) async fn key(store: &StoreChoice, replica: &ReplicaName) -> anyhow::R
     let instance = found?.ok_or_else(|| {
         Failure::new(format!("the store {store} has no instance")).hint("`strongroom init` makes one")
     })?;
-    Ok(checkpoints::key(&instance, &log_name(&instance, &seat))
+    Ok(checkpoints::keys(&instance, &log_name(&instance, &seat))
         .map_err(|error| failure("the store does not have the log's key", &error))?)
 }

@@ -102,7 +102,7 @@ impl Rows for PrunedView {
 pub(super) async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
     let place = args.instance.place()?;
     let store = place.store.as_ref().ok_or_else(|| Failure::new("no store is named"))?;
-    let against = Against { keys: vec![place::key(store, &place.replica).await?], checkpoints: Vec::new() };
+    let against = Against { keys: place::keys(store, &place.replica).await?, checkpoints: Vec::new() };
     let verified = verify::verified(&place.log, &against).map_err(|error| unverified(&error))?;
     let records = plan(&place.log, &verified, args.before.0)?;
     if !args.dry_run {

@@ -8,14 +8,22 @@ use strongroom_proto::v1::{AuditCheckpoint, AuditFilter};
 use super::filter::action;
 use crate::{
     audit::{
+        handover,
         prove::{ProveError, Prover},
         tlog::{Checkpoint, Hash, SignedNote, proof::MakeError},
     },
     cli::{compose::failure, connection::ConnectionArgs, failure::Failure},
 };
 
-/// A checkpoint and a proof, which is empty where there is none: the log is shorter than what it is asked for.
-pub(super) type Shown = (SignedNote, Vec<Hash>);
+/// What a log shows.
+pub(super) struct Shown {
+    /// The newest checkpoint.
+    pub(super) note: SignedNote,
+    /// The proof, which is empty where there is none: the log is shorter than what it is asked for.
+    pub(super) proof: Vec<Hash>,
+    /// Notes by which one key of the log hands over to the next.
+    pub(super) handovers: Vec<(String, SignedNote)>,
+}
 
 /// Out of the log's folder.
 pub(super) fn local(log: &Path, old: u64) -> anyhow::Result<Shown> {
@@ -23,7 +31,8 @@ pub(super) fn local(log: &Path, old: u64) -> anyhow::Result<Shown> {
     let shorter = |error: &ProveError| matches!(error, ProveError::Make(MakeError::Shrunk { .. }));
     let shown = prover.extension(old).or_else(|error| if shorter(&error) { prover.extension(0) } else { Err(error) });
     let shown = shown.map_err(|error| failure("the log shows no checkpoint", &error))?;
-    Ok((note(&shown.note)?, shown.proof))
+    let handovers = handover::notes(log).map_err(|error| failure("the log cannot be read", &error))?;
+    Ok(Shown { note: note(&shown.note)?, proof: shown.proof, handovers })
 }
 
 /// From the server. One whose log is shorter refuses the proof; then its checkpoint without one says so.
@@ -44,7 +53,9 @@ pub(super) async fn remote(connection: &ConnectionArgs, old: u64) -> anyhow::Res
     let proof = answer.consistency_proof.iter().map(|hash| Hash::try_from(hash.as_slice()));
     let proof = proof.collect::<Result<Vec<_>, _>>();
     let proof = proof.map_err(|_| Failure::new("the server's proof is not made of SHA-256 hashes"))?;
-    Ok((note(&answer.note)?, proof))
+    let handovers = answer.handovers.iter().map(|text| Ok(("what the server shows".to_owned(), note(text)?)));
+    let handovers = handovers.collect::<anyhow::Result<_>>()?;
+    Ok(Shown { note: note(&answer.note)?, proof, handovers })
 }
 
 fn note(text: &str) -> anyhow::Result<SignedNote> {

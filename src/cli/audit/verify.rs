@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     audit::{
-        self, Against, Damage, OpenError, Progress, Verified,
+        self, Against, Damage, Handover, OpenError, Progress, Verified,
         tlog::{Checkpoint, KeyKind, SignedNote, VerifierKey, note::NOTE_BYTES_MAX},
     },
     cli::{
@@ -79,6 +79,8 @@ pub(in crate::cli) struct LogView {
     pub(in crate::cli) keys_from: &'static str,
     /// The keys that signatures were checked with.
     pub(in crate::cli) keys: Vec<String>,
+    /// Where one key of the log handed over to the next.
+    pub(in crate::cli) handovers: Vec<HandoverView>,
     /// The kept checkpoints that the log is an extension of.
     pub(in crate::cli) held: Vec<HeldView>,
     /// The intents without an outcome.
@@ -86,6 +88,28 @@ pub(in crate::cli) struct LogView {
     /// A last line that is not whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) torn: Option<TornView>,
+}
+
+/// One key hands over to the next.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::cli) struct HandoverView {
+    /// So many records are under the old key.
+    pub(in crate::cli) size: String,
+    /// The old key.
+    pub(in crate::cli) from: String,
+    /// The new one.
+    pub(in crate::cli) to: String,
+}
+
+impl From<&Handover> for HandoverView {
+    fn from(handover: &Handover) -> Self {
+        Self {
+            size: handover.checkpoint.size().to_string(),
+            from: handover.from.to_string(),
+            to: handover.to.to_string(),
+        }
+    }
 }
 
 /// A kept checkpoint.
@@ -157,7 +181,7 @@ async fn keys(args: &VerifyArgs, store: Option<&StoreChoice>, replica: &ReplicaN
             .hint("--unsigned checks everything else: it shows that the files agree, not who made them")
             .into());
     };
-    keys.push(place::key(store, replica).await?);
+    keys.extend(place::keys(store, replica).await?);
     Ok(Keys { keys, from: "store" })
 }
 
@@ -199,7 +223,7 @@ fn progress() -> ProgressBar {
 }
 
 fn view(log: &Path, keys: &Keys, against: &Against, verified: Verified) -> anyhow::Result<LogView> {
-    let held = against.checkpoints.iter().map(|(file, note)| held(file, note, &keys.keys));
+    let held = against.checkpoints.iter().map(|(file, note)| held(file, note, &verified.keys));
     Ok(LogView {
         log: log.display().to_string(),
         instance: verified.instance,
@@ -209,6 +233,7 @@ fn view(log: &Path, keys: &Keys, against: &Against, verified: Verified) -> anyho
         signed_by: verified.signed_by,
         keys_from: keys.from,
         keys: keys.keys.iter().map(ToString::to_string).collect(),
+        handovers: verified.handovers.iter().map(HandoverView::from).collect(),
         held: held.collect::<anyhow::Result<_>>()?,
         open_intents: verified.open.iter().map(|(index, _)| index.to_string()).collect(),
         torn: verified.torn.map(|torn| TornView {
@@ -250,7 +275,8 @@ fn damaged(file: &Path, line: u64, what: &Damage) -> Failure {
     let shown = match what {
         Damage::Signature(_) => shown.hint(
             "is --key the key of this log, from somebody you trust? `strongroom recover` makes a new one: then pass both",
-        ),
+        )
+        .hint("after `own-keys rotate-log` the new one is found by the old one's note in the log's folder `keys`: copy that too"),
         Damage::Form => return shown,
         _ => shown,
     };
@@ -303,6 +329,9 @@ impl Rows for LogView {
             ("after it", self.after()),
         ];
         rows.push(("key", self.key()));
+        for HandoverView { size, from, to } in &self.handovers {
+            rows.push(("key handed over", format!("at {size} records, by its own signature: {from} to {to}")));
+        }
         for held in &self.held {
             let by = if held.signers.is_empty() { "NOT CHECKED".to_owned() } else { signers::text(&held.signers) };
             rows.push(("is an extension of", format!("{}: {} records, signed by {by}", held.file, held.size)));

@@ -11,10 +11,7 @@ use super::{
     wrong,
 };
 use crate::{
-    audit::{
-        tlog::{Hash, SignedNote},
-        witness::{self, Cosigned, Witness, WitnessError, key::WitnessKeyError},
-    },
+    audit::witness::{self, Cosigned, Witness, WitnessError, key::WitnessKeyError},
     cli::{
         compose::failure,
         connection::ConnectionArgs,
@@ -94,7 +91,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &WitnessArgs) -> anyh
     };
     loop {
         match look(connection, args, witness.size()).await {
-            Ok((note, proof)) => match see(&mut witness, &note, &proof) {
+            Ok(shown) => match see(&mut witness, &shown) {
                 Ok(view) if args.every.is_some() && format == Format::Json => output::json_line(&view)?,
                 Ok(view) if format == Format::Json => output::json(&view)?,
                 Ok(view) => output::line(&view.text())?,
@@ -116,10 +113,11 @@ async fn look(connection: &ConnectionArgs, args: &WitnessArgs, old: u64) -> anyh
     }
 }
 
-fn see(witness: &mut Witness, note: &SignedNote, proof: &[Hash]) -> Result<CosignedView, WitnessError> {
+fn see(witness: &mut Witness, shown: &Shown) -> Result<CosignedView, WitnessError> {
     let now = SystemClock.now();
     let seconds = u64::try_from(now.0).unwrap_or_default();
-    let Cosigned { checkpoint, path, is_first, .. } = witness.see(note, proof, seconds)?;
+    witness.follow(&shown.handovers);
+    let Cosigned { checkpoint, path, is_first, .. } = witness.see(&shown.note, &shown.proof, seconds)?;
     Ok(CosignedView {
         origin: checkpoint.origin().to_owned(),
         size: checkpoint.size().to_string(),

@@ -94,15 +94,16 @@ pub(super) async fn store(checks: &mut Checks, config: &Config) -> Option<(Insta
     }
 }
 
-fn log_key(instance: &InstanceRow, log: &str) -> Result<VerifierKey, Failure> {
-    checkpoints::key(instance, log).map_err(|error| failure("the store does not have it", &error))
+fn log_keys(instance: &InstanceRow, log: &str) -> Result<Vec<VerifierKey>, Failure> {
+    checkpoints::keys(instance, log).map_err(|error| failure("the store does not have it", &error))
 }
 
 /// Whether the log is what was written, from its first record to its last.
 pub(super) async fn log(checks: &mut Checks, config: &Config, instance: Option<&(InstanceRow, String)>) {
     let dir = config.audit.dir.clone();
-    let key = instance.and_then(|(row, log)| checks.of("audit log key", log_key(row, log), ToString::to_string));
-    let against = Against { keys: key.into_iter().collect(), ..Against::default() };
+    let shown = |keys: &Vec<VerifierKey>| keys.first().map(ToString::to_string).unwrap_or_default();
+    let keys = instance.and_then(|(row, log)| checks.of("audit log key", log_keys(row, log), shown));
+    let against = Against { keys: keys.unwrap_or_default(), ..Against::default() };
     let verified = match tokio::task::spawn_blocking(move || audit::verify(&dir, &against)).await {
         Ok(Ok(verified)) => verified,
         Ok(Err(OpenError::Missing(dir))) if instance.is_none() => {

@@ -196,7 +196,7 @@ impl Report {
                     TokenReport::new(Some(name), offer.lines, Evidence::Listed)
                 }));
             }
-            Provisioned::Done | Provisioned::Hierarchy(_) | Provisioned::Root(_) => {}
+            Provisioned::Done | Provisioned::Hierarchy(_) | Provisioned::Root(_) | Provisioned::LogKey(_) => {}
         }
     }
 

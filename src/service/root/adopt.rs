@@ -34,7 +34,8 @@ impl Service {
             Ok(row) => row,
             Err(error) => self.instance_by_other_keys(&held, stop, error).await?,
         };
-        if row.revision == held.revision && self.adopted.load(Ordering::Acquire) == row.revision {
+        // One whose taking in was not finished is taken in again.
+        if row.revision == self.adopted.load(Ordering::Acquire) {
             self.catalog.scopes.release();
             return Ok(held);
         }
@@ -48,6 +49,7 @@ impl Service {
             () = self.pool.adopt(row.worker_keys()) => {}
         }
         self.instance.store(Arc::clone(&row));
+        self.checkpoints.change_over(&row, self.clock.now()).await?;
         let deadline = Moment::now().after(WITHIN);
         self.catalog.scopes.settle_all(deadline).await?;
         self.own.seal_anew(deadline).await?;
@@ -83,8 +85,13 @@ impl Service {
         self.catalog.instance(Moment::now().after(WITHIN)).await
     }
 
+    /// Whether this replica goes by that row, its log too.
+    pub(in crate::service) fn has_adopted(&self, row: &InstanceRow) -> bool {
+        self.adopted.load(Ordering::Acquire) == row.revision
+    }
+
     /// The replicas that serve and do not go by that row yet.
-    pub(super) async fn laggards(&self, row: &InstanceRow) -> Result<Vec<String>, ServiceError> {
+    pub(in crate::service) async fn laggards(&self, row: &InstanceRow) -> Result<Vec<String>, ServiceError> {
         let own = self.own.name().await;
         let all = self.store.replicas().await?;
         let others = all.iter().filter(|replica| replica.row.unchecked().name != own);

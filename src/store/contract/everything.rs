@@ -16,7 +16,7 @@ pub(crate) fn one_of_each() -> Change {
         request: Some(request(1, "spiffe://example.org/ci", 100)),
         events: vec![sealed(event(6, "dev")), sealed(event(7, "dev"))],
         ..change([
-            Write::Instance(sealed(instance())),
+            Write::instance(sealed(instance())),
             Write::Vault(sealed(vault(1, "dev"))),
             Write::Key(sealed(with_policy(key(2, "dev", "Root")))),
             Write::Version(sealed(version(2, "dev", "Root", 1))),

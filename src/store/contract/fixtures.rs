@@ -8,11 +8,11 @@ use strongroom_hsm::{
 use crate::{
     model::{
         AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, Escrow, EventRow, EventType, Fate, Generation,
-        InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KeyOps, KeyRotation, KeySpec, KnownRow, MaxStaleness,
-        NetworkRules, ObjectType, Ordinal, Permissions, Renewal, ReplicaName, ReplicaRow, RequestId, Residency,
-        RetiredKek, RoleDefinitionRow, RoleId, RolePatterns, RotationPolicy, Row, RowId, RowKind, Scope, Stage, State,
-        Tags, Timestamp, TokenId, TokenRow, Uptime, UsageRow, VaultAuthorization, VaultName, VaultRow, VersionId,
-        VersionRow,
+        InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KeyOps, KeyRotation, KeySpec, KnownRow, LogChange, LogKey,
+        LogKeys, MaxStaleness, NetworkRules, ObjectType, Ordinal, Permissions, Renewal, ReplicaName, ReplicaRow,
+        RequestId, Residency, RetiredKek, RoleDefinitionRow, RoleId, RolePatterns, RotationPolicy, Row, RowId, RowKind,
+        Scope, Stage, State, Tags, Timestamp, TokenId, TokenRow, Uptime, UsageRow, VaultAuthorization, VaultName,
+        VaultRow, VersionId, VersionRow,
     },
     store::{
         Beat, Change, HeadChange, HeadRow, HeadScope, Position, RequestRecord, Sealed, Step, Write, head::SetDigest,
@@ -246,6 +246,8 @@ pub(crate) fn instance() -> InstanceRow {
             log_public: vec![48; 44].into(),
             root: Some(Kek { id: [1; 16], blob: [2; 24], mark: [3; 16] }),
             other: None,
+            log_id: None,
+            other_log: None,
         },
         escrow: vec![
             Escrow { recovery_key: [0; 32], blob: Vec::new() },
@@ -262,6 +264,11 @@ pub(crate) fn instance() -> InstanceRow {
             },
             begun: Timestamp(1_700_000_002),
         }),
+        log_keys: LogKeys {
+            id: Some([4; 16]),
+            change: Some(LogChange { old: LogKey { id: None, public: vec![5; 44] }, begun: Timestamp(1_700_000_003) }),
+            former: vec![LogKey { id: Some([6; 16]), public: vec![7; 91] }],
+        },
         revision: 1,
     }
 }

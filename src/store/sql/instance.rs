@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::{
-        Escrow, InstanceRow, Renewal,
+        Escrow, InstanceRow, LogKeys, Renewal,
         renewal::{escrow_form, root_form},
     },
     store::{Sealed, StoreError},
@@ -19,11 +19,11 @@ use crate::{
 const TABLE: &str = "instance";
 const READ: &str = "SELECT * FROM instance";
 const INSERT: &str = "INSERT INTO instance (singleton, id, revision, seal, created_at, development, token_label, \
-    token_serial, unwrap_template, sealing_key, data_key, canary, log_public, escrow, root, renewal) \
-    VALUES (1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+    token_serial, unwrap_template, sealing_key, data_key, canary, log_public, escrow, root, renewal, log_keys) \
+    VALUES (1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 const UPDATE: &str = "UPDATE instance SET revision = $2, seal = $3, created_at = $4, development = $5, \
     token_label = $6, token_serial = $7, unwrap_template = $8, sealing_key = $9, data_key = $10, canary = $11, \
-    log_public = $12, escrow = $13, root = $14, renewal = $15 WHERE id = $1 AND revision = $2 - 1";
+    log_public = $12, escrow = $13, root = $14, renewal = $15, log_keys = $16 WHERE id = $1 AND revision = $2 - 1";
 
 pub(super) async fn read(session: &mut Session) -> Result<Option<Sealed<InstanceRow>>, StoreError> {
     let row = query(READ).fetch_optional(session).await.map_err(fault)?;
@@ -48,7 +48,11 @@ pub(super) async fn write(session: &mut Session, sealed: &Sealed<InstanceRow>) -
         .bind(row.service_keys.log_public.to_vec())
         .bind(escrow_form(&row.escrow))
         .bind(row.service_keys.root.as_ref().map(|root| root_form(Some(root))))
-        .bind(row.renewal.as_ref().map(|renewal| serde_json::to_vec(renewal).expect("plain fields are JSON")));
+        .bind(row.renewal.as_ref().map(|renewal| serde_json::to_vec(renewal).expect("plain fields are JSON")))
+        .bind(
+            (row.log_keys != LogKeys::default())
+                .then(|| serde_json::to_vec(&row.log_keys).expect("plain fields are JSON")),
+        );
     write_one(session, query).await
 }
 
@@ -68,9 +72,12 @@ fn decode(row: &Record) -> Result<Sealed<InstanceRow>, StoreError> {
             log_public: columns.bytes("log_public")?.to_vec().into(),
             root: decode_root(&columns)?,
             other: None,
+            log_id: None,
+            other_log: None,
         },
         escrow: decode_escrow(columns.bytes("escrow")?).ok_or_else(|| columns.wrong("escrow"))?,
         renewal: decode_renewal(&columns)?,
+        log_keys: decode_log_keys(&columns)?,
         revision: columns.revision()?,
     })
 }
@@ -89,6 +96,12 @@ fn decode_root(columns: &Columns<'_>) -> Result<Option<Kek>, StoreError> {
 fn decode_renewal(columns: &Columns<'_>) -> Result<Option<Renewal>, StoreError> {
     let text = columns.optional_bytes("renewal")?;
     text.map(|text| serde_json::from_slice(text).map_err(|_| columns.wrong("renewal"))).transpose()
+}
+
+/// None: no log key was ever replaced.
+fn decode_log_keys(columns: &Columns<'_>) -> Result<LogKeys, StoreError> {
+    let Some(text) = columns.optional_bytes("log_keys")? else { return Ok(LogKeys::default()) };
+    serde_json::from_slice(text).map_err(|_| columns.wrong("log_keys"))
 }
 
 fn decode_escrow(mut bytes: &[u8]) -> Option<Vec<Escrow>> {

@@ -290,7 +290,7 @@ fn is_free(table: &str, column: &str, value: &str) -> bool {
     let optional = matches!(column, "not_before" | "expires_at" | "deleted_at" | "purge_at" | "noted_at")
         && table != "leases"
         || matches!((table, column), ("events", "version" | "due_at") | ("versions", "kek") | ("vaults", "kek_since"))
-        || matches!((table, column), ("instance", "root" | "renewal") | ("issuer_keys", "kek"))
+        || matches!((table, column), ("instance", "root" | "renewal" | "log_keys") | ("issuer_keys", "kek"))
         || matches!((table, column), ("known", "newest"));
     let number = matches!(column, "encryptions" | "ordinal" | "intent" | "row_count" | "retention_days" | "revision");
     let number =

@@ -185,6 +185,13 @@ impl Cluster {
         settings(&self.site, &endpoints.join(",")).connect().await.expect("connects")
     }
 
+    /// What somebody finds of a replica's log who holds that key.
+    pub(super) fn verify_by(&self, replica: usize, key: &str) -> Output {
+        let mut command = Command::new(PROGRAM);
+        command.args(["audit", "verify", "--key", key, "--config"]).arg(&self.replicas[replica].config);
+        command.output().expect("runs")
+    }
+
     /// All end as they should, and every log is whole.
     pub(super) fn end_whole(&mut self) {
         (0..NAMES.len()).for_each(|n| self.stop(n));

@@ -85,3 +85,40 @@ fn keys_are_made_on_all_while_one_rotates_their_vaults_kek() {
         assert_eq!(shown["retiredKekIds"].as_array().map(Vec::len), Some(4));
     }
 }
+
+/// What `audit key` says of a replica's log out of the store.
+fn log_key(cluster: &Cluster, replica: usize) -> Value {
+    serde_json::from_str(&cluster.operator(replica, &["audit", "key", "-o", "json"])).expect("JSON")
+}
+
+#[test]
+fn the_logs_of_all_go_over_to_the_log_key_that_one_makes() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let first = [0, 1, 2].map(|replica| log_key(&cluster, replica)["key"].as_str().expect("a key").to_owned());
+    for round in 0..2 {
+        if round == 1 {
+            // One that is away meanwhile is not waited for.
+            cluster.kill(2);
+            std::thread::sleep(std::time::Duration::from_secs(16));
+        }
+        cluster.ok(0, &["own-keys", "rotate-log"]);
+        let begun = std::time::Instant::now();
+        loop {
+            let shown: Value = serde_json::from_str(&cluster.ok(1, &["own-keys", "show", "-o", "json"])).expect("JSON");
+            let Some(rotation) = shown.get("logKeyRotation") else { break };
+            assert!(begun.elapsed().as_secs() < 60, "{rotation}");
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+    }
+    cluster.serve(2);
+    for replica in 0..3 {
+        cluster.ok(replica, &["--vault", "main", "key", "create", &format!("k{replica}"), "--type", "EC"]);
+    }
+    cluster.end_whole();
+    for (replica, key) in first.iter().enumerate().take(2) {
+        let verified = cluster.verify_by(replica, key);
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    }
+    // Its old key was gone before it could name the next one: the sealed store does.
+    assert!(!cluster.verify_by(2, &first[2]).status.success());
+}

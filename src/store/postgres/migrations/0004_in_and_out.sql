@@ -1,5 +1,5 @@
 -- Schema 4: what goes out and comes back, and our own keys, whose place others take. It is what SQLite has as its schema 8,
--- and its comments hold here too. The release before can go on with it until a KEK or the root was rotated: there it finds a
+-- and its comments hold here too. The release before can go on with it until a KEK, the root or the log key was rotated: there it finds a
 -- seal that it cannot check, and refuses. Rotate the first once no replica is older.
 
 ALTER TABLE vaults ADD COLUMN retired_keks text COLLATE "C" NOT NULL DEFAULT '', ADD COLUMN kek_since bigint;
@@ -7,6 +7,7 @@ CREATE INDEX versions_by_kek ON versions (kek) WHERE kek IS NOT NULL;
 ALTER TABLE instance ADD COLUMN root bytea CHECK (length(root) = 56), ADD COLUMN renewal bytea;
 ALTER TABLE issuer_keys ADD COLUMN kek bytea CHECK (length(kek) = 16);
 ALTER TABLE replicas ADD COLUMN adopted bigint NOT NULL DEFAULT 0 CHECK (adopted >= 0);
+ALTER TABLE instance ADD COLUMN log_keys bytea;
 
 CREATE TABLE known (
     vault_id      bytea  NOT NULL REFERENCES vaults (id),

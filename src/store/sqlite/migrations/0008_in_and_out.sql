@@ -16,6 +16,8 @@ ALTER TABLE instance ADD COLUMN renewal BLOB;
 ALTER TABLE issuer_keys ADD COLUMN kek BLOB CHECK (length(kek) = 16);
 -- By which revision of the instance's row the workers of a replica go.
 ALTER TABLE replicas ADD COLUMN adopted INTEGER NOT NULL DEFAULT 0 CHECK (adopted >= 0);
+-- The CKA_ID of the log key, where it was made in place of another; one whose place it is taking, and those before. As JSON.
+ALTER TABLE instance ADD COLUMN log_keys BLOB;
 
 -- What is known of keys that have backups, and of their versions that are gone: so that a backup that is restored brings
 -- nothing back that is older, and no counter of encryptions goes backwards. It goes with its vault.
