@@ -212,14 +212,7 @@ async fn fate(
 ) -> Result<Fate, ServiceError> {
     if let Some(version) = &intent.version {
         let version = version.parse().map_err(|_| Problem::Internal)?;
-        return match intent.resource.as_deref().and_then(about) {
-            Some(About::Vault(name)) => {
-                Ok(fate_of_kek(vault_of(service, &name, deadline).await?.as_deref(), scope, number, version))
-            }
-            Some(About::Key(name)) => Ok(fate_of_version(scope, number, &name, version)),
-            Some(About::Instance) => Ok(Fate::of(service.instance().has_own(version))),
-            _ => Err(Problem::Internal.into()),
-        };
+        return fate_of_object(service, scope, number, intent, version, deadline).await;
     }
     let found = match intent.resource.as_deref().and_then(about).ok_or(Problem::Internal)? {
         About::Instance if intent.operation == Action::OwnKeysRotateRoot.name() => {
@@ -272,6 +265,25 @@ async fn fate(
             Ok(if makes { Fate::absent(scope, number) } else { Fate::Overtaken })
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Of what makes that object on the token, or the version of that id.
+async fn fate_of_object(
+    service: &Service,
+    scope: &ScopeCell,
+    number: u64,
+    intent: &Record,
+    id: VersionId,
+    deadline: Moment,
+) -> Result<Fate, ServiceError> {
+    match intent.resource.as_deref().and_then(about) {
+        Some(About::Vault(name)) => {
+            Ok(fate_of_kek(vault_of(service, &name, deadline).await?.as_deref(), scope, number, id))
+        }
+        Some(About::Key(name)) => Ok(fate_of_version(scope, number, &name, id)),
+        Some(About::Instance) => Ok(Fate::of(service.instance().has_own(id))),
+        _ => Err(Problem::Internal.into()),
     }
 }
 
