@@ -23,7 +23,7 @@ use crate::{
     access::{Permit, ops},
     audit::{CutError, HeadMark, HeldJournal, TreeHead},
     backup::{Draft, LogEntry, Manifest, Place, StoreEntry, TokenEntry, manifest},
-    model::{RequestId, Scope, Timestamp},
+    model::{InstanceRow, RequestId, Scope, Stage, Timestamp},
     observe::metrics::{BACKUP_BYTES, BACKUP_LAST, BACKUPS},
     store::{SaveError, Store as _, copy, sqlite::SqliteStore},
 };
@@ -131,6 +131,16 @@ fn listed(place: &Place) -> io::Result<Vec<BackupView>> {
     Ok(found)
 }
 
+/// Which root there is, and how far another is in taking its place.
+#[derive(Debug, PartialEq, Eq)]
+struct RootMoment([u8; 16], Option<(Stage, Timestamp)>);
+
+impl RootMoment {
+    fn of(instance: &InstanceRow) -> Self {
+        Self(instance.root_name(), instance.renewal.as_ref().map(|renewal| (renewal.stage, renewal.begun)))
+    }
+}
+
 /// What a failure of the folder's disk means.
 fn unwritten(error: impl std::error::Error + Send + Sync + 'static) -> ServiceError {
     ServiceError::because(Problem::Unavailable { what: "the folder of backups" }, error)
@@ -219,6 +229,7 @@ impl Service {
         let instance = base16ct::lower::encode_string(&self.instance().id);
         let of = instance.clone();
         let draft = blocking(move || Draft::begin(&begun, &of, &named, &with_id, created)).await?;
+        let of_root = RootMoment::of(&self.instance());
         let held = HeldJournal::new(&self.log);
         let key = self.checkpoints.key();
         let from = self.log.known().next_index;
@@ -261,16 +272,25 @@ impl Service {
             token,
             files: Vec::new(),
         };
+        let draft = if with == WithToken::Files { self.copy_token(draft, place, of_root).await? } else { draft };
         blocking(move || {
-            if manifest.token.is_some() {
-                draft.copy_token(&place)?;
-            }
             let manifest = Manifest { files: draft.files()?, ..manifest };
             let folder = draft.name().to_owned();
             let (_, digest) = draft.finish(&manifest)?;
             Ok::<_, io::Error>(BackupView { folder, manifest, digest })
         })
         .await
+    }
+
+    /// Copies the token's files, which are of a later moment than the store: a root that was retired since is missing in them, and
+    /// rows of the store are under it.
+    async fn copy_token(&self, draft: Draft, place: Place, of_root: RootMoment) -> Result<Draft, ServiceError> {
+        let draft = blocking(move || draft.copy_token(&place).map(|()| draft)).await?;
+        if RootMoment::of(&self.instance()) == of_root {
+            Ok(draft)
+        } else {
+            Err(Problem::Changed { name: "root key".to_owned() }.into())
+        }
     }
 
     fn token_of(&self, place: &Place, with: WithToken) -> Option<TokenEntry> {
