@@ -124,7 +124,11 @@ impl Dev {
             self.server = Some(server);
             return Ok(());
         }
-        std::thread::sleep(Duration::from_millis(50));
+        // All that it said is read; whoever inherited its pipes is not waited for longer than that.
+        let ended = Instant::now();
+        while Arc::strong_count(&server.said) > 1 && ended.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         Err(server.said.lock().expect("not poisoned").clone())
     }
 
