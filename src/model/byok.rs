@@ -52,6 +52,12 @@ struct Header {
 }
 
 impl ByokFile {
+    /// Whether bytes are meant as one, right or not: wrapped bytes alone may begin with a brace too, and are no text.
+    #[must_use]
+    pub fn is_like(bytes: &[u8]) -> bool {
+        std::str::from_utf8(bytes).is_ok_and(|text| text.trim_start().starts_with('{'))
+    }
+
     /// Reads one.
     ///
     /// # Errors
@@ -106,6 +112,15 @@ mod tests {
 
     fn file(kid: &str) -> ByokFile {
         ByokFile { kid: kid.to_owned(), ciphertext: vec![7; 300], generator: "strongroom".to_owned() }
+    }
+
+    #[test]
+    fn wrapped_bytes_that_begin_with_a_brace_are_not_meant_as_one() {
+        assert!(ByokFile::is_like(file("kek").to_json().as_bytes()));
+        assert!(ByokFile::is_like(b" \n{\"schema\": 1"), "a wrong one is still one");
+        for raw in [&b"{\xff\x00"[..], b"\x20\x7b\x80", b"", b"\x30\x82"] {
+            assert!(!ByokFile::is_like(raw), "{raw:?}");
+        }
     }
 
     #[test]

@@ -177,8 +177,7 @@ impl ImportArgs {
     fn wrapped(&self, connection: &ConnectionArgs, path: &Path, target: &KeyRef) -> anyhow::Result<Outside> {
         let bytes = files::read(path, WRAPPED)?;
         let named = self.kek.as_ref().map(|kek| KeyRef::resolve(connection, kek, None)).transpose()?;
-        let is_json = bytes.trim_ascii_start().starts_with(b"{");
-        let (ciphertext, kid) = if is_json || named.is_none() {
+        let (ciphertext, kid) = if ByokFile::is_like(&bytes) || named.is_none() {
             let file = ByokFile::from_json(&bytes).map_err(|why| {
                 Failure::new(format!("{} {why}", files::shown(path, "standard input")))
                     .hint("pass a .byok file, or with --kek the wrapped bytes alone")
