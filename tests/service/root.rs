@@ -12,7 +12,9 @@ use std::{
 };
 
 use strongroom::{
-    model::{Algorithm, KeySpec, MaxStaleness, NetworkRules, Residency, Stage, Tags, VaultAuthorization, VersionId},
+    model::{
+        Algorithm, KeyOps, KeySpec, MaxStaleness, NetworkRules, Residency, Stage, Tags, VaultAuthorization, VersionId,
+    },
     service::{
         ChangeOptions, Ciphertext, KeyRef, NewKey, NewVault, Page, Problem, Service, ServiceError, VersionPatch,
         events::{EventFilter, From},
@@ -168,6 +170,9 @@ async fn everything_is_the_same_under_the_next_root() {
     make(&service, ec("off")).await;
     let off = VersionPatch { enabled: Some(false), ..VersionPatch::default() };
     service.update_version(&caller(), &named("off"), off, ChangeOptions::default()).await.expect("disabled");
+    make(&service, ec("verifies")).await;
+    let narrow = VersionPatch { ops: Some(KeyOps::VERIFY), ..VersionPatch::default() };
+    service.update_version(&caller(), &named("verifies"), narrow, ChangeOptions::default()).await.expect("narrowed");
     let issue = |name: &str| NewToken { name: name.parse().expect("a name"), life: None };
     service.create_token(&caller(), issue("before"), ChangeOptions::default()).await.expect("issued");
     let first = service.instance();

@@ -112,6 +112,15 @@ pub(crate) fn sealed_in(spec: KeySpec, on_token: bool) -> Vec<Attribute<'static>
     ]
 }
 
+/// What a private key is loaded for. An EC or Ed25519 key proves itself by a signature: one that may not sign is loaded to be
+/// proved, and no operation asks for it.
+fn ops_to_prove(statement: &KeyStatement) -> KeyOps {
+    match statement.spec.key_type() {
+        KeyType::Ec | KeyType::Okp => statement.ops.union(KeyOps::SIGN),
+        KeyType::Rsa | KeyType::Aes | KeyType::Hmac => statement.ops,
+    }
+}
+
 impl Engine {
     /// The proved private or secret key of a statement.
     ///
@@ -121,7 +130,7 @@ impl Engine {
     pub(crate) fn load_private(&mut self, statement: &KeyStatement) -> Result<Handle, Trouble> {
         match statement.residency {
             Residency::Wrapped => {
-                let key = self.unwrap_blob(statement, statement.ops)?;
+                let key = self.unwrap_blob(statement, ops_to_prove(statement))?;
                 let proved = self.prove(statement, key);
                 if proved.is_err() {
                     self.discard(key);
