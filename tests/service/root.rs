@@ -212,7 +212,7 @@ async fn everything_is_the_same_under_the_next_root() {
     assert_eq!(service.instance().worker_keys().other, None);
     let page = Page { size: 100, after: None, deleted: true };
     let (keys, _) = service.list_keys(&caller(), &named("x").vault, &Default::default(), page).await.expect("listed");
-    assert_eq!(keys.len(), 12);
+    assert_eq!(keys.len(), 13);
     let log = estate.log_text();
     for wanted in ["next root", "renewing", "retiring", "done: the old root is destroyed", "rows carried over"] {
         assert!(log.contains(wanted), "{wanted}");
