@@ -1,5 +1,7 @@
 //! What a backup of a key says comes back, and nothing else is one.
 
+use der::pem::PemLabel as _;
+use pkcs8::PrivateKeyInfoRef;
 use proptest::prelude::*;
 use strongroom_hsm::statement::NotCanonical;
 
@@ -61,7 +63,8 @@ fn it_is_taken_for_no_row_and_no_row_for_it() {
 #[test]
 fn the_error_says_what_is_wrong() {
     let bytes = written(&backup());
-    assert_eq!(KeyBackup::read(b"-----BEGIN PRIVATE KEY-----"), Err(NotAKeyBackup::Other));
+    let pem = format!("-----BEGIN {}-----", PrivateKeyInfoRef::PEM_LABEL);
+    assert_eq!(KeyBackup::read(pem.as_bytes()), Err(NotAKeyBackup::Other));
     let mut newer = bytes.clone();
     newer[MAGIC.len() + 1] = 2;
     assert_eq!(KeyBackup::read(&newer), Err(NotAKeyBackup::Newer(2)));
