@@ -100,6 +100,9 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// `RequestInfo`: how the server's log knows the call.
     pub request_id: Option<String>,
+    /// `ResourceInfo.resource_type`: the kind of what is missing, there already, or changed, as `strongroom.v1/Vault`. Empty when
+    /// the server does not say.
+    pub resource_type: String,
     /// A change only: repeat it with this request id, and nothing is changed twice.
     pub repeat_with: Option<String>,
 }
@@ -209,6 +212,7 @@ impl From<&Status> for Refusal {
             preconditions: preconditions.unwrap_or_default(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
             request_id: details.request_info().map(|info| info.request_id.clone()).filter(|id| !id.is_empty()),
+            resource_type: details.resource_info().map(|info| info.resource_type.clone()).unwrap_or_default(),
             repeat_with: None,
         }
     }

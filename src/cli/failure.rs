@@ -178,8 +178,18 @@ fn of_refusal(refusal: &Refusal, action: &Action, caller: &Caller) -> Failure {
         message: format!("cannot {}: {}", action.what, refusal.message),
         answered: Some(Box::new(answered)),
         details: detail_lines(refusal),
-        hints: hints(refusal.code, &refusal.reason, action, caller),
+        hints: hints(refusal.code, &refusal.reason, &about(refusal, action), caller),
     }
+}
+
+/// The same, of what is missing or there already: a key's command may have named a vault.
+fn about(refusal: &Refusal, action: &Action) -> Action {
+    let noun = match (refusal.code, refusal.resource_type.as_str()) {
+        (Code::NotFound | Code::AlreadyExists, "strongroom.v1/Vault") => Noun::Vault,
+        (Code::NotFound | Code::AlreadyExists, "strongroom.v1/Key" | "strongroom.v1/KeyVersion") => Noun::Key,
+        _ => action.noun,
+    };
+    Action { noun, ..action.clone() }
 }
 
 /// A deadline that passed before the server answered.
@@ -194,7 +204,10 @@ fn detail_lines(refusal: &Refusal) -> Vec<String> {
         lines.push(format!("reason: {} ({})", refusal.reason, code_name(refusal.code)));
     }
     lines.extend(refusal.fields.iter().map(|v| format!("field {}: {}", v.subject, v.description)));
-    lines.extend(refusal.preconditions.iter().map(|v| format!("{}: {}", v.subject, v.description)));
+    // What is in the way of everything has no subject, and is what the message says.
+    let preconditions =
+        refusal.preconditions.iter().filter(|v| !v.subject.is_empty() || v.description != refusal.message);
+    lines.extend(preconditions.map(|v| format!("{}: {}", v.subject, v.description)));
     lines.extend(refusal.retry_after.map(|delay| format!("try again in {} s", delay.as_secs_f64())));
     lines
 }
@@ -430,6 +443,36 @@ mod tests {
             by_token: false,
             endpoint: "https://127.0.0.1:8443".into(),
             timeout_s: 30,
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_looked_for_where_it_would_be() {
+        for (kind, listing) in [
+            ("strongroom.v1/Vault", "strongroom vault list"),
+            ("", "strongroom key list"),
+            ("x", "strongroom key list"),
+        ] {
+            let mut details = ErrorDetails::new();
+            details.set_resource_info(kind, "vaults/nope", "", "");
+            let status = Status::with_error_details(Code::NotFound, "vaults/nope does not exist", details);
+            assert_eq!(
+                from_status(&status, &action(), &caller()).to_string(),
+                format!(
+                    "cannot sign with vaults/dev/keys/k: vaults/nope does not exist\nhint: list what there is: {listing}"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_rule_in_the_way_of_everything_is_said_once() {
+        for (subject, said) in [("", ""), ("vaults/dev", "\n  vaults/dev: not now")] {
+            let mut details = ErrorDetails::new();
+            details.add_precondition_failure_violation("NOT_NOW", subject, "not now");
+            let status = Status::with_error_details(Code::FailedPrecondition, "not now", details);
+            let text = from_status(&status, &action(), &caller()).to_string();
+            assert_eq!(text, format!("cannot sign with vaults/dev/keys/k: not now{said}"));
         }
     }
 
