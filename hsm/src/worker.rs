@@ -50,7 +50,7 @@ mod token;
 mod trial;
 
 pub use link::Exit;
-pub use pin::{LATCH_FILE, staged_path as staged_pin_path};
+pub use pin::{LATCH_FILE, files as pin_files, staged_path as staged_pin_path};
 pub use start::LOCK_FILE;
 
 /// The worker program: serves the socket that is standard input until it closes. Returns the exit code,

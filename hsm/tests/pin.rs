@@ -101,6 +101,34 @@ fn a_change_that_was_not_finished_is_finished_from_either_side() {
 }
 
 #[test]
+fn a_next_pin_that_cannot_be_tried_is_no_reason_to_try_the_old_one_again() {
+    let (home, hierarchy) = Home::new();
+    home.write_pin("pin", "0000-0000");
+    home.write_pin("pin.new", PIN);
+    fs::set_permissions(home.path("pin.new"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(home.worker_with(&hierarchy, |_| {}).err(), Some(Fault::PinRefused));
+    let latch = home.path("state").join(LATCH_FILE);
+    let said = fs::read_to_string(&latch).unwrap();
+    assert!(said.contains("pin.new") && said.contains("0600"), "{said}");
+    fs::set_permissions(home.path("pin.new"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(home.worker_with(&hierarchy, |_| {}).err(), Some(Fault::PinRefused), "an operator looks first");
+    fs::remove_file(&latch).unwrap();
+    home.worker(&hierarchy).sign_log(CHECKPOINT).unwrap();
+    assert!(!latch.exists() && !home.path("pin.new").exists());
+}
+
+#[test]
+fn what_lies_where_the_next_pin_is_written_is_not_written_to() {
+    let (home, _) = Home::new();
+    home.write_pin("new", NEW);
+    home.write_pin("other", "not a PIN");
+    std::os::unix::fs::symlink(home.path("other"), home.path("pin.draft")).unwrap();
+    assert!(matches!(change(&home, Some("new")), Ok(Response::Done)));
+    assert_eq!(fs::read_to_string(home.path("other")).unwrap(), "not a PIN\n");
+    assert_eq!(pin_of(&home), format!("{NEW}\n"));
+}
+
+#[test]
 fn what_cannot_be_is_refused_and_changes_nothing() {
     let (home, hierarchy) = Home::new();
     home.write_pin("same", PIN);

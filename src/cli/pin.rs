@@ -82,6 +82,8 @@ impl Rows for PinChangedView {
 
 /// Gives the token's user another PIN.
 pub(super) fn change(args: &ChangePinArgs) -> anyhow::Result<ExitCode> {
+    // The PIN is typed here.
+    compose::close_memory();
     let config = compose::read(&args.config)?;
     let was_begun = staged_pin_path(&config.hsm.pin_file).exists();
     let profile = config.hsm.profile(compose::program()?);

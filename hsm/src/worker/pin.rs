@@ -17,6 +17,11 @@ use crate::{protocol::Fault, secret::SecretBytes};
 /// The latch's file, in the state folder. An operator clears it by removing it.
 pub const LATCH_FILE: &str = "pin-refused";
 
+/// How the file of the next PIN is named: this behind the name of the PIN file.
+const NEXT: &str = ".new";
+/// And while it is being written.
+const DRAFT: &str = ".draft";
+
 /// PKCS#11 has no limit; no token takes longer ones.
 const PIN_BYTES_MAX: u64 = 255;
 
@@ -65,7 +70,13 @@ pub(crate) fn same(one: &SecretBytes, other: &SecretBytes) -> bool {
 /// Where the next PIN is while it is being changed: beside the file, `.new` behind its name.
 #[must_use]
 pub fn staged_path(pin_file: &Path) -> PathBuf {
-    beside(pin_file, ".new")
+    beside(pin_file, NEXT)
+}
+
+/// Every file that may hold a PIN: that one, and those beside it while it is being changed.
+#[must_use]
+pub fn files(pin_file: &Path) -> [PathBuf; 3] {
+    ["", NEXT, DRAFT].map(|ending| beside(pin_file, ending))
 }
 
 /// What a link leads to is what is replaced.
@@ -110,9 +121,14 @@ fn write_staged(pin_file: &Path, pin: &SecretBytes) -> io::Result<()> {
     if !about.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
     }
-    let draft = beside(pin_file, ".draft");
+    let draft = beside(pin_file, DRAFT);
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let written = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        // A new one: whoever may write there does not choose what root writes to and gives away.
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         let now = file.metadata()?;
         if (now.uid(), now.gid()) != (about.uid(), about.gid()) {
             fchown(&file, Some(about.uid()), Some(about.gid()))?;
@@ -189,6 +205,35 @@ fn write_latch(state_dir: &Path, refused: Failed) -> io::Result<()> {
     )?;
     file.sync_all()?;
     File::open(state_dir)?.sync_all()
+}
+
+/// Says in the latch why the next PIN was not tried either.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn explain_latch(state_dir: &Path, fault: &Fault) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).open(state_dir.join(LATCH_FILE))?;
+    writeln!(file, "A change of the PIN is not finished, and the next one was not taken: {fault}.")?;
+    file.sync_all()
+}
+
+/// Takes the latch away, durably: the next PIN is the right one.
+///
+/// # Errors
+/// [`Fault::Setup`] when that is not possible.
+pub(crate) fn clear_latch(state_dir: &Path) -> Result<(), Fault> {
+    let latch = state_dir.join(LATCH_FILE);
+    let removed = match fs::remove_file(&latch) {
+        // It could not be written either.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed,
+    };
+    removed.and_then(|()| File::open(state_dir)?.sync_all()).map_err(|error| {
+        Fault::Setup(format!(
+            "the token has the next PIN, and the latch {} cannot be removed: {error}; remove it",
+            latch.display()
+        ))
+    })
 }
 
 #[cfg(test)]

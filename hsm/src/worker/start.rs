@@ -89,21 +89,24 @@ pub(crate) fn log_in(hello: &Hello) -> Result<LoggedIn, Fault> {
         Err(Attempt::Refused(failed)) => failed,
         Err(Attempt::Again(fault) | Attempt::Never(fault)) => return Err(fault),
     };
-    // A change of the PIN that nobody has finished yet: the token has one of the two.
-    if let Some(next) = pin::staged(&hello.pin_file)? {
-        match log_in_with(hello, &next) {
-            Ok(logged_in) => {
-                // Who may not write there goes on, and finds it so at the next start.
-                let _ = pin::finish(&hello.pin_file);
-                return Ok(logged_in);
-            }
-            Err(Attempt::Refused(_)) => {}
-            Err(Attempt::Again(fault) | Attempt::Never(fault)) => return Err(fault),
-        }
-    }
-    // On disk before the answer: whoever starts next must find it. Where it cannot be written, the answer at least
-    // stops everyone who hears it.
+    // On disk before anything else is tried or answered: whoever starts next must find it. Where it cannot be written, the
+    // answer at least stops everyone who hears it.
     let _ = pin::set_latch(&hello.state_dir, refused);
+    // A change of the PIN that nobody has finished yet: the token has one of the two. Whatever keeps the next one from being
+    // tried, the first was refused, and every start would try it again.
+    let tried = pin::staged(&hello.pin_file).map(|next| next.map(|next| log_in_with(hello, &next)));
+    match tried {
+        Ok(Some(Ok(logged_in))) => {
+            pin::clear_latch(&hello.state_dir)?;
+            // Who may not write there goes on, and finds it so at the next start.
+            let _ = pin::finish(&hello.pin_file);
+            return Ok(logged_in);
+        }
+        Err(fault) | Ok(Some(Err(Attempt::Again(fault) | Attempt::Never(fault)))) => {
+            let _ = pin::explain_latch(&hello.state_dir, &fault);
+        }
+        Ok(None | Some(Err(Attempt::Refused(_)))) => {}
+    }
     Err(Fault::PinRefused)
 }
 
