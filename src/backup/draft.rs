@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use strongroom_hsm::worker::pin_files;
+
 use super::{
     AUDIT, Place, STORE, TOKEN,
     manifest::{BYTES_MAX, FileEntry, MANIFEST, Manifest, digest, files_below, measure},
@@ -82,13 +84,17 @@ impl Draft {
     /// # Errors
     /// When they cannot be read, or do not keep still.
     pub fn copy_token(&self, place: &Place) -> io::Result<()> {
-        let pin = fs::canonicalize(&place.pin_file).ok();
+        let kept_out: Vec<PathBuf> = pin_files(&place.pin_file)
+            .into_iter()
+            .chain(place.recovery_key_file.clone())
+            .filter_map(|path| fs::canonicalize(path).ok())
+            .collect();
         for (number, from) in place.token_dirs.iter().enumerate() {
             let to = self.folder.join(TOKEN).join(number.to_string());
             let mut before = None;
             let mut readings = 0;
             loop {
-                let read = read_folder(from, pin.as_deref());
+                let read = read_folder(from, &kept_out);
                 match read {
                     Ok(files) if before.as_ref() == Some(&files) => {
                         put_folder(&to, &files)?;
@@ -178,10 +184,10 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 type Files = Vec<(PathBuf, Vec<u8>)>;
 
-/// The files of a folder, but for the PIN.
-fn read_folder(folder: &Path, pin: Option<&Path>) -> io::Result<Files> {
-    let is_pin = |path: &Path| pin.is_some() && fs::canonicalize(path).ok().as_deref() == pin;
-    let paths = files_below(folder)?.into_iter().filter(|path| !is_pin(&folder.join(path)));
+/// The files of a folder, but for some, by their canonical paths.
+fn read_folder(folder: &Path, kept_out: &[PathBuf]) -> io::Result<Files> {
+    let is_kept_out = |path: &Path| fs::canonicalize(path).is_ok_and(|path| kept_out.contains(&path));
+    let paths = files_below(folder)?.into_iter().filter(|path| !is_kept_out(&folder.join(path)));
     paths.map(|path| Ok((path.clone(), fs::read(folder.join(&path))?))).collect()
 }
 
@@ -195,4 +201,32 @@ fn put_folder(to: &Path, files: &Files) -> io::Result<()> {
         write_new(&path, bytes)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_opens_the_token_is_not_beside_it() {
+        let [backups, token] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        for name in ["object", "pin", "pin.new", "pin.draft", "recovery.pem"] {
+            fs::write(token.path().join(name), name).expect("written");
+        }
+        // It is found by another name, too.
+        std::os::unix::fs::symlink(token.path().join("pin"), backups.path().join("pin")).expect("linked");
+        for pin_file in [token.path().join("pin"), backups.path().join("pin")] {
+            let place = Place {
+                dir: backups.path().to_owned(),
+                token_dirs: vec![token.path().to_owned()],
+                pin_file,
+                recovery_key_file: Some(token.path().join("recovery.pem")),
+            };
+            let replica = "main".parse().expect("a name");
+            let draft = Draft::begin(&place, "00ff", &replica, "0123456789", Timestamp(1)).expect("begun");
+            draft.copy_token(&place).expect("copied");
+            let files: Vec<String> = draft.files().expect("measured").into_iter().map(|file| file.path).collect();
+            assert_eq!(files, ["token/0/object"]);
+        }
+    }
 }

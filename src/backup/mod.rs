@@ -25,7 +25,7 @@ pub mod verify;
 
 pub use draft::Draft;
 pub use manifest::{FileEntry, LogEntry, MANIFEST, Manifest, StoreEntry, TokenEntry};
-pub use restore::{Restored, restore_token};
+pub use restore::restore_token;
 pub use verify::{BackupError, Opened};
 
 /// The store's file.
@@ -44,6 +44,8 @@ pub struct Place {
     pub dir: PathBuf,
     /// Folders with the token's files; none where the token has no files.
     pub token_dirs: Vec<PathBuf>,
-    /// The file with the token's PIN, which is in no backup.
+    /// The file with the token's PIN, which is in no backup; nor is what lies beside it while the PIN is being changed.
     pub pin_file: PathBuf,
+    /// The file with a recovery key, which is in no backup either.
+    pub recovery_key_file: Option<PathBuf>,
 }

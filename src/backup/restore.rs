@@ -16,15 +16,6 @@ use super::{
     manifest::files_below,
 };
 
-/// What a restore put where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Restored {
-    /// The log was put there now.
-    Now,
-    /// An earlier run had.
-    Before,
-}
-
 /// Marks a log whose restore is under way: below the log's folder.
 const MARK: &str = "restoring";
 
@@ -33,9 +24,9 @@ const MARK: &str = "restoring";
 ///
 /// # Errors
 /// [`io::ErrorKind::DirectoryNotEmpty`] when the folder has something else in it.
-pub fn put_log(backup: &Path, manifest: &Manifest, dir: &Path) -> io::Result<Restored> {
+pub fn put_log(backup: &Path, manifest: &Manifest, dir: &Path) -> io::Result<()> {
     if is_marked(dir, manifest)? {
-        return Ok(Restored::Before);
+        return Ok(());
     }
     match fs::read_dir(dir) {
         Ok(mut entries) => {
@@ -61,7 +52,7 @@ pub fn put_log(backup: &Path, manifest: &Manifest, dir: &Path) -> io::Result<Res
     // An empty folder in its place is replaced.
     fs::rename(&aside, dir)?;
     File::open(parent)?.sync_all()?;
-    Ok(Restored::Now)
+    Ok(())
 }
 
 /// Whether a restore of that backup into the log's folder is under way.

@@ -184,7 +184,12 @@ fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
         tracing: None,
         quota: crate::service::quota::Allowances::default(),
         webhooks: Vec::new(),
-        backup: Some(backup::Place { dir: place.backups()?, token_dirs: vec![place.tokens()], pin_file: place.pin() }),
+        backup: Some(backup::Place {
+            dir: place.backups()?,
+            token_dirs: vec![place.tokens()],
+            pin_file: place.pin(),
+            recovery_key_file: None,
+        }),
     })
 }
 

@@ -360,7 +360,12 @@ fn audit(mut section: Section) -> Audit {
 fn backup(mut section: Section, hsm: &Hsm) -> Option<Place> {
     let dir = section.path("dir");
     section.finish();
-    Some(Place { dir: dir?, token_dirs: hsm.sync_dirs.clone(), pin_file: hsm.pin_file.clone() })
+    Some(Place {
+        dir: dir?,
+        token_dirs: hsm.sync_dirs.clone(),
+        pin_file: hsm.pin_file.clone(),
+        recovery_key_file: hsm.recovery_key_file.clone(),
+    })
 }
 
 /// Quotas: of everybody, and of those who are named.

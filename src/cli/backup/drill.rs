@@ -234,7 +234,7 @@ fn sort(view: &mut DrillView, found: Vec<ProvedVersion>, from: From) {
     let mut proved = 0;
     for ProvedVersion { name, proof } in found {
         match proof {
-            Proof::Proved(_) => proved += 1,
+            Proof::Proved => proved += 1,
             Proof::Absent(_) if from == From::TokenFiles => {
                 let why = "neither it nor what it is wrapped under is in the token's files".to_owned();
                 view.failed.push(VersionView { name, why });
