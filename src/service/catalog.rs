@@ -343,18 +343,19 @@ impl Catalog {
         self.one(&scope, &row, deadline, || self.store.known(vault.id, id)).await
     }
 
-    /// At most `limit` rows of what is known in a vault.
+    /// At most `limit` rows of what is known in a vault, after that id.
     ///
     /// # Errors
     /// When the store does not answer or a row is not the newest.
     pub async fn all_known(
         &self,
         vault: &VaultRow,
+        after: Option<[u8; 16]>,
         limit: u32,
         deadline: Moment,
     ) -> Result<Vec<Checked<KnownRow>>, ServiceError> {
         let scope = self.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
-        self.many(&scope, deadline, || self.store.all_known(vault.id, None, limit)).await
+        self.many(&scope, deadline, || self.store.all_known(vault.id, after, limit)).await
     }
 
     /// Every role assignment.

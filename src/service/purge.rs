@@ -527,7 +527,7 @@ impl PurgeSome {
         }
         if doomed.puts.is_empty() {
             // What was known of its keys goes last.
-            for known in service.catalog.all_known(&vault.row, ROWS, deadline).await? {
+            for known in service.catalog.all_known(&vault.row, None, ROWS, deadline).await? {
                 doomed.puts.push(Put::remove(NewRow::RemoveKnown(KnownRow::clone(&known.row)), known.seal));
             }
         }

@@ -5,7 +5,8 @@
 //! and by no fewer than [`MARGIN`]. A start that is interrupted raises some of them once more: such keys reach
 //! their bound sooner, and none later.
 //!
-//! What a policy counts of uses (a rotation after so many) is doubled for every key.
+//! What a policy counts of uses (a rotation after so many) is doubled for every key. What is known of versions that were gone is
+//! raised like what is counted: a backup of such a key may have come back since.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,12 +17,13 @@ use strongroom_hsm::{
 
 use super::{
     Page, Service,
+    catalog::Checked,
     error::ServiceError,
-    scopes::{ByItself, Making, NewRow, Put},
+    scopes::{ByItself, Locked, Making, NewRow, Put},
 };
 use crate::{
     audit::{Durability, Kind, Outcome, Record},
-    model::{KeyObjectRow, USES_MAX, UsageRow, VaultRow},
+    model::{KeyObjectRow, KnownRow, USES_MAX, UsageRow, VaultRow},
     store::HeadScope,
 };
 
@@ -40,7 +42,7 @@ pub(super) async fn settle(service: &Arc<Service>, index: u64, intent: &Record) 
         let vaults = service.catalog.vaults(&page, Moment::now().after(WITHIN)).await?;
         page.after = vaults.last().map(|vault| vault.row.name.clone());
         for vault in &vaults {
-            raised += raise(service, &vault.row).await?;
+            raised += raise(service, &vault.row).await? + raise_known(service, &vault.row).await?;
         }
         if vaults.len() <= page.size as usize {
             break;
@@ -106,38 +108,82 @@ async fn raise_key(service: &Arc<Service>, vault: &VaultRow, key: &KeyObjectRow)
                 None => {}
             }
         }
-        if !puts.is_empty() {
-            raised += puts.len() as u64;
-            let making = Making { name: "keys.reserve", right: &ByItself, intent: 0, request: None, deadline };
-            let committed = service.catalog.scopes.commit(&locked, making, puts).await?;
-            let record = Record {
-                resource: Some(format!("vaults/{}/keys/{}", vault.name, key.name)),
-                heads: vec![committed.mark],
-                ..Record::new(service.clock.now(), Kind::Event, "keys.reserve", Outcome::Done)
-            };
-            service.log.append(record, Durability::Write).await?;
-        }
+        raised += put(service, &locked, format!("vaults/{}/keys/{}", vault.name, key.name), puts, deadline).await?;
         if !more {
             return Ok(raised);
         }
     }
 }
 
+/// Raises what is known of versions that are gone; says of how many. It does not say of which kind they were: whoever reads it
+/// does.
+async fn raise_known(service: &Arc<Service>, vault: &VaultRow) -> Result<u64, ServiceError> {
+    let (mut raised, mut after) = (0, None);
+    loop {
+        let deadline = Moment::now().after(WITHIN);
+        let locked = service.catalog.scopes.lock(HeadScope::Vault(vault.id), deadline).await?;
+        let known = service.catalog.all_known(vault, after, PAGE, deadline).await?;
+        let Some(last) = known.last() else { return Ok(raised) };
+        after = Some(last.row.id);
+        let beyond = |old: &Checked<KnownRow>| {
+            let row = known_beyond(&old.row);
+            Put::replace(old.row.as_ref(), old.seal, NewRow::Known(row))
+        };
+        let puts = known.iter().map(beyond).collect();
+        raised += put(service, &locked, format!("vaults/{}/keys", vault.name), puts, deadline).await?;
+    }
+}
+
+/// Makes the changes and records them; says how many they were.
+async fn put(
+    service: &Service,
+    locked: &Locked,
+    resource: String,
+    puts: Vec<Put>,
+    deadline: Moment,
+) -> Result<u64, ServiceError> {
+    let count = puts.len() as u64;
+    if count > 0 {
+        let making = Making { name: "keys.reserve", right: &ByItself, intent: 0, request: None, deadline };
+        let committed = service.catalog.scopes.commit(locked, making, puts).await?;
+        let record = Record {
+            resource: Some(resource),
+            heads: vec![committed.mark],
+            ..Record::new(service.clock.now(), Kind::Event, "keys.reserve", Outcome::Done)
+        };
+        service.log.append(record, Durability::Write).await?;
+    }
+    Ok(count)
+}
+
 /// A counter that has certainly counted all that was made.
 fn beyond(row: &UsageRow, is_aes: bool) -> UsageRow {
-    let missed = if is_aes { row.encryptions.max(MARGIN) } else { 0 };
     UsageRow {
-        encryptions: row.encryptions.saturating_add(missed).min(GCM_ENCRYPTIONS_MAX),
+        encryptions: if is_aes { encryptions_beyond(row.encryptions) } else { row.encryptions },
         uses: row.uses.saturating_mul(2).min(USES_MAX),
         revision: row.revision + 1,
         ..*row
     }
 }
 
+/// The same of a version that was gone.
+fn known_beyond(row: &KnownRow) -> KnownRow {
+    KnownRow {
+        encryptions: encryptions_beyond(row.encryptions),
+        uses: row.uses.saturating_mul(2).min(USES_MAX),
+        revision: row.revision + 1,
+        ..row.clone()
+    }
+}
+
+fn encryptions_beyond(counted: u64) -> u64 {
+    counted.saturating_add(counted.max(MARGIN)).min(GCM_ENCRYPTIONS_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::VersionId;
+    use crate::model::{Timestamp, VersionId};
 
     #[test]
     fn a_counter_doubles_and_grows_by_no_less_than_the_margin_and_never_beyond_its_end() {
@@ -148,5 +194,8 @@ mod tests {
         assert_eq!(beyond(&of(GCM_ENCRYPTIONS_MAX - 1, USES_MAX), true).encryptions, GCM_ENCRYPTIONS_MAX);
         assert_eq!(beyond(&of(0, USES_MAX), true).uses, USES_MAX);
         assert_eq!(beyond(&of(0, 10), false), UsageRow { revision: 5, ..of(0, 20) });
+        let known = KnownRow { encryptions: 64, uses: 10, ..KnownRow::here([1; 16], [2; 16], Timestamp(3)) };
+        let raised = KnownRow { encryptions: 64 + MARGIN, uses: 20, revision: 2, ..known.clone() };
+        assert_eq!(known_beyond(&known), raised);
     }
 }

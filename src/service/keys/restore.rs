@@ -134,13 +134,7 @@ impl RestoreKey {
         let deadline = context.caller.deadline;
         let root = service.resting_root()?;
         let vault = service.catalog.live_vault(&self.name.vault, deadline).await?;
-        let name = self.name.to_string();
-        match service.catalog.key(&vault.row, &self.name.key, deadline).await {
-            Ok(key) if key.row.state.is_active() => return Err(Problem::Exists { name }.into()),
-            Ok(_) => return Err(Problem::Deleted { name }.into()),
-            Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => {}
-            Err(error) => return Err(error),
-        }
+        service.check_name_is_free(&vault.row, &self.name, deadline).await?;
         let id = key_id(vault.row.id, &self.name.key);
         let known = service.known(&vault.row, id, deadline).await?.map(|known| known.row);
         let mut older = self.age_of_key(&vault.row, known.as_deref())?;
@@ -301,10 +295,12 @@ fn unproved(version: &VersionRow, error: Error) -> ServiceError {
 /// What a version is counted: the higher of what the backup and what is known say. Where nothing is known of an AES key, it
 /// may have encrypted as often as it may, and does so no more.
 fn counters(kept: &KeptVersion, known: Option<&KnownRow>) -> Option<UsageRow> {
-    let (encryptions, uses) = match known {
-        Some(known) => (kept.encryptions.max(known.encryptions), kept.uses.max(known.uses)),
-        None if kept.row.spec.key_type() == KeyType::Aes => (GCM_ENCRYPTIONS_MAX, kept.uses),
-        None => (kept.encryptions, kept.uses),
+    let is_aes = kept.row.spec.key_type() == KeyType::Aes;
+    let uses = kept.uses.max(known.map_or(0, |known| known.uses));
+    let encryptions = match known {
+        _ if !is_aes => kept.encryptions,
+        Some(known) => kept.encryptions.max(known.encryptions),
+        None => GCM_ENCRYPTIONS_MAX,
     };
     let row = UsageRow { version: kept.row.version, encryptions, uses, revision: 1 };
     (encryptions > 0 || uses > 0).then_some(row)
