@@ -208,7 +208,7 @@ impl Checkpoints {
             return Ok(None);
         }
         let (size, root) = (head.size, head.root);
-        let note = self.sign(head).await?;
+        let note = self.sign_by(head, &self.by.load_full(), None).await?;
         let log = Arc::clone(&self.log);
         blocking(move || log.publish(size, &note)).await?;
         Ok(Some((size, root)))
@@ -231,8 +231,13 @@ impl Checkpoints {
     /// Signs a tree of this log: a checkpoint for a copy of it. Nothing is kept.
     ///
     /// # Errors
-    /// When the HSM does not sign.
+    /// [`Problem::Changed`] while the log goes over to its next key: above the size at which the old one hands over it signs
+    /// nothing. When the HSM does not sign.
     pub async fn sign(&self, head: TreeHead) -> Result<String, ServiceError> {
+        let _turn = self.turn.lock().await;
+        if self.is_between.load(Ordering::Acquire) {
+            return Err(Problem::Changed { name: "log key".to_owned() }.into());
+        }
         self.sign_by(head, &self.by.load_full(), None).await
     }
 

@@ -27,6 +27,9 @@ use crate::{
 /// How long the clean-up of one unfinished creation may take.
 pub const REAP_WITHIN: Duration = Duration::from_secs(30);
 
+/// What changes the instance's row while the service serves.
+const ROTATIONS: [Action; 2] = [Action::OwnKeysRotateRoot, Action::OwnKeysRotateLog];
+
 /// Settles open intents, oldest first.
 ///
 /// # Errors
@@ -215,7 +218,8 @@ async fn fate(
         return fate_of_object(service, scope, number, intent, version, deadline).await;
     }
     let found = match intent.resource.as_deref().and_then(about).ok_or(Problem::Internal)? {
-        About::Instance if intent.operation == Action::OwnKeysRotateRoot.name() => {
+        // Its row does not say which intent it is of: the scope's head does.
+        About::Instance if ROTATIONS.iter().any(|action| intent.operation == action.name()) => {
             return Ok(Fate::by(Some(scope.intent()), number));
         }
         About::Instance => return Ok(Fate::Made),
