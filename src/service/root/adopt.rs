@@ -74,15 +74,19 @@ impl Service {
         let found = self.store.instance().await?.map(|row| row.into_unchecked().0);
         let newer = found.filter(|row| self.hearing().is_shared() && row.revision > held.revision);
         let (Problem::Tampered { .. }, Some(newer)) = (&error.problem, newer) else { return Err(error) };
-        tokio::select! {
+        let adopted = tokio::select! {
             () = stop.cancelled() => return Err(error),
-            adopted = tokio::time::timeout(WITHIN * 2, self.pool.adopt(newer.worker_keys())) => {
-                if adopted.is_err() {
-                    return Err(error);
-                }
-            }
+            adopted = tokio::time::timeout(WITHIN * 2, self.pool.adopt(newer.worker_keys())) => adopted,
+        };
+        let checked = match adopted {
+            Ok(()) => self.catalog.instance(Moment::now().after(WITHIN)).await,
+            Err(_) => Err(error),
+        };
+        if checked.is_err() {
+            // Workers that come next are to have keys that were checked. They are told so at once, and not waited for.
+            let _ = tokio::time::timeout(Duration::ZERO, self.pool.adopt(held.worker_keys())).await;
         }
-        self.catalog.instance(Moment::now().after(WITHIN)).await
+        checked
     }
 
     /// Whether this replica goes by that row, its log too.
