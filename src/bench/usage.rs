@@ -166,15 +166,19 @@ mod tests {
     #[test]
     fn time_that_is_used_is_seen() {
         let processes = Processes { server: None, workers: vec![std::process::id()] };
-        let before = processes.cpu();
-        let begun = Instant::now();
-        let mut sum = 0_u64;
-        while begun.elapsed() < Duration::from_millis(50) {
-            sum = std::hint::black_box(sum.wrapping_add(1));
-        }
-        let used = processes.cpu() - before;
-        assert!(used.client > Duration::from_millis(5) && used.workers > Duration::from_millis(5), "{used:?}");
-        assert_eq!(used.server, Duration::ZERO);
+        let look = || {
+            let before = processes.cpu();
+            let begun = Instant::now();
+            let mut sum = 0_u64;
+            while begun.elapsed() < Duration::from_millis(50) {
+                sum = std::hint::black_box(sum.wrapping_add(1));
+            }
+            processes.cpu() - before
+        };
+        let is_seen = |used: &Cpu| used.client > Duration::from_millis(5) && used.workers > Duration::from_millis(5);
+        // Threads of other tests that end meanwhile take what they had used with them: not every look can show it.
+        let seen = (0..20).map(|_| look()).inspect(|used| assert_eq!(used.server, Duration::ZERO)).find(is_seen);
+        assert!(seen.is_some());
     }
 
     #[test]
