@@ -17,7 +17,7 @@ use super::{
 /// `own-keys …`.
 #[derive(Debug, Subcommand)]
 pub(super) enum OwnKeysCommand {
-    /// Show the keys that sign tokens and the audit log: which, since when, their fingerprints
+    /// Show the root, the keys that sign tokens and the audit log, and how far a rotation of them is
     Show(FormatArgs),
     /// Have a new key sign the tokens that the service issues
     #[command(after_help = ISSUER_HELP)]

@@ -104,7 +104,8 @@ impl Service {
             return Ok(());
         }
         let destroy = Provision::DestroyLogKey { keys: instance.worker_keys(), id: change.old.id };
-        let done = provision(self.pool.profile(), vec![destroy]).await.map_err(unprovisioned)?;
+        let done =
+            provision(self.pool.profile(), vec![destroy]).await.map_err(|error| unprovisioned(error, "HSM_SETUP"))?;
         if !matches!(done[..], [Provisioned::Done]) {
             return Err(Problem::Internal.into());
         }
@@ -125,7 +126,11 @@ struct RotateLog {
 impl RotateLog {
     async fn make(&self, service: &Service, instance: &InstanceRow) -> Result<Vec<u8>, ServiceError> {
         let make = Provision::MakeLogKey { id: self.id.bytes(), keys: instance.worker_keys() };
-        match provision(service.pool.profile(), vec![make]).await.map_err(unprovisioned)?.pop() {
+        match provision(service.pool.profile(), vec![make])
+            .await
+            .map_err(|error| unprovisioned(error, "HSM_SETUP"))?
+            .pop()
+        {
             Some(Provisioned::LogKey(public)) => Ok(public),
             _ => Err(Problem::Internal.into()),
         }

@@ -170,12 +170,15 @@ fn opener(file: PathBuf, escrow: &[Escrow]) -> RecoveryKeyFile {
     RecoveryKeyFile { file, escrow: escrow.collect() }
 }
 
-/// What a provisioning worker that did not do it means.
-pub(super) fn unprovisioned(error: StartError) -> ServiceError {
+/// What a worker with a recovery key means that did not do it.
+fn unopened(error: StartError) -> ServiceError {
+    unprovisioned(error, "RECOVERY_KEY")
+}
+
+/// What a provisioning worker that did not do it means; `reason` where it was not set up as it has to be.
+pub(super) fn unprovisioned(error: StartError, reason: &'static str) -> ServiceError {
     let problem = match &error {
-        StartError::Refused { source: Fault::Setup(why), .. } => {
-            Problem::Precondition { reason: "RECOVERY_KEY", why: why.clone() }
-        }
+        StartError::Refused { source: Fault::Setup(why), .. } => Problem::Precondition { reason, why: why.clone() },
         StartError::Refused { source: Fault::Unsupported(why), .. } => Problem::Unsupported { why: why.clone() },
         _ => Problem::Unavailable { what: "the HSM" },
     };
@@ -217,7 +220,7 @@ impl RotateRoot {
             recovery: opener(service.recovery_key_file(instance)?, &instance.escrow),
             escrow_for: self.recovery.0.iter().map(|(_, spki)| ByteBuf::from(spki.clone())).collect(),
         };
-        match provision(service.pool.profile(), vec![make]).await.map_err(unprovisioned)?.pop() {
+        match provision(service.pool.profile(), vec![make]).await.map_err(unopened)?.pop() {
             Some(Provisioned::Root(root)) => Ok(root),
             _ => Err(Problem::Internal.into()),
         }

@@ -16,6 +16,7 @@ use super::{
     catalog::Catalog,
     door::{Applied, Context, Note, Work},
     error::{Problem, ServiceError},
+    own_keys::issuer_key_name,
     scopes::{Making, NewRow, Put},
 };
 use crate::{
@@ -175,7 +176,7 @@ impl Service {
         let put = Put::insert(NewRow::IssuerKey(row.clone()));
         let committed = self.catalog.scopes.commit(&locked, making, vec![put]).await?;
         let record = Record {
-            resource: Some(format!("issuerKeys/{id}")),
+            resource: Some(issuer_key_name(id)),
             heads: vec![committed.mark],
             ..Record::new(self.clock.now(), Kind::Event, "tokens.makeKey", Outcome::Done)
         };

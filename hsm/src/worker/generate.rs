@@ -103,6 +103,18 @@ impl Engine {
         Err(nonsense(Function::DestroyObject, "an object that was destroyed is there"))
     }
 
+    /// Destroys what a template finds. Nobody is told so while something can still be found; and that nothing can is believed of a
+    /// token that is there.
+    pub(super) fn destroy_found(&mut self, template: &[Attribute<'_>]) -> Result<(), Trouble> {
+        for object in self.token.find(template)? {
+            self.token.destroy(object)?;
+        }
+        if self.token.find(template)?.is_empty() {
+            return self.check_canary();
+        }
+        Err(nonsense(Function::DestroyObject, "an object that was destroyed is there"))
+    }
+
     pub(super) fn objects_of(&mut self, version: [u8; 16]) -> Result<Vec<Handle>, Trouble> {
         let template = [Attribute::Bytes(sys::CKA_ID, &version), Attribute::Flag(sys::CKA_TOKEN, true)];
         Ok(self.token.find(&template)?)

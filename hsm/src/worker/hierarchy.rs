@@ -13,6 +13,8 @@
 //! an extractable session object, leaves once for each recovery key wrapped inside the HSM, and is
 //! brought onto the token non-extractable. The original lives for some milliseconds.
 
+use std::collections::BTreeSet;
+
 use cryptoki_sys as sys;
 use der::Decode as _;
 
@@ -121,11 +123,10 @@ fn building(
 
 fn ours(token: &mut dyn Token, keys: &ServiceKeys) -> Result<Vec<Handle>, Trouble> {
     let other = keys.other.as_ref().map(|other| root_label(other.root.map(|root| root.id)));
-    let mut labels = vec![root_label(None), CANARY_LABEL.to_owned(), log_label(None)];
+    let mut labels = BTreeSet::from([root_label(None), CANARY_LABEL.to_owned(), log_label(None)]);
     labels.extend(keys.root.map(|root| root_label(Some(root.id))).into_iter().chain(other));
     labels.extend(keys.log_id.map(|id| log_label(Some(id))));
     labels.extend(keys.other_log.as_ref().and_then(|other| other.id).map(|id| log_label(Some(id))));
-    labels.dedup();
     let mut found = Vec::new();
     for label in labels {
         let template = [Attribute::Bytes(sys::CKA_LABEL, label.as_bytes()), Attribute::Flag(sys::CKA_TOKEN, true)];

@@ -148,14 +148,7 @@ pub(super) fn destroy(engine: &mut Engine, keys: &ServiceKeys, id: Option<KekId>
     }
     let label = log_label(id);
     let template = [Attribute::Bytes(sys::CKA_LABEL, label.as_bytes()), Attribute::Flag(sys::CKA_TOKEN, true)];
-    for object in engine.token.find(&template)? {
-        engine.token.destroy(object)?;
-    }
-    // Nobody is told that something is destroyed which can still be found.
-    if engine.token.find(&template)?.is_empty() {
-        return engine.check_canary();
-    }
-    Err(nonsense(Function::DestroyObject, "an object that was destroyed is there"))
+    engine.destroy_found(&template)
 }
 
 /// Makes the pair of that CKA_ID, without one on a token that has none; its SubjectPublicKeyInfo. Ed25519, which every tool for signed notes

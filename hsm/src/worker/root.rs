@@ -8,8 +8,7 @@ use cryptoki_sys as sys;
 use serde_bytes::ByteBuf;
 
 use super::{
-    code::Function,
-    engine::{Engine, Trouble, nonsense, root_label},
+    engine::{Engine, Trouble, root_label},
     generate::extractable,
     hierarchy::{RootForm, import_recovery_key, make_root, make_service_keys, recovery_key},
     start,
@@ -73,14 +72,7 @@ pub(super) fn destroy(engine: &mut Engine, root: Option<KekId>) -> Result<(), Tr
         Attribute::Bytes(sys::CKA_LABEL, label.as_bytes()),
         Attribute::Flag(sys::CKA_TOKEN, true),
     ];
-    for object in engine.token.find(&template)? {
-        engine.token.destroy(object)?;
-    }
-    // Nobody is told that something is destroyed which can still be found.
-    if engine.token.find(&template)?.is_empty() {
-        return engine.check_canary();
-    }
-    Err(nonsense(Function::DestroyObject, "an object that was destroyed is there"))
+    engine.destroy_found(&template)
 }
 
 /// A root out of its escrow, as a session object that opens blobs into keys that can be wrapped again. `sealing` is what has to

@@ -137,21 +137,6 @@ impl MoveKey {
         Ok((source, target))
     }
 
-    async fn check_name_is_free(
-        &self,
-        service: &Service,
-        target: &VaultRow,
-        context: &Context,
-    ) -> Result<(), ServiceError> {
-        let name = self.target_name().to_string();
-        match service.catalog.key(target, &self.name.key, context.caller.deadline).await {
-            Ok(key) if key.row.state.is_active() => Err(Problem::Exists { name }.into()),
-            Ok(_) => Err(Problem::Deleted { name }.into()),
-            Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     async fn plan(&self, service: &Service, context: &Context) -> Result<Planned, ServiceError> {
         let deadline = context.caller.deadline;
         let (source, target) = self.vaults(service, context).await?;
@@ -161,7 +146,7 @@ impl MoveKey {
         if !old.row.state.is_active() {
             return Err(Problem::SoftDeleted { name }.into());
         }
-        self.check_name_is_free(service, &target.row, context).await?;
+        service.check_name_is_free(&target.row, &self.target_name(), deadline).await?;
         let key = KeyObjectRow {
             id: key_id(target.row.id, &old.row.name),
             vault: target.row.name.clone(),

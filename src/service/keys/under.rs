@@ -1,11 +1,11 @@
-//! What wrapped keys are under.
+//! What wrapped keys are under, and what a whole key that comes has to find: shared by restores and moves.
 
-use strongroom_hsm::KekId;
+use strongroom_hsm::{KekId, protocol::Moment};
 
 use crate::{
     model::{Residency, Stage, VaultRow, VersionId, VersionRow},
     service::{
-        Service,
+        KeyRef, Service,
         error::{Problem, ServiceError},
     },
 };
@@ -31,5 +31,21 @@ impl Service {
             return Err(Problem::Precondition { reason: "ROOT_IN_ROTATION", why }.into());
         }
         Ok(instance.service_keys.root.map(|root| root.id))
+    }
+
+    /// That no key has that name, or had it and is not purged yet: before a whole key comes to it.
+    pub(super) async fn check_name_is_free(
+        &self,
+        vault: &VaultRow,
+        name: &KeyRef,
+        deadline: Moment,
+    ) -> Result<(), ServiceError> {
+        let problem = match self.catalog.key(vault, &name.key, deadline).await {
+            Ok(key) if key.row.state.is_active() => Problem::Exists { name: name.to_string() },
+            Ok(_) => Problem::Deleted { name: name.to_string() },
+            Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        Err(problem.into())
     }
 }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     RENEWING, opener,
     rows::{Candidate, Page, PutBack, Walk},
-    unprovisioned,
+    unopened,
 };
 use crate::{
     access::{Op as _, Permit, ops},
@@ -179,7 +179,7 @@ impl Service {
             Stage::Retiring => {
                 let (keys, root) = (turn.instance.worker_keys(), turn.renewal.other.root_id());
                 let destroy = Provision::DestroyRoot { keys, root };
-                let done = provision(self.pool.profile(), vec![destroy]).await.map_err(unprovisioned)?;
+                let done = provision(self.pool.profile(), vec![destroy]).await.map_err(unopened)?;
                 if !matches!(done[..], [Provisioned::Done]) {
                     return Err(Problem::Internal.into());
                 }
@@ -478,7 +478,7 @@ impl Service {
         let file = self.recovery_key_file(turn.instance)?;
         let renewing =
             Renewing { keys: turn.instance.worker_keys(), recovery: opener(file, &turn.renewal.other.escrow) };
-        Renewer::start(self.pool.profile(), renewing).await.map_err(unprovisioned)
+        Renewer::start(self.pool.profile(), renewing).await.map_err(unopened)
     }
 
     /// Puts rows back in one change; says which.

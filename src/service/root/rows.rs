@@ -11,6 +11,7 @@ use crate::{
         Service,
         door::{Applied, Context, Work},
         error::ServiceError,
+        own_keys::issuer_key_name,
         scopes::{Making, NewRow, Put},
         version_name,
     },
@@ -62,7 +63,7 @@ impl Candidate {
         let (row, seal) = (sealed.unchecked(), *sealed.seal());
         let is_under = row.kek.map(VersionId::bytes) == old;
         let key = is_under.then(|| Arc::new(KeyRow::new(row.statement(), seal)));
-        let name = format!("issuerKeys/{}", row.id);
+        let name = issuer_key_name(row.id);
         let next = |row: IssuerKeyRow| NewRow::IssuerKey(IssuerKeyRow { revision: row.revision + 1, ..row });
         Self { key, ..Self::of(sealed, name, next) }
     }
