@@ -126,6 +126,20 @@ actions! {
         ["Microsoft.KeyVault/vaults/keys/wrap/action"] ["keys/wrap/action"] ["keys/wrapKey"];
     RandomGenerate "random.generate" Data [] ["rng/action"] [];
 
+    SecretsSet "secrets.set" Data ["Microsoft.KeyVault/vaults/secrets/setSecret/action"] [] ["secrets/set"];
+    // The value.
+    SecretsGet "secrets.get" Data ["Microsoft.KeyVault/vaults/secrets/getSecret/action"] [] ["secrets/get"];
+    // All but the value: an access policy has no word for it, and who may have the value may see what it is.
+    SecretsRead "secrets.read" Data ["Microsoft.KeyVault/vaults/secrets/readMetadata/action"] [] ["secrets/get"];
+    SecretsList "secrets.list" Data ["Microsoft.KeyVault/vaults/secrets/readMetadata/action"] [] ["secrets/list"];
+    SecretsUpdate "secrets.update" Data ["Microsoft.KeyVault/vaults/secrets/update/action"] [] ["secrets/set"];
+    SecretsDelete "secrets.delete" Data ["Microsoft.KeyVault/vaults/secrets/delete"] [] ["secrets/delete"];
+    SecretsUndelete "secrets.undelete" Data
+        ["Microsoft.KeyVault/vaults/secrets/recover/action"] [] ["secrets/recover"];
+    SecretsPurge "secrets.purge" Data ["Microsoft.KeyVault/vaults/secrets/purge/action"] [] ["secrets/purge"];
+    SecretsBackup "secrets.backup" Data ["Microsoft.KeyVault/vaults/secrets/backup/action"] [] ["secrets/backup"];
+    SecretsRestore "secrets.restore" Data ["Microsoft.KeyVault/vaults/secrets/restore/action"] [] ["secrets/restore"];
+
     RoleDefinitionsRead "roleDefinitions.read" Control
         ["Microsoft.Authorization/roleDefinitions/read"] ["roleDefinitions/read/action"] [];
     RoleDefinitionsCreate "roleDefinitions.create" Control
@@ -215,17 +229,17 @@ impl Action {
         self.entry().policy
     }
 
-    /// Whether it hands out a secret that the service made: its record is on the disk before the answer.
+    /// Whether it hands out a secret that was made or is kept here: its record is on the disk before the answer.
     #[must_use]
     pub const fn releases_secret(self) -> bool {
-        matches!(self, Self::DataKeysGenerate)
+        matches!(self, Self::DataKeysGenerate | Self::SecretsGet)
     }
 
     /// Whether its answer waits until it is in force everywhere: it may take from somebody what he could do until then, or
     /// give what he will use at once.
     #[must_use]
     pub const fn waits_for_all(self) -> bool {
-        matches!(self, Self::KeysUpdate | Self::KeysDelete | Self::KeysMove)
+        matches!(self, Self::KeysUpdate | Self::KeysDelete | Self::KeysMove | Self::SecretsUpdate | Self::SecretsDelete)
             || (matches!(self.plane(), Plane::Control) && !self.reads())
     }
 
@@ -376,6 +390,6 @@ mod tests {
         assert_ne!(ops::DataKeysGenerate::ACTION, ops::DataKeysGenerateWrapped::ACTION);
         let secret: Vec<&str> =
             Action::ALL.into_iter().filter(|action| action.releases_secret()).map(Action::name).collect();
-        assert_eq!(secret, ["dataKeys.generate"]);
+        assert_eq!(secret, ["dataKeys.generate", "secrets.get"]);
     }
 }

@@ -137,6 +137,7 @@ pub trait Scheduled: Op {}
 
 impl Scheduled for ops::KeysRotate {}
 impl Scheduled for ops::KeysPurge {}
+impl Scheduled for ops::SecretsPurge {}
 impl Scheduled for ops::VaultsPurge {}
 impl Scheduled for ops::OwnKeysRotateRoot {}
 impl Scheduled for ops::OwnKeysRotateLog {}

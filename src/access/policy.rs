@@ -425,7 +425,8 @@ impl Policy {
             Scope::Vault(_) | Scope::Type(..) => self.allows(identity, Action::VaultsRead, &Scope::Service),
             Scope::Object(vault, kind, _) => match kind {
                 ObjectType::Keys => self.allows(identity, Action::KeysList, &Scope::Type(vault.clone(), *kind)),
-                ObjectType::Secrets | ObjectType::Certificates => false,
+                ObjectType::Secrets => self.allows(identity, Action::SecretsList, &Scope::Type(vault.clone(), *kind)),
+                ObjectType::Certificates => false,
             },
         };
         let held = || match scope {

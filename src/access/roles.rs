@@ -180,7 +180,7 @@ const TABLE: &[BuiltIn] = &[
     BuiltIn {
         id: 0x5d6f2c19_40b8_4e7e_9a53_c17e08b4d26a,
         name: "auditor",
-        description: "Reads the audit log and proves what is in it; is told of events; sees vaults, keys and roles, and uses nothing",
+        description: "Reads the audit log and proves what is in it; is told of events; sees vaults, keys, secrets (not their values) and roles, and uses nothing",
         actions: &[
             "auditRecords.read",
             "events.read",
@@ -190,7 +190,7 @@ const TABLE: &[BuiltIn] = &[
             "roleAssignments.read",
             "accessPolicies.read",
         ],
-        data_actions: &["keys.read", "keys.list"],
+        data_actions: &["keys.read", "keys.list", "secrets.read", "secrets.list"],
         ..BuiltIn::NONE
     },
     BuiltIn {
@@ -580,8 +580,8 @@ mod tests {
     fn an_auditor_reads_what_was_done_and_changes_nothing() {
         assert_eq!(
             names(of("auditor")),
-            "vaults.read, keys.read, keys.list, roleDefinitions.read, roleAssignments.read, accessPolicies.read, \
-             events.read, webhooks.read, auditRecords.read"
+            "vaults.read, keys.read, keys.list, secrets.read, secrets.list, roleDefinitions.read, roleAssignments.read, \
+             accessPolicies.read, events.read, webhooks.read, auditRecords.read"
         );
         assert!(of("auditor").intersection(Rights::ADMINISTRATIVE).is_empty());
         let azure = built_in().iter().filter(|role| role.name.contains("Key Vault") || role.name.contains("HSM"));
@@ -594,7 +594,8 @@ mod tests {
     fn a_reader_reads() {
         assert_eq!(
             names(of("Key Vault Reader")),
-            "vaults.read, keys.read, keys.list, rotationPolicies.read, roleDefinitions.read, roleAssignments.read, accessPolicies.read"
+            "vaults.read, keys.read, keys.list, rotationPolicies.read, secrets.read, secrets.list, roleDefinitions.read, \
+             roleAssignments.read, accessPolicies.read"
         );
     }
 }

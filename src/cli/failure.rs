@@ -223,6 +223,7 @@ fn by_reason(reason: &str, action: &Action) -> Option<Option<String>> {
             "check that the file is whole, and that --aad is the one it was encrypted with".to_owned()
         }
         "KEY_DISABLED" => "enable it: strongroom key update NAME --enable [--version V]".to_owned(),
+        "SECRET_DISABLED" => "enable it: strongroom secret update NAME --enable [--version V]".to_owned(),
         "KEY_NOT_YET_VALID" => "change its date: strongroom key update NAME --not-before TIME".to_owned(),
         "KEY_EXPIRED" => "make a new version (strongroom key rotate NAME), or change the date: \
                           strongroom key update NAME --expires TIME"

@@ -43,6 +43,7 @@ pub const fn code(problem: &Problem) -> Code {
         | Problem::WrongAlgorithm { .. }
         | Problem::DecryptionFailed => Code::InvalidArgument,
         Problem::Disabled { .. }
+        | Problem::SecretDisabled { .. }
         | Problem::NotYetValid { .. }
         | Problem::Expired { .. }
         | Problem::OperationNotPermitted { .. }
@@ -173,6 +174,7 @@ fn resource(problem: &Problem) -> Option<&str> {
         | Problem::SoftDeleted { name }
         | Problem::Changed { name }
         | Problem::Disabled { name }
+        | Problem::SecretDisabled { name }
         | Problem::NotYetValid { name, .. }
         | Problem::Expired { name, .. }
         | Problem::OperationNotPermitted { name, .. }
@@ -319,6 +321,7 @@ mod tests {
             (P::Length(length), "INVALID_LENGTH", C::InvalidArgument),
             (P::RequestIdReused, "REQUEST_ID_REUSED", C::InvalidArgument),
             (P::Disabled { name: name() }, "KEY_DISABLED", C::FailedPrecondition),
+            (P::SecretDisabled { name: name() }, "SECRET_DISABLED", C::FailedPrecondition),
             (P::NotYetValid { name: name(), from: String::new() }, "KEY_NOT_YET_VALID", C::FailedPrecondition),
             (P::Expired { name: name(), since: String::new() }, "KEY_EXPIRED", C::FailedPrecondition),
             (

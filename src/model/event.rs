@@ -1,10 +1,11 @@
-//! Events: what others are told of what happened to keys and vaults.
+//! Events: what others are told of what happened to keys, secrets and vaults.
 
 use strongroom_hsm::statement::Canonical;
 
 use super::{
-    names::{KeyName, VaultName, VersionId},
+    names::{ObjectName, VaultName, VersionId},
     rows::{Row, RowId, RowKind},
+    scope::ObjectType,
     time::Timestamp,
 };
 
@@ -37,6 +38,20 @@ pub enum EventType {
     KeyRotationPolicyUpdated,
     /// What was due for a key could not be done; it is tried again.
     KeyRotationFailed,
+    /// A secret has a new version.
+    SecretNewVersionCreated,
+    /// The newest version of a secret expires within 30 days.
+    SecretNearExpiry,
+    /// The newest version of a secret has expired.
+    SecretExpired,
+    /// A secret was deleted softly.
+    SecretDeleted,
+    /// A deleted secret was brought back.
+    SecretRecovered,
+    /// A secret was destroyed.
+    SecretPurged,
+    /// A secret was brought back by a backup.
+    SecretRestored,
     /// A vault was deleted softly.
     VaultDeleted,
     /// A deleted vault was brought back.
@@ -47,7 +62,7 @@ pub enum EventType {
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 23] = [
         Self::KeyNewVersionCreated,
         Self::KeyNearExpiry,
         Self::KeyExpired,
@@ -61,6 +76,13 @@ impl EventType {
         Self::KeyVersionPurged,
         Self::KeyRotationPolicyUpdated,
         Self::KeyRotationFailed,
+        Self::SecretNewVersionCreated,
+        Self::SecretNearExpiry,
+        Self::SecretExpired,
+        Self::SecretDeleted,
+        Self::SecretRecovered,
+        Self::SecretPurged,
+        Self::SecretRestored,
         Self::VaultDeleted,
         Self::VaultRecovered,
         Self::VaultPurged,
@@ -83,9 +105,44 @@ impl EventType {
             Self::KeyVersionPurged => "strongroom.v1.KeyVersionPurged",
             Self::KeyRotationPolicyUpdated => "strongroom.v1.KeyRotationPolicyUpdated",
             Self::KeyRotationFailed => "strongroom.v1.KeyRotationFailed",
+            Self::SecretNewVersionCreated => "strongroom.v1.SecretNewVersionCreated",
+            Self::SecretNearExpiry => "strongroom.v1.SecretNearExpiry",
+            Self::SecretExpired => "strongroom.v1.SecretExpired",
+            Self::SecretDeleted => "strongroom.v1.SecretDeleted",
+            Self::SecretRecovered => "strongroom.v1.SecretRecovered",
+            Self::SecretPurged => "strongroom.v1.SecretPurged",
+            Self::SecretRestored => "strongroom.v1.SecretRestored",
             Self::VaultDeleted => "strongroom.v1.VaultDeleted",
             Self::VaultRecovered => "strongroom.v1.VaultRecovered",
             Self::VaultPurged => "strongroom.v1.VaultPurged",
+        }
+    }
+
+    /// Of which type the object is that it tells of: none where it is of a vault itself.
+    #[must_use]
+    pub const fn object_type(self) -> Option<ObjectType> {
+        match self {
+            Self::KeyNewVersionCreated
+            | Self::KeyNearExpiry
+            | Self::KeyExpired
+            | Self::KeyDeleted
+            | Self::KeyRecovered
+            | Self::KeyPurged
+            | Self::KeyRestored
+            | Self::KeyMoved
+            | Self::KeyVersionDeleted
+            | Self::KeyVersionRecovered
+            | Self::KeyVersionPurged
+            | Self::KeyRotationPolicyUpdated
+            | Self::KeyRotationFailed => Some(ObjectType::Keys),
+            Self::SecretNewVersionCreated
+            | Self::SecretNearExpiry
+            | Self::SecretExpired
+            | Self::SecretDeleted
+            | Self::SecretRecovered
+            | Self::SecretPurged
+            | Self::SecretRestored => Some(ObjectType::Secrets),
+            Self::VaultDeleted | Self::VaultRecovered | Self::VaultPurged => None,
         }
     }
 
@@ -107,8 +164,8 @@ pub struct EventRow {
     pub time: Timestamp,
     /// In which vault.
     pub vault: VaultName,
-    /// To which key, unless to the vault itself.
-    pub key: Option<KeyName>,
+    /// To which key or secret, unless to the vault itself: of which type, the kind says.
+    pub object: Option<ObjectName>,
     /// To which version, where it is one's.
     pub version: Option<VersionId>,
     /// Who did it.
@@ -124,8 +181,8 @@ impl EventRow {
     #[must_use]
     pub fn subject(&self) -> String {
         let mut name = format!("vaults/{}", self.vault);
-        if let Some(key) = &self.key {
-            name.push_str(&format!("/keys/{key}"));
+        if let (Some(object), Some(kind)) = (&self.object, self.kind.object_type()) {
+            name.push_str(&format!("/{}/{object}", kind.name()));
             if let Some(version) = &self.version {
                 name.push_str(&format!("/versions/{version}"));
             }
@@ -149,7 +206,7 @@ impl Row for EventRow {
             .field(2, self.kind.name().as_bytes())
             .optional_number(3, Some(self.time.0))
             .field(4, self.vault.as_str().as_bytes())
-            .field(5, self.key.as_ref().map_or("", KeyName::as_str).as_bytes())
+            .field(5, self.object.as_ref().map_or("", ObjectName::as_str).as_bytes())
             .field(6, self.version.map(VersionId::bytes).unwrap_or_default().as_slice())
             .field(7, self.principal.as_bytes())
             .optional_number(8, self.due.map(|due| due.0))

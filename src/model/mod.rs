@@ -22,6 +22,7 @@ pub mod roles;
 pub mod rotation_policy;
 pub mod rows;
 pub mod scope;
+pub mod secrets;
 pub mod staleness;
 pub mod tags;
 pub mod time;
@@ -38,7 +39,7 @@ pub use key_backup::{KeyBackup, NotAKeyBackup};
 pub use known::{Fate, KnownRow};
 pub use lease::{Ended, Lease};
 pub use log_keys::{LogChange, LogKey, LogKeys};
-pub use names::{KeyName, NameError, ObjectName, RequestId, VaultName, VersionId};
+pub use names::{KeyName, NameError, ObjectName, RequestId, SecretName, VaultName, VersionId};
 pub use network::{AddressRange, NetworkPatch, NetworkRules};
 pub use principal::Principal;
 pub use private_key::{NotAPrivateKey, PrivateKey};
@@ -53,6 +54,7 @@ pub use rows::{
     VaultAuthorization, VaultRow, VersionRow,
 };
 pub use scope::{ObjectType, Scope};
+pub use secrets::{SecretRow, SecretVersionRow};
 pub use staleness::MaxStaleness;
 pub use strongroom_hsm::{Algorithm, KeyOps, KeySpec, Residency};
 pub use tags::Tags;

@@ -52,6 +52,8 @@ impl FromStr for VaultName {
 
 /// The name of an object in a vault: a key's, and by the same rule a secret's or certificate's.
 pub type ObjectName = KeyName;
+/// The name of a secret.
+pub type SecretName = ObjectName;
 
 /// A key's name: 1 to 127 of `[0-9A-Za-z-]`. Two names that differ in case only are the same name;
 /// the first spelling is kept and shown.

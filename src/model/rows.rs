@@ -81,6 +81,10 @@ pub enum RowKind {
     AccessPolicy,
     /// [`super::KnownRow`].
     Known,
+    /// [`super::SecretRow`].
+    Secret,
+    /// [`super::SecretVersionRow`].
+    SecretVersion,
     /// [`super::ReplicaRow`]: in no head.
     Replica,
     /// [`super::EventRow`]: in no head.
@@ -91,7 +95,7 @@ pub enum RowKind {
 
 impl RowKind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Vault,
         Self::Key,
         Self::Version,
@@ -103,6 +107,8 @@ impl RowKind {
         Self::RoleDefinition,
         Self::AccessPolicy,
         Self::Known,
+        Self::Secret,
+        Self::SecretVersion,
         Self::Replica,
         Self::Event,
         Self::Clock,
@@ -129,6 +135,8 @@ impl RowKind {
             Self::RoleDefinition => 7,
             Self::AccessPolicy => 8,
             Self::Known => 9,
+            Self::Secret => 10,
+            Self::SecretVersion => 11,
             Self::Replica => 30,
             Self::Event => 31,
             Self::Clock => 32,
@@ -156,7 +164,7 @@ pub trait Row: Clone + Send + Sync + 'static {
     }
 }
 
-fn state_fields(form: Canonical, state: State) -> Canonical {
+pub(super) fn state_fields(form: Canonical, state: State) -> Canonical {
     let (since, purge_at) = match state {
         State::Active => (None, None),
         State::Deleted { since, purge_at } => (Some(since.0), Some(purge_at.0)),

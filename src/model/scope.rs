@@ -60,6 +60,18 @@ impl Scope {
         Self::Object(vault.clone(), ObjectType::Keys, key.clone())
     }
 
+    /// The secrets of a vault.
+    #[must_use]
+    pub fn secrets(vault: &VaultName) -> Self {
+        Self::Type(vault.clone(), ObjectType::Secrets)
+    }
+
+    /// One secret.
+    #[must_use]
+    pub fn secret(vault: &VaultName, secret: &ObjectName) -> Self {
+        Self::Object(vault.clone(), ObjectType::Secrets, secret.clone())
+    }
+
     /// The vault it is, or lies in.
     #[must_use]
     pub const fn vault(&self) -> Option<&VaultName> {

@@ -27,8 +27,8 @@ use crate::{
     access::{RoleDefinition, Rows, Target, VaultAccess},
     model::{
         AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KnownRow,
-        Principal, RoleDefinitionRow, Row, RowId, RowKind, Scope, TokenRow, UsageRow, UseBudget, VaultName, VaultRow,
-        VersionId, VersionRow, access_policy_id,
+        Principal, RoleDefinitionRow, Row, RowId, RowKind, Scope, SecretName, SecretRow, SecretVersionRow, TokenRow,
+        UsageRow, UseBudget, VaultName, VaultRow, VersionId, VersionRow, access_policy_id,
     },
     store::{HeadScope, Sealed, Store, StoreError},
 };
@@ -66,12 +66,12 @@ impl<R: Row> Checked<R> {
     }
 
     /// Whether the newest row says what this one says.
-    fn is_renewed(&self) -> bool {
+    pub(super) fn is_renewed(&self) -> bool {
         self.scope.is_renewed(&self.row.row_id(), &self.seal)
     }
 
     /// Whether the row is still the newest, or at least the newest is not deleted.
-    fn is_current_or_in_use(&self) -> bool {
+    pub(super) fn is_current_or_in_use(&self) -> bool {
         self.is_current() || self.scope.is_in_use(&self.row.row_id())
     }
 }
@@ -140,6 +140,12 @@ pub fn vault_id(name: &VaultName) -> [u8; 16] {
 #[must_use]
 pub fn key_id(vault: [u8; 16], name: &KeyName) -> [u8; 16] {
     derived_id("strongroom.key", &vault, &name.folded())
+}
+
+/// The id of a secret: what its vault and folded name decide.
+#[must_use]
+pub fn secret_id(vault: [u8; 16], name: &SecretName) -> [u8; 16] {
+    derived_id("strongroom.secret", &vault, &name.folded())
 }
 
 fn derived_id(domain: &str, parent: &[u8], name: &str) -> [u8; 16] {
@@ -310,6 +316,84 @@ impl Catalog {
     ) -> Result<Vec<Checked<VersionRow>>, ServiceError> {
         let scope = self.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
         let read = || self.store.versions(&vault.name, &key.name, page.after, page.size + 1);
+        self.many(&scope, deadline, read).await
+    }
+
+    /// A secret, live or deleted.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`]; [`Problem::Tampered`] when its row is not the newest or is missing.
+    pub async fn secret(
+        &self,
+        vault: &VaultRow,
+        name: &SecretName,
+        deadline: Moment,
+    ) -> Result<Checked<SecretRow>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        let id = RowId { kind: RowKind::Secret, id: secret_id(vault.id, name) };
+        let found = self.one(&scope, &id, deadline, || self.store.secret(&vault.name, name)).await?;
+        let resource = || format!("vaults/{}/secrets/{name}", vault.name);
+        let secret = found.ok_or_else(|| not_found(resource()))?;
+        if secret.row.id != id.id || secret.row.vault != vault.name || secret.row.name != *name {
+            return Err(tampered(resource(), "another secret's row stands in its place"));
+        }
+        Ok(secret)
+    }
+
+    /// At most `page.size + 1` secrets of a vault.
+    ///
+    /// # Errors
+    /// When the store does not answer or a row is not the newest.
+    pub async fn secrets(
+        &self,
+        vault: &VaultRow,
+        page: &Page<SecretName>,
+        deadline: Moment,
+    ) -> Result<Vec<Checked<SecretRow>>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        let read = || self.store.secrets(&vault.name, page.after.as_ref(), page.size + 1, page.deleted);
+        self.many(&scope, deadline, read).await
+    }
+
+    /// A version of a secret, with its value as it is stored.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`]; [`Problem::Tampered`] when its row is not the newest or is missing.
+    pub async fn secret_version(
+        &self,
+        vault: &VaultRow,
+        secret: &SecretRow,
+        version: VersionId,
+        deadline: Moment,
+    ) -> Result<Checked<SecretVersionRow>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        let id = RowId { kind: RowKind::SecretVersion, id: version.bytes() };
+        let resource = || format!("vaults/{}/secrets/{}/versions/{version}", vault.name, secret.name);
+        let found = self.one(&scope, &id, deadline, || self.store.secret_version(&vault.name, version)).await;
+        let row = found?.ok_or_else(|| not_found(resource()))?;
+        if row.row.secret != secret.name && version != secret.current {
+            // It is there, under another secret: for this one it does not exist.
+            return Err(not_found(resource()));
+        }
+        if row.row.secret != secret.name || row.row.vault != vault.name || row.row.version != version {
+            return Err(tampered(resource(), "another version's row stands in its place"));
+        }
+        Ok(row)
+    }
+
+    /// At most `page.size + 1` versions of a secret, newest first, without their values.
+    ///
+    /// # Errors
+    /// When the store does not answer or a row is not the newest.
+    pub async fn secret_versions(
+        &self,
+        vault: &VaultRow,
+        secret: &SecretRow,
+        page: &Page<u64>,
+        deadline: Moment,
+    ) -> Result<Vec<Checked<SecretVersionRow>>, ServiceError> {
+        let scope = self.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        let read = || self.store.secret_versions(&vault.name, &secret.name, page.after, page.size + 1);
         self.many(&scope, deadline, read).await
     }
 
@@ -631,6 +715,8 @@ fn describe<R: Row>(row: &R) -> String {
         RowKind::RoleDefinition => "a role definition's row",
         RowKind::AccessPolicy => "an access policy's row",
         RowKind::Known => "what is known of a key that has backups",
+        RowKind::Secret => "a secret's row",
+        RowKind::SecretVersion => "a secret version's row",
         RowKind::Replica => "a replica's row",
         RowKind::Event => "an event",
         RowKind::Clock => "the clock's row",

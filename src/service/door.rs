@@ -229,6 +229,93 @@ impl Service {
         result
     }
 
+    /// Whether somebody may do an operation without a change, and has not asked for too much.
+    async fn admitted<O: Op>(
+        &self,
+        caller: &Caller,
+        resource: &str,
+        place: Where,
+        note: &Note,
+    ) -> Result<Permit<O>, ServiceError> {
+        self.catch_up(&place, caller.deadline).await?;
+        let resource = || resource.to_owned();
+        let bill = match self.quotas.open(caller, REQUEST_US) {
+            Ok(bill) => bill,
+            Err(problem) => return Err(self.refused(caller, resource(), O::ACTION.name(), problem).await),
+        };
+        let permit = match self.policy.permit::<O>(&caller.identity, caller.origin, place) {
+            Ok(permit) => permit,
+            Err(denied) => return Err(self.denied(caller, resource(), denied).await),
+        };
+        match self.quotas.in_vault(bill, permit.vault(), REQUEST_US) {
+            Ok(bill) => note.pays(bill),
+            Err(problem) => return Err(self.refused(caller, resource(), O::ACTION.name(), problem).await),
+        }
+        Ok(permit)
+    }
+
+    /// An operation that hands out what is kept here. It is found; that it is handed out is on the disk; and only then is it
+    /// opened. When that fails there is a second record.
+    ///
+    /// # Errors
+    /// When it is refused or fails, or when it cannot be recorded.
+    pub(super) async fn release<O, G, T, F, R>(
+        &self,
+        caller: &Caller,
+        resource: String,
+        scope: Scope,
+        find: impl FnOnce(Permit<O>) -> F + Send,
+        open: impl FnOnce(G) -> R + Send,
+    ) -> Result<T, ServiceError>
+    where
+        O: Op,
+        F: Future<Output = Result<(String, G), ServiceError>> + Send,
+        G: Send,
+        R: Future<Output = Result<T, ServiceError>> + Send,
+    {
+        let place = Where::At(scope);
+        let step = caller.trace.operation(O::ACTION.name(), &place, &caller.request);
+        let result = self.release_untraced(caller, resource, place, find, open).await;
+        step.conclude(ending(result.as_ref().err()));
+        result
+    }
+
+    async fn release_untraced<O, G, T, F, R>(
+        &self,
+        caller: &Caller,
+        resource: String,
+        place: Where,
+        find: impl FnOnce(Permit<O>) -> F + Send,
+        open: impl FnOnce(G) -> R + Send,
+    ) -> Result<T, ServiceError>
+    where
+        O: Op,
+        F: Future<Output = Result<(String, G), ServiceError>> + Send,
+        G: Send,
+        R: Future<Output = Result<T, ServiceError>> + Send,
+    {
+        let permit = self.admitted::<O>(caller, &resource, place, &Note::default()).await?;
+        let untold = permit.untold();
+        let (exact, found) = match find(permit).await {
+            Ok(found) => found,
+            Err(error) => {
+                let mut record = self.record::<O>(caller, Kind::Operation, resource);
+                conclude(&mut record, Some(&error));
+                self.append(caller, record, self.durability()).await?;
+                return Err(self.told(caller, untold, error));
+            }
+        };
+        let record = self.record::<O>(caller, Kind::Operation, exact);
+        self.append(caller, record.clone(), Durability::Fsync).await?;
+        let result = open(found).await;
+        if let Err(error) = &result {
+            let mut record = record;
+            conclude(&mut record, Some(error));
+            self.append(caller, record, self.durability()).await?;
+        }
+        result
+    }
+
     async fn plain_untraced<O, T, F>(
         &self,
         caller: &Caller,
@@ -241,19 +328,7 @@ impl Service {
         O: Op,
         F: Future<Output = Result<T, ServiceError>> + Send,
     {
-        self.catch_up(&place, caller.deadline).await?;
-        let bill = match self.quotas.open(caller, REQUEST_US) {
-            Ok(bill) => bill,
-            Err(problem) => return Err(self.refused(caller, resource, O::ACTION.name(), problem).await),
-        };
-        let permit = match self.policy.permit::<O>(&caller.identity, caller.origin, place) {
-            Ok(permit) => permit,
-            Err(denied) => return Err(self.denied(caller, resource, denied).await),
-        };
-        match self.quotas.in_vault(bill, permit.vault(), REQUEST_US) {
-            Ok(bill) => note.pays(bill),
-            Err(problem) => return Err(self.refused(caller, resource, O::ACTION.name(), problem).await),
-        }
+        let permit = self.admitted::<O>(caller, &resource, place, note).await?;
         let untold = permit.untold();
         let result = work(permit).await;
         let mut record = self.record::<O>(caller, Kind::Operation, resource);

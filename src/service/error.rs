@@ -93,6 +93,12 @@ pub enum Problem {
         /// The version's name.
         name: String,
     },
+    /// The version of a secret is disabled.
+    #[error("{name} is disabled")]
+    SecretDisabled {
+        /// The version's name.
+        name: String,
+    },
     /// The version cannot be used yet.
     #[error("{name} may not be used for this before {from}")]
     NotYetValid {
@@ -284,6 +290,7 @@ impl Problem {
             Self::Length(_) => "INVALID_LENGTH",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::Disabled { .. } => "KEY_DISABLED",
+            Self::SecretDisabled { .. } => "SECRET_DISABLED",
             Self::NotYetValid { .. } => "KEY_NOT_YET_VALID",
             Self::Expired { .. } => "KEY_EXPIRED",
             Self::OperationNotPermitted { .. } => "OPERATION_NOT_PERMITTED",

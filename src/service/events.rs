@@ -68,7 +68,7 @@ pub enum From {
 
 /// An event of a key or one of its versions.
 pub(super) fn of_key(kind: EventType, caller: &Caller, now: Timestamp, name: &KeyRef) -> EventRow {
-    EventRow { key: Some(name.key.clone()), version: name.version, ..of_vault(kind, caller, now, &name.vault) }
+    EventRow { object: Some(name.key.clone()), version: name.version, ..of_vault(kind, caller, now, &name.vault) }
 }
 
 /// An event of a vault.
@@ -78,7 +78,7 @@ pub(super) fn of_vault(kind: EventType, caller: &Caller, now: Timestamp, vault: 
         kind,
         time: now,
         vault: vault.clone(),
-        key: None,
+        object: None,
         version: None,
         principal: caller.principal().as_str().to_owned(),
         due: None,
@@ -332,7 +332,7 @@ mod tests {
             kind: EventType::VaultPurged,
             time: Timestamp(seconds),
             vault: vault.clone(),
-            key: None,
+            object: None,
             version: None,
             principal: "a:b".to_owned(),
             due: None,

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use serde_bytes::ByteBuf;
 use strongroom_hsm::{
     Admission, Error, KeyRow, Material, Pool, SecretBytes, Tenant,
     protocol::{Fault, Generated, Kek, Moment, NewVersion, Operation, Output},
@@ -12,6 +13,7 @@ use super::{
     asked::{Asked, KeyOp},
     catalog::VersionEntry,
     error::{Problem, ServiceError},
+    secrets::{SecretEntry, secret_version_name},
     version_name,
 };
 use crate::{
@@ -201,6 +203,60 @@ impl Hands {
         }
     }
 
+    /// Encrypts the value of a secret by its data key.
+    pub async fn encrypt_secret(
+        &self,
+        permit: &Permit<ops::SecretsSet>,
+        key: &Arc<KeyRow>,
+        additional_data: Vec<u8>,
+        value: SecretBytes,
+        caller: &Caller,
+    ) -> Result<EncryptedValue, ServiceError> {
+        let operation = Operation::Encrypt {
+            algorithm: SECRETS,
+            purpose: KeyOps::ENCRYPT,
+            plaintext: value,
+            iv: ByteBuf::new(),
+            additional_data: additional_data.into(),
+        };
+        let admission = Arc::new(UntilCommitted(permit.tenant()));
+        match self.pool(caller).operate(key, operation, admission, caller.deadline).await {
+            Ok(Output::Ciphertext { ciphertext, iv, tag }) => {
+                Ok(EncryptedValue { ciphertext: ciphertext.into_vec(), iv: iv.into_vec(), tag: tag.into_vec() })
+            }
+            Ok(_) => Err(Problem::Internal.into()),
+            Err(error) => Err(unopened(error, || key.statement.key.clone())),
+        }
+    }
+
+    /// Decrypts the value of a secret.
+    pub async fn open_secret(
+        &self,
+        grant: &Grant<ops::SecretsGet, SecretEntry>,
+        caller: &Caller,
+    ) -> Result<SecretBytes, ServiceError> {
+        let (key, row) = (&grant.target().hsm, &grant.target().version.row);
+        let operation = Operation::Decrypt {
+            algorithm: SECRETS,
+            purpose: KeyOps::DECRYPT,
+            ciphertext: row.ciphertext.clone().into(),
+            iv: row.iv.clone().into(),
+            tag: row.tag.clone().into(),
+            additional_data: row.additional_data().into(),
+        };
+        match self.pool(caller).operate(key, operation, grant.admission(), caller.deadline).await {
+            Ok(Output::Plaintext(value)) => Ok(value),
+            Ok(_) => Err(Problem::Internal.into()),
+            Err(Error::Withdrawn) if !grant.right_still_holds() => Err(Problem::Denied(grant.denied()).into()),
+            Err(Error::Withdrawn) => Err(Problem::Changed { name: secret_version_name(row) }.into()),
+            // Another root took the root's place since it was read.
+            Err(error) if !grant.target().is_current() => {
+                Err(ServiceError::because(Problem::Changed { name: secret_version_name(row) }, error))
+            }
+            Err(error) => Err(unopened(error, || secret_version_name(row))),
+        }
+    }
+
     /// Destroys what an unfinished creation left on the token, or what was purged: the object of a version or of a vault's
     /// KEK. Only while the intent that says so is still open.
     pub async fn reap(&self, version: VersionId, deadline: Moment) -> Result<(), ServiceError> {
@@ -213,6 +269,7 @@ pub trait Generates: Op {}
 
 impl Generates for ops::KeysCreate {}
 impl Generates for ops::KeysRotate {}
+impl Generates for ops::SecretsSet {}
 
 /// An operation that makes key-encryption keys of vaults.
 pub trait MakesKeks: Op {}
@@ -225,6 +282,32 @@ pub trait MakesIssuerKeys: Op {}
 
 impl MakesIssuerKeys for ops::TokensCreate {}
 impl MakesIssuerKeys for ops::OwnKeysRotateIssuer {}
+
+/// How values of secrets are encrypted.
+const SECRETS: Algorithm = Algorithm::A256Gcm;
+
+/// The value of a secret, encrypted.
+#[derive(Clone, Debug)]
+pub struct EncryptedValue {
+    /// As long as the value.
+    pub ciphertext: Vec<u8>,
+    /// 12 bytes.
+    pub iv: Vec<u8>,
+    /// 16 bytes.
+    pub tag: Vec<u8>,
+}
+
+/// What a failure means when the data key of a secret was involved.
+fn unopened(error: Error, name: impl Fn() -> String) -> ServiceError {
+    let problem = match &error {
+        Error::Fault(Fault::SealBroken | Fault::KeyMismatch | Fault::BlobBroken | Fault::DecryptionFailed) => {
+            Problem::Tampered { name: name() }
+        }
+        Error::Fault(Fault::KekAbsent) => Problem::KekAbsent { name: name() },
+        _ => return outage(error),
+    };
+    ServiceError::because(problem, error)
+}
 
 /// A token that was signed is worth nothing before its row is committed, and the commit asks for the right again:
 /// nothing is gained by asking in between.

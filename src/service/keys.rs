@@ -320,14 +320,14 @@ impl Service {
     }
 }
 
-fn truncate<T>(items: &mut Vec<T>, size: u32) -> bool {
+pub(in crate::service) fn truncate<T>(items: &mut Vec<T>, size: u32) -> bool {
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let more = items.len() > size;
     items.truncate(size);
     more
 }
 
-fn invalid(field: &'static str, why: impl Into<String>) -> ServiceError {
+pub(in crate::service) fn invalid(field: &'static str, why: impl Into<String>) -> ServiceError {
     Problem::Invalid { field, why: why.into() }.into()
 }
 
@@ -345,7 +345,10 @@ fn check_ops(ops: KeyOps, spec: KeySpec, residency: Residency) -> Result<(), Ser
     Err(invalid("version.key_operations", format!("{what}{} keys can do {possible} only", spec.name())))
 }
 
-fn check_times(not_before: Option<Timestamp>, expires: Option<Timestamp>) -> Result<(), ServiceError> {
+pub(in crate::service) fn check_times(
+    not_before: Option<Timestamp>,
+    expires: Option<Timestamp>,
+) -> Result<(), ServiceError> {
     match (not_before, expires) {
         (Some(from), Some(until)) if until <= from => {
             Err(invalid("version.expire_time", "it must be later than not_before_time"))
@@ -538,7 +541,7 @@ impl<O> TurnKey<O> {
 
 impl Service {
     /// The state of something that is deleted, or brought back.
-    async fn turned(
+    pub(in crate::service) async fn turned(
         &self,
         old: State,
         delete: bool,

@@ -10,7 +10,7 @@ use super::{
     scopes::{NewRow, Put},
 };
 use crate::{
-    model::{Fate, KeyObjectRow, KnownRow, RowId, RowKind, Timestamp, UsageRow, VaultRow, VersionRow},
+    model::{Fate, KeyObjectRow, KnownRow, RowId, RowKind, SecretRow, Timestamp, UsageRow, VaultRow, VersionRow},
     store::HeadScope,
 };
 
@@ -67,6 +67,13 @@ impl Service {
         // Backups are of keys in use: the deletion is no news to them.
         let last = key.revision - u64::from(!key.state.is_active());
         let (fate, newest) = (memory.fate, Some(key.current));
+        put(Some(known), KnownRow { fate, newest, last, at: memory.at, ..KnownRow::clone(&known.row) })
+    }
+
+    /// Keeps what is known of a secret that goes, if there are backups of it.
+    pub(super) fn remember_secret(known: &Checked<KnownRow>, secret: &SecretRow, memory: Memory) -> Put {
+        let last = secret.revision - u64::from(!secret.state.is_active());
+        let (fate, newest) = (memory.fate, Some(secret.current));
         put(Some(known), KnownRow { fate, newest, last, at: memory.at, ..KnownRow::clone(&known.row) })
     }
 }

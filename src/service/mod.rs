@@ -79,6 +79,7 @@ pub mod review;
 pub mod root;
 pub mod rotation;
 pub mod scopes;
+pub mod secrets;
 pub mod settle;
 pub mod shares;
 pub mod tokens;

@@ -22,6 +22,7 @@ use super::{
     known::Memory,
     rotation::{Round, Turn},
     scopes::{Making, NewRow, Put, Right},
+    secrets::{self, SecretRef},
     settle::REAP_WITHIN,
 };
 use crate::{
@@ -29,8 +30,8 @@ use crate::{
     audit::Record,
     failpoint,
     model::{
-        EventRow, EventType, Fate, KeyName, KeyObjectRow, KnownRow, Residency, Row as _, RowId, RowKind, Scope, State,
-        Timestamp, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
+        EventRow, EventType, Fate, KeyName, KeyObjectRow, KnownRow, Residency, Row as _, RowId, RowKind, Scope,
+        SecretName, State, Timestamp, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
     },
     observe::metrics::PURGES,
     store::{HeadScope, StoreError, ToPurge, WorkLease},
@@ -198,8 +199,9 @@ impl Service {
         let keys = self.purge_pages(&turn.slice(SLICE), &schedule, keys).await;
         let versions = |after| self.store.versions_to_purge(time, after, DUE);
         let versions = self.purge_pages(&turn.slice(SLICE), &schedule, versions).await;
+        let secrets = self.purge_secrets(&turn.slice(SLICE), &schedule).await;
         let vaults = self.purge_vaults(round, &turn.slice(SLICE), &schedule).await;
-        keys.and(versions).and(vaults)
+        keys.and(versions).and(secrets).and(vaults)
     }
 
     /// Goes through what a page at a time says, until all of it was looked at or the turn is over.
@@ -223,14 +225,32 @@ impl Service {
     }
 
     async fn purge_each(self: &Arc<Self>, found: Vec<ToPurge>, turn: &Turn<'_>, schedule: &Schedule) {
-        for ToPurge { vault, key, version, id, .. } in found {
+        for ToPurge { vault, object, version, id, .. } in found {
             if turn.is_over() || !self.is_ripe(id) {
                 continue;
             }
-            let name = KeyRef { vault, key, version };
+            let name = KeyRef { vault, key: object, version };
             let result = self.purge_one(&self.itself(PURGING), &name, schedule.clone()).await;
             self.purged(id, &name.to_string(), result, turn);
         }
+    }
+
+    async fn purge_secrets(self: &Arc<Self>, turn: &Turn<'_>, schedule: &Schedule) -> Result<(), ServiceError> {
+        let mut after = None;
+        while !turn.is_over() {
+            let found = self.store.secrets_to_purge(schedule.time, after, DUE).await?;
+            let Some(last) = found.last() else { break };
+            after = Some((last.at, last.id));
+            for ToPurge { vault, object, id, .. } in found {
+                if turn.is_over() || !self.is_ripe(id) {
+                    continue;
+                }
+                let name = SecretRef { vault, secret: object, version: None };
+                let result = self.purge_one_secret(&self.itself(PURGING), &name, schedule.clone()).await;
+                self.purged(id, &name.to_string(), result, turn);
+            }
+        }
+        Ok(())
     }
 
     /// One vault after another, each some time, and the next pass goes on after the last: a large one keeps nobody waiting.
@@ -525,6 +545,7 @@ impl PurgeSome {
                 events.push(events::of_key(EventType::KeyPurged, &context.caller, context.now, &name));
             }
         }
+        service.doom_secrets(&vault.row, &mut doomed, &mut events, context).await?;
         if doomed.puts.is_empty() {
             // What was known of its keys goes last.
             for known in service.catalog.all_known(&vault.row, None, ROWS, deadline).await? {
@@ -535,6 +556,36 @@ impl PurgeSome {
             return Err(Problem::Precondition { reason: EMPTY, why: format!("vaults/{} is empty", self.vault) }.into());
         }
         Ok((doomed, events))
+    }
+}
+
+impl Service {
+    /// Secrets of a vault that is being purged, deleted or not, until there is enough for one change.
+    async fn doom_secrets(
+        &self,
+        vault: &VaultRow,
+        doomed: &mut Doomed,
+        events: &mut Vec<EventRow>,
+        context: &Context,
+    ) -> Result<(), ServiceError> {
+        let deadline = context.caller.deadline;
+        let mut page: Page<SecretName> = Page { size: 100, after: None, deleted: true };
+        while doomed.versions < VERSIONS_AT_ONCE {
+            let secrets = self.catalog.secrets(vault, &page, deadline).await?;
+            let Some(last) = secrets.last() else { break };
+            page.after = Some(last.row.name.clone());
+            for secret in secrets {
+                let left = VERSIONS_AT_ONCE.saturating_sub(doomed.versions);
+                let (versions, is_all) = self.doom_secret(vault, &secret, left, &mut doomed.puts, deadline).await?;
+                doomed.versions += versions;
+                if !is_all {
+                    return Ok(());
+                }
+                let name = SecretRef { vault: vault.name.clone(), secret: secret.row.name.clone(), version: None };
+                events.push(secrets::event(EventType::SecretPurged, context, &name));
+            }
+        }
+        Ok(())
     }
 }
 

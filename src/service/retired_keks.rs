@@ -32,7 +32,8 @@ use crate::{
     access::{Permit, ops},
     failpoint,
     model::{
-        KeyName, KeyObjectRow, RetiredKek, Row as _, RowId, RowKind, Scope, Timestamp, VaultName, VaultRow, VersionId,
+        KeyName, KeyObjectRow, RetiredKek, Row as _, RowId, RowKind, Scope, SecretName, Timestamp, VaultName, VaultRow,
+        VersionId,
     },
     store::{HeadScope, WorkLease},
 };
@@ -131,6 +132,7 @@ impl Service {
         deadline: Moment,
     ) -> Result<(), ServiceError> {
         let cell = self.catalog.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        self.check_no_secret_under(vault, keks, deadline).await?;
         let mut unseen = cell.ids(RowKind::Version);
         let mut keys: Page<KeyName> = Page { size: ROWS, after: None, deleted: true };
         loop {
@@ -143,6 +145,31 @@ impl Service {
         }
         // Those that were purged meanwhile.
         unseen.retain(|id| cell.has(&RowId { kind: RowKind::Version, id: *id }));
+        if unseen.is_empty() { Ok(()) } else { Err(hidden(vault)) }
+    }
+
+    /// The same of the data keys of secrets.
+    async fn check_no_secret_under(
+        &self,
+        vault: &VaultRow,
+        keks: &HashSet<VersionId>,
+        deadline: Moment,
+    ) -> Result<(), ServiceError> {
+        let cell = self.catalog.scopes.cell(HeadScope::Vault(vault.id), deadline).await?;
+        let mut unseen = cell.ids(RowKind::Secret);
+        let mut page: Page<SecretName> = Page { size: ROWS, after: None, deleted: true };
+        loop {
+            let found = self.catalog.secrets(vault, &page, deadline).await?;
+            let Some(last) = found.last() else { break };
+            page.after = Some(last.row.name.clone());
+            for secret in found {
+                unseen.remove(&secret.row.id);
+                if secret.row.kek.is_some_and(|kek| keks.contains(&kek)) {
+                    return Err(hidden(vault));
+                }
+            }
+        }
+        unseen.retain(|id| cell.has(&RowId { kind: RowKind::Secret, id: *id }));
         if unseen.is_empty() { Ok(()) } else { Err(hidden(vault)) }
     }
 

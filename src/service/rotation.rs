@@ -43,7 +43,7 @@ use crate::{
         trace::Trace,
     },
     rotation::{Due, KeyLife, Mark, Profile, VersionLife, Work as Step, WorkKind, forecast, next_due, plan},
-    store::{CommitError, HeadScope, KeyToLookAt, WorkLease},
+    store::{CommitError, HeadScope, ToLookAt, WorkLease},
 };
 
 /// The lease of what one replica does for all.
@@ -57,7 +57,7 @@ const PASS: Duration = Duration::from_secs(10);
 /// work took, so that whoever uses the HSM, the disk or the machine meanwhile finds half of them free, however fast they are.
 const AT_ONCE: usize = 2;
 /// How many rows are read at once.
-const ROWS: u32 = 256;
+pub(super) const ROWS: u32 = 256;
 /// How often all keys with a policy are looked at, whatever their rows say of when.
 const LOOK_AT_ALL: Duration = Duration::from_secs(3600);
 /// One key's work may take so long: RSA-4096 takes seconds, and may wait for others.
@@ -75,7 +75,7 @@ const STEPS_OF_A_PAGE_MAX: usize = 2_000;
 /// A change that only notes something is tried so often where others change the same vault.
 const KEEP_TRIES_MAX: usize = 5;
 /// Under which name the service records what keys do by themselves.
-const PRINCIPAL: &str = "strongroom:rotation";
+pub(super) const PRINCIPAL: &str = "strongroom:rotation";
 
 /// A key as the planner sees it.
 pub(super) fn life(key: &KeyObjectRow, newest: &VersionRow, uses: u64) -> KeyLife {
@@ -340,6 +340,7 @@ impl Service {
         }
         // Far fewer than 2^52 seconds.
         metrics::gauge!(ROTATION_BEHIND).set(behind as f64);
+        self.tell_of_secrets(turn).await?;
         self.look_at_some(round, turn).await
     }
 
@@ -363,14 +364,14 @@ impl Service {
         Ok(())
     }
 
-    async fn work_on(self: &Arc<Self>, keys: Vec<KeyToLookAt>, turn: &Turn<'_>) {
+    async fn work_on(self: &Arc<Self>, keys: Vec<ToLookAt>, turn: &Turn<'_>) {
         let keys = futures_util::stream::iter(keys);
-        keys.for_each_concurrent(AT_ONCE, |KeyToLookAt { id, vault, name, .. }| async move {
+        keys.for_each_concurrent(AT_ONCE, |ToLookAt { id, vault, object, .. }| async move {
             // What a row says that is not checked is a reason to look, and nothing else.
             if turn.is_over() || !self.rotations_failed.is_ripe(id) {
                 return;
             }
-            let name = KeyRef { vault, key: name, version: None };
+            let name = KeyRef { vault, key: object, version: None };
             let begun = Moment::now();
             let result = self.work_on_key(&name, &turn.lease).await;
             let took = Moment::now().since(begun);

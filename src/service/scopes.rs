@@ -31,7 +31,7 @@ use crate::{
     audit::{self, HeadMark},
     model::{
         AccessPolicyRow, AssignmentRow, EventRow, InstanceRow, IssuerKeyRow, KeyObjectRow, KnownRow, Ordinal,
-        RoleDefinitionRow, Row, RowId, RowKind, TokenRow, UsageRow, VaultRow, VersionRow,
+        RoleDefinitionRow, Row, RowId, RowKind, SecretRow, SecretVersionRow, TokenRow, UsageRow, VaultRow, VersionRow,
     },
     store::{
         Change, CommitError, HeadChange, HeadRow, HeadScope, Position, RequestRecord, ScopeRows, Sealed, Step, Store,
@@ -319,6 +319,10 @@ pub enum NewRow {
     RemoveVault(VaultRow),
     Known(KnownRow),
     RemoveKnown(KnownRow),
+    Secret(Box<SecretRow>),
+    RemoveSecret(Box<SecretRow>),
+    SecretVersion(Box<SecretVersionRow>),
+    RemoveSecretVersion(Box<SecretVersionRow>),
     /// In the scope that it leaves; the other scope of the same change writes it.
     LeaveVersion(Box<VersionRow>),
     LeaveUsage(UsageRow),
@@ -338,6 +342,8 @@ macro_rules! each {
                 $do
             }
             NewRow::Known($row) | NewRow::RemoveKnown($row) => $do,
+            NewRow::Secret($row) | NewRow::RemoveSecret($row) => $do,
+            NewRow::SecretVersion($row) | NewRow::RemoveSecretVersion($row) => $do,
             NewRow::Assignment($row) | NewRow::RemoveAssignment($row) => $do,
             NewRow::Token($row) | NewRow::RemoveToken($row) => $do,
             NewRow::IssuerKey($row) | NewRow::RemoveIssuerKey($row) => $do,
@@ -362,6 +368,7 @@ impl NewRow {
         match self {
             Self::Vault(row) => row.state.is_active(),
             Self::Key(row) => row.state.is_active(),
+            Self::Secret(row) => row.state.is_active(),
             _ => true,
         }
     }
@@ -394,6 +401,10 @@ impl NewRow {
             Self::RemoveVault(row) => Write::RemoveVault(row.id),
             Self::Known(row) => Write::Known(Sealed::new(row, seal)),
             Self::RemoveKnown(row) => Write::RemoveKnown(row.vault, row.id),
+            Self::Secret(row) => Write::Secret(Sealed::new(*row, seal)),
+            Self::RemoveSecret(row) => Write::RemoveSecret(row.id),
+            Self::SecretVersion(row) => Write::SecretVersion(Sealed::new(*row, seal)),
+            Self::RemoveSecretVersion(row) => Write::RemoveSecretVersion(row.version),
             Self::MovedUsage(row) => Write::MovedUsage(Sealed::new(row, seal)),
             Self::LeaveVersion(_) | Self::LeaveUsage(_) => return None,
         })
@@ -412,6 +423,8 @@ impl NewRow {
                 | Self::RemoveKey(_)
                 | Self::RemoveVault(_)
                 | Self::RemoveKnown(_)
+                | Self::RemoveSecret(_)
+                | Self::RemoveSecretVersion(_)
                 | Self::LeaveVersion(_)
                 | Self::LeaveUsage(_)
         )

@@ -9,12 +9,13 @@ use strongroom_hsm::protocol::Moment;
 
 use super::{
     KeyRef, Service,
-    catalog::{key_id, vault_id},
+    catalog::{key_id, secret_id, vault_id},
     error::{Problem, ServiceError},
     keys::target_of,
     purge::on_token,
     restored,
     scopes::ScopeCell,
+    secrets::SecretRef,
 };
 use crate::{
     access::Action,
@@ -156,6 +157,7 @@ enum About {
     /// Some keys of a vault that is purged.
     Keys(VaultName),
     Key(KeyRef),
+    Secret(SecretRef),
     Assignment(VersionId),
     Token(VersionId),
     /// A key that signs tokens.
@@ -182,6 +184,13 @@ fn about(resource: &str) -> Option<About> {
             let version = Some(version.parse().ok()?);
             Some(About::Key(KeyRef { vault: vault.parse().ok()?, key: key.parse().ok()?, version }))
         }
+        ["vaults", vault, "secrets", secret] => {
+            Some(About::Secret(SecretRef { vault: vault.parse().ok()?, secret: secret.parse().ok()?, version: None }))
+        }
+        ["vaults", vault, "secrets", secret, "versions", version] => {
+            let version = Some(version.parse().ok()?);
+            Some(About::Secret(SecretRef { vault: vault.parse().ok()?, secret: secret.parse().ok()?, version }))
+        }
         ["roleAssignments", id] => Some(About::Assignment(id.parse().ok()?)),
         ["tokens", id] => Some(About::Token(id.parse().ok()?)),
         ["issuerKeys", id] => Some(About::IssuerKey(id.parse().ok()?)),
@@ -201,6 +210,7 @@ fn scope_of(intent: &Record) -> HeadScope {
     match intent.resource.as_deref().and_then(about) {
         Some(About::Key(name)) => HeadScope::Vault(vault_id(&name.vault)),
         Some(About::Keys(vault)) => HeadScope::Vault(vault_id(&vault)),
+        Some(About::Secret(name)) => HeadScope::Vault(vault_id(&name.vault)),
         _ => HeadScope::Service,
     }
 }
@@ -229,16 +239,9 @@ async fn fate(
         about @ (About::Assignment(_) | About::Token(_) | About::IssuerKey(_)) => {
             return Ok(fate_by_row(scope, number, intent, &about));
         }
-        About::Role(id) => {
-            let rows = service.catalog.role_definitions(deadline).await?;
-            let found = rows.iter().find(|checked| checked.row.id == id).map(|checked| checked.row.intent);
-            return Ok(removed_or_newest(intent, Action::RoleDefinitionsDelete, found, number));
-        }
+        About::Role(id) => return fate_of_role(service, number, intent, id, deadline).await,
         About::AccessPolicy(vault, principal) => {
-            let rows = service.catalog.access_policies(deadline).await?;
-            let same = |row: &AccessPolicyRow| row.vault == vault && row.principal == principal;
-            let found = rows.iter().find(|checked| same(&checked.row)).map(|checked| checked.row.intent);
-            return Ok(removed_or_newest(intent, Action::AccessPoliciesDelete, found, number));
+            return fate_of_policy(service, number, intent, (&vault, &principal), deadline).await;
         }
         About::Vault(name) if intent.operation == Action::VaultsPurge.name() => {
             match service.catalog.vault(&name, deadline).await.map(|vault| vault.row.intent) {
@@ -252,8 +255,15 @@ async fn fate(
         }
         // No row of it is left to say so: the scope's head does.
         About::Keys(_) => Ok(scope.intent()),
+        About::Secret(name) if intent.operation == Action::SecretsPurge.name() => {
+            let row = RowId { kind: RowKind::Secret, id: secret_id(vault_id(&name.vault), &name.secret) };
+            return Ok(fate_of_purge(scope, number, &row));
+        }
+        About::Secret(_) if intent.operation == Action::SecretsBackup.name() => return Ok(Fate::Unmade),
+        About::Secret(name) => secret_intent(service, &name, intent, deadline).await,
         About::Key(name) if intent.operation == Action::KeysPurge.name() => {
-            return Ok(fate_of_purge(scope, number, &name));
+            let version = |id: VersionId| RowId { kind: RowKind::Version, id: id.bytes() };
+            return Ok(fate_of_purge(scope, number, &name.version.map_or_else(|| key_row(&name), version)));
         }
         About::Key(_) if intent.operation == Action::KeysBackup.name() => return Ok(Fate::Unmade),
         About::Key(name) => {
@@ -265,11 +275,37 @@ async fn fate(
         Ok(newest) => Ok(Fate::by(Some(newest), number)),
         // What was to be changed was there when the intent was written, so it has been purged since.
         Err(ServiceError { problem: Problem::NotFound { .. }, .. }) => {
-            let makes = intent.operation.ends_with(".create") || intent.operation == Action::KeysRestore.name();
+            let restores = [Action::KeysRestore.name(), Action::SecretsRestore.name()];
+            let makes = intent.operation.ends_with(".create") || restores.contains(&intent.operation.as_str());
             Ok(if makes { Fate::absent(scope, number) } else { Fate::Overtaken })
         }
         Err(error) => Err(error),
     }
+}
+
+async fn fate_of_role(
+    service: &Service,
+    number: u64,
+    intent: &Record,
+    id: VersionId,
+    deadline: Moment,
+) -> Result<Fate, ServiceError> {
+    let rows = service.catalog.role_definitions(deadline).await?;
+    let found = rows.iter().find(|checked| checked.row.id == id).map(|checked| checked.row.intent);
+    Ok(removed_or_newest(intent, Action::RoleDefinitionsDelete, found, number))
+}
+
+async fn fate_of_policy(
+    service: &Service,
+    number: u64,
+    intent: &Record,
+    (vault, principal): (&VaultName, &Principal),
+    deadline: Moment,
+) -> Result<Fate, ServiceError> {
+    let rows = service.catalog.access_policies(deadline).await?;
+    let same = |row: &AccessPolicyRow| row.vault == *vault && row.principal == *principal;
+    let found = rows.iter().find(|checked| same(&checked.row)).map(|checked| checked.row.intent);
+    Ok(removed_or_newest(intent, Action::AccessPoliciesDelete, found, number))
 }
 
 /// Of what makes that object on the token, or the version of that id.
@@ -286,6 +322,10 @@ async fn fate_of_object(
             Ok(fate_of_kek(vault_of(service, &name, deadline).await?.as_deref(), scope, number, id))
         }
         Some(About::Key(name)) => Ok(fate_of_version(scope, number, &name, id)),
+        Some(About::Secret(_)) => {
+            let row = RowId { kind: RowKind::SecretVersion, id: id.bytes() };
+            Ok(if scope.has(&row) { Fate::Made } else { Fate::absent(scope, number) })
+        }
         Some(About::Instance) => Ok(Fate::of(service.instance().has_own(id))),
         _ => Err(Problem::Internal.into()),
     }
@@ -306,14 +346,10 @@ fn fate_by_row(scope: &ScopeCell, number: u64, intent: &Record, about: &About) -
     }
 }
 
-/// Whether a key or version was purged.
-fn fate_of_purge(scope: &ScopeCell, number: u64, name: &KeyRef) -> Fate {
-    let row = match name.version {
-        Some(version) => RowId { kind: RowKind::Version, id: version.bytes() },
-        None => key_row(name),
-    };
+/// Whether what had that row was purged.
+fn fate_of_purge(scope: &ScopeCell, number: u64, row: &RowId) -> Fate {
     // One that is there may be another of the same name: then its row's head has gone on.
-    if scope.has(&row) { Fate::by(Some(scope.intent()), number) } else { Fate::Made }
+    if scope.has(row) { Fate::by(Some(scope.intent()), number) } else { Fate::Made }
 }
 
 fn key_row(name: &KeyRef) -> RowId {
@@ -355,6 +391,22 @@ fn fate_of_kek(found: Option<&VaultRow>, scope: &ScopeCell, number: u64, kek: Ve
 /// Whether a removal has removed, or another change is the newest of what was found.
 fn removed_or_newest(intent: &Record, removal: Action, found: Option<u64>, number: u64) -> Fate {
     if intent.operation == removal.name() { Fate::of(found.is_none()) } else { Fate::by(found, number) }
+}
+
+/// The intent of the newest change of a secret, or of a version when the change was one of a version.
+async fn secret_intent(
+    service: &Service,
+    name: &SecretRef,
+    intent: &Record,
+    deadline: Moment,
+) -> Result<u64, ServiceError> {
+    let vault = service.catalog.vault(&name.vault, deadline).await?;
+    let secret = service.catalog.secret(&vault.row, &name.secret, deadline).await?;
+    if name.version.is_none() && intent.operation != Action::SecretsUpdate.name() {
+        return Ok(secret.row.intent);
+    }
+    let version = name.version.unwrap_or(secret.row.current);
+    Ok(service.catalog.secret_version(&vault.row, &secret.row, version, deadline).await?.row.intent)
 }
 
 /// The intent of the newest change of a key, or of a version when the change was one of a version.

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::model::{
     ADMINISTRATOR, EventRow, Fate, IssuerKeyRow, KeyObjectRow, KeyOps, KeySpec, KnownRow, LogKeys, MaxStaleness,
-    NetworkRules, ReplicaRow, Residency, RetiredKek, Row, RowId, RowKind, Scope, State, Timestamp, TokenRow, UsageRow,
-    VaultAuthorization, VaultName, VersionRow,
+    NetworkRules, ReplicaRow, Residency, RetiredKek, Row, RowId, RowKind, Scope, SecretRow, SecretVersionRow, State,
+    Timestamp, TokenRow, UsageRow, VaultAuthorization, VaultName, VersionRow,
 };
 
 pub(crate) mod everything;
@@ -20,8 +20,8 @@ pub(crate) mod fixtures;
 
 use fixtures::{
     access_policy, assignment, bare, beat, change, clock, event, head, instance, issuer_key, key, key_name, known,
-    odd_tags, replica, replica_name, request, request_id, role_definition, sealed, step, token, usage, vault,
-    vault_name, version, version_id, with_policy,
+    odd_tags, replica, replica_name, request, request_id, role_definition, sealed, secret, secret_version, step, token,
+    usage, vault, vault_name, version, version_id, with_policy,
 };
 
 /// Makes the tests. `$fresh` is an async function that gives something to keep and an empty store, or nothing
@@ -36,6 +36,9 @@ macro_rules! contract_tests {
             versions_come_back,
             usage_comes_back,
             known_comes_back,
+            secrets_come_back,
+            versions_of_secrets_come_back_with_their_values,
+            secrets_are_found_when_something_is_due_and_taken_away,
             what_comes_back_goes_on_with_its_revisions,
             a_version_moves_with_its_counter,
             assignments_come_and_go,
@@ -270,6 +273,88 @@ pub(crate) async fn known_comes_back(store: AnyStore) {
     must(&store, change([Write::RemoveVault([2; 16]), Write::RemoveKnown([2; 16], other.id)])).await;
     conflict(&store, change([Write::RemoveKnown([1; 16], [9; 16])])).await;
     assert_eq!(store.all_known([1; 16], None, 9).await.expect("read").len(), 2);
+}
+
+pub(crate) async fn secrets_come_back(store: AnyStore) {
+    must(&store, change([Write::Vault(sealed(vault(1, "dev"))), Write::Vault(sealed(vault(2, "prod")))])).await;
+    let dev = vault_name("dev");
+    let (one, other) = (secret(3, "dev", "Db-Password"), secret(4, "dev", "api"));
+    // A key of the same name is another thing.
+    let twin = Write::Key(sealed(key(2, "dev", "db-password")));
+    must(&store, change([Write::Secret(sealed(one.clone())), Write::Secret(sealed(other.clone())), twin])).await;
+    assert_eq!(store.secret(&dev, &key_name("DB-PASSWORD")).await.expect("read"), Some(sealed(one.clone())));
+    assert_eq!(store.secret(&vault_name("prod"), &one.name).await.expect("read"), None);
+    exists(&store, change([Write::Secret(sealed(secret(9, "dev", "dB-password")))])).await;
+    let mut next = SecretRow { revision: 2, current: version_id(7), blob: vec![1; 300], kek: None, ..one.clone() };
+    next.check_value = Vec::new();
+    (next.state, next.noted, next.due) = (deleted(5, 6), Some(Timestamp(i64::MAX)), None);
+    must(&store, change([Write::Secret(sealed(next.clone()))])).await;
+    conflict(&store, change([Write::Secret(sealed(next.clone()))])).await;
+    assert_eq!(store.secret(&dev, &one.name).await.expect("read"), Some(sealed(next.clone())));
+    assert_eq!(store.secrets(&dev, None, 9, false).await.expect("read"), [sealed(other.clone())]);
+    let all = store.secrets(&dev, None, 9, true).await.expect("read");
+    assert_eq!(all, [sealed(other.clone()), sealed(next.clone())]);
+    assert_eq!(store.secrets(&dev, Some(&other.name), 9, true).await.expect("read"), all[1..]);
+    assert_eq!(store.secrets(&dev, None, 1, true).await.expect("read"), all[..1]);
+    assert!(!store.is_wrapped_under(version_id(77)).await.expect("read"));
+    let under = SecretRow { revision: 3, kek: Some(version_id(77)), ..next };
+    must(&store, change([Write::Secret(sealed(under))])).await;
+    assert!(store.is_wrapped_under(version_id(77)).await.expect("read"));
+}
+
+pub(crate) async fn versions_of_secrets_come_back_with_their_values(store: AnyStore) {
+    let dev = vault_name("dev");
+    let (one, first) = (secret(3, "dev", "Db"), secret_version(5, "dev", "Db", 1));
+    let rows = [Write::SecretVersion(sealed(first.clone())), Write::Secret(sealed(one.clone()))];
+    must(&store, change([Write::Vault(sealed(vault(1, "dev")))].into_iter().chain(rows))).await;
+    let empty = SecretVersionRow { ciphertext: Vec::new(), ..secret_version(6, "dev", "Db", 2) };
+    must(&store, change([Write::SecretVersion(sealed(empty.clone()))])).await;
+    for row in [&first, &empty] {
+        assert_eq!(store.secret_version(&dev, row.version).await.expect("read"), Some(sealed(row.clone())));
+        assert!(store.version_exists(row.version).await.expect("read"));
+    }
+    exists(&store, change([Write::SecretVersion(sealed(first.clone()))])).await;
+    conflict(&store, change([Write::SecretVersion(sealed(secret_version(7, "dev", "Db", 2)))])).await;
+    conflict(&store, change([Write::SecretVersion(sealed(secret_version(7, "dev", "Gone", 1)))])).await;
+    // Another revision of it keeps the value, whatever it says of that.
+    let mut changed = SecretVersionRow { revision: 2, enabled: false, tags: odd_tags(), ..first.clone() };
+    (changed.content_type, changed.not_before, changed.expires) = (String::new(), Some(Timestamp(0)), None);
+    let without = SecretVersionRow { ciphertext: Vec::new(), ..changed.clone() };
+    must(&store, change([Write::SecretVersion(sealed(without.clone()))])).await;
+    assert_eq!(store.secret_version(&dev, first.version).await.expect("read"), Some(sealed(changed)));
+    let page = store.secret_versions(&dev, &key_name("DB"), None, 9).await.expect("read");
+    assert_eq!(page, [sealed(empty.clone()), sealed(without.clone())], "without values");
+    assert_eq!(store.secret_versions(&dev, &one.name, Some(2), 9).await.expect("read"), page[1..]);
+    assert_eq!(store.secret_versions(&dev, &one.name, None, 1).await.expect("read"), page[..1]);
+    // What comes back has its value whatever its revision.
+    let anew = SecretVersionRow { revision: 5, ..secret_version(8, "dev", "Db", 3) };
+    must(&store, change([Write::Anew(Box::new(Write::SecretVersion(sealed(anew.clone()))))])).await;
+    assert_eq!(store.secret_version(&dev, anew.version).await.expect("read"), Some(sealed(anew)));
+    let rows = store.scope(&HeadScope::Vault([1; 16])).await.expect("read").rows;
+    let count = |kind| rows.iter().filter(|(id, ..)| id.kind == kind).count();
+    assert_eq!((count(RowKind::Secret), count(RowKind::SecretVersion)), (1, 3));
+}
+
+pub(crate) async fn secrets_are_found_when_something_is_due_and_taken_away(store: AnyStore) {
+    let due = |n: u8, name: &str, at| SecretRow { due: Some(Timestamp(at)), ..secret(n, "dev", name) };
+    let gone = SecretRow { state: deleted(1, 50), ..due(5, "c", 10) };
+    let rows = [due(3, "a", 20), due(4, "b", 10), gone.clone()].map(|row| Write::Secret(sealed(row)));
+    must(&store, change([Write::Vault(sealed(vault(1, "dev")))].into_iter().chain(rows))).await;
+    must(&store, change([Write::SecretVersion(sealed(secret_version(6, "dev", "c", 1)))])).await;
+    let found = store.secrets_due(Timestamp(20), None, 9).await.expect("read");
+    assert_eq!(found.iter().map(|found| found.object.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+    assert_eq!(store.secrets_due(Timestamp(19), None, 9).await.expect("read"), found[..1]);
+    let after = Some((Timestamp(10), found[0].id));
+    assert_eq!(store.secrets_due(Timestamp(20), after, 9).await.expect("read"), found[1..]);
+    assert!(store.secrets_to_purge(Timestamp(49), None, 9).await.expect("read").is_empty());
+    let found = store.secrets_to_purge(Timestamp(50), None, 9).await.expect("read");
+    assert_eq!((found.len(), found[0].object.as_str(), found[0].at, found[0].version), (1, "c", Timestamp(50), None));
+    conflict(&store, change([Write::RemoveSecret(gone.id)])).await;
+    let removals = [Write::RemoveSecret(gone.id), Write::RemoveSecretVersion(version_id(6))];
+    must(&store, change(removals)).await;
+    assert_eq!(store.secret(&vault_name("dev"), &gone.name).await.expect("read"), None);
+    assert!(!store.version_exists(version_id(6)).await.expect("read"));
+    conflict(&store, change([Write::RemoveSecretVersion(version_id(6))])).await;
 }
 
 pub(crate) async fn what_comes_back_goes_on_with_its_revisions(store: AnyStore) {
@@ -1150,7 +1235,7 @@ pub(crate) async fn what_is_to_be_purged_is_found_and_taken_away(store: AnyStore
     assert_eq!(store.keys_to_purge(Timestamp(49), None, 9).await.expect("read"), []);
     let found = store.keys_to_purge(Timestamp(50), None, 9).await.expect("read");
     assert_eq!(
-        (found.len(), &found[0].key, found[0].version, found[0].at),
+        (found.len(), &found[0].object, found[0].version, found[0].at),
         (1, &key_name("Gone"), None, Timestamp(50))
     );
     let after = Some((found[0].at, found[0].id));

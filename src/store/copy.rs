@@ -7,10 +7,12 @@
 use super::{
     Batch, CommitError, EventPlace, FillingError, HeadRow, HeadScope, Sealed, Store, StoreError, Write, head::SetDigest,
 };
-use crate::model::{KeyName, KeyObjectRow, VaultName, VaultRow};
+use crate::model::{KeyName, KeyObjectRow, SecretName, VaultName, VaultRow};
 
 /// How many rows are read, and written in one transaction.
 const PAGE: u32 = 500;
+/// How many values of secrets, which are long.
+const VALUES: u32 = 50;
 
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +87,7 @@ async fn service_rows(source: &dyn Store) -> Result<Vec<Write>, StoreError> {
 async fn copy_vault(source: &dyn Store, target: &dyn Store, vault: &Sealed<VaultRow>) -> Result<(), CopyError> {
     copy_known(source, target, vault.unchecked().id).await?;
     let name = &vault.unchecked().name;
+    copy_secrets(source, target, name).await?;
     let mut after: Option<KeyName> = None;
     loop {
         let keys = source.keys(name, after.as_ref(), PAGE, true).await.map_err(CopyError::Read)?;
@@ -94,6 +97,40 @@ async fn copy_vault(source: &dyn Store, target: &dyn Store, vault: &Sealed<Vault
         for key in &keys {
             copy_key(source, target, name, key).await?;
         }
+    }
+}
+
+async fn copy_secrets(source: &dyn Store, target: &dyn Store, vault: &VaultName) -> Result<(), CopyError> {
+    let mut after: Option<SecretName> = None;
+    loop {
+        let secrets = source.secrets(vault, after.as_ref(), PAGE, true).await.map_err(CopyError::Read)?;
+        let Some(last) = secrets.last() else { return Ok(()) };
+        after = Some(last.unchecked().name.clone());
+        fill(target, secrets.iter().cloned().map(Write::Secret).collect()).await?;
+        for secret in &secrets {
+            copy_secret(source, target, vault, &secret.unchecked().name).await?;
+        }
+    }
+}
+
+async fn copy_secret(
+    source: &dyn Store,
+    target: &dyn Store,
+    vault: &VaultName,
+    secret: &SecretName,
+) -> Result<(), CopyError> {
+    let mut before = None;
+    loop {
+        let page = source.secret_versions(vault, secret, before, VALUES).await.map_err(CopyError::Read)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        before = Some(last.unchecked().ordinal);
+        let mut writes = Vec::with_capacity(page.len());
+        for version in page {
+            // With its value. One that went meanwhile is missed when the heads are compared.
+            let version = source.secret_version(vault, version.unchecked().version).await.map_err(CopyError::Read)?;
+            writes.extend(version.map(Write::SecretVersion));
+        }
+        fill(target, writes).await?;
     }
 }
 
@@ -258,6 +295,8 @@ mod tests {
             Write::Usage(sealed(usage(10, 1, 1))),
             Write::Known(sealed(known(2, 1))),
             Write::Known(sealed(known(30, 1))),
+            Write::Secret(sealed(secret(40, "dev", "Db-Password"))),
+            Write::SecretVersion(sealed(secret_version(41, "dev", "Db-Password", 1))),
         ];
         let versions = (0..20).map(|n| Write::Version(sealed(version(10 + n, "dev", "Root", u64::from(n)))));
         store.commit(change(first.into_iter().chain(versions))).await.expect("committed");
@@ -298,6 +337,9 @@ mod tests {
         assert_eq!(one.usage(version_id(10)).await.expect("read"), other.usage(version_id(10)).await.expect("read"));
         let known = (one.all_known([1; 16], None, 9).await, other.all_known([1; 16], None, 9).await);
         assert_eq!(known.0.expect("read"), known.1.expect("read"));
+        let newest = version_id(41);
+        let value = (one.secret_version(&dev, newest).await, other.secret_version(&dev, newest).await);
+        assert_eq!(value.0.expect("read"), value.1.expect("read"));
         assert_eq!(one.access_policies().await.expect("read"), other.access_policies().await.expect("read"));
         assert_eq!(one.requests(None, 9).await.expect("read"), other.requests(None, 9).await.expect("read"));
         assert_eq!(one.replicas().await.expect("read")[0].row, other.replicas().await.expect("read")[0].row);

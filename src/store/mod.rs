@@ -15,8 +15,8 @@ use strongroom_hsm::Seal;
 
 use crate::model::{
     AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, EventRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow,
-    KnownRow, ReplicaName, ReplicaRow, RequestId, RoleDefinitionRow, RoleId, Row, RowId, Timestamp, TokenId, TokenRow,
-    UsageRow, VaultName, VaultRow, VersionId, VersionRow,
+    KnownRow, ObjectName, ReplicaName, ReplicaRow, RequestId, RoleDefinitionRow, RoleId, Row, RowId, SecretName,
+    SecretRow, SecretVersionRow, Timestamp, TokenId, TokenRow, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
 };
 
 pub mod activity;
@@ -70,15 +70,15 @@ impl<R: Row> Sealed<R> {
     }
 }
 
-/// A key that somebody is to look at: what is needed to find it. Unchecked.
+/// A key or secret that somebody is to look at: what is needed to find it. Unchecked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyToLookAt {
-    /// Which key.
+pub struct ToLookAt {
+    /// Which one.
     pub id: [u8; 16],
     /// Its vault.
     pub vault: VaultName,
     /// Its name.
-    pub name: KeyName,
+    pub object: ObjectName,
     /// When it is to be looked at.
     pub due: Option<Timestamp>,
 }
@@ -88,9 +88,9 @@ pub struct KeyToLookAt {
 pub struct ToPurge {
     /// The vault it is in.
     pub vault: VaultName,
-    /// The key.
-    pub key: KeyName,
-    /// The version; the whole key when absent.
+    /// The key or secret.
+    pub object: ObjectName,
+    /// The version; the whole object when absent.
     pub version: Option<VersionId>,
     /// Its id.
     pub id: [u8; 16],
@@ -143,6 +143,14 @@ pub enum Write {
     Known(Sealed<KnownRow>),
     /// Forgets what is known, by the ids of its vault and of what it is about.
     RemoveKnown([u8; 16], [u8; 16]),
+    /// A secret.
+    Secret(Sealed<SecretRow>),
+    /// A version of a secret; a new one with its value.
+    SecretVersion(Sealed<SecretVersionRow>),
+    /// Takes a version of a secret away, with its value.
+    RemoveSecretVersion(VersionId),
+    /// Takes a secret away that has no versions any more, by its id.
+    RemoveSecret([u8; 16]),
     /// The counter of a version that was moved to another vault by the same change.
     MovedUsage(Sealed<UsageRow>),
     /// A key, version or counter that comes back, or comes from another vault: inserted, whatever its revision.
@@ -332,9 +340,9 @@ pub trait Store: Send + Sync {
         now: Timestamp,
         after: Option<(Timestamp, [u8; 16])>,
         limit: u32,
-    ) -> Result<Vec<KeyToLookAt>, StoreError>;
+    ) -> Result<Vec<ToLookAt>, StoreError>;
     /// At most `limit` keys in use that have a rotation policy, in the order of their ids.
-    async fn keys_with_policy(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<KeyToLookAt>, StoreError>;
+    async fn keys_with_policy(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<ToLookAt>, StoreError>;
     /// At most `limit` deleted keys of vaults in use that are to be purged by `by`, in the order of those times, after a
     /// time and an id.
     async fn keys_to_purge(
@@ -362,12 +370,51 @@ pub trait Store: Send + Sync {
         before: Option<u64>,
         limit: u32,
     ) -> Result<Vec<Sealed<VersionRow>>, StoreError>;
-    /// Whether a version of that id exists in any vault: settles an open creation intent.
+    /// A secret, live or deleted, by its name without regard to case.
+    async fn secret(&self, vault: &VaultName, name: &SecretName) -> Result<Option<Sealed<SecretRow>>, StoreError>;
+    /// At most `limit` secrets by folded name; deleted ones only where `deleted` is said.
+    async fn secrets(
+        &self,
+        vault: &VaultName,
+        after: Option<&SecretName>,
+        limit: u32,
+        deleted: bool,
+    ) -> Result<Vec<Sealed<SecretRow>>, StoreError>;
+    /// At most `limit` secrets in use that are to be looked at by `now`, in the order of those times, after a time and an id.
+    async fn secrets_due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, [u8; 16])>,
+        limit: u32,
+    ) -> Result<Vec<ToLookAt>, StoreError>;
+    /// At most `limit` deleted secrets of vaults in use that are to be purged by `by`, in the order of those times, after a
+    /// time and an id.
+    async fn secrets_to_purge(
+        &self,
+        by: Timestamp,
+        after: Option<(Timestamp, [u8; 16])>,
+        limit: u32,
+    ) -> Result<Vec<ToPurge>, StoreError>;
+    /// A version of any secret of a vault, with its value.
+    async fn secret_version(
+        &self,
+        vault: &VaultName,
+        version: VersionId,
+    ) -> Result<Option<Sealed<SecretVersionRow>>, StoreError>;
+    /// At most `limit` versions of a secret, newest first, with ordinals below `before`, without their values.
+    async fn secret_versions(
+        &self,
+        vault: &VaultName,
+        secret: &SecretName,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Sealed<SecretVersionRow>>, StoreError>;
+    /// Whether a version of that id, of a key or a secret, exists in any vault: settles an open creation intent.
     async fn version_exists(&self, version: VersionId) -> Result<bool, StoreError>;
 
     /// Whether some vault has a key-encryption key of that id, deleted or not.
     async fn kek_exists(&self, id: VersionId) -> Result<bool, StoreError>;
-    /// Whether any version, of whatever vault, is wrapped under that KEK.
+    /// Whether any version of a key, or the data key of any secret, of whatever vault, is wrapped under that KEK.
     async fn is_wrapped_under(&self, kek: VersionId) -> Result<bool, StoreError>;
     /// At most `limit` vaults that have retired KEKs, by name, after one.
     async fn vaults_with_retired_keks(

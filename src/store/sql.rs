@@ -13,13 +13,13 @@ use strongroom_hsm::Seal;
 
 use super::{
     Activity, Batch, Beat, Change, CommitError, DeadLetter, Delivery, EventPlace, FillingError, Forgotten, HeadRow,
-    HeadScope, Heard, KeyToLookAt, Position, Replica, RequestRecord, SaveError, ScopeRows, Sealed, Store, StoreError,
+    HeadScope, Heard, Position, Replica, RequestRecord, SaveError, ScopeRows, Sealed, Store, StoreError, ToLookAt,
     ToPurge, Undelivered, Use, Way, WebhookState, WorkLease,
 };
 use crate::model::{
     AccessPolicyRow, AssignmentId, AssignmentRow, ClockRow, EventRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow,
-    KnownRow, ReplicaName, ReplicaRow, RequestId, RoleDefinitionRow, Timestamp, TokenRow, UsageRow, VaultName,
-    VaultRow, VersionId, VersionRow,
+    KnownRow, ReplicaName, ReplicaRow, RequestId, RoleDefinitionRow, SecretName, SecretRow, SecretVersionRow,
+    Timestamp, TokenRow, UsageRow, VaultName, VaultRow, VersionId, VersionRow,
 };
 
 mod activity;
@@ -42,6 +42,8 @@ mod policies;
 mod replicas;
 mod requests;
 mod scopes;
+mod secret_versions;
+mod secrets;
 mod session;
 mod steps;
 mod tokens;
@@ -96,6 +98,8 @@ pub(super) fn looked_up() -> Vec<&'static str> {
         &usage::STATEMENTS,
         &known::STATEMENTS,
         &scopes::STATEMENTS,
+        &secrets::STATEMENTS,
+        &secret_versions::STATEMENTS,
         &steps::STATEMENTS,
         &activity::STATEMENTS,
         &events::STATEMENTS,
@@ -174,11 +178,11 @@ impl<D: Database> Store for SqlStore<D> {
         now: Timestamp,
         after: Option<(Timestamp, [u8; 16])>,
         limit: u32,
-    ) -> Result<Vec<KeyToLookAt>, StoreError> {
+    ) -> Result<Vec<ToLookAt>, StoreError> {
         keys::due(&mut self.session(Purpose::Read).await?, now, after, limit).await
     }
 
-    async fn keys_with_policy(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<KeyToLookAt>, StoreError> {
+    async fn keys_with_policy(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<ToLookAt>, StoreError> {
         keys::with_policy(&mut self.session(Purpose::Read).await?, after, limit).await
     }
 
@@ -219,7 +223,59 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn version_exists(&self, version: VersionId) -> Result<bool, StoreError> {
-        versions::exists(&mut self.session(Purpose::Read).await?, version).await.map_err(fault)
+        let mut session = self.session(Purpose::Read).await?;
+        Ok(versions::exists(&mut session, version).await.map_err(fault)?
+            || secret_versions::exists(&mut session, version).await.map_err(fault)?)
+    }
+
+    async fn secret(&self, vault: &VaultName, name: &SecretName) -> Result<Option<Sealed<SecretRow>>, StoreError> {
+        secrets::by_name(&mut self.session(Purpose::Read).await?, vault, name).await
+    }
+
+    async fn secrets(
+        &self,
+        vault: &VaultName,
+        after: Option<&SecretName>,
+        limit: u32,
+        deleted: bool,
+    ) -> Result<Vec<Sealed<SecretRow>>, StoreError> {
+        secrets::page(&mut self.session(Purpose::Read).await?, vault, after, limit, deleted).await
+    }
+
+    async fn secrets_due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, [u8; 16])>,
+        limit: u32,
+    ) -> Result<Vec<ToLookAt>, StoreError> {
+        secrets::due(&mut self.session(Purpose::Read).await?, now, after, limit).await
+    }
+
+    async fn secrets_to_purge(
+        &self,
+        by: Timestamp,
+        after: Option<(Timestamp, [u8; 16])>,
+        limit: u32,
+    ) -> Result<Vec<ToPurge>, StoreError> {
+        secrets::to_purge(&mut self.session(Purpose::Read).await?, by, after, limit).await
+    }
+
+    async fn secret_version(
+        &self,
+        vault: &VaultName,
+        version: VersionId,
+    ) -> Result<Option<Sealed<SecretVersionRow>>, StoreError> {
+        secret_versions::by_id(&mut self.session(Purpose::Read).await?, vault, version).await
+    }
+
+    async fn secret_versions(
+        &self,
+        vault: &VaultName,
+        secret: &SecretName,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Sealed<SecretVersionRow>>, StoreError> {
+        secret_versions::page(&mut self.session(Purpose::Read).await?, vault, secret, before, limit).await
     }
 
     async fn kek_exists(&self, id: VersionId) -> Result<bool, StoreError> {
@@ -227,7 +283,8 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn is_wrapped_under(&self, kek: VersionId) -> Result<bool, StoreError> {
-        versions::is_wrapped_under(&mut self.session(Purpose::Read).await?, kek).await
+        let mut session = self.session(Purpose::Read).await?;
+        Ok(versions::is_wrapped_under(&mut session, kek).await? || secrets::is_wrapped_under(&mut session, kek).await?)
     }
 
     async fn vaults_with_retired_keks(

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::model::{EventRow, KeyName, VersionId};
+use crate::model::{EventRow, ObjectName, ObjectType, VersionId};
 
 /// The form's media type.
 pub(super) const CONTENT_TYPE: &str = "application/cloudevents+json";
@@ -28,6 +28,8 @@ struct Data<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     principal: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,6 +41,11 @@ struct Data<'a> {
 /// The id of an event: that of the message, too.
 pub(super) fn id(event: &EventRow) -> String {
     uuid::Uuid::from_bytes(event.id).to_string()
+}
+
+/// The object that an event tells of, if it is one of that type.
+fn object(event: &EventRow, kind: ObjectType) -> Option<&str> {
+    event.object.as_ref().filter(|_| event.kind.object_type() == Some(kind)).map(ObjectName::as_str)
 }
 
 /// The body that tells of an event of that instance.
@@ -54,7 +61,8 @@ pub(super) fn body(event: &EventRow, instance: [u8; 16]) -> serde_json::Result<V
         datacontenttype: "application/json",
         data: Data {
             vault: event.vault.as_str(),
-            key: event.key.as_ref().map(KeyName::as_str),
+            key: object(event, ObjectType::Keys),
+            secret: object(event, ObjectType::Secrets),
             version: event.version.as_ref().map(VersionId::to_string),
             principal: &event.principal,
             due_time: event.due.map(|due| due.to_string()),

@@ -20,6 +20,7 @@ mod root;
 mod rotate;
 mod rotation;
 mod rows;
+mod secrets;
 mod tokens;
 mod uses;
 

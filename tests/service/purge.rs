@@ -57,7 +57,7 @@ fn reason<T>(result: Result<T, strongroom::service::ServiceError>) -> &'static s
 }
 
 /// The types of all events, oldest first.
-async fn told(service: &Arc<Service>) -> Vec<EventType> {
+pub(crate) async fn told(service: &Arc<Service>) -> Vec<EventType> {
     let mut watch = service.watch_events(&caller(), EventFilter::default(), From::Beginning).await.expect("begins");
     let mut types = Vec::new();
     loop {

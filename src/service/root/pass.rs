@@ -509,6 +509,11 @@ fn take_in(row: &mut NewRow, renewed: Renewed, instance: &InstanceRow, was_under
             row.check_value = renewed.check_value.into_vec();
             row.kek = if was_under { root } else { row.kek };
         }
+        NewRow::Secret(row) => {
+            row.blob = renewed.blob.into_vec();
+            row.check_value = renewed.check_value.into_vec();
+            row.kek = if was_under { root } else { row.kek };
+        }
         NewRow::IssuerKey(row) => {
             row.blob = renewed.blob.into_vec();
             row.kek = if was_under { root } else { row.kek };

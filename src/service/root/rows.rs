@@ -6,13 +6,17 @@ use strongroom_hsm::{KekId, KeyRow, Seal, protocol::Moment};
 
 use crate::{
     access::{Permit, ops},
-    model::{InstanceRow, IssuerKeyRow, KeyName, Residency, Row, RowId, VaultName, VersionId, VersionRow},
+    model::{
+        InstanceRow, IssuerKeyRow, KeyName, Residency, Row, RowId, SecretName, SecretRow, SecretVersionRow, VaultName,
+        VersionId, VersionRow,
+    },
     service::{
         Service,
         door::{Applied, Context, Work},
         error::ServiceError,
         own_keys::issuer_key_name,
         scopes::{Making, NewRow, Put},
+        secrets::secret_version_name,
         version_name,
     },
     store::{HeadScope, Sealed, StoreError, WorkLease},
@@ -59,6 +63,15 @@ impl Candidate {
         Self { key, ..Self::of(sealed, name, next) }
     }
 
+    fn secret(sealed: Sealed<SecretRow>, old: Option<KekId>) -> Self {
+        let (row, seal) = (sealed.unchecked(), *sealed.seal());
+        let is_under = row.kek.map(VersionId::bytes) == old;
+        let key = is_under.then(|| Arc::new(KeyRow::new(row.statement(), seal)));
+        let name = format!("vaults/{}/secrets/{}", row.vault, row.name);
+        let next = |row: SecretRow| NewRow::Secret(Box::new(SecretRow { revision: row.revision + 1, ..row }));
+        Self { key, ..Self::of(sealed, name, next) }
+    }
+
     fn issuer_key(sealed: Sealed<IssuerKeyRow>, old: Option<KekId>) -> Self {
         let (row, seal) = (sealed.unchecked(), *sealed.seal());
         let is_under = row.kek.map(VersionId::bytes) == old;
@@ -82,29 +95,31 @@ pub(super) struct Walk {
     pub(super) scope: HeadScope,
     /// The vault, unless it is the service's own.
     pub(super) vault: Option<VaultName>,
-    /// The key, or vault, after which it goes on.
+    /// The key, secret or vault after which it goes on.
     after: Option<String>,
+    /// The keys of the vault are done: its secrets follow.
+    is_at_secrets: bool,
     /// What was there when it began and was not seen to be right yet, by the beginnings of the seals.
     pub(super) todo: HashMap<RowId, [u8; 16]>,
 }
 
-/// A page of a walk, by what comes before it.
+/// A page of a walk, by what comes before it, and whether it is one of secrets.
 #[derive(Debug)]
-pub(super) struct Page(Option<String>);
+pub(super) struct Page(Option<String>, bool);
 
 impl Walk {
     pub(super) const fn new(scope: HeadScope, vault: Option<VaultName>, todo: HashMap<RowId, [u8; 16]>) -> Self {
-        Self { scope, vault, after: None, todo }
+        Self { scope, vault, after: None, is_at_secrets: false, todo }
     }
 
     /// The page that is read next.
     pub(super) fn page(&self) -> Page {
-        Page(self.after.clone())
+        Page(self.after.clone(), self.is_at_secrets)
     }
 
     /// Reads that page next.
     pub(super) fn back_to(&mut self, page: Page) {
-        self.after = page.0;
+        (self.after, self.is_at_secrets) = (page.0, page.1);
     }
 
     /// How an intent names it.
@@ -133,7 +148,14 @@ impl Service {
         old: Option<KekId>,
     ) -> Result<(Vec<Candidate>, bool), StoreError> {
         match walk.vault.clone() {
-            Some(vault) => self.rows_of_vault(&vault, walk, old).await,
+            Some(vault) if walk.is_at_secrets => self.secrets_of_vault(&vault, walk, old).await,
+            Some(vault) => {
+                let (found, more) = self.rows_of_vault(&vault, walk, old).await?;
+                if !more {
+                    (walk.after, walk.is_at_secrets) = (None, true);
+                }
+                Ok((found, true))
+            }
             None => self.rows_of_service(walk, old).await,
         }
     }
@@ -157,6 +179,36 @@ impl Service {
                 row.revision += 1;
                 NewRow::Key(row)
             }));
+        }
+        Ok((found, more))
+    }
+
+    async fn secrets_of_vault(
+        &self,
+        vault: &VaultName,
+        walk: &mut Walk,
+        old: Option<KekId>,
+    ) -> Result<(Vec<Candidate>, bool), StoreError> {
+        let after: Option<SecretName> = walk.after.as_deref().and_then(|name| name.parse().ok());
+        let secrets = self.store.secrets(vault, after.as_ref(), PAGE, true).await?;
+        let more = secrets.len() == PAGE as usize;
+        walk.after = secrets.last().map(|secret| secret.unchecked().name.to_string());
+        let mut found = Vec::new();
+        for secret in secrets {
+            let name = secret.unchecked().name.clone();
+            let mut before = None;
+            loop {
+                let versions = self.store.secret_versions(vault, &name, before, VERSIONS).await?;
+                let Some(last) = versions.last() else { break };
+                before = Some(last.unchecked().ordinal);
+                found.extend(versions.into_iter().map(|version| {
+                    let name = secret_version_name(version.unchecked());
+                    Candidate::of(version, name, |row| {
+                        NewRow::SecretVersion(Box::new(SecretVersionRow { revision: row.revision + 1, ..row }))
+                    })
+                }));
+            }
+            found.push(Candidate::secret(secret, old));
         }
         Ok((found, more))
     }

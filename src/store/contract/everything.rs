@@ -22,6 +22,8 @@ pub(crate) fn one_of_each() -> Change {
             Write::Version(sealed(version(2, "dev", "Root", 1))),
             Write::Usage(sealed(usage(2, 1, 1))),
             Write::Known(sealed(known(2, 1))),
+            Write::Secret(sealed(secret(8, "dev", "Db-Password"))),
+            Write::SecretVersion(sealed(secret_version(9, "dev", "Db-Password", 1))),
             Write::Assignment(sealed(assignment(3, scope))),
             Write::Token(sealed(token(4))),
             Write::IssuerKey(sealed(issuer_key(5))),
@@ -68,6 +70,13 @@ pub(crate) async fn read_all(store: &dyn Store) -> Result<usize, StoreError> {
     found += usize::from(store.usage(version_id(2)).await?.is_some());
     found += usize::from(store.known([1; 16], [2; 16]).await?.is_some());
     found += store.all_known([1; 16], None, 9).await?.len();
+    let password = key_name("db-password");
+    found += usize::from(store.secret(&dev, &password).await?.is_some());
+    found += store.secrets(&dev, None, 9, true).await?.len();
+    found += store.secrets_due(Timestamp(i64::MAX), None, 9).await?.len();
+    found += store.secrets_to_purge(Timestamp(i64::MAX), None, 9).await?.len();
+    found += usize::from(store.secret_version(&dev, version_id(9)).await?.is_some());
+    found += store.secret_versions(&dev, &password, None, 9).await?.len();
     found += store.assignments().await?.len();
     found += store.tokens().await?.len();
     found += store.issuer_keys().await?.len();
@@ -97,4 +106,4 @@ pub(crate) async fn read_all(store: &dyn Store) -> Result<usize, StoreError> {
 }
 
 /// How much that is in a store that was filled.
-pub(crate) const FOUND: usize = 48;
+pub(crate) const FOUND: usize = 55;

@@ -11,8 +11,8 @@ use crate::{
         InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KeyOps, KeyRotation, KeySpec, KnownRow, LogChange, LogKey,
         LogKeys, MaxStaleness, NetworkRules, ObjectType, Ordinal, Permissions, Renewal, ReplicaName, ReplicaRow,
         RequestId, Residency, RetiredKek, RoleDefinitionRow, RoleId, RolePatterns, RotationPolicy, Row, RowId, RowKind,
-        Scope, Stage, State, Tags, Timestamp, TokenId, TokenRow, Uptime, UsageRow, VaultAuthorization, VaultName,
-        VaultRow, VersionId, VersionRow,
+        Scope, SecretRow, SecretVersionRow, Stage, State, Tags, Timestamp, TokenId, TokenRow, Uptime, UsageRow,
+        VaultAuthorization, VaultName, VaultRow, VersionId, VersionRow,
     },
     store::{
         Beat, Change, HeadChange, HeadRow, HeadScope, Position, RequestRecord, Sealed, Step, Write, head::SetDigest,
@@ -139,6 +139,47 @@ pub(crate) fn known(n: u8, revision: u64) -> KnownRow {
     KnownRow { id, vault: [1; 16], fate: Fate::Purged, newest, last: 3, encryptions: 4, uses: 5, at, revision }
 }
 
+pub(crate) fn secret(n: u8, vault: &str, name: &str) -> SecretRow {
+    SecretRow {
+        id: [n; 16],
+        vault: vault_name(vault),
+        name: key_name(name),
+        current: version_id(n.wrapping_add(1)),
+        data_key: version_id(n),
+        blob: vec![n; 40],
+        kek: n.is_multiple_of(3).then(|| version_id(n)),
+        check_value: vec![n; 3],
+        state: State::Active,
+        noted: n.is_multiple_of(2).then_some(Timestamp(9)),
+        due: Some(Timestamp(1_700_000_004)),
+        created: Timestamp(1_700_000_000),
+        updated: Timestamp(1_700_000_000),
+        intent: 7,
+        revision: 1,
+    }
+}
+
+pub(crate) fn secret_version(n: u8, vault: &str, secret: &str, ordinal: u64) -> SecretVersionRow {
+    SecretVersionRow {
+        vault: vault_name(vault),
+        secret: key_name(secret),
+        version: version_id(n),
+        ordinal,
+        content_type: "text/plain; \u{1f511}".to_owned(),
+        enabled: true,
+        not_before: None,
+        expires: Some(Timestamp(1_800_000_000)),
+        tags: Tags::default(),
+        iv: vec![n; 12],
+        tag: vec![n; 16],
+        ciphertext: vec![n; 300],
+        intent: 7,
+        created: Timestamp(1_700_000_000),
+        updated: Timestamp(1_700_000_000),
+        revision: 1,
+    }
+}
+
 pub(crate) fn usage(n: u8, encryptions: u64, revision: u64) -> UsageRow {
     UsageRow { version: version_id(n), encryptions, uses: 0, revision }
 }
@@ -149,7 +190,7 @@ pub(crate) fn event(n: u8, vault: &str) -> EventRow {
         kind: EventType::KeyDeleted,
         time: Timestamp(1_700_000_000),
         vault: vault_name(vault),
-        key: Some(key_name("Root")),
+        object: Some(key_name("Root")),
         version: n.is_multiple_of(2).then(|| version_id(n)),
         principal: "spiffe://example.org/ci".to_owned(),
         due: Some(Timestamp(1_700_000_009)),

@@ -16,7 +16,7 @@ use super::{
 use crate::store::StoreError;
 
 /// The schema this release writes.
-pub(super) const SCHEMA_VERSION: i64 = 4;
+pub(super) const SCHEMA_VERSION: i64 = 5;
 /// The schemas this release can open: any newer one that says so, too.
 const READS: &str = "1 to 4";
 /// How long a start waits for another's migration, and its own may take.

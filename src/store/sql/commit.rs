@@ -18,7 +18,7 @@ use std::time::Instant;
 use super::{
     Database, Failure, assignments, clock, definitions,
     error::{fault, is_foreign_key_violation, is_unique_violation},
-    events, heads, instance, keys, known, leases, policies, requests,
+    events, heads, instance, keys, known, leases, policies, requests, secret_versions, secrets,
     session::{Purpose, Query, Session},
     tokens, usage, vaults, versions,
 };
@@ -60,8 +60,8 @@ pub(super) const fn rank(write: &Write) -> u8 {
     match write {
         Write::Instance(_) => 0,
         Write::Vault(_) => 1,
-        Write::Key(_) => 2,
-        Write::Version(_) => 3,
+        Write::Key(_) | Write::Secret(_) => 2,
+        Write::Version(_) | Write::SecretVersion(_) => 3,
         Write::Usage(_) | Write::MovedUsage(_) | Write::Known(_) => 4,
         Write::Assignment(_) | Write::RemoveAssignment(_) => 5,
         Write::IssuerKey(_) | Write::RemoveIssuerKey(_) | Write::Token(_) | Write::RemoveToken(_) => 6,
@@ -69,8 +69,8 @@ pub(super) const fn rank(write: &Write) -> u8 {
         Write::AccessPolicy(_) | Write::RemoveAccessPolicy(_) => 8,
         // What is taken away the other way round.
         Write::RemoveUsage(_) | Write::RemoveKnown(..) => 9,
-        Write::RemoveVersion(_) => 10,
-        Write::RemoveKey(_) => 11,
+        Write::RemoveVersion(_) | Write::RemoveSecretVersion(_) => 10,
+        Write::RemoveKey(_) | Write::RemoveSecret(_) => 11,
         Write::RemoveVault(_) => 12,
         Write::Anew(write) => rank(write),
     }
@@ -136,6 +136,10 @@ pub(super) async fn write(session: &mut Session, row: &Write) -> Result<(), Fail
         Write::RemoveVault(id) => vaults::remove(session, *id).await,
         Write::Known(row) => known::write(session, row).await,
         Write::RemoveKnown(vault, id) => known::remove(session, *vault, *id).await,
+        Write::Secret(row) => secrets::write(session, row).await,
+        Write::SecretVersion(row) => secret_versions::write(session, row).await,
+        Write::RemoveSecretVersion(version) => secret_versions::remove(session, *version).await,
+        Write::RemoveSecret(id) => secrets::remove(session, *id).await,
         Write::MovedUsage(row) => usage::write_moved(session, row).await,
         Write::Anew(row) => {
             let before = session.fill();

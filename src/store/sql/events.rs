@@ -71,7 +71,7 @@ pub(super) async fn insert(
         .bind(row.kind.name())
         .bind(row.time.0)
         .bind(row.vault.as_str())
-        .bind(row.key.as_ref().map_or("", |key| key.as_str()))
+        .bind(row.object.as_ref().map_or("", |object| object.as_str()))
         .bind(row.version.map(|version| version.bytes().to_vec()))
         .bind(row.principal.as_str())
         .bind(row.due.map(|due| due.0))
@@ -194,7 +194,7 @@ pub(super) fn decode(row: &Record) -> Result<Sealed<EventRow>, StoreError> {
         kind: EventType::from_name(columns.text("type")?).ok_or_else(|| columns.wrong("type"))?,
         time: columns.time("happened_at")?,
         vault: columns.parsed("vault")?,
-        key: if columns.text("key")?.is_empty() { None } else { Some(columns.parsed("key")?) },
+        object: if columns.text("key")?.is_empty() { None } else { Some(columns.parsed("key")?) },
         version: columns.optional_version("version")?,
         principal: columns.text("principal")?.to_owned(),
         due: columns.optional_time("due_at")?,

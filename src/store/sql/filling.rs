@@ -32,7 +32,7 @@ macro_rules! table {
 }
 
 /// What is counted and taken away, children before parents.
-const TABLES: [Table; 21] = [
+const TABLES: [Table; 24] = [
     table!("deliveries"),
     table!("webhooks"),
     table!("events"),
@@ -40,6 +40,9 @@ const TABLES: [Table; 21] = [
     table!("clock"),
     table!("usage"),
     table!("known"),
+    table!("secret_values"),
+    table!("secret_versions"),
+    table!("secrets"),
     table!("versions"),
     table!("keys"),
     table!("access_policies"),

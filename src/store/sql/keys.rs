@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{KeyName, KeyObjectRow, KeyRotation, RotationPolicy, Timestamp, VaultName},
-    store::{KeyToLookAt, Sealed, StoreError, ToPurge},
+    store::{Sealed, StoreError, ToLookAt, ToPurge},
 };
 
 const TABLE: &str = "keys";
@@ -74,7 +74,7 @@ pub(super) async fn due(
     now: Timestamp,
     after: Option<(Timestamp, [u8; 16])>,
     limit: u32,
-) -> Result<Vec<KeyToLookAt>, StoreError> {
+) -> Result<Vec<ToLookAt>, StoreError> {
     let (time, id) = after.map_or((i64::MIN, Vec::new()), |(time, id)| (time.0, id.to_vec()));
     let query = query(DUE).bind(now.0).bind(time).bind(id).bind(i64::from(limit));
     query.fetch_all(session).await.map_err(fault)?.iter().map(to_look_at).collect()
@@ -85,7 +85,7 @@ pub(super) async fn with_policy(
     session: &mut Session,
     after: Option<[u8; 16]>,
     limit: u32,
-) -> Result<Vec<KeyToLookAt>, StoreError> {
+) -> Result<Vec<ToLookAt>, StoreError> {
     let after = after.map_or_else(Vec::new, |id| id.to_vec());
     let query = query(WITH_POLICY).bind(after).bind(i64::from(limit));
     query.fetch_all(session).await.map_err(fault)?.iter().map(to_look_at).collect()
@@ -103,8 +103,8 @@ pub(super) async fn to_purge(
     let found = query.fetch_all(session).await.map_err(fault)?;
     let key = |row: &Record| {
         let columns = Columns::of(TABLE, row);
-        let (vault, key) = (columns.parsed("vault")?, columns.parsed("name")?);
-        Ok(ToPurge { vault, key, version: None, id: columns.array("id")?, at: columns.time("purge_at")? })
+        let (vault, object) = (columns.parsed("vault")?, columns.parsed("name")?);
+        Ok(ToPurge { vault, object, version: None, id: columns.array("id")?, at: columns.time("purge_at")? })
     };
     found.iter().map(key).collect()
 }
@@ -114,12 +114,12 @@ pub(super) async fn remove(session: &mut Session, id: [u8; 16]) -> Result<(), Fa
     write_one(session, query(REMOVE).bind(id.to_vec())).await
 }
 
-fn to_look_at(row: &Record) -> Result<KeyToLookAt, StoreError> {
+fn to_look_at(row: &Record) -> Result<ToLookAt, StoreError> {
     let columns = Columns::of(TABLE, row);
-    Ok(KeyToLookAt {
+    Ok(ToLookAt {
         id: columns.array("id")?,
         vault: columns.parsed("vault")?,
-        name: columns.parsed("name")?,
+        object: columns.parsed("name")?,
         due: columns.optional_time("due_at")?,
     })
 }

@@ -42,7 +42,7 @@ const SERVICE: [Part; 7] = [
     },
 ];
 
-const VAULT: [Part; 4] = [
+const VAULT: [Part; 6] = [
     Part { table: "keys", kind: RowKind::Key, read: "SELECT id, revision, seal FROM keys WHERE vault_id = $1" },
     Part {
         table: "versions",
@@ -55,11 +55,22 @@ const VAULT: [Part; 4] = [
         read: "SELECT version AS id, revision, seal FROM usage WHERE vault_id = $1",
     },
     Part { table: "known", kind: RowKind::Known, read: "SELECT id, revision, seal FROM known WHERE vault_id = $1" },
+    Part {
+        table: "secrets",
+        kind: RowKind::Secret,
+        read: "SELECT id, revision, seal FROM secrets WHERE vault_id = $1",
+    },
+    Part {
+        table: "secret_versions",
+        kind: RowKind::SecretVersion,
+        read: "SELECT id, revision, seal FROM secret_versions WHERE vault_id = $1",
+    },
 ];
 
 /// What must be answered from an index.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 4] = [VAULT[0].read, VAULT[1].read, VAULT[2].read, VAULT[3].read];
+pub(super) const STATEMENTS: [&str; 6] =
+    [VAULT[0].read, VAULT[1].read, VAULT[2].read, VAULT[3].read, VAULT[4].read, VAULT[5].read];
 
 /// Reads a scope and its head, in a session that reads all at one moment.
 pub(super) async fn read(session: &mut Session, scope: HeadScope) -> Result<ScopeRows, StoreError> {

@@ -167,7 +167,12 @@ impl Session {
 
     /// The statement that writes a row: of revision 1 it is inserted, any other replaces the one before.
     pub(super) fn put(&self, revision: u64, insert: &'static str, update: &'static str) -> Query {
-        query(if revision == 1 || self.is_filling { insert } else { update })
+        query(if self.inserts(revision) { insert } else { update })
+    }
+
+    /// Whether a row of that revision is a new one.
+    pub(super) const fn inserts(&self, revision: u64) -> bool {
+        revision == 1 || self.is_filling
     }
 
     pub(in crate::store) const fn sqlite(connection: PoolConnection<Sqlite>) -> Self {

@@ -139,8 +139,8 @@ pub(super) async fn to_purge(
     let version = |row: &Record| {
         let columns = Columns::of(TABLE, row);
         let id = columns.version("id")?;
-        let (vault, key) = (columns.parsed("vault")?, columns.parsed("key")?);
-        Ok(ToPurge { vault, key, version: Some(id), id: id.bytes(), at: columns.time("purge_at")? })
+        let (vault, object) = (columns.parsed("vault")?, columns.parsed("key")?);
+        Ok(ToPurge { vault, object, version: Some(id), id: id.bytes(), at: columns.time("purge_at")? })
     };
     found.iter().map(version).collect()
 }

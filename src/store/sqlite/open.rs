@@ -29,7 +29,7 @@ const STATEMENTS_MAX: usize = 128;
 /// What migrations say they are for (`PRAGMA application_id`): 'Strm'.
 const APPLICATION_ID: i64 = 0x5374_726d;
 /// The schema this release writes.
-pub(super) const SCHEMA_VERSION: i64 = 8;
+pub(super) const SCHEMA_VERSION: i64 = 9;
 /// The schemas this release can open.
 const READS: &str = "1 to 8";
 

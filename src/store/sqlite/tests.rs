@@ -291,7 +291,7 @@ fn is_free(table: &str, column: &str, value: &str) -> bool {
         && table != "leases"
         || matches!((table, column), ("events", "version" | "due_at") | ("versions", "kek") | ("vaults", "kek_since"))
         || matches!((table, column), ("instance", "root" | "renewal" | "log_keys") | ("issuer_keys", "kek"))
-        || matches!((table, column), ("known", "newest"));
+        || matches!((table, column), ("known", "newest") | ("secrets", "kek") | ("secret_values", "ciphertext"));
     let number = matches!(column, "encryptions" | "ordinal" | "intent" | "row_count" | "retention_days" | "revision");
     let number =
         number || matches!(column, "ordinal" | "log_size" | "heard" | "adopted" | "token" | "position" | "until");
@@ -302,10 +302,11 @@ fn is_free(table: &str, column: &str, value: &str) -> bool {
     let bytes = matches!(
         column,
         "sealing_key" | "data_key" | "canary" | "log_public" | "check_value" | "public_key" | "blob" | "escrow"
-    );
+    ) || matches!(column, "iv" | "tag" | "ciphertext");
     let text = matches!(column, "token_label" | "token_serial" | "resource" | "description")
         || matches!(column, "version" | "address" | "trouble" | "work") && matches!(table, "replicas" | "leases")
-        || matches!((table, column), ("events", "principal" | "detail") | ("deliveries", "failure"));
+        || matches!((table, column), ("events", "principal" | "detail") | ("deliveries", "failure"))
+        || matches!((table, column), ("secret_versions", "content_type"));
     // Lists of patterns, in which digits and dots can be, and lists of permissions: they may be empty.
     let patterns = matches!(column, "actions" | "not_actions" | "data_actions" | "not_data_actions");
     let list = patterns || matches!(column, "keys" | "secrets" | "certificates" | "retired_keks");

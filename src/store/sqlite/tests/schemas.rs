@@ -12,7 +12,7 @@ use super::*;
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/schema");
 
 /// How much can be read of each.
-const FOUND_OF: [usize; 8] = [20, 24, 24, 28, 34, 36, 45, FOUND];
+const FOUND_OF: [usize; 9] = [20, 24, 24, 28, 34, 36, 45, 48, FOUND];
 
 fn dump(schema: i64) -> std::path::PathBuf {
     Path::new(FOLDER).join(format!("sqlite-{schema}.sql"))
