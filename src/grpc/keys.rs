@@ -15,7 +15,7 @@ use strongroom_proto::v1::{
 
 use super::{call::serve, decode, encode, names, pages::List};
 use crate::{
-    model::{Algorithm, KeyBackup, KeySpec, NotAKeyBackup, Residency, Tags},
+    model::{Algorithm, KeyBackup, KeySpec, NotABackup, Residency, Tags},
     service::{Caller, KeyFilter, KeyRef, NewKey, Problem, Service, ServiceError, VersionPatch, keys::Age},
 };
 
@@ -367,7 +367,7 @@ async fn backup_key(
 async fn restore_key(service: &Arc<Service>, caller: &Caller, message: RestoreKeyRequest) -> Result<Key, ServiceError> {
     decode::check_crc32c("backup_crc32c", message.backup_crc32c, &message.backup)?;
     let options = decode::options("RestoreKey", &message, None, &message.request_id, "", message.validate_only)?;
-    let invalid = |why: NotAKeyBackup| Problem::Invalid { field: "backup", why: why.to_string() };
+    let invalid = |why: NotABackup| Problem::Invalid { field: "backup", why: why.to_string() };
     let backup = KeyBackup::read(&message.backup).map_err(invalid)?;
     let age = if message.allow_older { Age::Older } else { Age::AsKnown };
     Ok(encode::key(&service.restore_key(caller, backup, age, options).await?))

@@ -66,7 +66,7 @@ use crate::service::Service;
 
 /// The longest request message, and message of a stream.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
-/// The longest request about keys: a backup fits ([`crate::model::key_backup::BYTES_MAX`]).
+/// The longest request about keys: a backup fits ([`crate::model::sealed_backup::BYTES_MAX`]).
 pub const KEYS_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The longest batch.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;

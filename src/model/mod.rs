@@ -22,6 +22,8 @@ pub mod roles;
 pub mod rotation_policy;
 pub mod rows;
 pub mod scope;
+pub mod sealed_backup;
+pub mod secret_backup;
 pub mod secrets;
 pub mod staleness;
 pub mod tags;
@@ -35,7 +37,7 @@ pub use duration::{CalendarDuration, DurationError};
 pub use event::{EventRow, EventType};
 pub use identity::{Identity, Origin};
 pub use jwk::Jwk;
-pub use key_backup::{KeyBackup, NotAKeyBackup};
+pub use key_backup::KeyBackup;
 pub use known::{Fate, KnownRow};
 pub use lease::{Ended, Lease};
 pub use log_keys::{LogChange, LogKey, LogKeys};
@@ -54,6 +56,8 @@ pub use rows::{
     VaultAuthorization, VaultRow, VersionRow,
 };
 pub use scope::{ObjectType, Scope};
+pub use sealed_backup::NotABackup;
+pub use secret_backup::SecretBackup;
 pub use secrets::{SecretRow, SecretVersionRow};
 pub use staleness::MaxStaleness;
 pub use strongroom_hsm::{Algorithm, KeyOps, KeySpec, Residency};

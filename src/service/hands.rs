@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     access::{Grant, Op, Permit, ops},
-    model::{Algorithm, IssuerKeyRow, KeyOps, KeySpec, Residency, VaultName, VersionId, VersionRow},
+    model::{Algorithm, IssuerKeyRow, KeyOps, KeySpec, Residency, SecretVersionRow, VaultName, VersionId, VersionRow},
 };
 
 /// After so long what a worker was asked for has ended, or the worker was taken for hung and ended.
@@ -166,7 +166,7 @@ impl Hands {
     }
 
     /// Proves that a version which is brought back opens here, and is the key that its row describes. Nothing is kept of it.
-    pub async fn prove(&self, permit: &Permit<ops::KeysRestore>, row: &KeyRow, caller: &Caller) -> Result<(), Error> {
+    pub async fn prove<O: Restores>(&self, permit: &Permit<O>, row: &KeyRow, caller: &Caller) -> Result<(), Error> {
         self.pool(caller).of(permit.tenant()).prove(row, caller.deadline).await
     }
 
@@ -236,15 +236,7 @@ impl Hands {
         caller: &Caller,
     ) -> Result<SecretBytes, ServiceError> {
         let (key, row) = (&grant.target().hsm, &grant.target().version.row);
-        let operation = Operation::Decrypt {
-            algorithm: SECRETS,
-            purpose: KeyOps::DECRYPT,
-            ciphertext: row.ciphertext.clone().into(),
-            iv: row.iv.clone().into(),
-            tag: row.tag.clone().into(),
-            additional_data: row.additional_data().into(),
-        };
-        match self.pool(caller).operate(key, operation, grant.admission(), caller.deadline).await {
+        match self.pool(caller).operate(key, decrypting(row), grant.admission(), caller.deadline).await {
             Ok(Output::Plaintext(value)) => Ok(value),
             Ok(_) => Err(Problem::Internal.into()),
             Err(Error::Withdrawn) if !grant.right_still_holds() => Err(Problem::Denied(grant.denied()).into()),
@@ -271,6 +263,12 @@ impl Generates for ops::KeysCreate {}
 impl Generates for ops::KeysRotate {}
 impl Generates for ops::SecretsSet {}
 
+/// An operation that brings back what a backup holds.
+pub trait Restores: Op {}
+
+impl Restores for ops::KeysRestore {}
+impl Restores for ops::SecretsRestore {}
+
 /// An operation that makes key-encryption keys of vaults.
 pub trait MakesKeks: Op {}
 
@@ -295,6 +293,18 @@ pub struct EncryptedValue {
     pub iv: Vec<u8>,
     /// 16 bytes.
     pub tag: Vec<u8>,
+}
+
+/// How a value is decrypted.
+pub(super) fn decrypting(row: &SecretVersionRow) -> Operation {
+    Operation::Decrypt {
+        algorithm: SECRETS,
+        purpose: KeyOps::DECRYPT,
+        ciphertext: row.ciphertext.clone().into(),
+        iv: row.iv.clone().into(),
+        tag: row.tag.clone().into(),
+        additional_data: row.additional_data().into(),
+    }
 }
 
 /// What a failure means when the data key of a secret was involved.

@@ -14,6 +14,7 @@ use std::{
 
 use strongroom_hsm::{Material, protocol::Moment};
 
+pub(super) use self::backup::said;
 pub(super) use self::moving::target_of;
 pub use self::{backup::BackedUp, moving::Moved, restore::Age};
 use self::{

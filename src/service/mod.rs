@@ -79,6 +79,7 @@ pub mod review;
 pub mod root;
 pub mod rotation;
 pub mod scopes;
+mod sealed_backups;
 pub mod secrets;
 pub mod settle;
 pub mod shares;

@@ -1,4 +1,4 @@
-//! A drill's proof that keys of a restored copy work: each is loaded and used once, and the result is held against what
+//! A drill's proof that keys and secrets of a restored copy work: each is loaded and used once, and the result is held against what
 //! software says, where software can say it.
 //!
 //! It asks no role, for the copy is nobody's to ask: it lives in a scratch folder for as long as the drill takes, and what is
@@ -16,12 +16,15 @@ use strongroom_hsm::{
 
 use super::{
     Page, Service,
+    catalog::Checked,
     error::{Problem, ServiceError},
+    hands::decrypting,
+    secrets::secret_version_name,
     version_name,
 };
 use crate::{
     bench::{case, verify},
-    model::{Algorithm, KeyObjectRow, KeyOps, Residency, VaultRow, VersionRow},
+    model::{Algorithm, KeyObjectRow, KeyOps, Residency, SecretRow, VaultRow, VersionRow},
 };
 
 /// How long one use may take.
@@ -89,7 +92,8 @@ impl Service {
             return Err(Problem::Precondition { reason: "SERVING", why }.into());
         }
         let counts = self.store.counts().await?;
-        let all = counts.iter().find(|(table, _)| *table == "versions").map_or(0, |(_, rows)| *rows);
+        let of_objects = |table: &str| ["versions", "secret_versions"].contains(&table);
+        let all = counts.iter().filter(|(table, _)| of_objects(table)).map(|(_, rows)| *rows).sum::<u64>();
         let every = at_most.map_or(1, |most| all.div_ceil(most.max(1)).max(1));
         let mut walk = Walk { every, seen: 0, proved: Vec::new() };
         let mut page = Page { size: PAGE, after: None, deleted: true };
@@ -98,6 +102,7 @@ impl Service {
             page.after = vaults.last().map(|vault| vault.row.name.clone());
             for vault in &vaults {
                 self.walk_keys(&vault.row, &mut walk).await?;
+                self.walk_secrets(&vault.row, &mut walk).await?;
             }
             if vaults.len() <= PAGE as usize {
                 return Ok((all, walk.proved));
@@ -114,6 +119,51 @@ impl Service {
                 self.walk_versions(vault, &key.row, walk).await?;
             }
             if keys.len() <= PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn walk_secrets(&self, vault: &VaultRow, walk: &mut Walk) -> Result<(), ServiceError> {
+        let mut page = Page { size: PAGE, after: None, deleted: true };
+        loop {
+            let secrets = self.catalog.secrets(vault, &page, Moment::now().after(WITHIN)).await?;
+            page.after = secrets.last().map(|secret| secret.row.name.clone());
+            for secret in &secrets {
+                self.walk_values(vault, secret, walk).await?;
+            }
+            if secrets.len() <= PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn walk_values(
+        &self,
+        vault: &VaultRow,
+        secret: &Checked<SecretRow>,
+        walk: &mut Walk,
+    ) -> Result<(), ServiceError> {
+        let key = Arc::new(KeyRow::new(secret.row.statement(), secret.seal));
+        let mut page = Page { size: PAGE, after: None, deleted: true };
+        loop {
+            let deadline = Moment::now().after(WITHIN);
+            let versions = self.catalog.secret_versions(vault, &secret.row, &page, deadline).await?;
+            page.after = versions.last().map(|version| version.row.ordinal);
+            for version in &versions {
+                if !walk.is_next() {
+                    continue;
+                }
+                let version = self.catalog.secret_version(vault, &secret.row, version.row.version, deadline).await?;
+                let proof = match self.ask(&key, decrypting(&version.row)).await {
+                    // Its tag says that it is the value that was set; nobody looks at it.
+                    Ok(Output::Plaintext(_)) => Proof::Proved,
+                    Ok(_) => strange(),
+                    Err(error) => unusable(&error),
+                };
+                walk.proved.push(ProvedVersion { name: secret_version_name(&version.row), proof });
+            }
+            if versions.len() <= PAGE as usize {
                 return Ok(());
             }
         }
@@ -153,11 +203,7 @@ impl Service {
         } else {
             Ok(Proof::Unproved("it may do nothing that its private half is needed for"))
         };
-        result.unwrap_or_else(|error| match error {
-            Error::Fault(Fault::KeyAbsent) => Proof::Absent("of token residency: in no escrow"),
-            Error::Fault(Fault::KekAbsent) => Proof::Absent("under its vault's own KEK: in no escrow"),
-            error => Proof::Failed(error.to_string()),
-        })
+        result.unwrap_or_else(|error| unusable(&error))
     }
 
     async fn ask(&self, key: &Arc<KeyRow>, operation: Operation) -> Result<Output, Error> {
@@ -232,6 +278,15 @@ impl Service {
         };
         let opened = self.ask(key, operation).await?;
         Ok(same(&opened))
+    }
+}
+
+/// What it means that a key was not used.
+fn unusable(error: &Error) -> Proof {
+    match error {
+        Error::Fault(Fault::KeyAbsent) => Proof::Absent("of token residency: in no escrow"),
+        Error::Fault(Fault::KekAbsent) => Proof::Absent("under its vault's own KEK: in no escrow"),
+        error => Proof::Failed(error.to_string()),
     }
 }
 

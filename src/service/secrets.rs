@@ -4,8 +4,10 @@
 //! A value is encrypted and decrypted inside the HSM, by the data key of its secret. That somebody reads it is on the disk
 //! before it is decrypted (D5).
 
+mod backup;
 mod expiry;
 mod purge;
+mod restore;
 mod set;
 
 use std::{
@@ -15,6 +17,7 @@ use std::{
 
 use strongroom_hsm::{KeyRow, SecretBytes, protocol::Moment};
 
+pub use self::backup::BackedUpSecret;
 use self::{expiry::look_at, set::SetSecret};
 use super::{
     Caller, ChangeOptions, Page, Service,

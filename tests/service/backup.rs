@@ -274,11 +274,11 @@ async fn what_this_instance_has_not_made_is_refused() {
     let read = KeyBackup::read(&backup.bytes).expect("a backup");
     let mut forged = read.backup.clone();
     forged.versions[0].row.ops = strongroom::model::KeyOps::VERIFY;
-    let (bytes, _) = forged.encode().expect("short").with(&read.seal);
+    let (bytes, _) = forged.encode().expect("short").with(&read.origin.seal);
     assert_eq!(reason(restored_by(&service, &bytes, Age::Older).await), "INVALID_FIELD");
     let mut other = read.backup;
     other.instance = [1; 16];
-    let (bytes, _) = other.encode().expect("short").with(&read.seal);
+    let (bytes, _) = other.encode().expect("short").with(&read.origin.seal);
     let refused = restored_by(&service, &bytes, Age::Older).await.expect_err("refused").problem;
     assert_eq!(refused.reason(), "OTHER_INSTANCE");
     let said = refused.to_string();

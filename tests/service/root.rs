@@ -19,6 +19,7 @@ use strongroom::{
         ChangeOptions, Ciphertext, KeyRef, NewKey, NewVault, Page, Problem, Service, ServiceError, VersionPatch,
         events::{EventFilter, From},
         root::{Pass, RecoveryKeys},
+        secrets::{NewSecret, SecretRef},
         tokens::NewToken,
     },
 };
@@ -30,6 +31,7 @@ use crate::{
     estate::{Estate, caller, key, recovery_key},
     named,
     rows::{meddle, shut},
+    secrets,
 };
 
 async fn rotate(service: &Arc<Service>, recovery: RecoveryKeys) -> Result<(), ServiceError> {
@@ -57,6 +59,13 @@ async fn make(service: &Arc<Service>, new: NewKey) {
 enum Made {
     Signature(Algorithm, Vec<u8>),
     Ciphertext(Ciphertext),
+    /// It is the value of a secret of that name.
+    Value(Vec<u8>),
+}
+
+/// A secret with the name of a key.
+fn of_secret(name: &KeyRef) -> SecretRef {
+    SecretRef { vault: name.vault.clone(), secret: name.key.clone(), version: None }
 }
 
 const DATA: [u8; 32] = [7; 32];
@@ -99,6 +108,10 @@ async fn is_known_again(service: &Arc<Service>, name: &KeyRef, made: &Made) -> b
             let opened = service.decrypt(&caller(), name, Algorithm::A256Gcm, sealed).await.expect("decrypts");
             opened.1.expose_secret() == DATA
         }
+        Made::Value(value) => {
+            let read = service.get_secret_value(&caller(), &of_secret(name)).await.expect("read");
+            read.1.expose_secret() == value
+        }
     }
 }
 
@@ -139,6 +152,13 @@ async fn furnish(service: &Arc<Service>) -> Vec<(KeyRef, Made)> {
     let apart = KeyRef { vault: "apart".parse().expect("right"), ..named("ec") };
     make(service, NewKey { vault: apart.vault.clone(), ..ec("ec") }).await;
     made.push((apart.clone(), works(service, &apart, KeySpec::P256).await));
+    for name in [named("password"), KeyRef { vault: apart.vault, ..named("password") }] {
+        for value in [b"old".as_slice(), b"new"] {
+            let new = NewSecret { vault: name.vault.clone(), ..secrets::new("password", value) };
+            service.set_secret(&caller(), new, ChangeOptions::default()).await.expect("set");
+        }
+        made.push((name, Made::Value(b"new".to_vec())));
+    }
     made
 }
 
@@ -155,6 +175,8 @@ async fn keks(estate: &Estate, vault: &str) -> Vec<Option<VersionId>> {
         let wrapped = versions.iter().map(strongroom::store::Sealed::unchecked);
         found.extend(wrapped.filter(|row| row.residency == Residency::Wrapped).map(|row| row.kek));
     }
+    let secrets = store.secrets(&vault, None, 1000, true).await.expect("read");
+    found.extend(secrets.iter().map(|secret| secret.unchecked().kek));
     store.close().await;
     found
 }
@@ -251,7 +273,14 @@ async fn who_works_meanwhile_notices_nothing() {
                         made += 1;
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
-                    1 => drop(works(&service, &named("sealed"), KeySpec::Aes256).await),
+                    1 => {
+                        works(&service, &named("sealed"), KeySpec::Aes256).await;
+                        let new = secrets::new("password", format!("{made}").as_bytes());
+                        service.set_secret(&caller(), new, ChangeOptions::default()).await.expect("set");
+                        let read = Made::Value(format!("{made}").into_bytes());
+                        assert!(is_known_again(&service, &named("password"), &read).await);
+                        made += 1;
+                    }
                     // What is changed while it is carried over is carried over all the same.
                     2 => {
                         let enabled = Some(made % 2 == 1);

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use strongroom::{
-    model::{EventType, Tags, Timestamp, VaultName},
+    model::{EventType, SecretBackup, Tags, Timestamp, VaultName},
     service::{
         ChangeOptions, Page, Problem, Service, ServiceError,
+        keys::Age,
         rotation::Round,
         secrets::{NewSecret, SecretFilter, SecretPatch, SecretRef},
     },
@@ -28,7 +29,7 @@ fn secret(name: &str) -> SecretRef {
     SecretRef { vault: "dev".parse().expect("right"), secret: name.parse().expect("right"), version: None }
 }
 
-fn new(name: &str, value: &[u8]) -> NewSecret {
+pub(crate) fn new(name: &str, value: &[u8]) -> NewSecret {
     NewSecret {
         vault: "dev".parse().expect("right"),
         name: name.parse().expect("right"),
@@ -216,4 +217,41 @@ async fn a_vault_takes_its_secrets_with_it() {
     service.delete_vault(&caller(), &own, ChangeOptions::default()).await.expect("deleted");
     service.purge_vault(&caller(), &own, ChangeOptions::default()).await.expect("purged");
     assert_eq!(reason(service.get_secret(&caller(), &name).await), "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_backup_brings_a_secret_back_with_all_its_versions() {
+    let estate = Estate::new().await;
+    let service = estate.open().await.expect("opens");
+    let first = set(&service, "k", VALUE).await;
+    set(&service, "k", b"").await;
+    let backup = service.backup_secret(&caller(), &secret("k")).await.expect("backed up");
+    assert_eq!(backup.versions, 2);
+    assert!(!backup.bytes.windows(VALUE.len()).any(|window| window == VALUE), "no value in the clear");
+    let read = || SecretBackup::read(&backup.bytes).expect("is one");
+    let restore = async |age| service.restore_secret(&caller(), read(), age, ChangeOptions::default()).await;
+    assert_eq!(reason(restore(Age::AsKnown).await), "ALREADY_EXISTS");
+    service.delete_secret(&caller(), &secret("k"), ChangeOptions::default()).await.expect("deleted");
+    assert_eq!(reason(restore(Age::AsKnown).await), "NAME_RESERVED");
+    service.purge_secret(&caller(), &secret("k"), ChangeOptions::default()).await.expect("purged");
+    let mut altered = read();
+    altered.origin.seal[0] ^= 1;
+    let refused = service.restore_secret(&caller(), altered, Age::AsKnown, ChangeOptions::default()).await;
+    assert!(matches!(refused.expect_err("refused").problem, Problem::Invalid { field: "backup", .. }));
+    let stranger = called("spiffe://test.invalid/stranger");
+    let refused = service.restore_secret(&stranger, read(), Age::AsKnown, ChangeOptions::default()).await;
+    assert_eq!(reason(refused), "PERMISSION_DENIED");
+    restore(Age::AsKnown).await.expect("restored");
+    assert_eq!(get(&service, &first).await.expect("read"), VALUE);
+    assert_eq!(get(&service, &secret("k")).await.expect("read"), b"");
+    // It goes on: set once more, it is newer than the backup.
+    set(&service, "k", b"third").await;
+    service.delete_secret(&caller(), &secret("k"), ChangeOptions::default()).await.expect("deleted");
+    service.purge_secret(&caller(), &secret("k"), ChangeOptions::default()).await.expect("purged");
+    assert_eq!(reason(restore(Age::AsKnown).await), "OLDER_THAN_KNOWN");
+    restore(Age::Older).await.expect("restored");
+    shut(service).await;
+    let service = estate.open().await.expect("opens");
+    assert_eq!(get(&service, &first).await.expect("read"), VALUE);
+    assert!(estate.log_text().contains("older than what is known"));
 }

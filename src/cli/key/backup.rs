@@ -17,7 +17,7 @@ use crate::{
         output::{self, FormatArgs, Rows},
         view::KeyView,
     },
-    model::{KeyBackup, VaultName, key_backup::BYTES_MAX},
+    model::{KeyBackup, VaultName, sealed_backup::BYTES_MAX},
 };
 
 pub(super) const AFTER_BACKUP: &str = "\

@@ -57,23 +57,23 @@ fn it_is_taken_for_no_row_and_no_row_for_it() {
     assert_eq!(KeyStatement::decode(&form), Err(NotCanonical));
     let row = version(1, "dev", "Root", 1);
     assert_ne!(row.canonical()[..20], form[..20]);
-    assert_eq!(KeyBackup::read(&row.canonical()), Err(NotAKeyBackup::Other));
+    assert_eq!(KeyBackup::read(&row.canonical()), Err(NotABackup::Other("key")));
 }
 
 #[test]
 fn the_error_says_what_is_wrong() {
     let bytes = written(&backup());
     let pem = format!("-----BEGIN {}-----", PrivateKeyInfoRef::PEM_LABEL);
-    assert_eq!(KeyBackup::read(pem.as_bytes()), Err(NotAKeyBackup::Other));
+    assert_eq!(KeyBackup::read(pem.as_bytes()), Err(NotABackup::Other("key")));
     let mut newer = bytes.clone();
     newer[MAGIC.len() + 1] = 2;
-    assert_eq!(KeyBackup::read(&newer), Err(NotAKeyBackup::Newer(2)));
+    assert_eq!(KeyBackup::read(&newer), Err(NotABackup::Newer(2)));
     let long = [bytes.clone(), vec![0; BYTES_MAX]].concat();
-    assert_eq!(KeyBackup::read(&long), Err(NotAKeyBackup::TooLong));
+    assert_eq!(KeyBackup::read(&long), Err(NotABackup::TooLong));
     for cut in [bytes.len() - 1, MAGIC.len() + 40, MAGIC.len() + 2, MAGIC.len()] {
-        assert_eq!(KeyBackup::read(&bytes[..cut]), Err(NotAKeyBackup::Damaged), "{cut}");
+        assert_eq!(KeyBackup::read(&bytes[..cut]), Err(NotABackup::Damaged), "{cut}");
     }
-    assert_eq!(KeyBackup::read(&bytes[..MAGIC.len() - 1]), Err(NotAKeyBackup::Other));
+    assert_eq!(KeyBackup::read(&bytes[..MAGIC.len() - 1]), Err(NotABackup::Other("key")));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_backup_without_its_newest_version_or_out_of_order_is_none() {
         other
     };
     for wrong in [without, turned, twice, of_another] {
-        assert_eq!(KeyBackup::read(&written(&wrong)), Err(NotAKeyBackup::Damaged));
+        assert_eq!(KeyBackup::read(&written(&wrong)), Err(NotABackup::Damaged));
     }
 }
 
@@ -96,7 +96,7 @@ fn a_backup_without_its_newest_version_or_out_of_order_is_none() {
 fn a_backup_is_no_longer_than_a_message_and_has_no_more_versions_than_it_may() {
     let mut long = backup();
     long.versions[0].row.blob = vec![1; BYTES_MAX];
-    assert_eq!(long.encode().map(drop), Err(NotAKeyBackup::TooLong));
+    assert_eq!(long.encode().map(drop), Err(NotABackup::TooLong));
     let kept = |n: usize| {
         let id = u128::try_from(n).expect("fits").to_be_bytes();
         let mut row = version(2, "dev", "Root", 1000 - n as u64);
@@ -108,7 +108,7 @@ fn a_backup_is_no_longer_than_a_message_and_has_no_more_versions_than_it_may() {
         KeyBackup { key, versions: (0..count).map(kept).collect(), ..backup() }
     };
     assert_eq!(KeyBackup::read(&written(&with(VERSIONS_MAX))).map(|read| read.backup), Ok(with(VERSIONS_MAX)));
-    assert_eq!(KeyBackup::read(&written(&with(VERSIONS_MAX + 1))), Err(NotAKeyBackup::Damaged));
+    assert_eq!(KeyBackup::read(&written(&with(VERSIONS_MAX + 1))), Err(NotABackup::Damaged));
 }
 
 proptest! {
@@ -135,7 +135,7 @@ proptest! {
     fn arbitrary_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(KeyBackup::read(&bytes).is_err());
         let begun = [MAGIC, &FORMAT.to_be_bytes(), &bytes].concat();
-        prop_assert_eq!(KeyBackup::read(&begun), Err(NotAKeyBackup::Damaged));
+        prop_assert_eq!(KeyBackup::read(&begun), Err(NotABackup::Damaged));
     }
 
     #[test]

@@ -5,12 +5,13 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::under::opens_in;
+use super::under::version_opens_in;
 use crate::{
     access::{Permit, ops},
     model::{
-        KeyBackup, KeyObjectRow, KnownRow, NotAKeyBackup, Residency, Scope, VersionRow,
-        key_backup::{BYTES_MAX, KeptVersion, VERSIONS_MAX},
+        KeyBackup, KeyObjectRow, KnownRow, NotABackup, Residency, Scope, VersionRow,
+        key_backup::KeptVersion,
+        sealed_backup::{BYTES_MAX, VERSIONS_MAX},
     },
     service::{
         Caller, ChangeOptions, KeyRef, Page, Service,
@@ -107,7 +108,7 @@ impl BackupKey {
         let mut versions = Vec::new();
         for Whole { version, usage } in service.whole_key(&vault.row, &key.row, context).await? {
             check_can_leave(&version.row)?;
-            if !opens_in(&version.row, &vault.row, root) {
+            if !version_opens_in(&version.row, &vault.row, root) {
                 return Err(Problem::Tampered { name: version_name(&version.row) }.into());
             }
             let (encryptions, uses) = usage.map_or((0, 0), |usage| (usage.row.encryptions, usage.row.uses));
@@ -150,7 +151,7 @@ fn check_can_leave(version: &VersionRow) -> Result<(), ServiceError> {
     Err(Problem::Precondition { reason: "TOKEN_RESIDENCY", why }.into())
 }
 
-fn too_large(name: &KeyRef, _: NotAKeyBackup) -> ServiceError {
+fn too_large(name: &KeyRef, _: NotABackup) -> ServiceError {
     let why = format!(
         "a backup of {name} would be longer than {BYTES_MAX} bytes: delete and purge versions that nobody needs, or take tags \
          away, first"
@@ -159,7 +160,7 @@ fn too_large(name: &KeyRef, _: NotAKeyBackup) -> ServiceError {
 }
 
 /// A SHA-256 as records say it.
-pub(super) fn said(digest: &[u8; 32]) -> String {
+pub(in crate::service) fn said(digest: &[u8; 32]) -> String {
     format!("sha256:{}", base16ct::lower::encode_string(digest))
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{backup::Whole, invalid, under::opens_in};
+use super::{backup::Whole, invalid, under::version_opens_in};
 use crate::{
     access::{Denied, Permit, ops},
     model::{
@@ -163,7 +163,7 @@ impl MoveKey {
         let whole = service.whole_key(&source.row, &old.row, context).await?;
         let versions = whole.len();
         for Whole { version, usage } in whole {
-            if !opens_in(&version.row, &target.row, root) {
+            if !version_opens_in(&version.row, &target.row, root) {
                 return Err(Problem::Tampered { name: self.version_name(version.row.version) }.into());
             }
             if known.is_some() {

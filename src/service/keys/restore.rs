@@ -6,10 +6,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use strongroom_hsm::{Error, KekId, KeyRow, KeyType, algorithms::GCM_ENCRYPTIONS_MAX, protocol::Fault};
+use strongroom_hsm::{KekId, KeyRow, KeyType, algorithms::GCM_ENCRYPTIONS_MAX};
 use tokio::sync::OnceCell;
 
-use super::{backup::said, invalid, under::opens_in};
+use super::{backup::said, invalid, under::version_opens_in};
 use crate::{
     access::{Permit, ops},
     model::{
@@ -24,6 +24,7 @@ use crate::{
         events,
         rotation::look_at,
         scopes::{Making, NewRow, Put},
+        sealed_backups::{older_than_known, precondition, unproved},
         version_name,
     },
     store::HeadScope,
@@ -96,40 +97,7 @@ impl Planned {
     }
 }
 
-fn precondition(reason: &'static str, why: String) -> ServiceError {
-    Problem::Precondition { reason, why }.into()
-}
-
 impl RestoreKey {
-    /// That it was made by this instance, and nobody has changed it.
-    async fn check_origin(&self, service: &Service, context: &Context) -> Result<(), ServiceError> {
-        let instance = service.instance();
-        let (of, here) = (self.backup.backup.instance, instance.id);
-        if of != here {
-            let hex = |id: &[u8; 16]| base16ct::lower::encode_string(id);
-            let why = format!(
-                "it is a backup of instance {}; this is instance {}: restore it where it was made",
-                hex(&of),
-                hex(&here)
-            );
-            return Err(precondition("OTHER_INSTANCE", why));
-        }
-        service.resting_root()?;
-        if self.backup.backup.root != instance.root_name() {
-            let why =
-                "it was made under a root key whose place another has taken, and opens no more: restore a backup that \
-                       was made since"
-                    .to_owned();
-            return Err(precondition("OTHER_ROOT", why));
-        }
-        let pairs = vec![(self.backup.sealed.clone(), self.backup.seal)];
-        let right = service.pool.check_seals(pairs, context.caller.deadline).await;
-        if right.map_err(crate::service::hands::outage)? == [true] {
-            return Ok(());
-        }
-        Err(invalid("backup", "its seal is wrong: it was altered, or not made by this instance; take another copy"))
-    }
-
     async fn plan(&self, service: &Service, context: &Context) -> Result<Planned, ServiceError> {
         let deadline = context.caller.deadline;
         let root = service.resting_root()?;
@@ -182,7 +150,7 @@ impl RestoreKey {
         if version.residency == Residency::Token || !version.residency.allows(version.spec, version.ops) {
             return Err(invalid("backup", "it holds what no backup does; take another copy"));
         }
-        if !opens_in(version, vault, root) {
+        if !version_opens_in(version, vault, root) {
             let why = format!(
                 "{} is wrapped under another key than the keys of vaults/{} are now: it opens only where that one still is",
                 version_name(version),
@@ -250,11 +218,7 @@ impl RestoreKey {
             let _ = self.is_older.set(());
             return Ok(());
         }
-        let why = format!(
-            "the backup is older than what is known of {}: {older}. Restore a newer one, or insist (allow_older, --older)",
-            self.name
-        );
-        Err(precondition("OLDER_THAN_KNOWN", why))
+        Err(older_than_known(&self.name.to_string(), &older))
     }
 
     /// That each version's blob opens here and is the key that its row describes. Nothing is kept of it.
@@ -270,25 +234,13 @@ impl RestoreKey {
         let seals = service.pool.seal(forms, deadline).await.map_err(crate::service::hands::outage)?;
         for (version, seal) in planned.versions.iter().zip(seals) {
             let row = KeyRow::new(version.statement(), seal);
-            service.hands.prove(permit, &row, &context.caller).await.map_err(|error| unproved(version, error))?;
+            service
+                .hands
+                .prove(permit, &row, &context.caller)
+                .await
+                .map_err(|error| unproved(version_name(version), error))?;
         }
         Ok(planned.versions.clone())
-    }
-}
-
-/// What a failure of the HSM means for a backup.
-fn unproved(version: &VersionRow, error: Error) -> ServiceError {
-    let name = version_name(version);
-    match error {
-        Error::Fault(fault @ (Fault::BlobBroken | Fault::KeyMismatch)) => {
-            let why = format!(
-                "{name} does not open here, or is another key than the backup says: it is under another root key, or the token \
-                 is another; nothing was restored"
-            );
-            ServiceError::because(Problem::Precondition { reason: "KEY_DOES_NOT_OPEN", why }, fault)
-        }
-        Error::Fault(fault @ Fault::KekAbsent) => ServiceError::because(Problem::KekAbsent { name }, fault),
-        other => crate::service::hands::outage(other),
     }
 }
 
@@ -317,7 +269,7 @@ impl Work for RestoreKey {
     fn detail(&self) -> Option<String> {
         let older = if self.is_older.get().is_some() { ", older than what is known" } else { "" };
         let count = self.backup.backup.versions.len();
-        Some(format!("widens: {count} versions{older}, {}", said(&self.backup.digest)))
+        Some(format!("widens: {count} versions{older}, {}", said(&self.backup.origin.digest)))
     }
 
     async fn check(
@@ -326,7 +278,7 @@ impl Work for RestoreKey {
         permit: &Permit<Self::Op>,
         context: &Context,
     ) -> Result<KeyView, ServiceError> {
-        self.check_origin(service, context).await?;
+        service.check_origin(&self.backup.origin, context.caller.deadline).await?;
         let planned = self.plan(service, context).await?;
         if context.options.validate_only {
             self.prove(service, permit, &planned, context).await?;

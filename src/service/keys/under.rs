@@ -10,21 +10,25 @@ use crate::{
     },
 };
 
-/// Whether a version's blob opens in that vault as long as it is there: it is under a key-encryption key of the vault's own, or under
-/// that root (none: the one of `init`). What has no blob needs neither.
-pub(in crate::service) fn opens_in(version: &VersionRow, vault: &VaultRow, root: Option<KekId>) -> bool {
-    let is_under = match vault.kek {
-        // Its versions are under it, or under one before it that is there still.
-        Some(_) => vault.kek_ids().any(|kek| version.kek == Some(kek)),
-        None => version.kek == root.map(VersionId::from_bytes),
-    };
-    version.residency != Residency::Wrapped || is_under
+/// Whether what is under that key opens in that vault as long as it is there: it is a key-encryption key of the vault's own, or that
+/// root (none: the one of `init`).
+pub(in crate::service) fn opens_in(under: Option<VersionId>, vault: &VaultRow, root: Option<KekId>) -> bool {
+    match vault.kek {
+        // What is in it is under it, or under one before it that is there still.
+        Some(_) => vault.kek_ids().any(|kek| under == Some(kek)),
+        None => under == root.map(VersionId::from_bytes),
+    }
+}
+
+/// The same of a version's blob. What has none needs neither.
+pub(in crate::service) fn version_opens_in(version: &VersionRow, vault: &VaultRow, root: Option<KekId>) -> bool {
+    version.residency != Residency::Wrapped || opens_in(version.kek, vault, root)
 }
 
 impl Service {
     /// The present root. While its rows are carried over to another, no whole key is taken from where it is or put there: it
     /// would be missed.
-    pub(super) fn resting_root(&self) -> Result<Option<KekId>, ServiceError> {
+    pub(in crate::service) fn resting_root(&self) -> Result<Option<KekId>, ServiceError> {
         let instance = self.instance();
         if instance.renewal.as_ref().is_some_and(|renewal| renewal.stage != Stage::Prepared) {
             let why = "another root key is taking the root's place: try again when it has".to_owned();

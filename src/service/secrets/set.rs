@@ -235,7 +235,7 @@ impl SetSecret {
 
 impl Service {
     /// The data key of a secret that has no row yet, as a worker takes it.
-    async fn sealed_key(&self, row: &SecretRow, deadline: Moment) -> Result<KeyRow, ServiceError> {
+    pub(super) async fn sealed_key(&self, row: &SecretRow, deadline: Moment) -> Result<KeyRow, ServiceError> {
         let statement = row.statement();
         let seals = self.pool.seal(vec![statement.encode()], deadline).await;
         let seals = seals.map_err(crate::service::hands::outage)?;
