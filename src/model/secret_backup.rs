@@ -262,11 +262,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cut_or_altered_body_never_reads_as_it_was(at in any::<prop::sample::Index>(), bit in 0..8) {
+        fn a_cut_or_altered_body_never_reads_as_it_was(at in any::<prop::sample::Index>(), bit in 0..8_u8) {
             let bytes = written(&backup());
             let at = at.index(bytes.len() - SEAL.len());
             let mut altered = bytes.clone();
-            altered[at] ^= 1 << bit;
+            altered[at] ^= 1_u8 << bit;
             let read = SecretBackup::read(&altered);
             prop_assert!(read.map(|read| read.origin.sealed) != SecretBackup::read(&bytes).map(|read| read.origin.sealed));
             prop_assert!(SecretBackup::read(&bytes[..at]).is_err());

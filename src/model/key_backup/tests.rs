@@ -3,15 +3,19 @@
 use der::pem::PemLabel as _;
 use pkcs8::PrivateKeyInfoRef;
 use proptest::prelude::*;
-use strongroom_hsm::statement::NotCanonical;
+use strongroom_hsm::{Seal, statement::NotCanonical};
 
 use super::*;
 use crate::{
-    model::{Row as _, Timestamp},
+    model::{
+        Row as _, Timestamp,
+        sealed_backup::{BYTES_MAX, VERSIONS_MAX},
+    },
     store::contract::fixtures::{key, odd_tags, version, version_id, with_policy},
 };
 
 const SEAL: Seal = [7; 32];
+const MAGIC: &[u8] = FORMAT.magic;
 
 /// A backup of a key that has an old, deleted version beside the newest.
 fn backup() -> KeyBackup {
@@ -46,8 +50,8 @@ fn what_is_written_is_read() {
         let form = unsealed.form();
         let (bytes, digest) = unsealed.with(&SEAL);
         let read = KeyBackup::read(&bytes).expect("is one");
-        assert_eq!((&read.backup, read.seal, read.digest), (&backup, SEAL, digest));
-        assert_eq!(read.sealed, form);
+        assert_eq!((&read.backup, read.origin.seal, read.origin.digest), (&backup, SEAL, digest));
+        assert_eq!(read.origin.sealed, form);
     }
 }
 
@@ -134,7 +138,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(KeyBackup::read(&bytes).is_err());
-        let begun = [MAGIC, &FORMAT.to_be_bytes(), &bytes].concat();
+        let begun = [MAGIC, &FORMAT.number.to_be_bytes(), &bytes].concat();
         prop_assert_eq!(KeyBackup::read(&begun), Err(NotABackup::Damaged));
     }
 
@@ -146,8 +150,8 @@ proptest! {
         bytes[at] ^= 1 << bit;
         if let Ok(read) = KeyBackup::read(&bytes) {
             let whole = KeyBackup::read(&right).expect("is one");
-            prop_assert!(read.sealed != whole.sealed || read.seal != whole.seal);
-            prop_assert!(read.digest != whole.digest);
+            prop_assert!(read.origin.sealed != whole.origin.sealed || read.origin.seal != whole.origin.seal);
+            prop_assert!(read.origin.digest != whole.origin.digest);
         }
     }
 
