@@ -3,7 +3,7 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "strongroom/v1/access.proto",
     "strongroom/v1/audit.proto",
     "strongroom/v1/backups.proto",
@@ -15,12 +15,13 @@ const FILES: [&str; 13] = [
     "strongroom/v1/replicas.proto",
     "strongroom/v1/roles.proto",
     "strongroom/v1/rotation.proto",
+    "strongroom/v1/secrets.proto",
     "strongroom/v1/tokens.proto",
     "strongroom/v1/vaults.proto",
 ];
 
-/// Messages that carry plaintext, keys, random bytes or tokens: they get a `Debug` that shows none of it (see `lib.rs`).
-const SECRET: [&str; 10] = [
+/// Messages that carry plaintext, keys, secrets, random bytes or tokens: they get a `Debug` that shows none of it (see `lib.rs`).
+const SECRET: [&str; 12] = [
     ".strongroom.v1.EncryptRequest",
     ".strongroom.v1.DecryptResponse",
     ".strongroom.v1.SignRequest",
@@ -31,6 +32,8 @@ const SECRET: [&str; 10] = [
     ".strongroom.v1.GenerateDataKeyResponse",
     ".strongroom.v1.ImportKeyRequest",
     ".strongroom.v1.CreateTokenResponse",
+    ".strongroom.v1.SetSecretRequest",
+    ".strongroom.v1.GetSecretValueResponse",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -6,8 +6,8 @@ use strongroom_proto::v1::{
     access_client::AccessClient, access_policies_client::AccessPoliciesClient, audit_log_client::AuditLogClient,
     backups_client::BackupsClient, crypto_client::CryptoClient, events_client::EventsClient, keys_client::KeysClient,
     own_keys_client::OwnKeysClient, replicas_client::ReplicasClient, role_assignments_client::RoleAssignmentsClient,
-    role_definitions_client::RoleDefinitionsClient, rotations_client::RotationsClient, tokens_client::TokensClient,
-    vaults_client::VaultsClient,
+    role_definitions_client::RoleDefinitionsClient, rotations_client::RotationsClient, secrets_client::SecretsClient,
+    tokens_client::TokensClient, vaults_client::VaultsClient,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap, transport::Channel};
@@ -113,6 +113,10 @@ impl Client {
 
     pub(crate) fn keys(&self) -> KeysClient<Wire> {
         KeysClient::new(self.wire())
+    }
+
+    pub(crate) fn secrets(&self) -> SecretsClient<Wire> {
+        SecretsClient::new(self.wire())
     }
 
     pub(crate) fn crypto(&self) -> CryptoClient<Wire> {

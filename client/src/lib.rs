@@ -63,6 +63,7 @@ mod own_keys;
 mod replicas;
 mod roles;
 mod rotation;
+mod secrets;
 mod settings;
 mod stream;
 mod tokens;
@@ -83,6 +84,7 @@ pub use events::EventStream;
 pub use keys::Material;
 pub use methods::{METHODS, Repetition, repetition};
 pub use operation::{Operation, Outcome};
+pub use secrets::SecretValue;
 pub use settings::{Credentials, Setting, Settings, SettingsError, Sources};
 pub use stream::OperationStream;
 

@@ -15,7 +15,7 @@ pub enum Repetition {
 use Repetition::{ById, Safe};
 
 /// Every method of `strongroom.v1`, and whether it may be repeated.
-pub const METHODS: [(&str, Repetition); 76] = [
+pub const METHODS: [(&str, Repetition); 85] = [
     ("/strongroom.v1.Crypto/Sign", Safe),
     ("/strongroom.v1.Crypto/Verify", Safe),
     ("/strongroom.v1.Crypto/Encrypt", Safe),
@@ -47,6 +47,15 @@ pub const METHODS: [(&str, Repetition); 76] = [
     ("/strongroom.v1.Keys/BackupKey", Safe),
     ("/strongroom.v1.Keys/RestoreKey", ById),
     ("/strongroom.v1.Keys/MoveKey", ById),
+    ("/strongroom.v1.Secrets/SetSecret", ById),
+    ("/strongroom.v1.Secrets/GetSecret", Safe),
+    ("/strongroom.v1.Secrets/GetSecretValue", Safe),
+    ("/strongroom.v1.Secrets/ListSecrets", Safe),
+    ("/strongroom.v1.Secrets/ListSecretVersions", Safe),
+    ("/strongroom.v1.Secrets/UpdateSecretVersion", ById),
+    ("/strongroom.v1.Secrets/DeleteSecret", ById),
+    ("/strongroom.v1.Secrets/UndeleteSecret", ById),
+    ("/strongroom.v1.Secrets/PurgeSecret", ById),
     ("/strongroom.v1.Rotations/GetRotationPolicy", Safe),
     ("/strongroom.v1.Rotations/UpdateRotationPolicy", ById),
     ("/strongroom.v1.Rotations/ListRotations", Safe),

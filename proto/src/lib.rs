@@ -37,6 +37,8 @@ redacted!(
     GenerateDataKeyResponse,
     ImportKeyRequest,
     CreateTokenResponse,
+    SetSecretRequest,
+    GetSecretValueResponse,
 );
 
 #[cfg(test)]
@@ -57,17 +59,21 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_carry_keys_show_none_of_them() {
+    fn messages_that_carry_keys_or_secrets_show_none_of_them() {
         let secret = vec![0x5a; 32];
         let oct = Some(v1::import_key_request::Material::Oct(secret.clone()));
         let import = v1::ImportKeyRequest { material: oct, ..Default::default() };
+        let set = v1::SetSecretRequest { value: secret.clone(), ..Default::default() };
+        let read = v1::GetSecretValueResponse { value: secret.clone(), ..Default::default() };
         let data_key = v1::GenerateDataKeyResponse { key: secret, ..Default::default() };
         // What is signed may be confidential, and is the same when it is verified; also among other operations.
         let message = Some(v1::verify_request::Input::Message(data_key.key.clone()));
         let verify = v1::VerifyRequest { input: message, ..Default::default() };
         let operation = Some(v1::operation_request::Operation::Verify(verify.clone()));
         let batch = v1::BatchRequest { operations: vec![v1::OperationRequest { operation }] };
-        for shown in [format!("{import:?}"), format!("{data_key:#?}"), format!("{verify:?}"), format!("{batch:?}")] {
+        let secrets = [format!("{set:?}"), format!("{read:?}")];
+        let others = [format!("{import:?}"), format!("{data_key:#?}"), format!("{verify:?}"), format!("{batch:?}")];
+        for shown in secrets.into_iter().chain(others) {
             assert!(shown.contains("redacted") && !shown.contains("90") && !shown.contains("5a"), "{shown}");
         }
     }

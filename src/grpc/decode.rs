@@ -170,6 +170,16 @@ pub(super) fn residency(field: &'static str, residency: i32, unsaid: Residency) 
     })
 }
 
+/// Whether a filter's state asks for what is deleted; `None` when it does not say.
+pub(super) fn deleted(field: &'static str, state: i32) -> Result<Option<bool>, Problem> {
+    match v1::State::try_from(state) {
+        Ok(v1::State::Unspecified) => Ok(None),
+        Ok(v1::State::Active) => Ok(Some(false)),
+        Ok(v1::State::Deleted) => Ok(Some(true)),
+        Err(_) => Err(Problem::Invalid { field, why: format!("{state} is no State") }),
+    }
+}
+
 /// An algorithm by its JWA name.
 pub(super) fn algorithm(name: &str) -> Result<Algorithm, Problem> {
     Algorithm::from_name(name).ok_or_else(|| {
@@ -239,6 +249,11 @@ fn digest(method: &str, message: &impl Message, tags: Option<&HashMap<String, St
 /// Of a secret only the service keeps it, under the HSM's key: SHA-256( digest | field | 0 | material ).
 pub(super) fn with_material(digest: [u8; 32], field: &str, material: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(digest).chain_update(field).chain_update([0]).chain_update(material).finalize().into()
+}
+
+/// As [`with_material`], of a secret.
+pub(super) fn with_secret(digest: [u8; 32], field: &str, secret: &SecretBytes) -> [u8; 32] {
+    with_material(digest, field, secret.expose_secret())
 }
 
 /// That a field is as it was sent (CRC32C, RFC 3720 appendix B.4), where the caller says so.

@@ -6,10 +6,14 @@ use strongroom_proto::v1;
 use crate::{
     access::RoleDefinition,
     model::{
-        AccessPolicyRow, AssignmentRow, EventRow, Jwk, KeyOps, KeySpec, ObjectType, Residency, Row as _, State, Tags,
-        Timestamp, TokenRow, VaultAuthorization, VaultRow, VersionRow,
+        AccessPolicyRow, AssignmentRow, EventRow, Jwk, KeyOps, KeySpec, ObjectType, Residency, Row as _,
+        SecretVersionRow, State, Tags, Timestamp, TokenRow, VaultAuthorization, VaultRow, VersionRow,
     },
-    service::{KeyView, VersionView, version_name},
+    service::{
+        KeyView, VersionView,
+        secrets::{SecretView, secret_version_name},
+        version_name,
+    },
 };
 
 /// CRC32C of a secret that is answered.
@@ -83,11 +87,40 @@ pub(super) fn key(view: &KeyView) -> v1::Key {
         version: Some(version(of)),
         state: state(key.state).into(),
         change: Some(change(key.created, key.updated, key.state, key.revision)),
-        recovery: Some(v1::Recovery {
-            level: vault.recovery_level().to_owned(),
-            retention_days: i32::from(vault.retention_days),
-        }),
+        recovery: Some(recovery(vault)),
         etag: key.etag(),
+    }
+}
+
+fn recovery(vault: &VaultRow) -> v1::Recovery {
+    v1::Recovery { level: vault.recovery_level().to_owned(), retention_days: i32::from(vault.retention_days) }
+}
+
+/// A secret with one of its versions.
+pub(super) fn secret(view: &SecretView) -> v1::Secret {
+    let SecretView { vault, secret, version } = view;
+    v1::Secret {
+        name: format!("vaults/{}/secrets/{}", secret.vault, secret.name),
+        version: Some(secret_version(version)),
+        state: state(secret.state).into(),
+        change: Some(change(secret.created, secret.updated, secret.state, secret.revision)),
+        recovery: Some(recovery(vault)),
+        etag: secret.etag(),
+    }
+}
+
+/// A version of a secret.
+pub(super) fn secret_version(row: &SecretVersionRow) -> v1::SecretVersion {
+    v1::SecretVersion {
+        name: secret_version_name(row),
+        content_type: row.content_type.clone(),
+        enabled: Some(row.enabled),
+        not_before_time: row.not_before.map(time),
+        expire_time: row.expires.map(time),
+        tags: tags(&row.tags),
+        // Versions are not deleted by themselves.
+        change: Some(change(row.created, row.updated, State::Active, row.revision)),
+        etag: row.etag(),
     }
 }
 

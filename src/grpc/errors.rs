@@ -215,6 +215,8 @@ fn kind(name: &str) -> &'static str {
         ["vaults", _] => "strongroom.v1/Vault",
         ["vaults", _, "keys", _] => "strongroom.v1/Key",
         ["vaults", _, "keys", _, "versions", _] => "strongroom.v1/KeyVersion",
+        ["vaults", _, "secrets", _] => "strongroom.v1/Secret",
+        ["vaults", _, "secrets", _, "versions", _] => "strongroom.v1/SecretVersion",
         ["roleAssignments", _] => "strongroom.v1/RoleAssignment",
         ["roleDefinitions", _] => "strongroom.v1/RoleDefinition",
         ["auditRecords", _] => "strongroom.v1/AuditRecord",

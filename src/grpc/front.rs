@@ -73,7 +73,7 @@ const RESTORE: &str = "/strongroom.v1.Keys/RestoreKey";
 const KEYS: &str = "strongroom.v1.Keys/";
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 82] = [
+const METHODS: [&str; 91] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -103,6 +103,15 @@ const METHODS: [&str; 82] = [
     BACKUP,
     RESTORE,
     "/strongroom.v1.Keys/MoveKey",
+    "/strongroom.v1.Secrets/SetSecret",
+    "/strongroom.v1.Secrets/GetSecret",
+    "/strongroom.v1.Secrets/GetSecretValue",
+    "/strongroom.v1.Secrets/ListSecrets",
+    "/strongroom.v1.Secrets/ListSecretVersions",
+    "/strongroom.v1.Secrets/UpdateSecretVersion",
+    "/strongroom.v1.Secrets/DeleteSecret",
+    "/strongroom.v1.Secrets/UndeleteSecret",
+    "/strongroom.v1.Secrets/PurgeSecret",
     EVENTS,
     "/strongroom.v1.Events/ListWebhooks",
     "/strongroom.v1.Events/ListDeadLetters",

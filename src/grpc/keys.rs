@@ -205,15 +205,6 @@ async fn list_keys(
 
 fn filter(said: Option<&v1::KeyFilter>) -> Result<KeyFilter, Problem> {
     let Some(said) = said else { return Ok(KeyFilter::default()) };
-    let deleted = match v1::State::try_from(said.state) {
-        Ok(v1::State::Unspecified) => None,
-        Ok(v1::State::Active) => Some(false),
-        Ok(v1::State::Deleted) => Some(true),
-        Err(_) => {
-            let why = format!("{} is no State", said.state);
-            return Err(Problem::Invalid { field: "filter.state", why });
-        }
-    };
     let algorithm = match said.algorithm.as_str() {
         "" => None,
         name => Some(Algorithm::from_name(name).ok_or_else(|| Problem::Invalid {
@@ -222,7 +213,7 @@ fn filter(said: Option<&v1::KeyFilter>) -> Result<KeyFilter, Problem> {
         })?),
     };
     Ok(KeyFilter {
-        deleted,
+        deleted: decode::deleted("filter.state", said.state)?,
         enabled: said.enabled,
         expires_before: decode::time("filter.expire_before_time", said.expire_before_time)?,
         expires_from: decode::time("filter.expire_from_time", said.expire_from_time)?,

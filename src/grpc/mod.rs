@@ -8,7 +8,7 @@
 //! front      who, request id, deadline, room; figures              front.rs
 //! routes     tonic: protobuf, health, reflection
 //! call       the caller and the message; the status of an error    call.rs, errors.rs
-//! vaults, keys, crypto, events, assignments, definitions, policies, rotation, tokens, own_keys, replicas, backups    one file for each noun    decode, names, pages, encode
+//! vaults, keys, secrets, crypto, events, assignments, definitions, policies, rotation, tokens, own_keys, replicas, backups    one file for each noun    decode, names, pages, encode
 //! batch, stream      many operations of crypto at once            kept.rs: what they hold meanwhile
 //! ```
 //!
@@ -49,6 +49,7 @@ mod policies;
 mod proxy;
 mod replicas;
 mod rotation;
+mod secrets;
 mod stream;
 pub mod tls;
 mod tokens;
@@ -72,9 +73,10 @@ pub const KEYS_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The services of `strongroom.v1`, for health reports.
-pub const SERVICES: [&str; 13] = [
+pub const SERVICES: [&str; 14] = [
     "strongroom.v1.Vaults",
     "strongroom.v1.Keys",
+    "strongroom.v1.Secrets",
     "strongroom.v1.Crypto",
     "strongroom.v1.RoleAssignments",
     "strongroom.v1.Tokens",
@@ -115,6 +117,7 @@ pub fn routes(service: &Arc<Service>, health: HealthReporter) -> Result<Routes, 
         .add_service(reflection)
         .add_service(v1::vaults_server::VaultsServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(v1::keys_server::KeysServer::new(face.clone()).max_decoding_message_size(KEYS_BYTES_MAX))
+        .add_service(v1::secrets_server::SecretsServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(v1::crypto_server::CryptoServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(v1::access_server::AccessServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(

@@ -2,7 +2,7 @@
 
 use crate::{
     model::{AssignmentId, RoleId, TokenId, VaultName},
-    service::{KeyRef, Problem},
+    service::{KeyRef, Problem, secrets::SecretRef},
     webhooks::Webhook,
 };
 
@@ -63,6 +63,34 @@ pub(super) fn version(field: &'static str, name: &str) -> Result<KeyRef, Problem
     Ok(found)
 }
 
+/// `vaults/{vault}/secrets/{secret}`, or a version of it.
+pub(super) fn secret_or_version(field: &'static str, name: &str) -> Result<SecretRef, Problem> {
+    const FORM: &str = "vaults/{vault}/secrets/{secret} or vaults/{vault}/secrets/{secret}/versions/{version}";
+    if name.len() > NAME_BYTES_MAX {
+        return Err(wrong(field, name, FORM));
+    }
+    let parts: Vec<&str> = name.split('/').collect();
+    let (vault, secret, version) = match parts.as_slice() {
+        ["vaults", vault, "secrets", secret] => (vault, secret, None),
+        ["vaults", vault, "secrets", secret, "versions", version] => (vault, secret, Some(version)),
+        _ => return Err(wrong(field, name, FORM)),
+    };
+    Ok(SecretRef {
+        vault: vault.parse().map_err(|error| invalid(field, &error))?,
+        secret: secret.parse().map_err(|error| invalid(field, &error))?,
+        version: version.map(|version| version.parse()).transpose().map_err(|error| invalid(field, &error))?,
+    })
+}
+
+/// `vaults/{vault}/secrets/{secret}`, without a version.
+pub(super) fn secret(field: &'static str, name: &str) -> Result<SecretRef, Problem> {
+    let found = secret_or_version(field, name)?;
+    if found.version.is_some() {
+        return Err(wrong(field, name, "vaults/{vault}/secrets/{secret}, without a version"));
+    }
+    Ok(found)
+}
+
 /// `webhooks/{webhook}`.
 pub(super) fn webhook(field: &'static str, name: &str) -> Result<String, Problem> {
     let webhook = name.strip_prefix("webhooks/").filter(|webhook| Webhook::is_name(webhook));
@@ -114,6 +142,10 @@ mod tests {
         assert_eq!(vault("name", "vaults/dev").expect("is one").as_str(), "dev");
         for name in ["vaults/dev/keys/Root-1".to_owned(), format!("vaults/dev/keys/k/versions/{VERSION}")] {
             assert_eq!(key_or_version("name", &name).expect("is one").to_string(), name);
+            assert!(secret_or_version("name", &name).is_err(), "a key is no secret");
+            let name = name.replace("/keys/", "/secrets/");
+            assert_eq!(secret_or_version("name", &name).expect("is one").to_string(), name);
+            assert!(key_or_version("name", &name).is_err(), "a secret is no key");
         }
         assert_eq!(assignment("name", &format!("roleAssignments/{VERSION}")).expect("is one").to_string(), VERSION);
         assert_eq!(role("role", &format!("roleDefinitions/{VERSION}")).expect("is one").to_string(), VERSION);
@@ -136,7 +168,9 @@ mod tests {
             "vaults/dev/keys/%61",
         ] {
             assert!(key_or_version("name", name).is_err(), "{name}");
+            assert!(secret_or_version("name", &name.replace("/keys/", "/secrets/")).is_err(), "{name}");
         }
+        assert!(secret("name", &format!("vaults/dev/secrets/s/versions/{VERSION}")).is_err());
         assert!(key("name", &format!("vaults/dev/keys/k/versions/{VERSION}")).is_err());
         assert!(assignment("name", "roleAssignments/x").is_err());
         assert!(role("role", "Key Vault Reader").is_err());
@@ -166,8 +200,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(name in "(vaults/)?.{0,40}(/keys/)?.{0,40}(/versions/)?.{0,40}") {
+        fn any_text_is_read_or_refused(name in "(vaults/)?.{0,40}(/(keys|secrets)/)?.{0,40}(/versions/)?.{0,40}") {
             let _ = (vault("name", &name), key_or_version("name", &name), assignment("name", &name), role("r", &name));
+            let _ = secret_or_version("name", &name);
         }
     }
 }

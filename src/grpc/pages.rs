@@ -23,7 +23,7 @@ const TOKEN_BYTES_MAX: usize = 6144;
 
 /// What a page is a page of.
 pub(super) struct List<'a> {
-    /// `vaults`, `keys`, `versions`, `publicKeys`, `assignments`, `permitted`, `roles`, `policies`,
+    /// `vaults`, `keys`, `versions`, `publicKeys`, `secrets`, `secretVersions`, `assignments`, `permitted`, `roles`, `policies`,
     /// `auditRecords` or `auditUses`.
     pub(super) kind: &'static str,
     /// The parent's name; empty where there is none.

@@ -389,7 +389,7 @@ fn check_content_type(text: &str) -> Result<(), ServiceError> {
     if text.chars().count() <= CONTENT_TYPE_CHARS_MAX {
         return Ok(());
     }
-    Err(invalid("secret.content_type", format!("at most {CONTENT_TYPE_CHARS_MAX} characters")))
+    Err(invalid("version.content_type", format!("at most {CONTENT_TYPE_CHARS_MAX} characters")))
 }
 
 /// An event of a secret or one of its versions.

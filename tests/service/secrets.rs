@@ -73,7 +73,7 @@ async fn each_set_makes_a_version_and_each_version_keeps_its_value() {
     let third = set(&service, "db-password", &longest).await;
     assert_eq!(get(&service, &third).await.expect("read"), longest);
     let too_long = service.set_secret(&caller(), new("x", &[1; 64 * 1024 + 1]), ChangeOptions::default()).await;
-    assert!(matches!(too_long.expect_err("refused").problem, Problem::Invalid { field: "secret.value", .. }));
+    assert!(matches!(too_long.expect_err("refused").problem, Problem::Invalid { field: "value", .. }));
     let page = Page { size: 2, after: None, deleted: false };
     let (versions, next) = service.list_secret_versions(&caller(), &first, page).await.expect("listed");
     assert_eq!(versions.iter().map(|version| version.version.ordinal).collect::<Vec<_>>(), [3, 2]);

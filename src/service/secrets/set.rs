@@ -61,7 +61,7 @@ impl SetSecret {
     fn check_new(&self) -> Result<(), ServiceError> {
         if self.new.value.len() > VALUE_BYTES_MAX {
             let why = format!("{} bytes; at most {VALUE_BYTES_MAX}", self.new.value.len());
-            return Err(invalid("secret.value", why));
+            return Err(invalid("value", why));
         }
         check_content_type(&self.new.content_type)?;
         check_times(self.new.not_before, self.new.expires)
