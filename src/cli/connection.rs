@@ -41,7 +41,7 @@ pub(super) struct ConnectionArgs {
     /// changes [env: STRONGROOM_TOKEN_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// The vault that names of keys are in [env: STRONGROOM_VAULT]
+    /// The vault that names of keys and secrets are in [env: STRONGROOM_VAULT]
     #[arg(long, global = true, value_name = "VAULT")]
     vault: Option<String>,
     /// How long the whole command may take (`file` commands: each call to the server)

@@ -1,4 +1,4 @@
-//! `strongroom event …`: what happened to keys and vaults, as it happens; `strongroom webhook …`: what was not delivered.
+//! `strongroom event …`: what happened to keys, secrets and vaults, as it happens; `strongroom webhook …`: what was not delivered.
 
 use std::{future::pending, process::ExitCode};
 

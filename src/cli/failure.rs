@@ -102,6 +102,8 @@ pub(super) enum Noun {
     Vault,
     /// `key …`.
     Key,
+    /// `secret …`, `exec`, `inject`.
+    Secret,
     /// `access …`.
     Access,
     /// `token …`.
@@ -187,6 +189,7 @@ fn about(refusal: &Refusal, action: &Action) -> Action {
     let noun = match (refusal.code, refusal.resource_type.as_str()) {
         (Code::NotFound | Code::AlreadyExists, "strongroom.v1/Vault") => Noun::Vault,
         (Code::NotFound | Code::AlreadyExists, "strongroom.v1/Key" | "strongroom.v1/KeyVersion") => Noun::Key,
+        (Code::NotFound | Code::AlreadyExists, "strongroom.v1/Secret" | "strongroom.v1/SecretVersion") => Noun::Secret,
         _ => action.noun,
     };
     Action { noun, ..action.clone() }
@@ -229,6 +232,7 @@ fn by_reason(reason: &str, action: &Action) -> Option<Option<String>> {
                           strongroom key update NAME --expires TIME"
             .to_owned(),
         "OPERATION_NOT_PERMITTED" => "see what it may do: strongroom key show NAME".to_owned(),
+        "DELETED" if action.noun == Noun::Secret => "bring it back: strongroom secret recover NAME".to_owned(),
         "DELETED" => {
             "bring it back: strongroom key recover NAME; if it is the vault: strongroom vault recover NAME".to_owned()
         }
@@ -309,6 +313,8 @@ fn ask_for_role(action: &Action, caller: &Caller) -> String {
     let role = match (action.noun, &action.request_id) {
         (Noun::Key, None) => "'Key Vault Crypto User'",
         (Noun::Key, Some(_)) => "'Key Vault Crypto Officer'",
+        (Noun::Secret, None) => "'Key Vault Secrets User'",
+        (Noun::Secret, Some(_)) => "'Key Vault Secrets Officer'",
         (Noun::Vault, None) => "'Key Vault Reader'",
         (Noun::Vault, Some(_)) => "'Key Vault Contributor'",
         (Noun::Access | Noun::Token | Noun::OwnKeys | Noun::Cluster, _) => "administrator",
@@ -328,6 +334,7 @@ impl Noun {
         match self {
             Self::Vault => "vault",
             Self::Key => "key",
+            Self::Secret => "secret",
             Self::Access => "access",
             Self::Token => "token",
             Self::OwnKeys => "own-keys",
@@ -343,6 +350,7 @@ impl Noun {
         match self {
             Self::Vault => "strongroom vault list",
             Self::Key => "strongroom key list",
+            Self::Secret => "strongroom secret list",
             Self::Access => "strongroom access list, strongroom access roles list, strongroom vault list",
             Self::Token => "strongroom token list",
             Self::OwnKeys => "strongroom own-keys show",
@@ -358,6 +366,7 @@ impl Noun {
         match self {
             Self::Vault => "strongroom vault show NAME",
             Self::Key => "strongroom key show NAME",
+            Self::Secret => "strongroom secret show NAME",
             Self::Access => "strongroom access list, for a role strongroom access roles show NAME",
             Self::Token => "strongroom token list",
             Self::OwnKeys => "strongroom own-keys show",
@@ -407,6 +416,7 @@ mod tests {
         for noun in [
             Noun::Vault,
             Noun::Key,
+            Noun::Secret,
             Noun::Access,
             Noun::Token,
             Noun::Audit,
@@ -463,6 +473,20 @@ mod tests {
                     "cannot sign with vaults/dev/keys/k: vaults/nope does not exist\nhint: list what there is: {listing}"
                 )
             );
+        }
+    }
+
+    #[test]
+    fn of_a_deleted_secret_it_is_the_secret_that_is_brought_back() {
+        for (kind, hint) in [
+            ("strongroom.v1/Secret", "strongroom secret recover NAME"),
+            ("strongroom.v1/Vault", "strongroom vault recover NAME"),
+        ] {
+            let mut details = ErrorDetails::with_error_info("DELETED", "strongroom.v1", []);
+            details.set_resource_info(kind, "vaults/dev/secrets/s", "", "");
+            let status = Status::with_error_details(Code::NotFound, "is deleted", details);
+            let action = Action { noun: Noun::Secret, ..action() };
+            assert!(from_status(&status, &action, &caller()).to_string().contains(hint), "{kind}");
         }
     }
 

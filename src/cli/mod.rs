@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and which function does it.
 //!
-//! * Client commands (`vault`, `key`, `file`, `access`, `token`, `audit`) speak `strongroom.v1` to a server; `client` connects and
+//! * Client commands (`vault`, `key`, `secret`, `exec`, `inject`, `file`, `access`, `token`, `audit`) speak `strongroom.v1` to a server; `client` connects and
 //!   calls, `view` shows what came back, `failure` says what went wrong.
 //! * Operator commands (`serve`, `dev`, `init`, …) are in a file each; their arguments are in `operate`.
 //!
@@ -51,6 +51,7 @@ pub mod plugin;
 mod proto;
 mod review;
 mod rotation;
+mod secret;
 mod serve;
 mod store;
 mod token;
@@ -84,12 +85,21 @@ without a message show, and errors on standard error, is of the same form: docs/
 /// Commands that speak to a server.
 #[derive(Debug, Subcommand)]
 enum ClientCommand {
-    /// Vaults: the containers of keys
+    /// Vaults: the containers of keys and secrets
     #[command(subcommand)]
     Vault(vault::VaultCommand),
     /// Keys: make, show, change and use them
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Secrets: passwords, tokens and other values, encrypted in the HSM
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// Run a command with secrets in its environment
+    #[command(after_help = secret::exec::AFTER_HELP)]
+    Exec(secret::exec::ExecArgs),
+    /// Put values in the place of strongroom://VAULT/NAME in a template or env file
+    #[command(after_help = secret::inject::AFTER_HELP)]
+    Inject(secret::inject::InjectArgs),
     /// Files of any size, encrypted and decrypted here with a key that the HSM wraps
     #[command(subcommand)]
     File(file::FileCommand),
@@ -105,7 +115,7 @@ enum ClientCommand {
     /// What is due for keys that have a rotation policy, and what will be
     #[command(subcommand)]
     Rotation(rotation::RotationCommand),
-    /// What happens to keys and vaults, as it happens
+    /// What happens to keys, secrets and vaults, as it happens
     #[command(subcommand)]
     Event(event::EventCommand),
     /// Who is told of events by the server, and what could not be delivered
@@ -225,6 +235,9 @@ async fn client_command(connection: &ConnectionArgs, command: ClientCommand) -> 
     match command {
         ClientCommand::Vault(command) => vault::run(connection, command).await,
         ClientCommand::Key(command) => key::run(connection, command).await,
+        ClientCommand::Secret(command) => secret::run(connection, command).await,
+        ClientCommand::Exec(args) => secret::exec::run(connection, &args).await,
+        ClientCommand::Inject(args) => secret::inject::run(connection, &args).await,
         ClientCommand::File(command) => file::run(connection, command).await,
         ClientCommand::Access(command) => access::run(connection, command).await,
         ClientCommand::Token(command) => token::run(connection, command).await,

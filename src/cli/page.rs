@@ -43,17 +43,18 @@ use super::{
     pin::{LatchView, PinChangedView},
     review::{DifferenceView, ExplanationView, PermittedView},
     rotation::RotationView,
+    secret::lifecycle::PurgedSecretView,
     store::{MigratedView, TableView},
     token::IssuedView,
     vault::PurgedVaultView,
-    view::{AssignmentView, KeyView, PolicyView, RoleView, TokenView, UseView, VaultView},
+    view::{AssignmentView, KeyView, PolicyView, RoleView, SecretValueView, SecretView, TokenView, UseView, VaultView},
 };
 
 const PAGE: &str = include_str!("../../docs/json.md");
 
 /// Commands that print nothing, or what is no object: a script, files, formats of others.
-const WITHOUT: [&str; 7] =
-    ["serve", "completions", "man", "proto", "audit export", "audit receipt", "audit checkpoint"];
+const WITHOUT: [&str; 9] =
+    ["serve", "completions", "man", "proto", "exec", "inject", "audit export", "audit receipt", "audit checkpoint"];
 
 /// The title of an object and what the program writes of it.
 struct Sample {
@@ -163,6 +164,34 @@ fn key() -> KeyView {
         recovery: Some(v1::Recovery { level: "Recoverable".into(), retention_days: 90 }),
         etag: "5d41402a".into(),
     })
+}
+
+fn secret_version() -> v1::SecretVersion {
+    v1::SecretVersion {
+        name: "vaults/payments/secrets/db-password/versions/0123456789abcdef0123456789abcdef".into(),
+        content_type: "text/plain".into(),
+        enabled: Some(true),
+        not_before_time: at(1_798_761_600),
+        expire_time: at(1_830_297_600),
+        tags: tags(),
+        change: Some(v1::Change { delete_time: None, purge_time: None, ..change() }),
+        etag: "7d793037".into(),
+    }
+}
+
+fn secret() -> SecretView {
+    SecretView::from(&v1::Secret {
+        name: "vaults/payments/secrets/db-password".into(),
+        version: Some(secret_version()),
+        state: v1::State::Deleted.into(),
+        change: Some(change()),
+        recovery: Some(v1::Recovery { level: "Recoverable".into(), retention_days: 90 }),
+        etag: "5d41402a".into(),
+    })
+}
+
+fn purged_secret() -> PurgedSecretView {
+    PurgedSecretView { name: "vaults/payments/secrets/db-password".into(), versions: "3".into() }
 }
 
 fn assignment() -> AssignmentView {
@@ -704,6 +733,10 @@ fn samples() -> Vec<Sample> {
         sample("Key", &key()),
         part("KeyVersion", &key(), "version"),
         part_of_part("KeyVersionUse", &key(), "version", "use"),
+        sample("Secret", &secret()),
+        part("SecretVersion", &secret(), "version"),
+        sample("SecretValue", &SecretValueView::new(&secret_version(), Some(b"hunter2"))),
+        sample("PurgedSecret", &purged_secret()),
         part("Change", &vault(), "change"),
         part("Recovery", &key(), "recovery"),
         sample("RoleAssignment", &assignment()),

@@ -1,4 +1,5 @@
-//! A PIN that somebody types: asked for without showing it, and held where workers read it as they read a file.
+//! A PIN that somebody types: asked for without showing it, and held where workers read it as they read a file. And other
+//! secrets that are typed.
 
 use std::{
     fs::File,
@@ -22,8 +23,8 @@ use super::{
     output,
 };
 
-/// The longest line that is taken.
-const LINE_BYTES_MAX: usize = 256;
+/// The longest line that is taken. A terminal hands over 4,095 bytes at most.
+const LINE_BYTES_MAX: usize = 1024;
 
 /// A PIN in memory that has a descriptor. Workers inherit it, so it is a file to them, and to nobody else; it is gone
 /// with this and them.
@@ -32,11 +33,7 @@ pub(super) struct TypedPin(File);
 impl TypedPin {
     /// Asks for it. Where standard input is no terminal, it is its first line.
     pub(super) async fn ask(question: &str) -> anyhow::Result<Self> {
-        let silence = Silence::begin().map_err(|error| failure("the terminal cannot hide what is typed", &error))?;
-        output::ask(question);
-        let pin = line().await;
-        drop(silence);
-        let pin = pin?;
+        let pin = hidden(question).await?;
         if pin.is_empty() {
             return Err(Failure::new("no PIN was given")
                 .hint("type it at the terminal, or give it as the first line of standard input")
@@ -78,6 +75,15 @@ impl TypedPin {
     pub(super) fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
     }
+}
+
+/// Asks for a line without showing what is typed.
+pub(super) async fn hidden(question: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let silence = Silence::begin().map_err(|error| failure("the terminal cannot hide what is typed", &error))?;
+    output::ask(question);
+    let typed = line().await;
+    drop(silence);
+    typed
 }
 
 /// Asks for a line that may be seen.

@@ -454,18 +454,20 @@ pub(super) struct KeyView {
     etag: String,
 }
 
+impl From<&v1::Recovery> for RecoveryView {
+    fn from(recovery: &v1::Recovery) -> Self {
+        Self { level: recovery.level.clone(), retention_days: recovery.retention_days }
+    }
+}
+
 impl From<&v1::Key> for KeyView {
     fn from(key: &v1::Key) -> Self {
-        let recovery = |recovery: &v1::Recovery| RecoveryView {
-            level: recovery.level.clone(),
-            retention_days: recovery.retention_days,
-        };
         Self {
             name: key.name.clone(),
             version: key.version.as_ref().map(VersionView::from),
             state: enum_name!(v1::State, key.state),
             change: key.change.as_ref().map(ChangeView::from),
-            recovery: key.recovery.as_ref().map(recovery),
+            recovery: key.recovery.as_ref().map(RecoveryView::from),
             etag: key.etag.clone(),
         }
     }
@@ -660,8 +662,10 @@ impl Rows for UseView {
 }
 
 mod roles;
+mod secrets;
 
 pub(super) use roles::{PolicyList, PolicyView, RoleList, RoleView};
+pub(super) use secrets::{SecretList, SecretValueView, SecretVersionList, SecretVersionView, SecretView};
 
 #[cfg(test)]
 mod tests {

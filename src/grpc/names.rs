@@ -1,7 +1,7 @@
 //! Resource names (AIP-122): from text to the model's types, and the text of what has no row.
 
 use crate::{
-    model::{AssignmentId, RoleId, TokenId, VaultName},
+    model::{AssignmentId, RoleId, TokenId, VaultName, secret_name},
     service::{KeyRef, Problem, secrets::SecretRef},
     webhooks::Webhook,
 };
@@ -77,7 +77,7 @@ pub(super) fn secret_or_version(field: &'static str, name: &str) -> Result<Secre
     };
     Ok(SecretRef {
         vault: vault.parse().map_err(|error| invalid(field, &error))?,
-        secret: secret.parse().map_err(|error| invalid(field, &error))?,
+        secret: secret_name(secret).map_err(|error| invalid(field, &error))?,
         version: version.map(|version| version.parse()).transpose().map_err(|error| invalid(field, &error))?,
     })
 }

@@ -15,7 +15,7 @@ use strongroom_proto::v1::{
 
 use super::{call::serve, decode, encode, names, pages::List};
 use crate::{
-    model::Tags,
+    model::{Tags, secret_name},
     service::{
         Caller, Problem, Service, ServiceError,
         secrets::{NewSecret, SecretFilter, SecretPatch},
@@ -46,7 +46,7 @@ async fn set_secret(
     let value = SecretBytes::new(std::mem::take(&mut message.value));
     decode::check_secret_crc32c("value_crc32c", message.value_crc32c, &value)?;
     let vault = names::vault("parent", &message.parent)?;
-    let name = message.secret_id.parse().map_err(|error| names::invalid("secret_id", &error))?;
+    let name = secret_name(&message.secret_id).map_err(|error| names::invalid("secret_id", &error))?;
     let tags = message.version.as_mut().map(|version| std::mem::take(&mut version.tags)).unwrap_or_default();
     let mut options =
         decode::options("SetSecret", &message, Some(&tags), &message.request_id, "", message.validate_only)?;

@@ -41,7 +41,7 @@ pub use key_backup::KeyBackup;
 pub use known::{Fate, KnownRow};
 pub use lease::{Ended, Lease};
 pub use log_keys::{LogChange, LogKey, LogKeys};
-pub use names::{KeyName, NameError, ObjectName, RequestId, SecretName, VaultName, VersionId};
+pub use names::{KeyName, NameError, ObjectName, RequestId, SecretName, VaultName, VersionId, secret_name};
 pub use network::{AddressRange, NetworkPatch, NetworkRules};
 pub use principal::Principal;
 pub use private_key::{NotAPrivateKey, PrivateKey};

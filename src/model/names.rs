@@ -110,6 +110,14 @@ impl FromStr for KeyName {
     }
 }
 
+/// The name of a secret, whose rule is that of keys' names: what is wrong with it is said of a secret's.
+///
+/// # Errors
+/// When it breaks the rule.
+pub fn secret_name(text: &str) -> Result<SecretName, NameError> {
+    text.parse().map_err(|error| NameError { what: "secret name", ..error })
+}
+
 /// A version: 16 random bytes, 32 lower-case hexadecimal digits when shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VersionId([u8; 16]);
