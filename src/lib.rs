@@ -53,6 +53,7 @@ pub mod jobs;
 pub mod model;
 pub mod observe;
 pub mod outbound;
+pub mod rest;
 pub mod rotation;
 pub mod service;
 pub mod store;

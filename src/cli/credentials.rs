@@ -30,18 +30,26 @@ use crate::{
 struct Content {
     certificate: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
+    /// Of the Azure face, where it has its own.
+    web: Option<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>)>,
     authorities: Vec<AuthorityMaterial>,
 }
 
 impl Content {
     fn read(server: &config::Server) -> anyhow::Result<Self> {
         let read = |path: &Path| files::read(path).map_err(|error| failure("TLS cannot be set up", &error));
-        Ok(Self { certificate: read(&server.certificate)?, key: read(&server.key)?, authorities: authorities(server)? })
+        let web = match &server.azure_pair {
+            Some((certificate, key)) => Some((read(certificate)?, read(key)?)),
+            None => None,
+        };
+        let (certificate, key) = (read(&server.certificate)?, read(&server.key)?);
+        Ok(Self { certificate, key, web, authorities: authorities(server)? })
     }
 
     fn credentials(&self, server: &config::Server, now: Timestamp) -> anyhow::Result<Credentials> {
-        let Self { certificate, key, authorities } = self;
-        let made = tls::server(&Material { certificate, key, authorities, now });
+        let Self { certificate, key, web, authorities } = self;
+        let web = web.as_ref().map(|(certificate, key)| (certificate.as_slice(), key.as_slice()));
+        let made = tls::server(&Material { certificate, key, web, authorities, now });
         Ok(made.map_err(|error| unfit(server, &error))?)
     }
 
@@ -54,6 +62,10 @@ impl Content {
         };
         part(&self.certificate);
         part(&self.key);
+        if let Some((certificate, key)) = &self.web {
+            part(certificate);
+            part(key);
+        }
         for authority in &self.authorities {
             part(&authority.certificates);
             authority.crls.iter().for_each(|list| part(list));
@@ -82,6 +94,10 @@ fn unfit(server: &config::Server, error: &TlsError) -> Failure {
     let mut shown = failure("TLS cannot be set up", error)
         .detail(format!("server.certificate = {}", server.certificate.display()))
         .detail(format!("server.key = {}", server.key.display()));
+    if let Some((certificate, key)) = &server.azure_pair {
+        shown = shown.detail(format!("azure.certificate = {}", certificate.display()));
+        shown = shown.detail(format!("azure.key = {}", key.display()));
+    }
     for authority in &server.authorities {
         shown = shown.detail(format!("server.client_ca {:?} = {}", authority.name, authority.file.display()));
     }
@@ -238,7 +254,8 @@ fn ended(count: usize) {
 fn stamps(server: &config::Server) -> Vec<Option<Stamp>> {
     let authorities = server.authorities.iter();
     let of_authorities = authorities.flat_map(|authority| std::iter::once(&authority.file).chain(&authority.crls));
-    let all = [&server.certificate, &server.key].into_iter().chain(of_authorities);
+    let of_azure = server.azure_pair.iter().flat_map(|(certificate, key)| [certificate, key]);
+    let all = [&server.certificate, &server.key].into_iter().chain(of_azure).chain(of_authorities);
     all.map(|path| {
         let about = fs::metadata(path).ok()?;
         let (content, inode) = ((about.mtime(), about.mtime_nsec()), (about.ctime(), about.ctime_nsec()));

@@ -32,12 +32,14 @@ use crate::{
     store::Store,
 };
 
+mod azure;
 mod certificates;
 mod env;
 mod overrides;
 mod place;
 mod token;
 
+pub(super) use env::quoted;
 pub(super) use place::Place;
 pub(super) use token::{module as softhsm, write_configuration as write_softhsm_configuration, write_pin};
 
@@ -50,7 +52,14 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
-    for (flag, address) in [("--listen", args.listen), ("--metrics-listen", args.metrics_listen)] {
+    if !args.identity_listen.ip().is_loopback() {
+        return Err(Failure::new(format!("--identity-listen {} can be reached by other machines", args.identity_listen))
+            .hint("tokens are handed out in the clear there: use a loopback address")
+            .into());
+    }
+    let azure = args.azure_listen.map(|address| ("--azure-listen", address));
+    let faces = [("--listen", args.listen), ("--metrics-listen", args.metrics_listen)];
+    for (flag, address) in faces.into_iter().chain(azure) {
         if !args.allow_non_loopback && !address.ip().is_loopback() {
             return Err(Failure::new(format!("{flag} {address} can be reached by other machines"))
                 .hint("the keys of a development token are not protected: use a loopback address")
@@ -67,7 +76,7 @@ async fn dev(args: DevArgs) -> anyhow::Result<()> {
     compose::raise_limits();
     let mut ending = Ending::listen()?;
     let figures = metrics::install()?;
-    let place = Place::take(&args.data_dir)?;
+    let place = Arc::new(Place::take(&args.data_dir)?);
     let opening = async {
         let config = config(&args, &place)?;
         let profile = overrides::apply(config.hsm.profile(compose::program()?), &args)?;
@@ -87,7 +96,13 @@ async fn dev(args: DevArgs) -> anyhow::Result<()> {
     };
     face.announce();
     match welcome(&face, &place, args.format.format).await {
-        Ok(()) => face.until(&mut ending).await,
+        Ok(()) => {
+            let renewing =
+                tokio::spawn(azure::renew(Arc::clone(face.service()), Arc::clone(&place), face.addresses()));
+            let ended = face.until(&mut ending).await;
+            renewing.abort();
+            ended
+        }
         Err(error) => {
             face.close(false).await?;
             Err(error)
@@ -100,12 +115,13 @@ async fn welcome(face: &Face, place: &Place, format: Format) -> anyhow::Result<(
     face.ready(READY_WITHIN).await?;
     make_vault(face.service()).await?;
     let addresses = face.addresses();
-    env::write_to(place, addresses.grpc, VAULT)?;
+    azure::open(face.service(), place, addresses).await?;
     match format {
         Format::Table => say(place, addresses),
         Format::Json => output::json_line(&DevView {
             endpoint: env::endpoint(addresses.grpc),
             metrics: format!("http://{}", addresses.metrics),
+            azure: addresses.azure.map(env::azure_url),
             data_dir: place.path().display().to_string(),
             env: place.env().display().to_string(),
             vault: VAULT.to_owned(),
@@ -119,6 +135,8 @@ async fn welcome(face: &Face, place: &Place, format: Format) -> anyhow::Result<(
 pub(super) struct DevView {
     pub(super) endpoint: String,
     pub(super) metrics: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) azure: Option<String>,
     pub(super) data_dir: String,
     pub(super) env: String,
     pub(super) vault: String,
@@ -126,9 +144,10 @@ pub(super) struct DevView {
 
 /// `ready` is the last of what a script needs: whoever waits for that line has read the addresses.
 fn say(place: &Place, addresses: Addresses) -> anyhow::Result<()> {
-    let env = env::quoted(&place.env());
+    let env = quoted(&place.env());
+    let azure = addresses.azure.map(|azure| format!("Azure face: {}\n", env::azure_url(azure))).unwrap_or_default();
     output::line(&format!(
-        "metrics, /livez and /readyz: http://{}\n\
+        "{azure}metrics, /livez and /readyz: http://{}\n\
          ready: {}\n\
          Everything is in {}. For development only: PINs and keys lie there in files, and there is no recovery key.\n\
          In a second terminal:\n\
@@ -145,13 +164,16 @@ fn say(place: &Place, addresses: Addresses) -> anyhow::Result<()> {
 
 /// The configuration that the folder stands for.
 fn config(args: &DevArgs, place: &Place) -> anyhow::Result<Config> {
-    certificates::renew(place, args.listen, &SystemClock)?;
+    let azure = azure::config(args, place)?;
+    certificates::renew(place, args.listen, &azure::names(args), &SystemClock)?;
     Ok(Config {
+        azure,
         replica: ReplicaName::only(),
         server: config::Server {
             listen: args.listen,
             certificate: place.tls("server.pem"),
             key: place.tls("server.key"),
+            azure_pair: None,
             authorities: vec![config::Authority {
                 name: "client_ca".to_owned(),
                 file: place.tls("ca.pem"),
@@ -221,12 +243,12 @@ pub(super) fn profile(data_dir: &Path) -> anyhow::Result<Profile> {
 /// TLS on loopback, with an authority of its own in a folder that is taken until it is dropped.
 pub(super) fn tls_alone(folder: &Path) -> anyhow::Result<(Place, tls::Credentials)> {
     let place = Place::take(folder)?;
-    certificates::renew(&place, SocketAddr::from(([127, 0, 0, 1], 0)), &SystemClock)?;
+    certificates::renew(&place, SocketAddr::from(([127, 0, 0, 1], 0)), &[], &SystemClock)?;
     let read = |name: &str| fs::read(place.tls(name));
     let (certificate, key, certificates) = (read("server.pem")?, read("server.key")?, read("ca.pem")?);
     let authorities = [AuthorityMaterial { certificates, ..AuthorityMaterial::default() }];
     let now = SystemClock.now();
-    let material = tls::Material { certificate: &certificate, key: &key, authorities: &authorities, now };
+    let material = tls::Material { certificate: &certificate, key: &key, web: None, authorities: &authorities, now };
     let credentials = tls::server(&material).map_err(|error| failure("TLS cannot be set up", &error))?;
     Ok((place, credentials))
 }
@@ -291,10 +313,9 @@ async fn hierarchy(profile: &Profile, place: &Place) -> anyhow::Result<Hierarchy
         .ok_or_else(|| Failure::new("the worker did not say what it made").into())
 }
 
-/// Makes the vault through the service, as its administrator. One that was deleted stays deleted.
-async fn make_vault(service: &Arc<Service>) -> anyhow::Result<()> {
-    let name: VaultName = VAULT.parse()?;
-    let caller = Caller {
+/// The first administrator, who makes what belongs to a development server.
+fn caller() -> anyhow::Result<Caller> {
+    Ok(Caller {
         identity: Arc::new(Identity::alone(DEVELOPER.parse()?)),
         origin: Origin::Local,
         source: "dev".to_owned(),
@@ -303,7 +324,13 @@ async fn make_vault(service: &Arc<Service>) -> anyhow::Result<()> {
         traffic: Traffic::Single,
         in_force: InForce::default(),
         trace: Trace::default(),
-    };
+    })
+}
+
+/// Makes the vault through the service, as its administrator. One that was deleted stays deleted.
+async fn make_vault(service: &Arc<Service>) -> anyhow::Result<()> {
+    let name: VaultName = VAULT.parse()?;
+    let caller = caller()?;
     let failed =
         |error: &crate::service::ServiceError| failure(format!("the vault {VAULT:?} could not be made"), error);
     match service.get_vault(&caller, &name).await {

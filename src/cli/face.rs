@@ -12,12 +12,13 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
     compose::{Ending, House, failure},
+    azure::{self, Doors},
     credentials::{Keeper, Loaded, Occasion},
     failure::Failure,
 };
 use crate::{
     config::{self, Config},
-    grpc::{self, Front, Gate, Limits, Listener, Options, SERVICES, front::Administers, unix::Bound},
+    grpc::{self, Front, Gate, Limits, Listener, Options, SERVICES, Speech, front::Administers, unix::Bound},
     jobs::Jobs,
     model::SystemClock,
     observe::{
@@ -35,6 +36,9 @@ const HEALTH_LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Addresses {
     pub(super) grpc: SocketAddr,
     pub(super) metrics: SocketAddr,
+    /// The Azure face, and the identity endpoint.
+    pub(super) azure: Option<SocketAddr>,
+    pub(super) identity: Option<SocketAddr>,
 }
 
 /// An open service with its faces.
@@ -48,6 +52,8 @@ pub(super) struct Face {
     /// Ends the gRPC face.
     stop: CancellationToken,
     grpc: JoinHandle<()>,
+    /// The Azure face and what belongs to it.
+    azure: Doors,
     /// What sends traces, if anything does, and what ends it.
     traces: Option<JoinHandle<()>>,
     end_traces: CancellationToken,
@@ -81,11 +87,13 @@ impl Face {
         let instance = base16ct::lower::encode_string(&house.service.instance().id);
         let tracing = config.tracing.as_ref().map(|tracing| Tracer::new(tracing, &instance));
         let (tracer, export) = tracing.unzip();
-        let front = Front::new(routes, limits, administers, Arc::clone(&house.bearers)).traced(tracer);
+        let front = Front::new(routes, limits, administers, Arc::clone(&house.bearers)).traced(tracer.clone());
+        let opening = azure::open(&house, config, keeper.gate(), (limits, front.room(), tracer)).await?;
         let listener = listen(server, keeper.gate(), front).await?;
         let web = TcpListener::bind(config.metrics.listen).await;
         let web = web.map_err(|error| unbound("metrics.listen", config.metrics.listen, &error))?;
-        let addresses = Addresses { grpc: listener.address()?, metrics: web.local_addr()? };
+        let (azure, identity) = opening.addresses();
+        let addresses = Addresses { grpc: listener.address()?, metrics: web.local_addr()?, azure, identity };
 
         let (rest, stop, end_http) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let jobs = Jobs::new(rest.clone());
@@ -96,9 +104,10 @@ impl Face {
         jobs.reread(server.reload_every, hangup, tick, move || signalled.look(Occasion::Signal));
         let end_traces = CancellationToken::new();
         let traces = export.map(|export| tokio::spawn(export.run(end_traces.clone())));
+        let azure = opening.serve(&stop, server.drain);
         let grpc = tokio::spawn(listener.serve(stop.clone(), server.drain));
         let http = tokio::spawn(http::serve(web, metrics, board.clone(), end_http.clone()));
-        Ok(Self { house, board, health, jobs, rest, stop, grpc, traces, end_traces, http, end_http, addresses })
+        Ok(Self { house, board, health, jobs, rest, stop, grpc, azure, traces, end_traces, http, end_http, addresses })
     }
 
     /// Where it listens.
@@ -130,6 +139,7 @@ impl Face {
                 false
             }
             _ = &mut self.grpc => true,
+            () = self.azure.ended() => true,
             _ = &mut self.http => true,
         };
         self.close(ended_early).await
@@ -153,6 +163,7 @@ impl Face {
             // An error is a panic, and was reported as one.
             let _ = self.grpc.await;
         }
+        self.azure.close().await;
         forget.abort();
         let closed = self.house.close().await;
         self.end_traces.cancel();
@@ -175,14 +186,20 @@ impl Face {
 async fn listen(server: &config::Server, gate: &Arc<Gate>, front: Front) -> anyhow::Result<Listener> {
     let unix = server.unix.as_ref().map(Bound::new).transpose();
     let unix = unix.map_err(|error| failure("the Unix socket cannot be had (server.unix.path)", &error))?;
-    let options = Options {
+    let options = options(server, Speech::Grpc);
+    let listener = Listener::bind(server.listen, Arc::clone(gate), unix, front, options).await;
+    Ok(listener.map_err(|error| unbound("server.listen", server.listen, &error))?)
+}
+
+/// What holds for the connections of every face.
+pub(super) fn options(server: &config::Server, speech: Speech) -> Options {
+    Options {
+        speech,
         connections_max: server.connections_max,
         age_max: server.connection_age_max,
         grace: server.connection_grace,
         trusted_proxies: server.trusted_proxies.clone(),
-    };
-    let listener = Listener::bind(server.listen, Arc::clone(gate), unix, front, options).await;
-    Ok(listener.map_err(|error| unbound("server.listen", server.listen, &error))?)
+    }
 }
 
 fn start_jobs(
@@ -223,7 +240,7 @@ async fn tell(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
-fn unbound(key: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
+pub(super) fn unbound(key: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
     failure(format!("cannot listen on {address} ({key})"), error)
         .hint("is another program there? choose another port, or 0 for any")
 }
@@ -235,6 +252,8 @@ pub(super) fn announce(addresses: Addresses, house: &House) {
         version = env!("CARGO_PKG_VERSION"),
         grpc = %addresses.grpc,
         metrics = %addresses.metrics,
+        azure = addresses.azure.map(tracing::field::display),
+        identity = addresses.identity.map(tracing::field::display),
         module = ready.library,
         token = ready.serial,
         unwrap_template = ready.unwrap_template,

@@ -14,6 +14,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::
 
 mod access;
 mod audit;
+mod azure;
+mod azure_cli_config;
 mod backup;
 mod bench;
 mod break_glass;
@@ -138,6 +140,9 @@ enum Command {
     Serve(operate::ServeArgs),
     /// Run everything for development on SoftHSM, in one folder
     Dev(operate::DevArgs),
+    /// Write the files with which an unmodified Azure CLI works against the Azure face
+    #[command(after_help = azure_cli_config::AFTER_HELP)]
+    AzureCliConfig(azure_cli_config::AzureCliConfigArgs),
     /// Prepare a token and a database for `serve`
     Init(operate::InitArgs),
     /// Bring root and database onto a fresh token with a recovery key
@@ -213,6 +218,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Client(command) => block_on(client_command(&cli.connection, command)),
         Command::Serve(args) => serve::run(args),
         Command::Dev(args) => dev::run(args),
+        Command::AzureCliConfig(args) => azure_cli_config::run(&args),
         Command::Init(args) => init::init(args),
         Command::Recover(args) => init::recover(args),
         Command::Config(operate::ConfigCommand::Check(args)) => config::check(&args),

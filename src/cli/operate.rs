@@ -26,6 +26,19 @@ pub struct DevArgs {
     /// Where to serve metrics, /livez and /readyz
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8444", value_parser = parse::listen_address)]
     pub metrics_listen: SocketAddr,
+    /// Serve the Azure face too, and put what its clients need into `env`: AKV_URL, AKV_TOKEN and others (docs/azure.md)
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse::listen_address)]
+    pub azure_listen: Option<SocketAddr>,
+    /// A name by which clients of the Azure face reach the vault, for the certificate; once for each. `*.DOMAIN`: every
+    /// name in it, whose first label is the vault's
+    #[arg(long, value_name = "NAME", requires = "azure_listen", value_parser = parse::host_name)]
+    pub azure_host: Vec<String>,
+    /// Where the Azure face's clients get tokens: on a loopback address
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0", value_parser = parse::listen_address)]
+    pub identity_listen: SocketAddr,
+    /// Hand out tokens in the manner of a virtual machine too, to processes of this user, without a secret
+    #[arg(long, requires = "azure_listen")]
+    pub identity_imds: bool,
     /// Also listen on addresses that other machines can reach. The development token's PIN is no secret
     #[arg(long)]
     pub allow_non_loopback: bool,

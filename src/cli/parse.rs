@@ -271,6 +271,16 @@ pub(super) fn now() -> jiff::Timestamp {
 }
 
 /// `--listen`: an address, or a host name that stands for one.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let is_label = |label: &str| {
+        let plain = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (1..=63).contains(&label.len()) && plain && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let right = name.len() <= 250 && name.split('.').all(is_label);
+    if right { Ok(text.to_owned()) } else { Err("is no name of a host, for example dev.strongroom.test".to_owned()) }
+}
+
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let wrong = || "an address to listen on looks like 127.0.0.1:8443 or localhost:8443".to_owned();
     text.to_socket_addrs().map_err(|_| wrong())?.next().ok_or_else(wrong)

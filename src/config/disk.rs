@@ -25,6 +25,14 @@ pub fn faults_on_disk(config: &Config) -> Vec<Fault> {
             faults.file("server.crl", list, 0o002);
         }
     }
+    if let Some((certificate, key)) = &config.server.azure_pair {
+        faults.file("azure.certificate", certificate, 0);
+        faults.file("azure.key", key, 0o007);
+    }
+    if let Some(identity) = config.azure.as_ref().and_then(|azure| azure.identity.as_ref()) {
+        // Who reads it gets tokens.
+        faults.file("azure.identity.header_file", &identity.header_file, 0o007);
+    }
     if let Some(unix) = &config.server.unix {
         faults.folder("server.unix.path", unix.path.parent().unwrap_or(Path::new("/")));
     }

@@ -25,6 +25,7 @@ use strongroom_hsm::{
 
 use crate::{backup::Place, bearer::Trust, export::Exporter, observe::trace::Tracing, webhooks::Webhook};
 
+mod azure;
 mod disk;
 mod exporters;
 pub mod files;
@@ -35,6 +36,7 @@ mod tokens;
 mod tracing;
 mod webhooks;
 
+pub use azure::{Azure, IdentityEndpoint};
 pub use disk::faults_on_disk;
 pub use reader::Fault;
 use reader::Section;
@@ -57,6 +59,8 @@ const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 pub struct Config {
     /// The gRPC face.
     pub server: Server,
+    /// The Azure face, where it is served.
+    pub azure: Option<Azure>,
     /// Metrics and health over HTTP.
     pub metrics: Metrics,
     /// The HSM and its lanes.
@@ -221,6 +225,7 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     let faults = Rc::new(RefCell::new(Vec::new()));
     let mut root = Section::root(table, folder, Rc::clone(&faults));
     let server = server::server(root.section("server"));
+    let azure = azure::azure(&mut root);
     let metrics = metrics(root.section("metrics"));
     let hsm = hsm(root.section("hsm"));
     let store = store::store(root.section("store"));
@@ -235,7 +240,11 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     let backup = backup(root.section("backup"), &hsm);
     root.finish();
     match (server, metrics, faults.take()) {
-        (Some(server), Some(metrics), found) if found.is_empty() => Ok(Config {
+        (Some(mut server), Some(metrics), found) if found.is_empty() => Ok(Config {
+            azure: azure.map(|(azure, pair)| {
+                server.azure_pair = pair;
+                azure
+            }),
             server,
             metrics,
             hsm,

@@ -70,6 +70,12 @@ impl Section {
         Self { path: self.key(name), table, faults: Rc::clone(&self.faults), folder: self.folder.clone() }
     }
 
+    /// The same section without its keys: to name faults of it after they were read.
+    pub(super) fn same(&self) -> Self {
+        let (path, faults, folder) = (self.path.clone(), Rc::clone(&self.faults), self.folder.clone());
+        Self { path, table: Table::new(), faults, folder }
+    }
+
     /// Whether the key is there.
     pub(super) fn has(&self, name: &str) -> bool {
         self.table.contains_key(name)

@@ -20,6 +20,8 @@ pub struct Server {
     pub certificate: PathBuf,
     /// Its private key (PEM).
     pub key: PathBuf,
+    /// Chain and private key (PEM) of the Azure face, where it has its own: `azure.certificate` and `azure.key`.
+    pub azure_pair: Option<(PathBuf, PathBuf)>,
     /// The authorities of client certificates.
     pub authorities: Vec<Authority>,
     /// How often it is looked whether certificates, keys and revocation lists have changed.
@@ -82,6 +84,7 @@ pub(super) fn server(mut section: Section) -> Option<Server> {
         listen: listen?,
         certificate,
         key,
+        azure_pair: None,
         authorities,
         reload_every,
         trusted_proxies,

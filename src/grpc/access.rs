@@ -131,6 +131,7 @@ fn proposal(message: PreviewAccessRequest) -> Result<Proposal, Problem> {
             let assignment = decode::required("role_assignment", role_assignment)?;
             let invalid = |error| names::invalid("role_assignment.principal", &error);
             Proposal::Assign(NewAssignment {
+                id: None,
                 principal: assignment.principal.parse().map_err(invalid)?,
                 role: names::role("role_assignment.role", &assignment.role)?,
                 scope: scope("role_assignment.scope", &assignment.scope)?,

@@ -35,6 +35,7 @@ async fn create_role_assignment(
     let invalid_principal = |error| names::invalid("role_assignment.principal", &error);
     let invalid_scope = |error| names::invalid("role_assignment.scope", &error);
     let new = NewAssignment {
+        id: None,
         principal: assignment.principal.parse().map_err(invalid_principal)?,
         role: names::role("role_assignment.role", &assignment.role)?,
         scope: assignment.scope.parse().map_err(invalid_scope)?,

@@ -227,7 +227,7 @@ fn kind(name: &str) -> &'static str {
 
 /// A failure of ours is an error to be looked at; a refusal is not, nor is one of too many or too late: the
 /// metrics count those, and a line for each would bury the others when it matters most.
-fn log(error: &ServiceError, request: &str) {
+pub(crate) fn log(error: &ServiceError, request: &str) {
     let reason = error.problem.reason();
     let cause = causes(error);
     if error.problem.is_refusal() || matches!(error.problem, Problem::Overloaded { .. } | Problem::DeadlineExceeded) {

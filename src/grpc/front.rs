@@ -56,7 +56,7 @@ const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 const PUBLIC: [&str; 3] = [HEALTH_CHECK, DISCOVERY_PATH, KEYS_PATH];
 /// How long after its deadline a request is given up. The lanes and the door end it at its deadline; this
 /// is for what does not listen to deadlines, a body that never comes for one.
-const LATE: Duration = Duration::from_millis(250);
+pub(crate) const LATE: Duration = Duration::from_millis(250);
 /// The most requests of nobody at once, and how long each may take.
 const LOBBY_MAX: usize = 32;
 const LOBBY_WITHIN: Duration = Duration::from_secs(2);
@@ -238,7 +238,7 @@ pub(super) async fn over(lease: Lease) {
 
 /// Room for requests under way. Callers share it, so that none floods it.
 #[derive(Clone)]
-pub(super) struct Room {
+pub(crate) struct Room {
     all: Shares,
     /// What batches and streams may have of it.
     bulk: Shares,
@@ -253,7 +253,7 @@ pub(super) struct Room {
 pub type Administers = Arc<dyn Fn(&Identity) -> bool + Send + Sync>;
 
 /// The place of a request, or of a stream with anything under way. Dropping it gives it back.
-pub(super) struct Place {
+pub(crate) struct Place {
     _all: Option<Share>,
     _bulk: Option<Share>,
     _reserved: Option<OwnedSemaphorePermit>,
@@ -272,7 +272,7 @@ impl Room {
     }
 
     /// A place for one request, if there is one.
-    fn place(&self, identity: &Identity) -> Option<Place> {
+    pub(crate) fn place(&self, identity: &Identity) -> Option<Place> {
         if let Some(all) = self.all.take(identity.tenant(), 1) {
             return Some(Place { _all: Some(all), _bulk: None, _reserved: None });
         }
@@ -282,7 +282,7 @@ impl Room {
     }
 
     /// A place for a batch or stream, if there is one.
-    pub(super) fn bulk_place(&self, identity: &Identity) -> Option<Place> {
+    pub(crate) fn bulk_place(&self, identity: &Identity) -> Option<Place> {
         let bulk = self.bulk.take(identity.tenant(), self.weight)?;
         let all = self.all.take(identity.tenant(), self.weight)?;
         Some(Place { _all: Some(all), _bulk: Some(bulk), _reserved: None })
@@ -309,6 +309,11 @@ impl Front {
     pub fn new(routes: Routes, limits: Limits, administers: Administers, bearers: Arc<Bearers>) -> Self {
         let (room, lobby) = (Room::new(limits.requests_max, administers), Arc::new(Semaphore::new(LOBBY_MAX)));
         Self { routes, room, lobby, limits, bearers, ending: CancellationToken::new(), tracer: None }
+    }
+
+    /// Its room, for another face: all faces share it.
+    pub(crate) fn room(&self) -> Room {
+        self.room.clone()
     }
 
     /// Lets some requests be followed.
@@ -438,7 +443,7 @@ impl Stranger {
 }
 
 /// The token of an `authorization` header (RFC 6750 section 2.1). The scheme has no case (RFC 9110 section 11.1).
-fn bearer(header: &HeaderValue) -> Option<&str> {
+pub(crate) fn bearer(header: &HeaderValue) -> Option<&str> {
     let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }

@@ -264,7 +264,7 @@ async fn update_key_version(
     let name = names::key_or_version("version.name", &version.name)?;
     let mask = decode::mask(message.update_mask.as_ref(), &MASK)?;
     let patch = patch(&mask, &version, decode::tags("version.tags", tags)?)?;
-    Ok(encode::version(&*service.update_version(caller, &name, patch, options).await?))
+    Ok(encode::version(&service.update_version(caller, &name, patch, options).await?.version))
 }
 
 fn patch(mask: &[&str], version: &KeyVersion, tags: Tags) -> Result<VersionPatch, Problem> {

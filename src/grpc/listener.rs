@@ -29,13 +29,16 @@ use crate::{
 
 mod connection;
 
+use connection::Wire;
+
 /// How long a TLS handshake may take, with the header of a proxy before it.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(3);
 /// The most handshakes at once; further connections wait in the kernel.
 const HANDSHAKES_MAX: usize = 512;
 /// The most connections whose peer is nobody yet: neither certificate nor kernel names it, and no token has been
-/// believed on it.
+/// believed on it. On the Azure face everybody begins so, and asks for the challenge first.
 const ANONYMOUS_MAX: usize = 64;
+const ANONYMOUS_WEB_MAX: usize = 512;
 /// The pause after an accept that failed, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -52,9 +55,20 @@ pub trait Answers: Send + Sync + 'static {
     fn end(&self) {}
 }
 
+/// What is spoken on the connections of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    /// gRPC: HTTP/2, and a client certificate is asked for.
+    Grpc,
+    /// The Azure face: HTTP/2 or HTTP/1.1, and no client certificate.
+    Web,
+}
+
 /// What an operator decides of connections.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What is spoken on them.
+    pub speech: Speech,
     /// The most at once.
     pub connections_max: usize,
     /// How old one may become; for ever when absent.
@@ -69,11 +83,11 @@ impl Options {
     /// So many connections, of any age, and no proxies.
     #[must_use]
     pub const fn of(connections_max: usize) -> Self {
-        Self { connections_max, age_max: None, grace: Duration::from_secs(30), trusted_proxies: Vec::new() }
+        Self { speech: Speech::Grpc, connections_max, age_max: None, grace: Duration::from_secs(30), trusted_proxies: Vec::new() }
     }
 }
 
-/// A bound socket that serves gRPC, and a Unix socket beside it perhaps.
+/// A bound socket that serves a face, and a Unix socket beside it perhaps.
 pub struct Listener<A = Front> {
     tcp: TcpListener,
     unix: Option<unix::Bound>,
@@ -105,18 +119,27 @@ impl<A: Answers> Listener<A> {
         front: A,
         options: Options,
     ) -> io::Result<Self> {
-        let tcp = TcpListener::bind(address).await?;
+        Ok(Self::over(TcpListener::bind(address).await?, gate, unix, front, options))
+    }
+
+    /// Over a socket that is bound. Nothing is accepted until [`Self::serve`].
+    #[must_use]
+    pub fn over(tcp: TcpListener, gate: Arc<Gate>, unix: Option<unix::Bound>, front: A, options: Options) -> Self {
+        let anonymous_max = match options.speech {
+            Speech::Grpc => ANONYMOUS_MAX,
+            Speech::Web => ANONYMOUS_WEB_MAX,
+        };
         let shared = Shared {
             gate,
             front,
             connections: Arc::new(Semaphore::new(options.connections_max)),
             options,
-            anonymous: Arc::new(Semaphore::new(ANONYMOUS_MAX)),
+            anonymous: Arc::new(Semaphore::new(anonymous_max)),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
         };
-        Ok(Self { tcp, unix, shared: Arc::new(shared) })
+        Self { tcp, unix, shared: Arc::new(shared) }
     }
 
     /// Where it listens: the real port, also when 0 was asked for.
@@ -202,7 +225,13 @@ async fn remote<A: Answers>(
     };
     let Ok(anonymous) = lobby(&shared, &peer) else { return count("no_room_without_certificate") };
     count("ok");
-    attend(&shared, tls, peer, anonymous).await;
+    let wire = match tls.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Wire::Http2,
+        _ if shared.options.speech == Speech::Web => Wire::Http1,
+        // As ever: HTTP/2 with prior knowledge.
+        _ => Wire::Http2,
+    };
+    attend(&shared, tls, wire, peer, anonymous).await;
     drop(admitted);
 }
 
@@ -212,7 +241,7 @@ async fn local<A: Answers>(shared: Arc<Shared<A>>, stream: UnixStream, peer: Pee
     let Ok(_place) = Arc::clone(&shared.connections).try_acquire_owned() else { return count("no_room") };
     let Ok(anonymous) = lobby(&shared, &peer) else { return count("no_room_without_identity") };
     count(if peer.identity.is_ok() { "ok" } else { "refused" });
-    attend(&shared, stream, peer, anonymous).await;
+    attend(&shared, stream, Wire::Http2, peer, anonymous).await;
 }
 
 fn count(outcome: &'static str) {
@@ -230,11 +259,12 @@ fn lobby<A>(shared: &Shared<A>, peer: &Peer) -> Result<Option<OwnedSemaphorePerm
 async fn attend<A: Answers>(
     shared: &Arc<Shared<A>>,
     stream: impl connection::Stream,
+    wire: Wire,
     peer: Peer,
     anonymous: Option<OwnedSemaphorePermit>,
 ) {
     metrics::gauge!(CONNECTIONS).increment(1.0);
-    connection::serve(shared, stream, peer, anonymous).await;
+    connection::serve(shared, stream, wire, peer, anonymous).await;
     metrics::gauge!(CONNECTIONS).decrement(1.0);
 }
 
@@ -251,7 +281,12 @@ async fn shake_hands<A>(
     let is_proxy = shared.options.trusted_proxies.iter().any(|range| range.contains(address.ip()));
     let shaking = async {
         let from = if is_proxy { header(&mut stream, address).await? } else { proxy::From::Proxy };
-        let accepted = TlsAcceptor::from(Arc::clone(&shared.gate.credentials().config)).accept(stream).await;
+        let credentials = shared.gate.credentials();
+        let config = match shared.options.speech {
+            Speech::Grpc => Arc::clone(&credentials.config),
+            Speech::Web => Arc::clone(&credentials.web),
+        };
+        let accepted = TlsAcceptor::from(config).accept(stream).await;
         if let Err(error) = &accepted {
             count("failed");
             // Bytes of the peer are not in it: rustls says which rule was broken.

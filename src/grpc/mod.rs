@@ -44,7 +44,7 @@ mod keys;
 pub mod listener;
 mod names;
 mod own_keys;
-mod pages;
+pub(crate) mod pages;
 mod policies;
 mod proxy;
 mod replicas;
@@ -61,7 +61,7 @@ pub(crate) use audit::{query as audit_query, record as audit_record};
 pub(crate) use encode::{kind, operation};
 pub use front::{Front, Limits};
 pub use gate::Gate;
-pub use listener::{Listener, Options};
+pub use listener::{Listener, Options, Speech};
 
 use crate::service::Service;
 

@@ -22,14 +22,14 @@ const PAGE_DEFAULT: u32 = 100;
 const TOKEN_BYTES_MAX: usize = 6144;
 
 /// What a page is a page of.
-pub(super) struct List<'a> {
+pub(crate) struct List<'a> {
     /// `vaults`, `keys`, `versions`, `publicKeys`, `secrets`, `secretVersions`, `assignments`, `permitted`, `roles`, `policies`,
     /// `auditRecords` or `auditUses`.
-    pub(super) kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The parent's name; empty where there is none.
-    pub(super) parent: &'a str,
+    pub(crate) parent: &'a str,
     /// Whether deleted things are shown too.
-    pub(super) deleted: bool,
+    pub(crate) deleted: bool,
 }
 
 impl List<'_> {
@@ -46,7 +46,7 @@ impl List<'_> {
     }
 
     /// The page that is asked for; `item` reads what a token of ours holds.
-    pub(super) fn page<T>(
+    pub(crate) fn page<T>(
         &self,
         size: i32,
         token: &str,
@@ -89,7 +89,7 @@ impl List<'_> {
     }
 
     /// The token of the page after one that ends with `last`; empty when there is none.
-    pub(super) fn next(&self, more: bool, last: Option<String>) -> String {
+    pub(crate) fn next(&self, more: bool, last: Option<String>) -> String {
         match last {
             Some(last) if more => {
                 Base64UrlUnpadded::encode_string(&[&[VERSION][..], &self.binding(), last.as_bytes()].concat())

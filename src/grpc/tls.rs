@@ -1,4 +1,5 @@
-//! TLS for the listener: version 1.3, aws-lc, a client certificate asked for and checked if it comes.
+//! TLS for the listeners, by aws-lc. For gRPC: version 1.3, a client certificate asked for and checked if it comes. For the
+//! Azure face ([`crate::rest`]): 1.2 too, for the clients that are out there, and no client certificate: who calls says a token.
 //!
 //! Sessions are not resumed: a resumed one would carry on a certificate that was checked long ago. There
 //! is no early data, so nothing can be replayed.
@@ -9,7 +10,7 @@ use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     server::{NoServerSessionStorage, VerifierBuilderError},
-    version::TLS13,
+    version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -66,6 +67,8 @@ pub struct Material<'a> {
     pub certificate: &'a [u8],
     /// Its private key (PEM).
     pub key: &'a [u8],
+    /// Chain and key (PEM) of the Azure face, where it has its own.
+    pub web: Option<(&'a [u8], &'a [u8])>,
     /// The authorities of client certificates.
     pub authorities: &'a [AuthorityMaterial],
     /// What time it is.
@@ -75,11 +78,13 @@ pub struct Material<'a> {
 /// All of TLS that is in force at one moment, in one piece.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// For handshakes.
+    /// For handshakes of gRPC.
     pub config: Arc<ServerConfig>,
+    /// For handshakes of the Azure face.
+    pub web: Arc<ServerConfig>,
     /// For what comes after them.
     pub trust: Arc<Trust>,
-    /// When the server's own certificate ends.
+    /// When the first of the server's own certificates ends.
     pub ends: Timestamp,
 }
 
@@ -105,9 +110,11 @@ pub fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
 /// When a part is not what it should be.
 pub fn server(material: &Material<'_>) -> Result<Credentials, TlsError> {
     let trust = Arc::new(Trust::new(material.authorities, material.now)?);
-    let chain = certificates(material.certificate).ok_or(TlsError::Certificate)?;
-    let ends = end(&chain[0]).ok_or(TlsError::Certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(material.key).map_err(|_| TlsError::Key)?;
+    let (chain, key, ends) = pair(material.certificate, material.key)?;
+    let (web, web_ends) = match material.web {
+        Some((certificate, key)) => web(pair(certificate, key)?)?,
+        None => web((chain.clone(), key.clone_key(), ends))?,
+    };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Mismatch)?
@@ -117,7 +124,30 @@ pub fn server(material: &Material<'_>) -> Result<Credentials, TlsError> {
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Credentials { config: Arc::new(config), trust, ends })
+    Ok(Credentials { config: Arc::new(config), web: Arc::new(web), trust, ends: ends.min(web_ends) })
+}
+
+type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Timestamp);
+
+/// A chain, its key, and when it ends.
+fn pair(certificate: &[u8], key: &[u8]) -> Result<Pair, TlsError> {
+    let chain = certificates(certificate).ok_or(TlsError::Certificate)?;
+    let ends = end(&chain[0]).ok_or(TlsError::Certificate)?;
+    Ok((chain, PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key)?, ends))
+}
+
+/// What the Azure face shakes hands with: HTTP/2, or HTTP/1.1.
+fn web((chain, key, ends): Pair) -> Result<(ServerConfig, Timestamp), TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(TlsError::Mismatch)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(TlsError::Mismatch)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok((config, ends))
 }
 
 /// When a certificate ends.
@@ -130,7 +160,7 @@ pub(super) fn end(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    fn pair() -> (String, String) {
+    fn made() -> (String, String) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("makes one");
         (made.cert.pem(), made.signing_key.serialize_pem())
     }
@@ -143,10 +173,10 @@ mod tests {
 
     #[test]
     fn each_part_is_checked() {
-        let ((certificate, key), (_, other)) = (pair(), pair());
+        let ((certificate, key), (_, other)) = (made(), made());
         let (certificate, key) = (certificate.as_bytes(), key.as_bytes());
         let (authorities, no_certificate) = ([authority(certificate)], [authority(key)]);
-        let material = Material { certificate, key, authorities: &authorities, now: NOW };
+        let material = Material { certificate, key, web: None, authorities: &authorities, now: NOW };
         assert!(server(&material).is_ok());
         assert!(matches!(server(&Material { certificate: b"", ..material }), Err(TlsError::Certificate)));
         assert!(matches!(server(&Material { key: b"x", ..material }), Err(TlsError::Key)));
@@ -158,10 +188,10 @@ mod tests {
 
     #[test]
     fn nothing_is_resumed() {
-        let (certificate, key) = pair();
+        let (certificate, key) = made();
         let authorities = [authority(certificate.as_bytes())];
         let material =
-            Material { certificate: certificate.as_bytes(), key: key.as_bytes(), authorities: &authorities, now: NOW };
+            Material { certificate: certificate.as_bytes(), key: key.as_bytes(), web: None, authorities: &authorities, now: NOW };
         let config = server(&material).expect("is right").config;
         assert!(!config.session_storage.can_cache());
         assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));

@@ -77,6 +77,13 @@ impl Jwk {
         Self { kty: "oct", kid: kid.to_owned(), ..Self::default() }
     }
 
+    /// Curve, as JOSE names it, and what makes up the public half: each member's name and its base64url.
+    pub fn members(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let texts = [("n", &self.n), ("e", &self.e), ("x", &self.x), ("y", &self.y)];
+        let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?)));
+        self.crv.map(|curve| ("crv", curve)).into_iter().chain(texts)
+    }
+
     /// As text.
     ///
     /// # Panics

@@ -1,6 +1,7 @@
 //! Plain types of the domain, parsed once at the rim. No async, no input or output, no clock.
 
 pub mod access_rows;
+pub mod base64;
 pub mod boot;
 pub mod byok;
 pub mod duration;
@@ -44,7 +45,7 @@ pub use log_keys::{LogChange, LogKey, LogKeys};
 pub use names::{KeyName, NameError, ObjectName, RequestId, SecretName, VaultName, VersionId, secret_name};
 pub use network::{AddressRange, NetworkPatch, NetworkRules};
 pub use principal::Principal;
-pub use private_key::{NotAPrivateKey, PrivateKey};
+pub use private_key::{NotAPrivateKey, PrivateJwk, PrivateKey};
 pub use renewal::{Escrow, Generation, Renewal, Stage};
 pub use replica::{Ordinal, ReplicaName, ReplicaRow};
 pub use roles::{ADMINISTRATOR, ActionPattern, AssignmentId, BREAK_GLASS, RoleId, RolePatterns};
@@ -61,6 +62,6 @@ pub use secret_backup::SecretBackup;
 pub use secrets::{SecretRow, SecretVersionRow};
 pub use staleness::MaxStaleness;
 pub use strongroom_hsm::{Algorithm, KeyOps, KeySpec, Residency};
-pub use tags::Tags;
+pub use tags::{Tags, TagsError};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use tokens::{IssuerKeyRow, TokenId, TokenName, TokenRow};

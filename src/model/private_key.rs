@@ -1,7 +1,6 @@
 //! Private and secret keys as files hold them: PEM (RFC 7468), DER and JWK (RFC 7517), all brought to PKCS#8 (RFC 5958) or
 //! to the bytes of a secret. What is read and made here is wiped.
 
-use base64ct::{Base64UrlUnpadded, Encoding as _};
 use const_oid::ObjectIdentifier;
 use der::{
     Decode as _, Encode as _, SecretDocument,
@@ -15,7 +14,10 @@ use serde::Deserialize;
 use spki::AlgorithmIdentifier;
 use zeroize::Zeroizing;
 
-use super::jwk::{CURVES, EC_PUBLIC_KEY, ED25519, RSA_ENCRYPTION};
+use super::{
+    base64,
+    jwk::{CURVES, EC_PUBLIC_KEY, ED25519, RSA_ENCRYPTION},
+};
 
 /// A key out of a file.
 pub enum PrivateKey {
@@ -84,7 +86,15 @@ impl PrivateKey {
     /// # Errors
     /// [`NotAPrivateKey`].
     pub fn from_jwk(json: &[u8]) -> Result<Self, NotAPrivateKey> {
-        let jwk: JwkFile = serde_json::from_slice(json).map_err(|_| NotAPrivateKey::Unknown)?;
+        let jwk: PrivateJwk = serde_json::from_slice(json).map_err(|_| NotAPrivateKey::Unknown)?;
+        Self::of_jwk(&jwk)
+    }
+
+    /// Out of a JWK that was read.
+    ///
+    /// # Errors
+    /// [`NotAPrivateKey`].
+    pub fn of_jwk(jwk: &PrivateJwk) -> Result<Self, NotAPrivateKey> {
         match jwk.kty.as_str() {
             // Azure's `-HSM` says where a key is, not what it is.
             "RSA" | "RSA-HSM" => jwk.rsa(),
@@ -122,10 +132,10 @@ fn info(oid: ObjectIdentifier, parameters: Option<AnyRef<'_>>, inner: &[u8]) -> 
 
 type Member = Option<Zeroizing<String>>;
 
-/// The members of a JWK that are read; others are not looked at, as RFC 7517 says.
+/// The members of a JWK that are read; others are not looked at, as RFC 7517 says. They are wiped.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct JwkFile {
+pub struct PrivateJwk {
     kty: String,
     crv: Option<String>,
     n: Member,
@@ -143,15 +153,11 @@ struct JwkFile {
 /// The bytes of a member.
 fn number(name: &'static str, member: Option<&Zeroizing<String>>) -> Result<Zeroizing<Vec<u8>>, NotAPrivateKey> {
     let text = member.ok_or(NotAPrivateKey::Lacks(name))?;
-    // Some writers pad.
-    let bytes = Base64UrlUnpadded::decode_vec(text.trim_end_matches('='));
-    match bytes.map(Zeroizing::new) {
-        Ok(bytes) if !bytes.is_empty() => Ok(bytes),
-        Ok(_) | Err(_) => Err(NotAPrivateKey::Wrong(name)),
-    }
+    // Some writers pad, some use the other alphabet.
+    base64::decode(text).filter(|bytes| !bytes.is_empty()).ok_or(NotAPrivateKey::Wrong(name))
 }
 
-impl JwkFile {
+impl PrivateJwk {
     fn rsa(&self) -> Result<PrivateKey, NotAPrivateKey> {
         if self.oth.is_some() {
             return Err(NotAPrivateKey::Wrong("oth"));

@@ -35,15 +35,43 @@ pub trait KeyOp: Op {
     fn answer(version: Arc<VersionRow>, output: Output) -> Result<Self::Out, ServiceError>;
 }
 
+/// What an algorithm that is named stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    /// Itself.
+    Exact,
+    /// Its scheme: the key's size says which it is.
+    Scheme,
+}
+
 /// An operation with a key and its inputs.
 pub struct Asked<O: KeyOp> {
     operation: Operation,
+    fit: Fit,
     op: PhantomData<fn() -> O>,
 }
 
 impl<O: KeyOp> Asked<O> {
     fn new(operation: Operation) -> Self {
-        Self { operation, op: PhantomData }
+        Self { operation, fit: Fit::Exact, op: PhantomData }
+    }
+
+    /// By the algorithm of the same scheme that the key's size has, whichever that is.
+    #[must_use]
+    pub fn of_any_size(self) -> Self {
+        Self { fit: Fit::Scheme, ..self }
+    }
+
+    /// As it is asked of a key of that kind.
+    pub(super) fn fitted(mut self, spec: KeySpec) -> Self {
+        let scheme = self.algorithm().scheme();
+        let fitting = || Algorithm::ALL.into_iter().find(|other| other.scheme() == scheme && other.takes(spec));
+        if let (Fit::Scheme, Some(found)) = (self.fit, fitting())
+            && let Operation::Encrypt { algorithm, .. } | Operation::Decrypt { algorithm, .. } = &mut self.operation
+        {
+            *algorithm = found;
+        }
+        self
     }
 
     /// The algorithm.

@@ -50,7 +50,7 @@ impl Service {
         new: NewAssignment,
         options: ChangeOptions,
     ) -> Result<AssignmentRow, ServiceError> {
-        let (id, scope) = (VersionId::from_bytes(super::fresh_id()), new.scope.clone());
+        let (id, scope) = (new.id.unwrap_or_else(|| VersionId::from_bytes(super::fresh_id())), new.scope.clone());
         self.change(caller, resource(id), scope, options, Assign { new, id }).await
     }
 
@@ -162,7 +162,7 @@ struct Assign {
 
 impl Assign {
     async fn plan(&self, service: &Service, context: &Context) -> Result<AssignmentRow, ServiceError> {
-        let NewAssignment { principal, role, scope } = &self.new;
+        let NewAssignment { id: _, principal, role, scope } = &self.new;
         if let Some(vault) = scope.vault() {
             service.catalog.live_vault(vault, context.caller.deadline).await?;
         }
@@ -183,6 +183,9 @@ impl Assign {
         let same = |row: &&Arc<AssignmentRow>| row.role == *role && row.scope == *scope;
         if let Some(found) = policy.of_principal(principal).iter().find(same) {
             return Err(Problem::Exists { name: resource(found.id) }.into());
+        }
+        if policy.assignment(self.id).is_some() {
+            return Err(Problem::Exists { name: resource(self.id) }.into());
         }
         bounds::check_assignments(&policy)?;
         Ok(AssignmentRow {

@@ -112,6 +112,34 @@ impl Service {
         self.with_key(caller, name, Asked::unwrap(algorithm, input)).await
     }
 
+    /// Wraps a caller's key by the algorithm of that one's scheme that the size of the key has.
+    ///
+    /// # Errors
+    /// As [`Self::encrypt`].
+    pub async fn wrap_key_of_any_size(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        algorithm: Algorithm,
+        key: SecretBytes,
+    ) -> Result<Encrypted, ServiceError> {
+        self.with_key(caller, name, Asked::wrap(algorithm, key).of_any_size()).await
+    }
+
+    /// Unwraps a caller's key by the algorithm of that one's scheme that the size of the key has.
+    ///
+    /// # Errors
+    /// As [`Self::decrypt`].
+    pub async fn unwrap_key_of_any_size(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &KeyRef,
+        algorithm: Algorithm,
+        input: Ciphertext,
+    ) -> Result<(Arc<VersionRow>, SecretBytes), ServiceError> {
+        self.with_key(caller, name, Asked::unwrap(algorithm, input).of_any_size()).await
+    }
+
     /// Makes a data key, and answers it in the clear and under the key. The record is on the disk before it is.
     ///
     /// # Errors
@@ -163,6 +191,8 @@ impl Service {
         let scope = Scope::key(&name.vault, &name.key);
         self.plain(caller, name.to_string(), scope, &note, |permit: Permit<O>| async {
             let grant = self.granted(permit, caller, name, &note).await?;
+            let asked = asked.fitted(grant.target().version.row.spec);
+            note.by(asked.algorithm());
             let grant = grant.demanding(self.check(&grant, &asked)?);
             let (entry, algorithm, unpads) = (grant.target(), asked.algorithm(), asked.unpads());
             for counted in self.counted_by(entry, &asked) {

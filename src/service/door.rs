@@ -44,6 +44,7 @@ const RACE_PAUSE_MAX: Duration = Duration::from_millis(100);
 pub struct Note {
     /// The algorithm.
     pub algorithm: Option<Algorithm>,
+    fitted: OnceLock<Algorithm>,
     version: OnceLock<(String, Residency)>,
     ran: OnceLock<()>,
     bill: OnceLock<Bill>,
@@ -60,6 +61,11 @@ impl Note {
     pub fn used(&self, row: &VersionRow) {
         // Set once: an operation uses one version.
         let _ = self.version.set((version_name(row), row.residency));
+    }
+
+    /// The algorithm that the one that was named comes to.
+    pub fn by(&self, algorithm: Algorithm) {
+        let _ = self.fitted.set(algorithm);
     }
 
     /// From here on the HSM is asked.
@@ -90,7 +96,8 @@ impl Note {
             record.residency = Some(residency.name().to_owned());
             record.ran = self.ran.get().map(|()| "hsm".to_owned());
         }
-        record.algorithm = self.algorithm.map(|algorithm| algorithm.name().to_owned());
+        let algorithm = self.fitted.get().copied().or(self.algorithm);
+        record.algorithm = algorithm.map(|algorithm| algorithm.name().to_owned());
     }
 }
 

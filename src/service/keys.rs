@@ -196,6 +196,8 @@ impl Service {
             let since = self.store.activity_since().await?;
             let shown = versions.into_iter().filter(|version| page.deleted || version.row.state.is_active());
             let shown = shown.map(|version| VersionView {
+                vault: Arc::clone(&vault.row),
+                key: Arc::clone(&key.row),
                 activity: known.get(&version.row.version).copied(),
                 since: since.max(version.row.created),
                 version: version.row,
@@ -246,7 +248,7 @@ impl Service {
         name: &KeyRef,
         patch: VersionPatch,
         options: ChangeOptions,
-    ) -> Result<Arc<VersionRow>, ServiceError> {
+    ) -> Result<KeyView, ServiceError> {
         let scope = Scope::key(&name.vault, &name.key);
         let work = UpdateVersion { name: name.clone(), patch, exact: OnceLock::new() };
         self.change(caller, name.to_string(), scope, options, work).await
@@ -386,7 +388,7 @@ impl UpdateVersion {
         new.not_before = patch.not_before.unwrap_or(new.not_before);
         new.expires = patch.expires.unwrap_or(new.expires);
         new.ops = patch.ops.unwrap_or(new.ops);
-        new.tags = patch.tags.clone().unwrap_or(new.tags);
+        new.tags = patch.tags_of(&new.tags).map_err(|error| invalid("version.tags", error.to_string()))?;
         if new.ops.contains(KeyOps::IMPORT) != old.row.ops.contains(KeyOps::IMPORT) {
             let why = "import is fixed when a version is made: what was sent here wrapped stays unreadable";
             return Err(invalid("key_operations", why));
@@ -400,16 +402,25 @@ impl UpdateVersion {
             check_expiry_is_not_needed(&key.row, version)?;
         }
         let uses = service.uses(&vault.row, &key.row, &new, deadline).await?;
-        let key = looked_at_anew(&key, &new, uses, context).map(|row| (key, row));
-        Ok(Planned { old, new, key })
+        let looked_at = looked_at_anew(&key, &new, uses, context);
+        Ok(Planned { vault: Arc::clone(&vault.row), key, looked_at, old, new })
     }
 }
 
 /// A change of a version, and of its key where that is to be looked at at another time from then on.
 struct Planned {
+    vault: Arc<VaultRow>,
+    key: Arc<Checked<KeyObjectRow>>,
+    looked_at: Option<KeyObjectRow>,
     old: Checked<VersionRow>,
     new: VersionRow,
-    key: Option<(Arc<Checked<KeyObjectRow>>, KeyObjectRow)>,
+}
+
+impl Planned {
+    fn view(self) -> KeyView {
+        let key = self.looked_at.map_or_else(|| Arc::clone(&self.key.row), Arc::new);
+        KeyView { vault: self.vault, key, version: Arc::new(self.new) }
+    }
 }
 
 /// Refuses to take an expiry away that the key's policy reckons from.
@@ -444,7 +455,7 @@ fn looked_at_anew(
 
 impl Work for UpdateVersion {
     type Op = ops::KeysUpdate;
-    type Out = Arc<VersionRow>;
+    type Out = KeyView;
 
     fn resource(&self) -> Option<String> {
         let exact = KeyRef { version: self.exact.get().copied(), ..self.name.clone() };
@@ -461,7 +472,7 @@ impl Work for UpdateVersion {
         _: &Permit<Self::Op>,
         context: &Context,
     ) -> Result<Self::Out, ServiceError> {
-        Ok(Arc::new(self.plan(service, context).await?.new))
+        Ok(self.plan(service, context).await?.view())
     }
 
     async fn apply(
@@ -473,10 +484,11 @@ impl Work for UpdateVersion {
         let deadline = context.caller.deadline;
         let scope = HeadScope::Vault(super::catalog::vault_id(&self.name.vault));
         let locked = service.catalog.scopes.lock(scope, deadline).await?;
-        let Planned { old, new, key } = self.plan(service, context).await?;
+        let planned = self.plan(service, context).await?;
+        let Planned { key, looked_at, old, new, .. } = &planned;
         let mut puts = vec![Put::replace(old.row.as_ref(), old.seal, NewRow::Version(Box::new(new.clone())))];
-        puts.extend(key.map(|(old, new)| Put::replace(old.row.as_ref(), old.seal, NewRow::Key(new))));
-        let request = context.request_record(version_name(&new));
+        puts.extend(looked_at.iter().map(|new| Put::replace(key.row.as_ref(), key.seal, NewRow::Key(new.clone()))));
+        let request = context.request_record(version_name(new));
         let committed = service
             .catalog
             .scopes
@@ -486,7 +498,7 @@ impl Work for UpdateVersion {
                 puts,
             )
             .await?;
-        Ok(Applied { out: Arc::new(new), heads: vec![committed.mark] })
+        Ok(Applied { out: planned.view(), heads: vec![committed.mark] })
     }
 
     async fn again(
@@ -498,7 +510,7 @@ impl Work for UpdateVersion {
     ) -> Result<Self::Out, ServiceError> {
         let version = resource.rsplit('/').next().and_then(|version| version.parse().ok());
         let name = KeyRef { version, ..self.name.clone() };
-        Ok(service.view(&name, context.caller.deadline).await?.version)
+        service.view(&name, context.caller.deadline).await
     }
 }
 

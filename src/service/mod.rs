@@ -36,8 +36,8 @@ use crate::{
     audit::{Index, Log, Refusals},
     bearer::Issued,
     model::{
-        Algorithm, Clock, Identity, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, MaxStaleness, NetworkPatch,
-        NetworkRules, Origin, Principal, RequestId, Residency, RoleId, Scope, Tags, Timestamp, VaultAuthorization,
+        Algorithm, AssignmentId, Clock, Identity, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, MaxStaleness, NetworkPatch,
+        NetworkRules, Origin, Principal, RequestId, Residency, RoleId, Scope, Tags, TagsError, Timestamp, VaultAuthorization,
         VaultName, VaultRow, VersionId, VersionRow,
     },
     observe::trace::Trace,
@@ -467,6 +467,21 @@ pub struct VersionPatch {
     pub ops: Option<KeyOps>,
     /// Replaces all tags.
     pub tags: Option<Tags>,
+    /// A tag that stays as it is when `tags` replaces the others: a face's own mark, which its callers do not see.
+    pub tag_kept: Option<&'static str>,
+}
+
+impl VersionPatch {
+    /// The tags that those become.
+    ///
+    /// # Errors
+    /// When they are too many with the one that stays.
+    pub fn tags_of(&self, old: &Tags) -> Result<Tags, TagsError> {
+        let Some(new) = &self.tags else { return Ok(old.clone()) };
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let kept = old.iter().filter(|(key, _)| Some(*key) == self.tag_kept);
+        Tags::new(new.iter().chain(kept).map(owned))
+    }
 }
 
 impl std::fmt::Display for VersionPatch {
@@ -501,6 +516,10 @@ pub struct KeyView {
 /// A version, with what is known of its use.
 #[derive(Clone, Debug)]
 pub struct VersionView {
+    /// The vault.
+    pub vault: Arc<VaultRow>,
+    /// The key.
+    pub key: Arc<KeyObjectRow>,
     /// The version.
     pub version: Arc<VersionRow>,
     /// What is known; nothing: it was not used since then.
@@ -544,6 +563,8 @@ impl KeyFilter {
 /// A new role assignment.
 #[derive(Clone, Debug)]
 pub struct NewAssignment {
+    /// Its id; one is made when absent.
+    pub id: Option<AssignmentId>,
     /// Who: a principal, or a group.
     pub principal: Principal,
     /// What.

@@ -142,7 +142,7 @@ impl Service {
 impl Proposal {
     fn applied(&self, before: &Arc<Policy>) -> Result<Policy, ServiceError> {
         match self {
-            Self::Assign(NewAssignment { principal, role, scope }) => {
+            Self::Assign(NewAssignment { principal, role, scope, .. }) => {
                 known_role(before, *role)?;
                 // No assignment has this id: ids are random.
                 let id = VersionId::from_bytes([0; 16]);
@@ -184,7 +184,7 @@ impl Proposal {
 impl std::fmt::Display for Proposal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Assign(NewAssignment { principal, role, scope }) => {
+            Self::Assign(NewAssignment { principal, role, scope, .. }) => {
                 write!(f, "assign roleDefinitions/{role} at {scope} to {principal}")
             }
             Self::Revoke(id) => write!(f, "delete roleAssignments/{id}"),

@@ -70,7 +70,7 @@ fn sha256(parts: &[&[u8]]) -> String {
 
 async fn give_role(service: &Arc<Service>, who: &str) -> strongroom::model::AssignmentId {
     let scope = "vaults/dev".parse().expect("a scope");
-    let new = NewAssignment { principal: principal(who), role: role("Key Vault Crypto User"), scope };
+    let new = NewAssignment { id: None, principal: principal(who), role: role("Key Vault Crypto User"), scope };
     service.create_assignment(&caller(), new, Default::default()).await.expect("assigned").id
 }
 

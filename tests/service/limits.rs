@@ -30,7 +30,7 @@ const NOISY: &str = "spiffe://test.invalid/noisy";
 
 async fn give(service: &Arc<Service>, who: &str, name: &str) {
     let scope = "vaults/dev".parse().expect("a scope");
-    let new = NewAssignment { principal: principal(who), role: role(name), scope };
+    let new = NewAssignment { id: None, principal: principal(who), role: role(name), scope };
     service.create_assignment(&caller(), new, Default::default()).await.expect("assigned");
 }
 

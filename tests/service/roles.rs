@@ -46,7 +46,7 @@ async fn make(service: &Arc<Service>, by: &Caller, new: NewRole) -> Result<RoleD
 }
 
 async fn assign(service: &Arc<Service>, who: &str, id: RoleId, scope: &str) -> Result<(), ServiceError> {
-    let new = NewAssignment { principal: principal(who), role: id, scope: scope.parse().expect("a scope") };
+    let new = NewAssignment { id: None, principal: principal(who), role: id, scope: scope.parse().expect("a scope") };
     service.create_assignment(&caller(), new, ChangeOptions::default()).await.map(|_| ())
 }
 

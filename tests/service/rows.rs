@@ -40,7 +40,7 @@ async fn sign_as(service: &Arc<Service>, principal: &str) -> Result<(), ServiceE
 fn user(principal: &str) -> NewAssignment {
     let role = built_in_by_name("Key Vault Crypto User").expect("built in").id;
     let scope = "vaults/dev".parse().expect("a scope");
-    NewAssignment { principal: principal.parse().expect("a principal"), role, scope }
+    NewAssignment { id: None, principal: principal.parse().expect("a principal"), role, scope }
 }
 
 pub(crate) fn assert_found<T: std::fmt::Debug>(result: Result<T, ServiceError>) {

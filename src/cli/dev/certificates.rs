@@ -29,7 +29,7 @@ const LEAF_DAYS: i64 = 365;
 const RENEW_DAYS: i64 = 30;
 
 /// Makes what is missing, unreadable or near its end.
-pub(super) fn renew(place: &Place, listen: SocketAddr, clock: &dyn Clock) -> anyhow::Result<()> {
+pub(super) fn renew(place: &Place, listen: SocketAddr, also: &[String], clock: &dyn Clock) -> anyhow::Result<()> {
     let now = clock.now();
     match kept(place, "ca", now) {
         Some((pem, key)) => {
@@ -37,14 +37,14 @@ pub(super) fn renew(place: &Place, listen: SocketAddr, clock: &dyn Clock) -> any
             if kept(place, "client", now).is_none() {
                 issue(place, "client", &client(now)?, &issuer)?;
             }
-            issue(place, "server", &server(listen, now)?, &issuer)
+            issue(place, "server", &server(listen, also, now)?, &issuer)
         }
         None => {
             let (params, key) = (authority(now)?, KeyPair::generate()?);
             let (pem, key_pem) = (params.self_signed(&key)?.pem(), key.serialize_pem());
             let issuer = Issuer::new(params, key);
             issue(place, "client", &client(now)?, &issuer)?;
-            issue(place, "server", &server(listen, now)?, &issuer)?;
+            issue(place, "server", &server(listen, also, now)?, &issuer)?;
             // Last: after a crash before this there is no authority, and all is made again.
             store(place, "ca", &key_pem, &pem)
         }
@@ -78,8 +78,9 @@ fn client(now: Timestamp) -> anyhow::Result<CertificateParams> {
     Ok(params)
 }
 
-fn server(listen: SocketAddr, now: Timestamp) -> anyhow::Result<CertificateParams> {
-    leaf(names(listen), "localhost", ExtendedKeyUsagePurpose::ServerAuth, now)
+fn server(listen: SocketAddr, also: &[String], now: Timestamp) -> anyhow::Result<CertificateParams> {
+    let names = names(listen).into_iter().chain(also.iter().cloned()).collect();
+    leaf(names, "localhost", ExtendedKeyUsagePurpose::ServerAuth, now)
 }
 
 fn leaf(
@@ -148,11 +149,11 @@ mod tests {
     fn what_is_made_serves_and_names_the_developer() {
         let folder = tempfile::tempdir().expect("a folder");
         let place = Place::take(folder.path()).expect("is ours");
-        renew(&place, listen(), &ManualClock::at(NOW)).expect("makes them");
+        renew(&place, listen(), &[], &ManualClock::at(NOW)).expect("makes them");
         let read = |name| files::read(&place.tls(name)).expect("reads");
         let (certificate, key, certificates) = (read("server.pem"), read("server.key"), read("ca.pem").to_vec());
         let authorities = [AuthorityMaterial { certificates, ..AuthorityMaterial::default() }];
-        let material = tls::Material { certificate: &certificate, key: &key, authorities: &authorities, now: NOW };
+        let material = tls::Material { certificate: &certificate, key: &key, web: None, authorities: &authorities, now: NOW };
         let trust = tls::server(&material).expect("fits together").trust;
         let client = tls::certificates(&read("client.pem")).expect("is one");
         assert_eq!(trust.identify(&client, NOW).expect("has a name").principal.as_str(), DEVELOPER);
@@ -164,14 +165,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let place = Place::take(folder.path()).expect("is ours");
         let at = |days: i64| ManualClock::at(Timestamp(NOW.0 + days * DAY_S));
-        renew(&place, listen(), &at(0)).expect("makes them");
+        renew(&place, listen(), &[], &at(0)).expect("makes them");
         let (ca, client) = (read(&place, "ca.pem"), read(&place, "client.pem"));
-        renew(&place, listen(), &at(300)).expect("keeps them");
+        renew(&place, listen(), &[], &at(300)).expect("keeps them");
         assert_eq!((read(&place, "ca.pem"), read(&place, "client.pem")), (ca.clone(), client.clone()));
-        renew(&place, listen(), &at(340)).expect("makes the client's anew");
+        renew(&place, listen(), &[], &at(340)).expect("makes the client's anew");
         assert_eq!(read(&place, "ca.pem"), ca);
         assert_ne!(read(&place, "client.pem"), client);
-        renew(&place, listen(), &at(3640)).expect("makes all anew");
+        renew(&place, listen(), &[], &at(3640)).expect("makes all anew");
         assert_ne!(read(&place, "ca.pem"), ca);
     }
 
@@ -179,14 +180,14 @@ mod tests {
     fn a_half_written_pair_is_made_anew() {
         let folder = tempfile::tempdir().expect("a folder");
         let place = Place::take(folder.path()).expect("is ours");
-        renew(&place, listen(), &ManualClock::at(NOW)).expect("makes them");
+        renew(&place, listen(), &[], &ManualClock::at(NOW)).expect("makes them");
         let client = read(&place, "client.pem");
         fs::copy(place.tls("server.key"), place.tls("client.key")).expect("copies");
-        renew(&place, listen(), &ManualClock::at(NOW)).expect("makes it anew");
+        renew(&place, listen(), &[], &ManualClock::at(NOW)).expect("makes it anew");
         assert_ne!(read(&place, "client.pem"), client);
         let ca = read(&place, "ca.pem");
         fs::write(place.tls("ca.key"), "x").expect("writes");
-        renew(&place, listen(), &ManualClock::at(NOW)).expect("makes all anew");
+        renew(&place, listen(), &[], &ManualClock::at(NOW)).expect("makes all anew");
         assert_ne!(read(&place, "ca.pem"), ca);
     }
 }

@@ -7,15 +7,39 @@ use std::{
 
 use super::place::{Place, write};
 
+/// What clients of the Azure face need.
+pub(super) struct Served<'a> {
+    pub(super) url: String,
+    pub(super) token: &'a str,
+    pub(super) token_readonly: &'a str,
+    pub(super) identity_endpoint: String,
+    pub(super) identity_header: &'a str,
+}
+
 /// Writes it. The service answers already when it is there.
-pub(super) fn write_to(place: &Place, grpc: SocketAddr, vault: &str) -> anyhow::Result<()> {
-    let lines = [
+pub(super) fn write_to(
+    place: &Place,
+    grpc: SocketAddr,
+    vault: &str,
+    azure: Option<&Served<'_>>,
+) -> anyhow::Result<()> {
+    let mut lines = vec![
         ("STRONGROOM_ENDPOINT", endpoint(grpc)),
         ("STRONGROOM_CA", quoted(&place.tls("ca.pem"))),
         ("STRONGROOM_CERT", quoted(&place.tls("client.pem"))),
         ("STRONGROOM_KEY", quoted(&place.tls("client.key"))),
         ("STRONGROOM_VAULT", vault.to_owned()),
     ];
+    if let Some(azure) = azure {
+        lines.extend([
+            ("AKV_URL", azure.url.clone()),
+            ("AKV_TOKEN", azure.token.to_owned()),
+            ("AKV_TOKEN_READONLY", azure.token_readonly.to_owned()),
+            ("AKV_CA", quoted(&place.tls("ca.pem"))),
+            ("IDENTITY_ENDPOINT", azure.identity_endpoint.clone()),
+            ("IDENTITY_HEADER", azure.identity_header.to_owned()),
+        ]);
+    }
     let text: String = lines.iter().map(|(name, value)| format!("export {name}={value}\n")).collect();
     write(&place.env(), text.as_bytes())
 }
@@ -30,8 +54,13 @@ pub(super) fn endpoint(address: SocketAddr) -> String {
     format!("https://{}", SocketAddr::new(ip, address.port()))
 }
 
+/// How clients on this machine reach the vault: by a name, for a vault is one.
+pub(super) fn azure_url(address: SocketAddr) -> String {
+    format!("https://localhost:{}", address.port())
+}
+
 /// A path as one word of a POSIX shell (IEEE 1003.1 section 2.2.2).
-pub(super) fn quoted(path: &Path) -> String {
+pub(in crate::cli) fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 

@@ -119,6 +119,11 @@ impl Place {
         self.path.join("state")
     }
 
+    /// What callers of the identity endpoint send.
+    pub(super) fn identity_header(&self) -> PathBuf {
+        self.path.join("identity-header")
+    }
+
     pub(super) fn env(&self) -> PathBuf {
         self.path.join("env")
     }

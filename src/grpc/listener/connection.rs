@@ -1,12 +1,21 @@
-//! One connection, once it is known whose: HTTP/2 on it, and how it ends.
+//! One connection, once it is known whose: HTTP/2 or HTTP/1.1 on it, and how it ends.
 //!
 //! It is asked to end (GOAWAY: no new requests, those that are there go on) when the server stops, when it has had its
 //! time, and when its peer's identity holds no more. Whoever does not end then is cut off, after a time that depends on
 //! why.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::{HttpService, service_fn},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -41,6 +50,18 @@ const HEADERS_BYTES_MAX: u32 = 24 * 1024;
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
 const KEEPALIVE_WITHIN: Duration = Duration::from_secs(10);
 
+/// The most fields in the head of a request of HTTP/1.1.
+const HEADERS_MAX: usize = 100;
+/// How long the head of a request of HTTP/1.1 may take to come; a connection that is kept may rest for so long, too.
+const HEADERS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Which HTTP is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    Http1,
+    Http2,
+}
+
 /// What a connection is carried by.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
@@ -50,8 +71,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 pub(super) async fn serve<A: Answers>(
     shared: &Arc<Shared<A>>,
     stream: impl Stream,
+    wire: Wire,
     peer: Peer,
-    mut anonymous: Option<OwnedSemaphorePermit>,
+    anonymous: Option<OwnedSemaphorePermit>,
 ) {
     let peer = Arc::new(peer);
     let (answering, asking) = (Arc::clone(shared), Arc::clone(&peer));
@@ -59,9 +81,51 @@ pub(super) async fn serve<A: Answers>(
         let (shared, peer) = (Arc::clone(&answering), Arc::clone(&asking));
         async move { shared.front.answer(&peer, request.map(Body::new)).await }
     });
-    let mut connection = pin!(builder().serve_connection(TokioIo::new(stream), answer));
-    let mut goodbye = pin!(goodbye(shared, &peer, anonymous.is_some()));
-    let mut nobody = pin!(nobody(&peer));
+    let stream = TokioIo::new(stream);
+    match wire {
+        Wire::Http2 => attend(shared, builder().serve_connection(stream, answer), &peer, anonymous).await,
+        Wire::Http1 => attend(shared, builder_1().serve_connection(stream, answer), &peer, anonymous).await,
+    }
+}
+
+/// A connection with HTTP on it.
+trait Talk: Future<Output = hyper::Result<()>> {
+    /// Lets what is under way end, and takes nothing new.
+    fn leave(self: Pin<&mut Self>);
+}
+
+impl<I, S> Talk for http2::Connection<I, S, TokioExecutor>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send + 'static> + 'static,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+{
+    fn leave(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S> Talk for http1::Connection<I, S>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+{
+    fn leave(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Serves a connection until it ends, or is to end.
+async fn attend<A: Answers>(
+    shared: &Arc<Shared<A>>,
+    connection: impl Talk,
+    peer: &Arc<Peer>,
+    mut anonymous: Option<OwnedSemaphorePermit>,
+) {
+    let mut connection = pin!(connection);
+    let mut goodbye = pin!(goodbye(shared, peer, anonymous.is_some()));
+    let mut nobody = pin!(nobody(peer));
     let mut cut = pin!(sleep(FOR_EVER));
     let (mut is_leaving, mut is_nobody) = (false, false);
     loop {
@@ -75,7 +139,7 @@ pub(super) async fn serve<A: Answers>(
             () = shared.kill.cancelled() => return,
             within = &mut goodbye, if !is_leaving => {
                 is_leaving = true;
-                connection.as_mut().graceful_shutdown();
+                connection.as_mut().leave();
                 cut.as_mut().reset(Instant::now() + within);
             }
             () = peer.introduced.cancelled(), if anonymous.is_some() => {
@@ -85,7 +149,7 @@ pub(super) async fn serve<A: Answers>(
             () = &mut nobody, if !is_nobody => {
                 (is_leaving, is_nobody) = (true, true);
                 count("identity");
-                connection.as_mut().graceful_shutdown();
+                connection.as_mut().leave();
                 cut.as_mut().reset(Instant::now() + GOODBYE_WITHIN);
             }
             () = &mut cut => {
@@ -156,6 +220,16 @@ fn builder() -> http2::Builder<TokioExecutor> {
         .max_send_buf_size(MESSAGE_WINDOW_BYTES)
         .keep_alive_interval(KEEPALIVE_EVERY)
         .keep_alive_timeout(KEEPALIVE_WITHIN);
+    builder
+}
+
+fn builder_1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEADERS_BYTES_MAX as usize);
     builder
 }
 

@@ -81,7 +81,7 @@ fn credentials(own: &(String, String), authorities: &[&Issuer]) -> Credentials {
     };
     let authorities: Vec<AuthorityMaterial> = authorities.iter().enumerate().map(material).collect();
     let (certificate, key, now) = (own.0.as_bytes(), own.1.as_bytes(), SystemClock.now());
-    server(&Material { certificate, key, authorities: &authorities, now }).expect("is right")
+    server(&Material { certificate, key, web: None, authorities: &authorities, now }).expect("is right")
 }
 
 impl Stand {

@@ -199,6 +199,20 @@ impl Trace {
         request.tracer.take(span);
     }
 
+    /// A request of the Azure face has ended so.
+    pub(crate) fn end_http(&self, operation: &'static str, method: &str, began: Moment, status: u16) {
+        let Some(Place { request, .. }) = self.0.as_deref() else { return };
+        let mut span = request.span(request.root, operation, (began, Moment::now()));
+        (span.id, span.parent, span.link, span.kind) = (request.root, request.parent, request.link, Kind::Server);
+        span.attributes = vec![
+            ("http.request.method", method.to_owned().into()),
+            ("http.response.status_code", i64::from(status).into()),
+            ("strongroom.request_id", request.request.to_string().into()),
+        ];
+        span.failed = status >= 500;
+        request.tracer.take(span);
+    }
+
     /// Begins an operation of the service, at that place.
     pub fn operation(&self, name: &'static str, place: &Where, request: &str) -> Step {
         let Some(at) = &self.0 else { return Step::default() };
