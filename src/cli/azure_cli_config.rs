@@ -56,10 +56,7 @@ pub(super) fn run(args: &AzureCliConfigArgs) -> anyhow::Result<ExitCode> {
     ] {
         Out::prepare(&dir.join(name), Content::Secret)?.commit(text.as_bytes())?;
     }
-    let mut lines = vec![
-        ("AZURE_CONFIG_DIR", quoted(&dir)),
-        ("AZURE_CORE_COLLECT_TELEMETRY", "false".to_owned()),
-    ];
+    let mut lines = vec![("AZURE_CONFIG_DIR", quoted(&dir)), ("AZURE_CORE_COLLECT_TELEMETRY", "false".to_owned())];
     if let Some(ca) = &args.ca {
         lines.push(("REQUESTS_CA_BUNDLE", quoted(&std::fs::canonicalize(ca)?)));
     }
@@ -78,9 +75,13 @@ pub(super) fn run(args: &AzureCliConfigArgs) -> anyhow::Result<ExitCode> {
 /// Host and port of a vault's URL.
 fn host(url: &str) -> anyhow::Result<&str> {
     let host = url.strip_prefix("https://").map(|rest| rest.trim_end_matches('/'));
-    let plain = |host: &&str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:".contains(&byte));
+    let plain = |host: &&str| {
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:".contains(&byte))
+    };
     host.filter(plain).ok_or_else(|| {
-        Failure::new(format!("{url:?} is no URL of a vault")).hint("https:// and a host, for example https://localhost:8445").into()
+        Failure::new(format!("{url:?} is no URL of a vault"))
+            .hint("https:// and a host, for example https://localhost:8445")
+            .into()
     })
 }
 
@@ -126,7 +127,8 @@ mod tests {
 
     #[test]
     fn a_vault_name_and_the_suffix_make_the_host() {
-        for (host, name) in [("localhost:8445", "localhost"), ("dev.example.org:1", "dev"), ("dev.example.org", "dev")] {
+        for (host, name) in [("localhost:8445", "localhost"), ("dev.example.org:1", "dev"), ("dev.example.org", "dev")]
+        {
             assert_eq!(format!("{name}{}", suffix(host)), host);
         }
         assert!(clouds("localhost").contains("suffix_keyvault_dns = :443\n"));

@@ -53,9 +53,12 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     if !args.identity_listen.ip().is_loopback() {
-        return Err(Failure::new(format!("--identity-listen {} can be reached by other machines", args.identity_listen))
-            .hint("tokens are handed out in the clear there: use a loopback address")
-            .into());
+        return Err(Failure::new(format!(
+            "--identity-listen {} can be reached by other machines",
+            args.identity_listen
+        ))
+        .hint("tokens are handed out in the clear there: use a loopback address")
+        .into());
     }
     let azure = args.azure_listen.map(|address| ("--azure-listen", address));
     let faces = [("--listen", args.listen), ("--metrics-listen", args.metrics_listen)];
@@ -97,8 +100,7 @@ async fn dev(args: DevArgs) -> anyhow::Result<()> {
     face.announce();
     match welcome(&face, &place, args.format.format).await {
         Ok(()) => {
-            let renewing =
-                tokio::spawn(azure::renew(Arc::clone(face.service()), Arc::clone(&place), face.addresses()));
+            let renewing = tokio::spawn(azure::renew(Arc::clone(face.service()), Arc::clone(&place), face.addresses()));
             let ended = face.until(&mut ending).await;
             renewing.abort();
             ended

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
-    compose::{Ending, House, failure},
     azure::{self, Doors},
+    compose::{Ending, House, failure},
     credentials::{Keeper, Loaded, Occasion},
     failure::Failure,
 };

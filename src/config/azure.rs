@@ -63,7 +63,8 @@ pub(super) fn azure(root: &mut Section) -> Option<(Azure, Option<(PathBuf, PathB
     });
     let authority = section.text("authority");
     if authority.as_ref().is_some_and(|text| !is_authority(text)) {
-        section.fault("authority", "is not https://, a host and a tenant, for example https://login.example.org/tenant");
+        section
+            .fault("authority", "is not https://, a host and a tenant, for example https://login.example.org/tenant");
     }
     let settings = Settings {
         external,

@@ -83,7 +83,13 @@ impl Options {
     /// So many connections, of any age, and no proxies.
     #[must_use]
     pub const fn of(connections_max: usize) -> Self {
-        Self { speech: Speech::Grpc, connections_max, age_max: None, grace: Duration::from_secs(30), trusted_proxies: Vec::new() }
+        Self {
+            speech: Speech::Grpc,
+            connections_max,
+            age_max: None,
+            grace: Duration::from_secs(30),
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 

@@ -190,8 +190,13 @@ mod tests {
     fn nothing_is_resumed() {
         let (certificate, key) = made();
         let authorities = [authority(certificate.as_bytes())];
-        let material =
-            Material { certificate: certificate.as_bytes(), key: key.as_bytes(), web: None, authorities: &authorities, now: NOW };
+        let material = Material {
+            certificate: certificate.as_bytes(),
+            key: key.as_bytes(),
+            web: None,
+            authorities: &authorities,
+            now: NOW,
+        };
         let config = server(&material).expect("is right").config;
         assert!(!config.session_storage.can_cache());
         assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));

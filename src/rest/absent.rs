@@ -11,12 +11,8 @@ use super::{
 pub(super) fn answer(call: &Call<'_>) -> Result<Answer, Fault> {
     let name: String = call.route.name.chars().take(130).collect();
     match call.route.operation {
-        Operation::SecretList | Operation::CertificateList => {
-            Ok(Answer::ok(&json!({ "value": [], "nextLink": null })))
-        }
-        Operation::SecretGet => Err(Fault::not_found(Noun::Secret, &name)),
+        Operation::CertificateList => Ok(Answer::ok(&json!({ "value": [], "nextLink": null }))),
         Operation::CertificateGet => Err(Fault::not_found(Noun::Certificate, &name)),
-        Operation::SecretChange => Err(Fault::not_here("Secrets are")),
         Operation::CertificateChange => Err(Fault::not_here("Certificates come later and are")),
         Operation::KeyRelease => Err(Fault::not_here("Keys do not leave the HSM: secure key release is")),
         Operation::KeyAttestation => Err(Fault::not_here("Key attestation is")),

@@ -138,7 +138,9 @@ impl Address {
     /// How it speaks.
     pub(super) fn flavour(&self, settings: &Settings) -> Flavour {
         let host = self.host.to_ascii_lowercase();
-        let within = |domain: &String| host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        let within = |domain: &String| {
+            host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
         if settings.managed_hsm.iter().any(within) { Flavour::ManagedHsm } else { Flavour::Vault }
     }
 }
@@ -183,7 +185,9 @@ mod tests {
 
     #[test]
     fn what_is_no_host_is_none() {
-        for hosts in [&["a", "a"][..], &["a b"], &["a\"b"], &["a@b"], &["a:b"], &["a,b"], &["a=b"], &[""], &["a:99999"], &["a:"]] {
+        for hosts in
+            [&["a", "a"][..], &["a b"], &["a\"b"], &["a@b"], &["a:b"], &["a,b"], &["a=b"], &[""], &["a:99999"], &["a:"]]
+        {
             assert_eq!(called(hosts), None, "{hosts:?}");
         }
     }

@@ -10,12 +10,9 @@
 use serde_json::{Map, Value, json};
 use strongroom_hsm::algorithms::KeyType;
 
-use super::{
-    address::Flavour,
-    call::Call,
-};
+use super::{address::Flavour, attributes::Known, call::Call};
 use crate::{
-    model::{Jwk, KeyName, KeyObjectRow, State, Tags, VaultRow, VersionRow},
+    model::{Jwk, KeyName, State, Tags, VaultRow, VersionRow},
     service::{KeyView, VersionView},
 };
 
@@ -34,7 +31,7 @@ pub(super) fn bundle(call: &Call<'_>, view: &KeyView) -> Value {
         "attributes": attributes(vault, version),
         "tags": tags(&version.tags),
     });
-    deletion(call, vault, key, &mut bundle);
+    deletion(call, vault, key.state, &format!("deletedkeys/{}", key.name), &mut bundle);
     bundle
 }
 
@@ -46,7 +43,7 @@ pub(super) fn item(call: &Call<'_>, view: &KeyView) -> Value {
         "attributes": attributes(vault, version),
         "tags": tags(&version.tags),
     });
-    deletion(call, vault, key, &mut item);
+    deletion(call, vault, key.state, &format!("deletedkeys/{}", key.name), &mut item);
     item
 }
 
@@ -64,10 +61,10 @@ pub(super) fn kid(call: &Call<'_>, name: &KeyName, version: &VersionRow) -> Stri
     call.url(&format!("keys/{name}/{}", version.version))
 }
 
-/// `recoveryId` and the dates, of a key that is deleted.
-fn deletion(call: &Call<'_>, vault: &VaultRow, key: &KeyObjectRow, shown: &mut Value) {
-    if let State::Deleted { since, purge_at } = key.state {
-        shown["recoveryId"] = call.url(&format!("deletedkeys/{}", key.name)).into();
+/// `recoveryId` and the dates, of what is deleted.
+pub(super) fn deletion(call: &Call<'_>, vault: &VaultRow, state: State, path: &str, shown: &mut Value) {
+    if let State::Deleted { since, purge_at } = state {
+        shown["recoveryId"] = call.url(path).into();
         shown["deletedDate"] = since.0.into();
         // Whatever trusted time says, clients are to read a date that lies behind the deletion.
         let promised = since.0.saturating_add(i64::from(vault.retention_days).saturating_mul(DAY_S));
@@ -76,20 +73,16 @@ fn deletion(call: &Call<'_>, vault: &VaultRow, key: &KeyObjectRow, shown: &mut V
 }
 
 fn attributes(vault: &VaultRow, version: &VersionRow) -> Value {
-    let mut attributes = json!({
-        "enabled": version.enabled,
-        "created": version.created.0,
-        "updated": version.updated.0,
-        "recoveryLevel": vault.recovery_level(),
-        "recoverableDays": vault.retention_days,
-        "exportable": false,
-    });
-    for (name, time) in [("nbf", version.not_before), ("exp", version.expires)] {
-        if let Some(time) = time {
-            attributes[name] = time.0.into();
-        }
-    }
-    attributes
+    let known = Known {
+        enabled: version.enabled,
+        created: version.created,
+        updated: version.updated,
+        not_before: version.not_before,
+        expires: version.expires,
+    };
+    let mut shown = known.shown(vault);
+    shown.insert("exportable".to_owned(), false.into());
+    Value::Object(shown)
 }
 
 fn tags(tags: &Tags) -> Map<String, Value> {
@@ -100,7 +93,9 @@ fn tags(tags: &Tags) -> Map<String, Value> {
 fn jwk(call: &Call<'_>, name: &KeyName, version: &VersionRow) -> Value {
     let kid = kid(call, name, version);
     let kty = kty(call.flavour, version);
-    let Some(public) = Jwk::public(&kid, version.ops, &version.public) else { return json!({ "kid": kid, "kty": kty }) };
+    let Some(public) = Jwk::public(&kid, version.ops, &version.public) else {
+        return json!({ "kid": kid, "kty": kty });
+    };
     let ops: Vec<&str> = version.ops.iter().map(|(_, name)| name).collect();
     let mut jwk = json!({ "kid": kid, "kty": kty, "key_ops": ops });
     for (member, text) in public.members() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use strongroom_hsm::SecretBytes;
 use zeroize::Zeroizing;
@@ -15,7 +15,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    model::{KeyName, VaultName, VersionId, base64},
+    model::{ObjectName, VaultName, VersionId, base64},
     service::{Caller, KeyRef, Service},
 };
 
@@ -35,7 +35,8 @@ pub(super) struct Call<'a> {
 /// An answer.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    pub(super) body: Vec<u8>,
+    /// Wiped, once it is sent: it may hold what was decrypted.
+    pub(super) body: Zeroizing<Vec<u8>>,
 }
 
 impl Answer {
@@ -45,12 +46,21 @@ impl Answer {
     }
 
     pub(super) fn with(status: StatusCode, body: &Value) -> Self {
-        Self { status, body: body.to_string().into_bytes() }
+        Self { status, body: Zeroizing::new(body.to_string().into_bytes()) }
+    }
+
+    /// What was asked for, with a secret of so many bytes in it: written once, into memory that does not grow.
+    pub(super) fn secret(body: &impl Serialize, room: usize) -> Result<Self, Fault> {
+        const REST_BYTES: usize = 16 * 1024;
+        let mut written = Zeroizing::new(Vec::with_capacity(room + REST_BYTES));
+        serde_json::to_writer(&mut *written, body)
+            .map_err(|_| Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "an internal error"))?;
+        Ok(Self { status: StatusCode::OK, body: written })
     }
 
     /// Done, and there is nothing to say.
-    pub(super) const fn nothing() -> Self {
-        Self { status: StatusCode::NO_CONTENT, body: Vec::new() }
+    pub(super) fn nothing() -> Self {
+        Self { status: StatusCode::NO_CONTENT, body: Zeroizing::default() }
     }
 }
 
@@ -69,8 +79,8 @@ impl Call<'_> {
         })
     }
 
-    /// The key of the path.
-    pub(super) fn key_name(&self) -> Result<KeyName, Fault> {
+    /// The object of the path.
+    pub(super) fn object_name(&self) -> Result<ObjectName, Fault> {
         let name = &self.route.name;
         name.parse().map_err(|_| {
             let name: String = name.chars().take(130).collect();
@@ -80,13 +90,17 @@ impl Call<'_> {
 
     /// The key of the path, with its version, if one is named.
     pub(super) fn key(&self) -> Result<KeyRef, Fault> {
-        let version = self.route.version.as_deref().map(version).transpose()?;
-        Ok(KeyRef { version, ..self.whole_key()? })
+        Ok(KeyRef { version: self.version()?, ..self.whole_key()? })
+    }
+
+    /// The version of the path, if one is named.
+    pub(super) fn version(&self) -> Result<Option<VersionId>, Fault> {
+        self.route.version.as_deref().map(version).transpose()
     }
 
     /// The key of the path, whatever version is named.
     pub(super) fn whole_key(&self) -> Result<KeyRef, Fault> {
-        Ok(KeyRef { vault: self.vault.clone(), key: self.key_name()?, version: None })
+        Ok(KeyRef { vault: self.vault.clone(), key: self.object_name()?, version: None })
     }
 
     /// A URL here.

@@ -1,7 +1,6 @@
 //! Operations with keys, and random bytes. Inputs are secrets from the moment they are read.
 
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use super::{
     address::Flavour,
@@ -58,13 +57,9 @@ impl<'a> Given<'a> {
     }
 
     fn answer(&self) -> Result<Answer, Fault> {
-        let body = serde_json::to_vec(self).map_err(|_| internal())?;
-        Ok(Answer { status: http::StatusCode::OK, body })
+        let parts = [&self.iv, &self.tag, &self.aad].into_iter().flatten().map(String::len).sum::<usize>();
+        Answer::secret(self, self.value.len() + parts)
     }
-}
-
-fn internal() -> Fault {
-    Fault::new(http::StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "an internal error")
 }
 
 /// An algorithm of a key of one size, or one that is of any.
@@ -166,10 +161,9 @@ pub(super) async fn verify(call: &Call<'_>) -> Result<Answer, Fault> {
 
 pub(super) async fn random(call: &Call<'_>) -> Result<Answer, Fault> {
     let Random { count } = call.json()?;
-    let count = count.filter(|count| (1..=RANDOM_BYTES_MAX).contains(count)).ok_or_else(|| {
-        Fault::bad("GetRandomBytesRequest: count cannot be greater than 128 or less than 1")
-    })?;
+    let count = count
+        .filter(|count| (1..=RANDOM_BYTES_MAX).contains(count))
+        .ok_or_else(|| Fault::bad("GetRandomBytesRequest: count cannot be greater than 128 or less than 1"))?;
     let made = call.done(call.service.random(call.caller, count).await)?;
-    let value: Zeroizing<String> = shown(&made);
-    Ok(Answer::ok(&serde_json::json!({ "value": value.as_str() })))
+    Answer::secret(&std::collections::BTreeMap::from([("value", shown(&made).as_str())]), 0)
 }

@@ -59,6 +59,9 @@ pub(super) fn of_problem(problem: &Problem, operation: Operation) -> Fault {
         Problem::Disabled { .. } => {
             forbidden(format!("Operation {} is not allowed on a disabled key.", verb(operation))).within("KeyDisabled")
         }
+        Problem::SecretDisabled { .. } => {
+            forbidden("Operation get is not allowed on a disabled secret.").within("SecretDisabled")
+        }
         Problem::NotYetValid { from, .. } => {
             forbidden(format!("Operation {} is not allowed on this key before {from}.", verb(operation)))
         }
@@ -122,6 +125,9 @@ fn denied_fault(denied: &Denied) -> Fault {
 fn precondition(reason: &str, why: &str, operation: Operation) -> Fault {
     match (reason, operation) {
         // It is not among the deleted ones.
+        ("NOT_DELETED", Operation::SecretRecover | Operation::SecretPurge) => {
+            Fault::new(StatusCode::NOT_FOUND, "SecretNotFound", format!("Deleted secret not found: {why}."))
+        }
         ("NOT_DELETED", Operation::KeyRecover | Operation::KeyPurge) => {
             Fault::new(StatusCode::NOT_FOUND, "KeyNotFound", format!("Deleted key not found: {why}."))
         }
@@ -140,6 +146,10 @@ fn not_found(name: &str) -> Fault {
         ["vaults", _, "keys", key] => Fault::not_found(Noun::Key, key),
         ["vaults", _, "keys", key, "versions", version] => Fault::not_found(Noun::Key, &format!("{key}/{version}")),
         ["vaults", _, "keys", key, version] => Fault::not_found(Noun::Key, &format!("{key}/{version}")),
+        ["vaults", _, "secrets", secret] => Fault::not_found(Noun::Secret, secret),
+        ["vaults", _, "secrets", secret, "versions", version] => {
+            Fault::not_found(Noun::Secret, &format!("{secret}/{version}"))
+        }
         ["vaults", vault] => Fault::not_found(Noun::Vault, vault),
         ["roleAssignments", id] => Fault::not_found(Noun::RoleAssignment, id),
         ["roleDefinitions", id] => Fault::not_found(Noun::RoleDefinition, id),
@@ -152,6 +162,7 @@ fn shown(name: &str) -> String {
     let parts: Vec<&str> = name.split('/').collect();
     match parts.as_slice() {
         ["vaults", _, "keys", key, ..] => format!("Key {key}"),
+        ["vaults", _, "secrets", secret, ..] => format!("Secret {secret}"),
         ["roleAssignments", id] => format!("Role assignment {id}"),
         ["roleDefinitions", id] => format!("Role definition {id}"),
         _ => name.to_owned(),
@@ -167,7 +178,11 @@ fn member(field: &str) -> &str {
         "version.key_operations" | "key_operations" => "key_ops",
         "version.expire_time" => "attributes.exp",
         "version.not_before_time" => "attributes.nbf",
-        "version.tags" => "tags",
+        "version.tags" | "secret.tags" => "tags",
+        "secret.content_type" => "contentType",
+        "secret.value" => "value",
+        "secret.expire_time" => "attributes.exp",
+        "secret.not_before_time" => "attributes.nbf",
         "pkcs8" | "oct" | "public_key" | "material" => "key",
         "wrapped_key.ciphertext" | "wrapped_key.kek" => "key.key_hsm",
         "plaintext" | "ciphertext" | "key" | "wrapped_key" | "signature" | "backup" | "digest" => "value",
@@ -221,6 +236,8 @@ mod tests {
             (P::Invalid { field: "version.key_size", why: "no".to_owned() }, 400, "BadParameter", None),
             (P::DecryptionFailed, 400, "BadParameter", None),
             (P::Disabled { name: name() }, 403, "Forbidden", Some("KeyDisabled")),
+            (P::SecretDisabled { name: name() }, 403, "Forbidden", Some("SecretDisabled")),
+            (P::NotFound { name: "vaults/dev/secrets/a".to_owned() }, 404, "SecretNotFound", None),
             (P::NotYetValid { name: name(), from: String::new() }, 403, "Forbidden", None),
             (P::Expired { name: name(), since: String::new() }, 403, "Forbidden", None),
             (

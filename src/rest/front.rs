@@ -122,7 +122,8 @@ impl Rest {
 
     async fn admit(&self, peer: &Peer, parts: &mut Parts) -> Result<Admitted, Refused> {
         let address = Address::of(parts, &self.settings);
-        let address = address.ok_or_else(|| Fault::bad("The request does not say which host it is for, or says it twice."))?;
+        let address =
+            address.ok_or_else(|| Fault::bad("The request does not say which host it is for, or says it twice."))?;
         // Twice is none: which of them was meant?
         let is_one = parts.headers.get_all(AUTHORIZATION).iter().count() == 1;
         // The token goes no further.
@@ -197,11 +198,22 @@ impl Rest {
             in_force: InForce::default(),
             trace: ticket.trace.clone(),
         };
-        let bytes_max = if route.operation == Operation::KeyRestore { RESTORE_BYTES_MAX } else { BODY_BYTES_MAX };
+        let bytes_max = if route.operation.is_restore() { RESTORE_BYTES_MAX } else { BODY_BYTES_MAX };
         let working = async {
             let body = read(&parts.headers, body, bytes_max).await?;
             let (service, settings, flavour) = (&self.service, &self.settings, ticket.flavour);
-            operate(&Call { service, caller: &caller, settings, address: &address, vault, flavour, route, target, body }).await
+            operate(&Call {
+                service,
+                caller: &caller,
+                settings,
+                address: &address,
+                vault,
+                flavour,
+                route,
+                target,
+                body,
+            })
+            .await
         };
         match timeout(self.limits.deadline_default + LATE, working).await {
             Ok(answer) => Ok((answer?, caller.in_force)),
@@ -212,7 +224,8 @@ impl Rest {
     /// A place for the request. What carries a whole key takes more of the room.
     fn place(&self, identity: &Identity, operation: Operation) -> Option<Place> {
         match operation {
-            Operation::KeyBackup | Operation::KeyRestore => self.room.bulk_place(identity),
+            Operation::KeyBackup | Operation::SecretBackup => self.room.bulk_place(identity),
+            other if other.is_restore() => self.room.bulk_place(identity),
             _ => self.room.place(identity),
         }
     }
@@ -271,9 +284,9 @@ impl Answers for Rest {
     }
 }
 
-fn respond(status: StatusCode, body: Vec<u8>) -> http::Response<Body> {
+fn respond(status: StatusCode, body: Zeroizing<Vec<u8>>) -> http::Response<Body> {
     let is_empty = body.is_empty();
-    let mut response = http::Response::new(Body::new(Full::new(Bytes::from(body))));
+    let mut response = http::Response::new(Body::new(Full::new(Bytes::from_owner(body))));
     *response.status_mut() = status;
     for (name, value) in HEADERS {
         if name != header::CONTENT_TYPE || !is_empty {
@@ -296,7 +309,7 @@ fn refusal(refused: Refused, flavour: Flavour, id: &str) -> http::Response<Body>
     if flavour == Flavour::ManagedHsm {
         fault.message.push_str(&format!(" (Activity ID: {id})"));
     }
-    let mut response = respond(fault.status, fault.body().to_string().into_bytes());
+    let mut response = respond(fault.status, Zeroizing::new(fault.body().to_string().into_bytes()));
     let headers = response.headers_mut();
     let texts = [
         (header::WWW_AUTHENTICATE, challenge),

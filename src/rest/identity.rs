@@ -186,7 +186,8 @@ impl Endpoint {
             }
             Manner::VirtualMachine => {
                 // A browser that was led here does not send it, nor does a proxy that passes on what others ask.
-                let is_meant = headers.get("metadata").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+                let is_meant =
+                    headers.get("metadata").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
                 let is_direct = !headers.contains_key("x-forwarded-for");
                 is_meant && is_direct && peer::uid(from, own).is_some_and(|uid| self.imds_uids.contains(&uid))
             }

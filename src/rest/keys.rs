@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
+    attributes::{Attributes, tags},
     bundle::{self, MARK, MARKED},
     call::{Answer, Bytes, Call, required},
     errors::of_service,
@@ -14,23 +15,12 @@ use super::{
 };
 use crate::{
     grpc::pages::List,
-    model::{KeyBackup, KeyName, KeyOps, KeySpec, NotAKeyBackup, Residency, Tags, Timestamp, base64},
+    model::{KeyBackup, KeyName, KeyOps, KeySpec, Residency, Tags, base64},
     service::{ChangeOptions, KeyFilter, KeyView, NewKey, Page, ServiceError, VersionPatch, keys::Age},
 };
 
 /// How many keys are looked through for a page of deleted ones: they are few among many.
 const LOOKED_THROUGH: u32 = 200;
-
-/// What clients may say of a version. What they read only (`created`) is passed over, as Azure does.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Attributes {
-    enabled: Option<bool>,
-    nbf: Option<i64>,
-    exp: Option<i64>,
-    exportable: Option<bool>,
-    external_key: Option<Value>,
-}
 
 /// What is said of a version, whichever way it is made.
 #[derive(Default, Deserialize)]
@@ -82,26 +72,16 @@ impl About {
         Ok(())
     }
 
-    fn time(name: &str, seconds: Option<i64>) -> Result<Option<Timestamp>, Fault> {
-        match seconds {
-            Some(seconds) if !(0..=Timestamp::MAX.0).contains(&seconds) => {
-                Err(Fault::property(name, "it is no number of seconds between the years 1970 and 9999"))
-            }
-            seconds => Ok(seconds.map(Timestamp)),
-        }
-    }
-
-    fn tags(&self) -> Result<Option<Tags>, Fault> {
-        let Some(tags) = &self.tags else { return Ok(None) };
-        if tags.contains_key(MARK) {
+    fn tags(&mut self) -> Result<Option<Tags>, Fault> {
+        if self.tags.as_ref().is_some_and(|tags| tags.contains_key(MARK)) {
             return Err(Fault::property("tags", &format!("{MARK} is a tag of the service's own")));
         }
-        Tags::new(tags.clone()).map(Some).map_err(|error| Fault::property("tags", &error.to_string()))
+        tags(self.tags.take())
     }
 
     /// A new version of that kind.
     pub(super) fn new_key(
-        self,
+        mut self,
         call: &Call<'_>,
         kty: &Kty<'_>,
         spec: KeySpec,
@@ -112,12 +92,12 @@ impl About {
         let attributes = self.attributes.unwrap_or_default();
         Ok(NewKey {
             vault: call.vault.clone(),
-            name: call.key_name()?,
+            name: call.object_name()?,
             spec,
             ops,
             enabled: attributes.enabled.unwrap_or(true),
-            not_before: Self::time("attributes.nbf", attributes.nbf)?,
-            expires: Self::time("attributes.exp", attributes.exp)?,
+            not_before: attributes.not_before()?,
+            expires: attributes.expires()?,
             tags: kty.mark(tags)?,
             residency: Residency::Wrapped,
             must_not_exist: false,
@@ -149,9 +129,8 @@ impl<'a> Kty<'a> {
             return Ok(tags);
         }
         let owned = tags.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Tags::new(owned.chain([(MARK.to_owned(), MARKED.to_owned())])).map_err(|_| {
-            Fault::property("tags", "a key of type *-HSM has at most 14 tags here, one less than others")
-        })
+        Tags::new(owned.chain([(MARK.to_owned(), MARKED.to_owned())]))
+            .map_err(|_| Fault::property("tags", "a key of type *-HSM has at most 14 tags here, one less than others"))
     }
 
     /// The kind of key that is meant.
@@ -202,7 +181,10 @@ pub(super) fn makes_macs(ops: Option<KeyOps>) -> Result<bool, Fault> {
     match ops.intersection(MACS) {
         KeyOps::NONE => Ok(false),
         both if both == ops => Ok(true),
-        _ => Err(Fault::property("key_ops", "an oct key either signs and verifies, or encrypts, decrypts, wraps and unwraps")),
+        _ => Err(Fault::property(
+            "key_ops",
+            "an oct key either signs and verifies, or encrypts, decrypts, wraps and unwraps",
+        )),
     }
 }
 
@@ -267,15 +249,16 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Answer, Fault> {
 }
 
 pub(super) async fn update(call: &Call<'_>) -> Result<Answer, Fault> {
-    let Update { key_ops, about } = call.json()?;
+    let Update { key_ops, mut about } = call.json()?;
     about.check()?;
-    let attributes = about.attributes.as_ref();
+    let tags = about.tags()?;
+    let attributes = about.attributes.unwrap_or_default();
     let patch = VersionPatch {
-        enabled: attributes.and_then(|said| said.enabled),
-        not_before: About::time("attributes.nbf", attributes.and_then(|said| said.nbf))?.map(Some),
-        expires: About::time("attributes.exp", attributes.and_then(|said| said.exp))?.map(Some),
+        enabled: attributes.enabled,
+        not_before: attributes.not_before()?.map(Some),
+        expires: attributes.expires()?.map(Some),
         ops: ops(key_ops.as_deref())?,
-        tags: about.tags()?,
+        tags,
         tag_kept: Some(MARK),
     };
     call.bundle(call.service.update_version(call.caller, &call.key()?, patch, ChangeOptions::default()).await)
@@ -285,7 +268,8 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Answer, Fault> {
     let parent = call.vault.to_string();
     let paging = Paging::of(call, List { kind: "keys", parent: &parent, deleted: false })?;
     let page = paging.page(|last| last.parse().ok())?;
-    let (found, last) = call.done(call.service.list_keys(call.caller, &call.vault, &KeyFilter::default(), page).await)?;
+    let (found, last) =
+        call.done(call.service.list_keys(call.caller, &call.vault, &KeyFilter::default(), page).await)?;
     let items = found.iter().map(|view| bundle::item(call, view)).collect();
     Ok(paging.answer(items, last.map(|name| name.to_string())))
 }
@@ -297,13 +281,11 @@ pub(super) async fn list_deleted(call: &Call<'_>) -> Result<Answer, Fault> {
     let size = usize::try_from(page.size).unwrap_or(usize::MAX);
     let page = Page { size: LOOKED_THROUGH, ..page };
     let filter = KeyFilter { deleted: Some(true), ..KeyFilter::default() };
-    let (mut found, last) = call.done(call.service.list_keys(call.caller, &call.vault, &filter, page).await)?;
-    let last = if found.len() > size {
+    let (mut found, mut last) = call.done(call.service.list_keys(call.caller, &call.vault, &filter, page).await)?;
+    if found.len() > size {
         found.truncate(size);
-        found.last().map(|view| view.key.name.clone())
-    } else {
-        last
-    };
+        last = found.last().map(|view| view.key.name.clone());
+    }
     let items = found.iter().map(|view| bundle::item(call, view)).collect();
     Ok(paging.answer(items, last.map(|name| name.to_string())))
 }
@@ -350,15 +332,16 @@ pub(super) async fn backup(call: &Call<'_>) -> Result<Answer, Fault> {
     Ok(Answer::ok(&json!({ "value": base64::encode(&made.bytes) })))
 }
 
+/// Whoever restores in Azure means this backup, however old; what is older than what is known is recorded as such.
 pub(super) async fn restore(call: &Call<'_>) -> Result<Answer, Fault> {
     let Restore { value } = call.json()?;
-    let invalid = |why: NotAKeyBackup| Fault::property("value", &why.to_string());
-    let backup = KeyBackup::read(&required("value", value)?.public()).map_err(invalid)?;
+    let backup = KeyBackup::read(&required("value", value)?.public());
+    let backup = backup.map_err(|why| Fault::property("value", &why.to_string()))?;
     // It says itself which vault it is of, and that must be the one that was called.
     if backup.backup.key.vault != call.vault {
         return Err(Fault::property("value", "it is a backup of another vault's key"));
     }
-    call.bundle(call.service.restore_key(call.caller, backup, Age::AsKnown, ChangeOptions::default()).await)
+    call.bundle(call.service.restore_key(call.caller, backup, Age::Older, ChangeOptions::default()).await)
 }
 
 #[cfg(test)]

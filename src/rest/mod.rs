@@ -8,7 +8,7 @@
 //! listener   connections, TLS, HTTP/1.1 or HTTP/2, their end            grpc::listener, which both faces share
 //! front      which host, who, room, deadline, body; figures             front, address
 //! route      which operation, of what                                   target, route
-//! operate    JSON to the model, the service, and back                   keys, import, crypto, rotation, roles; bundle, page
+//! operate    JSON to the model, the service, and back                   keys, import, crypto, rotation, secrets, roles; bundle, page
 //! errors     every problem of the service in Azure's words              errors, fault
 //! ```
 //!
@@ -17,6 +17,7 @@
 
 mod absent;
 mod address;
+mod attributes;
 mod bundle;
 mod call;
 mod crypto;
@@ -30,18 +31,28 @@ mod page;
 mod roles;
 mod rotation;
 mod route;
+mod secrets;
 mod target;
 
 pub use address::{External, Settings};
 pub use front::Rest;
 
+use address::Flavour;
 use call::{Answer, Call};
 use fault::Fault;
+use http::StatusCode;
 use route::Operation;
 
 /// Does what is asked for.
 async fn operate(call: &Call<'_>) -> Result<Answer, Fault> {
     use Operation as O;
+    if call.flavour == Flavour::ManagedHsm && call.route.operation.is_of_vaults_only() {
+        return Err(Fault::new(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            "A Managed HSM has neither secrets nor certificates.",
+        ));
+    }
     match call.route.operation {
         O::KeyCreate => keys::create(call).await,
         O::KeyImport => import::import(call).await,
@@ -66,6 +77,18 @@ async fn operate(call: &Call<'_>) -> Result<Answer, Fault> {
         O::RandomBytes => crypto::random(call).await,
         O::KeyRotationPolicyGet => rotation::get(call).await,
         O::KeyRotationPolicySet => rotation::set(call).await,
+        O::SecretSet => secrets::set(call).await,
+        O::SecretGet => secrets::get(call).await,
+        O::SecretUpdate => secrets::update(call).await,
+        O::SecretList => secrets::list(call).await,
+        O::SecretListVersions => secrets::list_versions(call).await,
+        O::SecretDelete => secrets::delete(call).await,
+        O::SecretBackup => secrets::backup(call).await,
+        O::SecretRestore => secrets::restore(call).await,
+        O::SecretListDeleted => secrets::list_deleted(call).await,
+        O::SecretGetDeleted => secrets::get_deleted(call).await,
+        O::SecretRecover => secrets::recover(call).await,
+        O::SecretPurge => secrets::purge(call).await,
         O::RoleDefinitionList => roles::list_definitions(call).await,
         O::RoleDefinitionGet => roles::get_definition(call).await,
         O::RoleDefinitionSet => roles::set_definition(call).await,
@@ -78,9 +101,6 @@ async fn operate(call: &Call<'_>) -> Result<Answer, Fault> {
         | O::KeyAttestation
         | O::KeySecureWrap
         | O::KeySelectiveRestore
-        | O::SecretList
-        | O::SecretGet
-        | O::SecretChange
         | O::CertificateList
         | O::CertificateGet
         | O::CertificateChange

@@ -43,9 +43,18 @@ pub(super) enum Operation {
     RoleAssignmentGet,
     RoleAssignmentSet,
     RoleAssignmentDelete,
-    SecretList,
+    SecretSet,
     SecretGet,
-    SecretChange,
+    SecretUpdate,
+    SecretList,
+    SecretListVersions,
+    SecretDelete,
+    SecretBackup,
+    SecretRestore,
+    SecretListDeleted,
+    SecretGetDeleted,
+    SecretRecover,
+    SecretPurge,
     CertificateList,
     CertificateGet,
     CertificateChange,
@@ -55,7 +64,7 @@ pub(super) enum Operation {
 impl Operation {
     /// Every one.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 42] = [
+    pub(super) const ALL: [Self; 51] = [
         Self::KeyCreate,
         Self::KeyImport,
         Self::KeyRotate,
@@ -91,9 +100,18 @@ impl Operation {
         Self::RoleAssignmentGet,
         Self::RoleAssignmentSet,
         Self::RoleAssignmentDelete,
-        Self::SecretList,
+        Self::SecretSet,
         Self::SecretGet,
-        Self::SecretChange,
+        Self::SecretUpdate,
+        Self::SecretList,
+        Self::SecretListVersions,
+        Self::SecretDelete,
+        Self::SecretBackup,
+        Self::SecretRestore,
+        Self::SecretListDeleted,
+        Self::SecretGetDeleted,
+        Self::SecretRecover,
+        Self::SecretPurge,
         Self::CertificateList,
         Self::CertificateGet,
         Self::CertificateChange,
@@ -138,14 +156,50 @@ impl Operation {
             Self::RoleAssignmentGet => "azure/RoleAssignmentGet",
             Self::RoleAssignmentSet => "azure/RoleAssignmentSet",
             Self::RoleAssignmentDelete => "azure/RoleAssignmentDelete",
-            Self::SecretList => "azure/SecretList",
+            Self::SecretSet => "azure/SecretSet",
             Self::SecretGet => "azure/SecretGet",
-            Self::SecretChange => "azure/SecretChange",
+            Self::SecretUpdate => "azure/SecretUpdate",
+            Self::SecretList => "azure/SecretList",
+            Self::SecretListVersions => "azure/SecretListVersions",
+            Self::SecretDelete => "azure/SecretDelete",
+            Self::SecretBackup => "azure/SecretBackup",
+            Self::SecretRestore => "azure/SecretRestore",
+            Self::SecretListDeleted => "azure/SecretListDeleted",
+            Self::SecretGetDeleted => "azure/SecretGetDeleted",
+            Self::SecretRecover => "azure/SecretRecover",
+            Self::SecretPurge => "azure/SecretPurge",
             Self::CertificateList => "azure/CertificateList",
             Self::CertificateGet => "azure/CertificateGet",
             Self::CertificateChange => "azure/CertificateChange",
             Self::HsmAdministration => "azure/HsmAdministration",
         }
+    }
+
+    /// Whether it brings something back: its body is long.
+    pub(super) const fn is_restore(self) -> bool {
+        matches!(self, Self::KeyRestore | Self::SecretRestore)
+    }
+
+    /// Whether it is about secrets or certificates, which a Managed HSM has not.
+    pub(super) const fn is_of_vaults_only(self) -> bool {
+        matches!(
+            self,
+            Self::SecretSet
+                | Self::SecretGet
+                | Self::SecretUpdate
+                | Self::SecretList
+                | Self::SecretListVersions
+                | Self::SecretDelete
+                | Self::SecretBackup
+                | Self::SecretRestore
+                | Self::SecretListDeleted
+                | Self::SecretGetDeleted
+                | Self::SecretRecover
+                | Self::SecretPurge
+                | Self::CertificateList
+                | Self::CertificateGet
+                | Self::CertificateChange
+        )
     }
 
     /// What a use of a key at the end of a path is.
@@ -217,10 +271,8 @@ fn find(method: &Method, parts: &[&str]) -> Option<Route> {
         ("keys", _) => keys(method, rest),
         ("deletedkeys", _) => deleted_keys(method, rest),
         ("rng", "POST") if rest.is_empty() => Some(Route::new(Operation::RandomBytes)),
-        ("secrets" | "deletedsecrets", method) => {
-            let operations = (Operation::SecretList, Operation::SecretGet, Operation::SecretChange);
-            absent(operations, method, rest)
-        }
+        ("secrets", _) => secrets(method, rest),
+        ("deletedsecrets", _) => deleted_secrets(method, rest),
         ("certificates" | "deletedcertificates", method) => {
             let operations = (Operation::CertificateList, Operation::CertificateGet, Operation::CertificateChange);
             absent(operations, method, rest)
@@ -273,6 +325,35 @@ fn deleted_keys(method: &Method, rest: &[&str]) -> Option<Route> {
         ("GET", [name]) => Route::of(Operation::KeyGetDeleted, name),
         ("DELETE", [name]) => Route::of(Operation::KeyPurge, name),
         ("POST", [name, word]) if word.eq_ignore_ascii_case("recover") => Route::of(Operation::KeyRecover, name),
+        _ => return None,
+    })
+}
+
+fn secrets(method: &Method, rest: &[&str]) -> Option<Route> {
+    use Operation as O;
+    let last = rest.last().map(|word| word.to_ascii_lowercase()).unwrap_or_default();
+    let is_word = ["backup", "restore", "versions"].contains(&last.as_str());
+    Some(match (method.as_str(), rest) {
+        ("GET", []) => Route::new(O::SecretList),
+        ("POST", [_]) if last == "restore" => Route::new(O::SecretRestore),
+        ("GET", [name]) => Route::of(O::SecretGet, name),
+        ("PUT", [name]) => Route::of(O::SecretSet, name),
+        ("PATCH", [name]) => Route::of(O::SecretUpdate, name),
+        ("DELETE", [name]) => Route::of(O::SecretDelete, name),
+        ("POST", [name, _]) if last == "backup" => Route::of(O::SecretBackup, name),
+        ("GET", [name, _]) if last == "versions" => Route::of(O::SecretListVersions, name),
+        ("GET", [name, version]) if !is_word => Route::of(O::SecretGet, name).version(version),
+        ("PATCH", [name, version]) if !is_word => Route::of(O::SecretUpdate, name).version(version),
+        _ => return None,
+    })
+}
+
+fn deleted_secrets(method: &Method, rest: &[&str]) -> Option<Route> {
+    Some(match (method.as_str(), rest) {
+        ("GET", []) => Route::new(Operation::SecretListDeleted),
+        ("GET", [name]) => Route::of(Operation::SecretGetDeleted, name),
+        ("DELETE", [name]) => Route::of(Operation::SecretPurge, name),
+        ("POST", [name, word]) if word.eq_ignore_ascii_case("recover") => Route::of(Operation::SecretRecover, name),
         _ => return None,
     })
 }
@@ -356,6 +437,30 @@ mod tests {
         assert_eq!(found("GET", "/keys").expect("a list").operation, O::KeyList);
         assert_eq!(found("GET", "/keys/restore").expect("a name").operation, O::KeyGet);
         assert_eq!(found("POST", "/keys/restore").expect("a restore").operation, O::KeyRestore);
+    }
+
+    #[test]
+    fn every_operation_on_secrets_has_its_path() {
+        use Operation as O;
+        for (method, path, operation) in [
+            ("PUT", "/secrets/n", O::SecretSet),
+            ("GET", "/secrets/n/", O::SecretGet),
+            ("GET", "//secrets/n/00000000000000000000000000000000", O::SecretGet),
+            ("PATCH", "/secrets/n/", O::SecretUpdate),
+            ("GET", "/secrets/n/versions", O::SecretListVersions),
+            ("DELETE", "/secrets/n", O::SecretDelete),
+            ("POST", "/secrets/n/backup", O::SecretBackup),
+            ("GET", "/deletedsecrets/n", O::SecretGetDeleted),
+            ("POST", "/deletedsecrets/n/recover", O::SecretRecover),
+            ("DELETE", "/deletedsecrets/n", O::SecretPurge),
+        ] {
+            let route = found(method, path).expect(path);
+            assert_eq!((route.operation, route.name.as_str()), (operation, "n"), "{path}");
+            assert!(route.operation.is_of_vaults_only());
+        }
+        assert_eq!(found("POST", "/secrets/restore").expect("a restore").operation, O::SecretRestore);
+        assert_eq!(found("GET", "/secrets").expect("a list").operation, O::SecretList);
+        assert_eq!(found("GET", "/deletedsecrets").expect("a list").operation, O::SecretListDeleted);
     }
 
     #[test]

@@ -36,9 +36,9 @@ use crate::{
     audit::{Index, Log, Refusals},
     bearer::Issued,
     model::{
-        Algorithm, AssignmentId, Clock, Identity, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, MaxStaleness, NetworkPatch,
-        NetworkRules, Origin, Principal, RequestId, Residency, RoleId, Scope, Tags, TagsError, Timestamp, VaultAuthorization,
-        VaultName, VaultRow, VersionId, VersionRow,
+        Algorithm, AssignmentId, Clock, Identity, InstanceRow, KeyName, KeyObjectRow, KeyOps, KeySpec, MaxStaleness,
+        NetworkPatch, NetworkRules, Origin, Principal, RequestId, Residency, RoleId, Scope, Tags, TagsError, Timestamp,
+        VaultAuthorization, VaultName, VaultRow, VersionId, VersionRow,
     },
     observe::trace::Trace,
     store::{Activity, HeadScope, Position, Store},

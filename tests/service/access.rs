@@ -25,7 +25,8 @@ pub(crate) async fn give(
     name: &str,
     scope: &str,
 ) -> Result<AssignmentRow, ServiceError> {
-    let new = NewAssignment { id: None, principal: principal(who), role: role(name), scope: scope.parse().expect("a scope") };
+    let new =
+        NewAssignment { id: None, principal: principal(who), role: role(name), scope: scope.parse().expect("a scope") };
     service.create_assignment(by, new, Default::default()).await
 }
 

@@ -153,7 +153,8 @@ mod tests {
         let read = |name| files::read(&place.tls(name)).expect("reads");
         let (certificate, key, certificates) = (read("server.pem"), read("server.key"), read("ca.pem").to_vec());
         let authorities = [AuthorityMaterial { certificates, ..AuthorityMaterial::default() }];
-        let material = tls::Material { certificate: &certificate, key: &key, web: None, authorities: &authorities, now: NOW };
+        let material =
+            tls::Material { certificate: &certificate, key: &key, web: None, authorities: &authorities, now: NOW };
         let trust = tls::server(&material).expect("fits together").trust;
         let client = tls::certificates(&read("client.pem")).expect("is one");
         assert_eq!(trust.identify(&client, NOW).expect("has a name").principal.as_str(), DEVELOPER);

@@ -17,12 +17,7 @@ pub(super) struct Served<'a> {
 }
 
 /// Writes it. The service answers already when it is there.
-pub(super) fn write_to(
-    place: &Place,
-    grpc: SocketAddr,
-    vault: &str,
-    azure: Option<&Served<'_>>,
-) -> anyhow::Result<()> {
+pub(super) fn write_to(place: &Place, grpc: SocketAddr, vault: &str, azure: Option<&Served<'_>>) -> anyhow::Result<()> {
     let mut lines = vec![
         ("STRONGROOM_ENDPOINT", endpoint(grpc)),
         ("STRONGROOM_CA", quoted(&place.tls("ca.pem"))),
