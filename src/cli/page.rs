@@ -693,6 +693,7 @@ fn samples() -> Vec<Sample> {
     let development = DevView {
         endpoint: "https://127.0.0.1:8443".into(),
         metrics: "http://127.0.0.1:8444".into(),
+        azure: Some("https://localhost:8445".into()),
         data_dir: "/home/me/strongroom-dev".into(),
         env: "/home/me/strongroom-dev/env".into(),
         vault: "dev".into(),

@@ -544,3 +544,48 @@ fn backups_go_where_it_is_said_with_the_folders_of_the_token() {
     assert_eq!(place.pin_file, Path::new("/srv/pin"));
     assert_eq!(faults(&format!("{text}keep = 3\n")), ["backup.keep: is not a key that this release knows"]);
 }
+
+fn azure(text: &str) -> String {
+    format!("{SMALL}\n[azure]\n{text}")
+}
+
+#[test]
+fn the_azure_face_is_served_where_it_is_configured_and_says_what_is_wrong() {
+    assert!(parse(SMALL, Path::new("/srv")).expect("is right").azure.is_none());
+    let sample = parse(SAMPLE, Path::new("/etc/strongroom")).expect("the sample is right").azure.expect("is there");
+    assert_eq!(sample.listen.port(), 8445);
+    let full = azure(
+        "listen = \"127.0.0.1:1\"\ncertificate = \"a.pem\"\nkey = \"a.key\"\nexternal_url = \"https://a.example\"\n\
+         managed_hsm = [\"hsm.example\"]\nauthority = \"https://login.example/t\"\n[azure.hosts]\n\"Keys.Internal\" = \"dev\"\n\
+         [azure.identity]\nlisten = \"127.0.0.1:2\"\nheader_file = \"h\"\ntoken = \"batch\"\nimds_uids = [1000]\n",
+    );
+    let config = parse(&full, Path::new("/srv")).expect("is right");
+    assert_eq!(config.server.azure_pair, Some(("/srv/a.pem".into(), "/srv/a.key".into())));
+    let face = config.azure.expect("is there");
+    assert!(face.settings.hosts.contains_key("keys.internal"));
+    let identity = face.identity.expect("is there");
+    assert_eq!((identity.life, identity.imds_uids.as_slice()), (Duration::from_secs(3600), &[1000][..]));
+    for (text, key) in [
+        ("", "azure.listen"),
+        ("listen = \"0.0.0.0:1\"", "azure.listen"),
+        ("listen = \"127.0.0.1:1\"\nkey = \"k\"", "azure.certificate"),
+        ("listen = \"127.0.0.1:1\"\ncertificate = \"k\"", "azure.key"),
+        ("listen = \"127.0.0.1:1\"\nexternal_url = \"http://a\"", "azure.external_url"),
+        ("listen = \"127.0.0.1:1\"\nauthority = \"https://login.example\"", "azure.authority"),
+        ("listen = \"127.0.0.1:1\"\nauthority = \"https://login.example/a=b\"", "azure.authority"),
+        ("listen = \"127.0.0.1:1\"\nmanaged_hsm = [\"a b\"]", "azure.managed_hsm"),
+        ("listen = \"127.0.0.1:1\"\n[azure.hosts]\nx = \"a--b\"", "azure.hosts.x"),
+        (
+            "listen = \"127.0.0.1:1\"\n[azure.identity]\nlisten = \"10.0.0.1:1\"\nheader_file = \"h\"\ntoken = \"a\"",
+            "azure.identity.listen",
+        ),
+        (
+            "listen = \"127.0.0.1:1\"\n[azure.identity]\nlisten = \"[::1]:1\"\nheader_file = \"h\"\ntoken = \"A\"",
+            "azure.identity.token",
+        ),
+        ("listen = \"127.0.0.1:1\"\nvault = \"dev\"", "azure.vault"),
+    ] {
+        let found = faults(&azure(text));
+        assert!(found.iter().any(|fault| fault.starts_with(&format!("{key}:"))), "{text}: {found:?}");
+    }
+}

@@ -11,7 +11,7 @@ pub const BACKUPS: &str = "strongroom_backups_total";
 pub const BACKUP_LAST: &str = "strongroom_backup_last_success_timestamp_seconds";
 /// How large it is.
 pub const BACKUP_BYTES: &str = "strongroom_backup_last_size_bytes";
-/// Requests ended, by method and gRPC code.
+/// Requests ended, by method and gRPC code; those of the Azure face by operation and HTTP status.
 pub const REQUESTS: &str = "strongroom_requests_total";
 /// From the arrival of a request until its answer, by method.
 pub const REQUEST_SECONDS: &str = "strongroom_request_seconds";
@@ -145,7 +145,7 @@ fn describe_upkeep() {
 }
 
 fn describe() {
-    metrics::describe_counter!(REQUESTS, "Requests ended, by method and gRPC code");
+    metrics::describe_counter!(REQUESTS, "Requests ended, by method and gRPC code or HTTP status");
     metrics::describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From the arrival of a request until its answer");
     metrics::describe_gauge!(REQUESTS_UNDER_WAY, "Requests under way");
     describe_upkeep();

@@ -48,6 +48,9 @@ use crate::{
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 /// The longest body that brings a key back: a backup of 2 MiB, in base64.
 pub const RESTORE_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// How much more than that is read and thrown away, so that whoever sends it reads the answer: a connection that is closed
+/// on unread bytes is reset, and the answer with it.
+const THROWN_AWAY_MAX: usize = 1024 * 1024;
 /// The longest `x-ms-client-request-id` that is given back.
 const CLIENT_ID_BYTES_MAX: usize = 128;
 
@@ -239,6 +242,7 @@ async fn read(headers: &HeaderMap, mut body: Body, bytes_max: usize) -> Result<Z
     };
     let said = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if said.is_some_and(|said| said > bytes_max) {
+        throw_away(body).await;
         return Err(too_long());
     }
     // As much as was said, at once: a buffer that grows leaves copies behind.
@@ -247,6 +251,7 @@ async fn read(headers: &HeaderMap, mut body: Body, bytes_max: usize) -> Result<Z
         let frame = frame.map_err(|_| Fault::bad("The request body did not come whole."))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > bytes_max {
+            throw_away(body).await;
             return Err(too_long());
         }
         if bytes.capacity() < bytes.len() + data.len() {
@@ -257,6 +262,17 @@ async fn read(headers: &HeaderMap, mut body: Body, bytes_max: usize) -> Result<Z
         bytes.extend_from_slice(&data);
     }
     Ok(bytes)
+}
+
+/// Reads what is left, but not for ever.
+async fn throw_away(mut body: Body) {
+    let mut left = THROWN_AWAY_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+            Some(less) => left = less,
+            None => return,
+        }
+    }
 }
 
 impl Answers for Rest {

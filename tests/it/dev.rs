@@ -39,6 +39,8 @@ pub(crate) struct Start<'a> {
     pub(crate) faults: &'a [&'a str],
     /// `--hsm-set KEY=NUMBER`.
     pub(crate) set: &'a [&'a str],
+    /// What else `dev` is told.
+    pub(crate) also: &'a [&'a str],
     /// Run under this program with these arguments (strace).
     pub(crate) under: &'a [&'a str],
 }
@@ -95,6 +97,7 @@ impl Dev {
             .args(["dev", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
             .arg("--data-dir")
             .arg(self.data());
+        command.args(start.also);
         for fault in start.faults {
             command.args(["--hsm-faults", fault]);
         }

@@ -4,6 +4,7 @@
 mod algorithms;
 mod archive;
 mod audit;
+mod azure;
 mod backup;
 mod batch;
 mod bearer;
