@@ -32,6 +32,7 @@ fn server(folder: &Path) -> config::Server {
     config::Server {
         listen: ([127, 0, 0, 1], 0).into(),
         certificate: folder.join("server.pem"),
+        azure_pair: None,
         key: folder.join("server.key"),
         authorities: vec![config::Authority {
             name: "clients".to_owned(),
