@@ -35,6 +35,13 @@ fn the_readme_works_as_printed() {
     dev.ok(&["file", "encrypt", "--key", "files", signed, text(&sealed)]);
     dev.ok(&["file", "decrypt", text(&sealed), text(&opened)]);
     assert!(fs::read(&opened).expect("reads") == fs::read(signed).expect("reads"));
+
+    let script = format!(
+        "printf %s 'correct horse' | {0} secret set db-password &&
+         {0} exec --secret db-password -- sh -c 'test \"$DB_PASSWORD\" = \"correct horse\"'",
+        crate::dev::PROGRAM
+    );
+    assert!(dev.command("sh").args(["-c", &script]).status().expect("runs").success());
     assert_eq!(dev.stop().code(), Some(0), "SIGTERM drains and exits 0");
 }
 

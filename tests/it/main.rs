@@ -36,6 +36,7 @@ mod review;
 mod rotation;
 mod rpc;
 mod scan;
+mod secrets;
 mod store;
 mod stream;
 mod tracing;

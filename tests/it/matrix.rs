@@ -19,7 +19,7 @@ use tonic::{
 use tonic_types::StatusExt as _;
 
 use crate::{
-    dev::Dev,
+    dev::{Dev, text},
     rpc::{connect, connect_as, reason},
 };
 
@@ -27,7 +27,7 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/matrix.txt");
 const VAULT: &str = "vaults/dev";
 /// A role without any right of these.
 const READER: &str = "roleDefinitions/210905457ca74776b22ce363652d74d2";
-/// What a key can be, in the order of the table's columns.
+/// What a key or secret can be, in the order of the table's columns.
 const STATES: [&str; 6] = ["enabled", "disabled", "not-yet-valid", "expired", "deleted", "absent"];
 
 /// Where an RPC asks for its right.
@@ -37,17 +37,26 @@ enum At {
     Vault,
     Keys,
     Key,
+    Secrets,
+    Secret,
     /// A right at any scope will do.
     Anywhere,
 }
 
 impl At {
+    /// Whether what comes of it depends on the state of what it is about.
+    const fn is_object(self) -> bool {
+        matches!(self, Self::Key | Self::Secret)
+    }
+
     fn scope(self) -> Scope {
         let text = match self {
             Self::Service | Self::Anywhere => "/",
             Self::Vault => "vaults/dev",
             Self::Keys => "vaults/dev/keys",
             Self::Key => "vaults/dev/keys/enabled",
+            Self::Secrets => "vaults/dev/secrets",
+            Self::Secret => "vaults/dev/secrets/enabled",
         };
         text.parse().expect("a scope")
     }
@@ -81,6 +90,10 @@ const LISTED: &str = "spiffe://test.invalid/listed";
 
 fn name(key: &str) -> String {
     format!("{VAULT}/keys/{key}")
+}
+
+fn secret(name: &str) -> String {
+    format!("{VAULT}/secrets/{name}")
 }
 
 /// Its first version, or one that is not there.
@@ -192,6 +205,37 @@ fn rows() -> Vec<Row> {
         row("Keys/MoveKey", A::KeysMove, At::Key, |_, key| {
             let (name, target_vault) = (name(key), VAULT.to_owned());
             v1::MoveKeyRequest { name, target_vault, validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("Secrets/SetSecret", A::SecretsSet, At::Secret, |_, state| {
+            let (parent, secret_id, value) = (VAULT.to_owned(), state.to_owned(), b"a".to_vec());
+            v1::SetSecretRequest { parent, secret_id, value, validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("Secrets/GetSecret", A::SecretsRead, At::Secret, |_, state| {
+            v1::GetSecretRequest { name: secret(state) }.encode_to_vec()
+        }),
+        row("Secrets/GetSecretValue", A::SecretsGet, At::Secret, |_, state| {
+            v1::GetSecretValueRequest { name: secret(state) }.encode_to_vec()
+        }),
+        row("Secrets/ListSecrets", A::SecretsList, At::Secrets, |_, _| {
+            v1::ListSecretsRequest { parent: VAULT.to_owned(), ..Default::default() }.encode_to_vec()
+        }),
+        row("Secrets/ListSecretVersions", A::SecretsList, At::Secret, |_, state| {
+            v1::ListSecretVersionsRequest { parent: secret(state), ..Default::default() }.encode_to_vec()
+        }),
+        row("Secrets/UpdateSecretVersion", A::SecretsUpdate, At::Secret, |_, state| {
+            let version = Some(v1::SecretVersion { name: secret(state), ..Default::default() });
+            let update_mask = Some(prost_types::FieldMask { paths: vec!["tags".to_owned()] });
+            v1::UpdateSecretVersionRequest { version, update_mask, validate_only: true, ..Default::default() }
+                .encode_to_vec()
+        }),
+        row("Secrets/DeleteSecret", A::SecretsDelete, At::Secret, |_, state| {
+            v1::DeleteSecretRequest { name: secret(state), validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("Secrets/UndeleteSecret", A::SecretsUndelete, At::Secret, |_, state| {
+            v1::UndeleteSecretRequest { name: secret(state), validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("Secrets/PurgeSecret", A::SecretsPurge, At::Secret, |_, state| {
+            v1::PurgeSecretRequest { name: secret(state), validate_only: true, ..Default::default() }.encode_to_vec()
         }),
         row("Events/WatchEvents", A::EventsRead, At::Vault, |_, _| {
             v1::WatchEventsRequest { parent: VAULT.to_owned(), no_follow: true, ..Default::default() }.encode_to_vec()
@@ -458,7 +502,7 @@ async fn ask(channel: &Channel, row: &Row, world: &World, key: &str) -> String {
     }
 }
 
-/// A key in each state, a role to take away, and a token to revoke.
+/// A key and a secret in each state, a role to take away, and a token to revoke.
 async fn furnish(dev: &Dev, admin: &Channel) -> World {
     let mut world = World {
         backups: BTreeMap::new(),
@@ -485,10 +529,14 @@ async fn furnish(dev: &Dev, admin: &Channel) -> World {
         world.ciphertexts.insert((*state).to_owned(), sealed.ciphertext);
         world.versions.insert((*state).to_owned(), sealed.name);
     }
-    dev.ok(&["key", "update", "disabled", "--disable"]);
-    dev.ok(&["key", "update", "not-yet-valid", "--not-before", "2100-01-01T00:00:00Z"]);
-    dev.ok(&["key", "update", "expired", "--expires", "2020-01-01T00:00:00Z"]);
-    dev.ok(&["key", "delete", "deleted"]);
+    let value = dev.file("value", "a");
+    STATES[..5].iter().for_each(|state| drop(dev.ok(&["secret", "set", state, "--file", text(&value)])));
+    for noun in ["key", "secret"] {
+        dev.ok(&[noun, "update", "disabled", "--disable"]);
+        dev.ok(&[noun, "update", "not-yet-valid", "--not-before", "2100-01-01T00:00:00Z"]);
+        dev.ok(&[noun, "update", "expired", "--expires", "2020-01-01T00:00:00Z"]);
+        dev.ok(&[noun, "delete", "deleted"]);
+    }
     let shown = dev.ok(&[
         "access",
         "grant",
@@ -542,24 +590,21 @@ fn permits(role: &RoleDefinition, held_at: &str, row: &Row) -> bool {
 
 /// What somebody hears who is permitted it where an administrator hears `outcome`: what is not there is for those who
 /// may list what is.
-fn hears(role: &RoleDefinition, outcome: &str) -> String {
+fn hears(role: &RoleDefinition, row: &Row, outcome: &str) -> String {
     let tells = ["NOT_FOUND", "DELETED"].contains(&outcome);
-    if tells && !Rights::has(role.rights(), Action::KeysList) {
-        "PERMISSION_DENIED".to_owned()
-    } else {
-        outcome.to_owned()
-    }
+    let list = if row.at == At::Secret { Action::SecretsList } else { Action::KeysList };
+    if tells && !Rights::has(role.rights(), list) { "PERMISSION_DENIED".to_owned() } else { outcome.to_owned() }
 }
 
 fn states(row: &Row) -> &'static [&'static str] {
-    if row.at == At::Key { &STATES } else { &STATES[..1] }
+    if row.at.is_object() { &STATES } else { &STATES[..1] }
 }
 
 /// The lines of a row: what it needs, what comes of it in each state, and who is permitted it.
 fn lines(row: &Row, outcomes: &[String]) -> String {
     let mut text = format!("{}\n  needs {} at {}\n", row.rpc, row.action.name(), place(row.at));
     for (state, outcome) in states(row).iter().zip(outcomes) {
-        let state = if row.at == At::Key { *state } else { "permitted" };
+        let state = if row.at.is_object() { *state } else { "permitted" };
         let _ = writeln!(text, "  {state:<13} {outcome}");
     }
     for (held_at, said) in [(VAULT, "by a role at the vault"), ("/", "by a role at / only")] {
@@ -582,15 +627,17 @@ const fn place(at: At) -> &'static str {
         At::Vault => "the vault",
         At::Keys => "the vault's keys",
         At::Key => "the key",
+        At::Secrets => "the vault's secrets",
+        At::Secret => "the secret",
         At::Anywhere => "any scope",
     }
 }
 
 const HEAD: &str = "\
 Who may do what. Each entry is one RPC: the action that it needs, and where; what comes of it for somebody who has
-the action, by the state of the key; and the built-in roles that permit it. Everybody else is refused with
+the action, by the state of the key or secret; and the built-in roles that permit it. Everybody else is refused with
 PERMISSION_DENIED in every state, so that nobody learns from a refusal what exists. NOT_FOUND and DELETED are for those
-who may list keys; whoever may not is refused with PERMISSION_DENIED. A right at a scope holds at every scope within it.
+who may list keys, or secrets; whoever may not is refused with PERMISSION_DENIED. A right at a scope holds at every scope within it.
 `break-glass administrator`, which the console gives and no request, permits what `administrator` permits.
 Generated by tests/it/matrix.rs, which asks a running server every cell.
 ";
@@ -633,8 +680,11 @@ async fn every_cell_of_the_matrix_is_what_the_server_answers() {
             assert_ne!(outcome, "PERMISSION_DENIED", "{} as administrator", row.rpc);
             assert_eq!(ask(&stranger, &row, &world, state).await, "PERMISSION_DENIED", "{} as nobody", row.rpc);
             for (role, scope, channel) in &holders {
-                let expected =
-                    if permits(role, scope, &row) { hears(role, &outcome) } else { "PERMISSION_DENIED".to_owned() };
+                let expected = if permits(role, scope, &row) {
+                    hears(role, &row, &outcome)
+                } else {
+                    "PERMISSION_DENIED".to_owned()
+                };
                 let found = ask(channel, &row, &world, state).await;
                 if found != expected {
                     wrong.push(format!("{} {state}: {} at {scope}: {found}, not {expected}", row.rpc, role.name));
