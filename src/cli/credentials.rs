@@ -26,12 +26,15 @@ use crate::{
     },
 };
 
+/// The content of a file.
+type Pem = Zeroizing<Vec<u8>>;
+
 /// The content of all files.
 struct Content {
-    certificate: Zeroizing<Vec<u8>>,
-    key: Zeroizing<Vec<u8>>,
+    certificate: Pem,
+    key: Pem,
     /// Of the Azure face, where it has its own.
-    web: Option<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>)>,
+    web: Option<(Pem, Pem)>,
     authorities: Vec<AuthorityMaterial>,
 }
 
