@@ -230,7 +230,7 @@ async fn a_version_that_lost_an_operation_meanwhile_is_followed_by_none_that_has
     match rotated {
         Err(error) => assert!(matches!(error.problem, Problem::Changed { .. }), "{error:?}"),
         // It was quicker: what was changed afterwards is what it had made, or what came before.
-        Ok(view) => assert!(changed.updated >= view.version.created),
+        Ok(view) => assert!(changed.version.updated >= view.version.created),
     }
     let newest = service.get_key(&caller(), &named("k")).await.expect("shown").version;
     assert!(newest.ordinal == 2 || newest.ops == signs);
