@@ -220,7 +220,7 @@ pub(super) async fn create(call: &Call<'_>) -> Result<Answer, Fault> {
     let Create { kty, key_size, public_exponent, key_ops, crv, about } = call.json()?;
     let kty = required("kty", kty)?;
     let kty = Kty::new(&kty);
-    if public_exponent.is_some_and(|exponent| exponent != 65_537) {
+    if public_exponent.is_some_and(|exponent| exponent != 0 && exponent != 65_537) {
         return Err(Fault::property("public_exponent", "65537 is taken"));
     }
     let ops = ops(key_ops.as_deref())?;

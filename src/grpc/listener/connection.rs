@@ -227,6 +227,7 @@ fn builder_1() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        .title_case_headers(true)
         .header_read_timeout(HEADERS_WITHIN)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEADERS_BYTES_MAX as usize);
