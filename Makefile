@@ -47,13 +47,17 @@ SOFTHSM := $(firstword $(wildcard /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/sof
 compiles = echo '\#include <stdlib.h>' | cc -E - >/dev/null 2>&1
 wanted = { $(compiles) || echo gcc libc6-dev; [ -n "$(SOFTHSM)" ] || echo softhsm2; }
 # The tests also run on the other PKCS#11 modules that Debian has and that run in software, on PostgreSQL, with age,
-# and with Python.
+# with Python, and with the official Azure SDKs of JavaScript, Go and Java. Debian 12's own Node.js and Go are older
+# than those SDKs take (Node.js 20, Go 1.25): newer ones on PATH are used.
 SOFTOKN := $(wildcard /usr/lib/*/libsoftokn3.so /usr/lib64/libsoftokn3.so)
 POSTGRESQL := $(wildcard /usr/lib/postgresql/*/bin/initdb)
 OPENCRYPTOKI := $(wildcard /usr/lib/*/pkcs11/libopencryptoki.so /usr/lib64/pkcs11/libopencryptoki.so)
 wanted_by_tests = { command -v openssl >/dev/null || echo openssl; command -v strace >/dev/null || echo strace; \
 	[ -n "$(SOFTOKN)" ] || echo libnss3; [ -n "$(OPENCRYPTOKI)" ] || echo opencryptoki; \
-	[ -n "$(POSTGRESQL)" ] || echo postgresql; command -v age >/dev/null || echo age; python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv; }
+	[ -n "$(POSTGRESQL)" ] || echo postgresql; command -v age >/dev/null || echo age; python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv; \
+	command -v node >/dev/null || echo nodejs; command -v npm >/dev/null || echo npm; \
+	command -v go >/dev/null || echo golang; command -v javac >/dev/null || echo default-jdk-headless; \
+	command -v mvn >/dev/null || echo maven; }
 
 # $(call install,PACKAGES): as root or with sudo; without either, says what to type.
 define install

@@ -13,7 +13,7 @@ fn is_setup(line: &str) -> bool {
 }
 
 /// Says why the test cannot be done, and ends it, unless tools are required.
-fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     assert!(std::env::var_os("STRONGROOM_REQUIRE_TOOLS").is_none(), "{why}");
     // Past the capture of the test's output, which is thrown away when the test passes.
     writeln!(std::io::stderr().lock(), "skipped: {why}").expect("writes");

@@ -185,7 +185,8 @@ impl<'a> Keys<'a> {
     }
 
     async fn encrypts(&self, key: &Made, algorithm: EncryptionAlgorithm) -> anyhow::Result<()> {
-        let sealed = self.client.encrypt(&key.id.name, asked(&algorithm, TEXT).try_into()?, None).await?.into_model()?;
+        let sealed =
+            self.client.encrypt(&key.id.name, asked(&algorithm, TEXT).try_into()?, None).await?.into_model()?;
         ensure!(sealed.kid.as_deref() == Some(key.kid()), "encrypted with {:?}", sealed.kid);
         let opened = self.decrypt(key, asked(&algorithm, &sealed.result.context("no value")?)).await?;
         ensure!(opened == TEXT, "another text");

@@ -5,12 +5,10 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 URL = os.environ.get("AKV_URL", "").rstrip("/")
 if not URL:
     sys.exit("AKV_URL is not set: the vault's address, by a name below a domain.")
-HOST = urlsplit(URL).hostname or ""
 RUN = secrets.token_hex(4)
 
 passed = failed = 0

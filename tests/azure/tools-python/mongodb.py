@@ -18,7 +18,7 @@ from pymongocrypt.mongocrypt import MongoCryptOptions
 from pymongocrypt.synchronous.explicit_encrypter import ExplicitEncrypter
 from pymongocrypt.synchronous.state_machine import MongoCryptCallback
 
-from checks import HOST, RUN, URL, check
+from checks import RUN, URL, check
 
 NAME = f"mongodb-{RUN}"
 LOGIN = "login.invalid:443"
@@ -103,7 +103,7 @@ def run() -> None:
 
     def wrap() -> None:
         version = client.create_rsa_key(NAME, size=2048).properties.version
-        master = {"keyVaultEndpoint": HOST, "keyName": NAME, "keyVersion": version}
+        master = {"keyVaultEndpoint": urlsplit(URL).netloc, "keyName": NAME, "keyVersion": version}
         found["id"] = encrypter(driver).create_data_key("azure", master_key=master)
         assert f"/keys/{NAME}/{version}/wrapkey".encode() in driver.requests[-1], driver.requests
 

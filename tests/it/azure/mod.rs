@@ -2,6 +2,7 @@
 //! hands out. The official client libraries are tried elsewhere; here each rule of the wire is.
 
 mod challenge;
+mod clients;
 mod commands;
 mod corpus;
 mod face;
