@@ -53,8 +53,18 @@ use super::{
 const PAGE: &str = include_str!("../../docs/json.md");
 
 /// Commands that print nothing, or what is no object: a script, files, formats of others.
-const WITHOUT: [&str; 9] =
-    ["serve", "completions", "man", "proto", "exec", "inject", "audit export", "audit receipt", "audit checkpoint"];
+const WITHOUT: [&str; 10] = [
+    "serve",
+    "azure-cli-config",
+    "completions",
+    "man",
+    "proto",
+    "exec",
+    "inject",
+    "audit export",
+    "audit receipt",
+    "audit checkpoint",
+];
 
 /// The title of an object and what the program writes of it.
 struct Sample {
