@@ -552,8 +552,12 @@ fn azure(text: &str) -> String {
 #[test]
 fn the_azure_face_is_served_where_it_is_configured_and_says_what_is_wrong() {
     assert!(parse(SMALL, Path::new("/srv")).expect("is right").azure.is_none());
-    let sample = parse(SAMPLE, Path::new("/etc/strongroom")).expect("the sample is right").azure.expect("is there");
-    assert_eq!(sample.listen.port(), 8445);
+    let sample = |text: &str| parse(text, Path::new("/etc/strongroom")).expect("the sample is right").azure;
+    assert!(sample(SAMPLE).is_none(), "nobody serves it unasked");
+    let asked = SAMPLE
+        .replace("#[azure]\n", "[azure]\n")
+        .replace("#listen = \"127.0.0.1:8445\"", "listen = \"127.0.0.1:8445\"");
+    assert_eq!(sample(&asked).expect("is there").listen.port(), 8445);
     let full = azure(
         "listen = \"127.0.0.1:1\"\ncertificate = \"a.pem\"\nkey = \"a.key\"\nexternal_url = \"https://a.example\"\n\
          managed_hsm = [\"hsm.example\"]\nauthority = \"https://login.example/t\"\n[azure.hosts]\n\"Keys.Internal\" = \"dev\"\n\

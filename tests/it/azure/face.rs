@@ -180,7 +180,8 @@ fn parse(bytes: &[u8], is_head: bool) -> Option<Answer> {
     let headers: Vec<(String, String)> = lines
         .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())))
         .collect();
-    let length = headers.iter().find(|(name, _)| name == "content-length").map_or("0", |(_, length)| length);
+    let length =
+        headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length")).map_or("0", |(_, length)| length);
     let length: usize = if is_head { 0 } else { length.parse().expect("a length") };
     let body = bytes.get(end + 4..end + 4 + length)?.to_vec();
     Some(Answer { status, headers, body })
