@@ -15,7 +15,7 @@ pub enum Repetition {
 use Repetition::{ById, Safe};
 
 /// Every method of `strongroom.v1`, and whether it may be repeated.
-pub const METHODS: [(&str, Repetition); 85] = [
+pub const METHODS: [(&str, Repetition); 87] = [
     ("/strongroom.v1.Crypto/Sign", Safe),
     ("/strongroom.v1.Crypto/Verify", Safe),
     ("/strongroom.v1.Crypto/Encrypt", Safe),
@@ -56,6 +56,8 @@ pub const METHODS: [(&str, Repetition); 85] = [
     ("/strongroom.v1.Secrets/DeleteSecret", ById),
     ("/strongroom.v1.Secrets/UndeleteSecret", ById),
     ("/strongroom.v1.Secrets/PurgeSecret", ById),
+    ("/strongroom.v1.Secrets/BackupSecret", Safe),
+    ("/strongroom.v1.Secrets/RestoreSecret", ById),
     ("/strongroom.v1.Rotations/GetRotationPolicy", Safe),
     ("/strongroom.v1.Rotations/UpdateRotationPolicy", ById),
     ("/strongroom.v1.Rotations/ListRotations", Safe),

@@ -2,12 +2,16 @@
 
 use secrecy::SecretSlice;
 use strongroom_proto::v1::{
-    DeleteSecretRequest, GetSecretRequest, GetSecretValueRequest, ListSecretVersionsRequest, ListSecretsRequest,
-    PurgeSecretRequest, PurgeSecretResponse, Secret, SecretVersion, SetSecretRequest, UndeleteSecretRequest,
+    BackupSecretRequest, BackupSecretResponse, DeleteSecretRequest, GetSecretRequest, GetSecretValueRequest, ListSecretVersionsRequest, ListSecretsRequest,
+    PurgeSecretRequest, PurgeSecretResponse, RestoreSecretRequest, Secret, SecretVersion, SetSecretRequest, UndeleteSecretRequest,
     UpdateSecretVersionRequest,
 };
 
-use crate::{Client, Error, client::request_id, crypto::secret};
+use crate::{
+    Client, Error,
+    client::{intact, request_id},
+    crypto::secret,
+};
 
 /// The value of a version of a secret.
 #[derive(Debug)]
@@ -129,5 +133,27 @@ impl Client {
         let id = request_id(&request.request_id);
         request.request_id.clone_from(&id);
         self.change(request, &id, |request| async { self.secrets().purge_secret(request).await }).await
+    }
+
+    /// A secret with all its versions in one piece, to be kept elsewhere.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn backup_secret(&self, name: &str) -> Result<BackupSecretResponse, Error> {
+        let request = || BackupSecretRequest { name: name.to_owned() };
+        let made = self.call(request, |request| async { self.secrets().backup_secret(request).await }).await?;
+        intact("backup", &made.backup, made.backup_crc32c)?;
+        Ok(made)
+    }
+
+    /// Brings a secret back by its backup. Without a request id it gets one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn restore_secret(&self, mut request: RestoreSecretRequest) -> Result<Secret, Error> {
+        let id = request_id(&request.request_id);
+        request.request_id.clone_from(&id);
+        request.backup_crc32c = Some(crc32c::crc32c(&request.backup));
+        self.change(request, &id, |request| async { self.secrets().restore_secret(request).await }).await
     }
 }

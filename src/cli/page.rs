@@ -43,7 +43,7 @@ use super::{
     pin::{LatchView, PinChangedView},
     review::{DifferenceView, ExplanationView, PermittedView},
     rotation::RotationView,
-    secret::lifecycle::PurgedSecretView,
+    secret::{backup::SecretBackupView, lifecycle::PurgedSecretView},
     store::{MigratedView, TableView},
     token::IssuedView,
     vault::PurgedVaultView,
@@ -748,6 +748,7 @@ fn samples() -> Vec<Sample> {
         part("SecretVersion", &secret(), "version"),
         sample("SecretValue", &SecretValueView::new(&secret_version(), Some(b"hunter2"))),
         sample("PurgedSecret", &purged_secret()),
+        sample("SecretBackup", &secret_backup()),
         part("Change", &vault(), "change"),
         part("Recovery", &key(), "recovery"),
         sample("RoleAssignment", &assignment()),
@@ -841,6 +842,15 @@ fn fields(json: &str) -> Vec<&str> {
 /// Whether the page's word for a type is right for that value.
 fn table_rows() -> TableView {
     TableView { table: "versions", rows: 4 }
+}
+
+fn secret_backup() -> SecretBackupView {
+    SecretBackupView {
+        name: "vaults/payments/secrets/db-password".to_owned(),
+        versions: "3".to_owned(),
+        bytes: "1311".to_owned(),
+        sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
+    }
 }
 
 fn key_backup() -> KeyBackupView {

@@ -97,6 +97,8 @@ fn the_commands_of_the_manual_are_taken() {
         "secret delete s --etag e -o json",
         "secret recover s -o json",
         "secret purge s --request-id 00000000-0000-4000-8000-000000000001 -o json",
+        "secret backup s --out f -o json",
+        "secret restore f --older --check -o json",
         "exec --secret s --secret t=T -- env -i --vault",
         "inject",
         "inject --in a --out b",

@@ -69,11 +69,15 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What carries a key in one piece: up to 2 MiB, twice in memory.
 const BACKUP: &str = "/strongroom.v1.Keys/BackupKey";
 const RESTORE: &str = "/strongroom.v1.Keys/RestoreKey";
+const BACKUP_SECRET: &str = "/strongroom.v1.Secrets/BackupSecret";
+const RESTORE_SECRET: &str = "/strongroom.v1.Secrets/RestoreSecret";
 /// How the names of methods of keys begin, whose requests may be longer: a backup is one.
 const KEYS: &str = "strongroom.v1.Keys/";
+/// The same of secrets.
+const SECRETS: &str = "strongroom.v1.Secrets/";
 
 /// The methods, as metrics and logs name them. Others are `other`: callers do not make labels.
-const METHODS: [&str; 91] = [
+const METHODS: [&str; 93] = [
     "/strongroom.v1.Crypto/Sign",
     "/strongroom.v1.Crypto/Verify",
     "/strongroom.v1.Crypto/Encrypt",
@@ -112,6 +116,8 @@ const METHODS: [&str; 91] = [
     "/strongroom.v1.Secrets/DeleteSecret",
     "/strongroom.v1.Secrets/UndeleteSecret",
     "/strongroom.v1.Secrets/PurgeSecret",
+    BACKUP_SECRET,
+    RESTORE_SECRET,
     EVENTS,
     "/strongroom.v1.Events/ListWebhooks",
     "/strongroom.v1.Events/ListDeadLetters",
@@ -400,7 +406,7 @@ impl Front {
             // It takes its place when it has something to do.
             (Some(_), STREAM) => Some((None, None)),
             (Some(identity), BATCH) => Some((None, Some(self.room.bulk_place(identity)?))),
-            (Some(identity), BACKUP | RESTORE) => Some((Some(self.room.bulk_place(identity)?), None)),
+            (Some(identity), BACKUP | RESTORE | BACKUP_SECRET | RESTORE_SECRET) => Some((Some(self.room.bulk_place(identity)?), None)),
             (Some(identity), _) => Some((Some(self.room.place(identity)?), None)),
             // It is in the lobby.
             (None, _) => Some((None, None)),
@@ -522,7 +528,7 @@ fn own(response: &mut http::Response<Body>, method: &str, id: &str) {
     let (reason, message) = match code {
         Code::Internal => ("MALFORMED_REQUEST", "the request is not a message of this method"),
         Code::OutOfRange if method == &BATCH[1..] => ("REQUEST_TOO_LARGE", "the batch is longer than 4 MiB"),
-        Code::OutOfRange if method.starts_with(KEYS) => ("REQUEST_TOO_LARGE", "the request is longer than 2 MiB"),
+        Code::OutOfRange if method.starts_with(KEYS) || method.starts_with(SECRETS) => ("REQUEST_TOO_LARGE", "the request is longer than 2 MiB"),
         Code::OutOfRange => ("REQUEST_TOO_LARGE", "the request is longer than 1 MiB"),
         _ => return,
     };

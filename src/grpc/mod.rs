@@ -67,7 +67,7 @@ use crate::service::Service;
 
 /// The longest request message, and message of a stream.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
-/// The longest request about keys: a backup fits ([`crate::model::sealed_backup::BYTES_MAX`]).
+/// The longest request about keys or secrets: a backup fits ([`crate::model::sealed_backup::BYTES_MAX`]).
 pub const KEYS_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The longest batch.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -117,7 +117,7 @@ pub fn routes(service: &Arc<Service>, health: HealthReporter) -> Result<Routes, 
         .add_service(reflection)
         .add_service(v1::vaults_server::VaultsServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(v1::keys_server::KeysServer::new(face.clone()).max_decoding_message_size(KEYS_BYTES_MAX))
-        .add_service(v1::secrets_server::SecretsServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(v1::secrets_server::SecretsServer::new(face.clone()).max_decoding_message_size(KEYS_BYTES_MAX))
         .add_service(v1::crypto_server::CryptoServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(v1::access_server::AccessServer::new(face.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(

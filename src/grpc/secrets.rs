@@ -7,17 +7,18 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use strongroom_hsm::SecretBytes;
 use strongroom_proto::v1::{
-    self, DeleteSecretRequest, GetSecretRequest, GetSecretValueRequest, GetSecretValueResponse,
+    self, BackupSecretRequest, BackupSecretResponse, DeleteSecretRequest, GetSecretRequest, GetSecretValueRequest, GetSecretValueResponse,
     ListSecretVersionsRequest, ListSecretVersionsResponse, ListSecretsRequest, ListSecretsResponse, PurgeSecretRequest,
-    PurgeSecretResponse, Secret, SecretVersion, SetSecretRequest, UndeleteSecretRequest, UpdateSecretVersionRequest,
+    PurgeSecretResponse, RestoreSecretRequest, Secret, SecretVersion, SetSecretRequest, UndeleteSecretRequest, UpdateSecretVersionRequest,
     secrets_server,
 };
 
 use super::{call::serve, decode, encode, names, pages::List};
 use crate::{
-    model::{Tags, secret_name},
+    model::{NotABackup, SecretBackup, Tags, secret_name},
     service::{
         Caller, Problem, Service, ServiceError,
+        keys::Age,
         secrets::{NewSecret, SecretFilter, SecretPatch},
     },
 };
@@ -32,6 +33,8 @@ serve!(secrets_server::Secrets {
     delete_secret(DeleteSecretRequest) -> Secret;
     undelete_secret(UndeleteSecretRequest) -> Secret;
     purge_secret(PurgeSecretRequest) -> PurgeSecretResponse;
+    backup_secret(BackupSecretRequest) -> BackupSecretResponse;
+    restore_secret(RestoreSecretRequest) -> Secret;
 });
 
 /// What can be changed.
@@ -196,6 +199,35 @@ async fn purge_secret(
         decode::options("PurgeSecret", &message, None, &message.request_id, &message.etag, message.validate_only)?;
     let versions = service.purge_secret(caller, &name, options).await?;
     Ok(PurgeSecretResponse { versions: i64::try_from(versions).unwrap_or(i64::MAX) })
+}
+
+async fn backup_secret(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: BackupSecretRequest,
+) -> Result<BackupSecretResponse, ServiceError> {
+    let name = names::secret("name", &message.name)?;
+    let made = service.backup_secret(caller, &name).await?;
+    Ok(BackupSecretResponse {
+        name: made.name.to_string(),
+        backup_crc32c: crc32c::crc32c(&made.bytes),
+        backup: made.bytes,
+        sha256: made.digest.to_vec(),
+        versions: i64::try_from(made.versions).unwrap_or(i64::MAX),
+    })
+}
+
+async fn restore_secret(
+    service: &Arc<Service>,
+    caller: &Caller,
+    message: RestoreSecretRequest,
+) -> Result<Secret, ServiceError> {
+    decode::check_crc32c("backup_crc32c", message.backup_crc32c, &message.backup)?;
+    let options = decode::options("RestoreSecret", &message, None, &message.request_id, "", message.validate_only)?;
+    let invalid = |why: NotABackup| Problem::Invalid { field: "backup", why: why.to_string() };
+    let backup = SecretBackup::read(&message.backup).map_err(invalid)?;
+    let age = if message.allow_older { Age::Older } else { Age::AsKnown };
+    Ok(encode::secret(&service.restore_secret(caller, backup, age, options).await?))
 }
 
 #[cfg(test)]

@@ -74,6 +74,8 @@ struct Row {
 struct World {
     /// By state, a backup of the key from before it was in it.
     backups: BTreeMap<String, Vec<u8>>,
+    /// The same of the secret.
+    secret_backups: BTreeMap<String, Vec<u8>>,
     /// By state, what was made with the key before it was in it: an RSA-OAEP-256 ciphertext.
     ciphertexts: BTreeMap<String, Vec<u8>>,
     /// The first version of the key, by state.
@@ -236,6 +238,13 @@ fn rows() -> Vec<Row> {
         }),
         row("Secrets/PurgeSecret", A::SecretsPurge, At::Secret, |_, state| {
             v1::PurgeSecretRequest { name: secret(state), validate_only: true, ..Default::default() }.encode_to_vec()
+        }),
+        row("Secrets/BackupSecret", A::SecretsBackup, At::Secret, |_, state| {
+            v1::BackupSecretRequest { name: secret(state) }.encode_to_vec()
+        }),
+        row("Secrets/RestoreSecret", A::SecretsRestore, At::Secret, |world, state| {
+            let backup = world.secret_backups.get(state).cloned().expect("there is one of each");
+            v1::RestoreSecretRequest { backup, validate_only: true, ..Default::default() }.encode_to_vec()
         }),
         row("Events/WatchEvents", A::EventsRead, At::Vault, |_, _| {
             v1::WatchEventsRequest { parent: VAULT.to_owned(), no_follow: true, ..Default::default() }.encode_to_vec()
@@ -506,6 +515,7 @@ async fn ask(channel: &Channel, row: &Row, world: &World, key: &str) -> String {
 async fn furnish(dev: &Dev, admin: &Channel) -> World {
     let mut world = World {
         backups: BTreeMap::new(),
+        secret_backups: BTreeMap::new(),
         ciphertexts: BTreeMap::new(),
         versions: BTreeMap::new(),
         assignment: String::new(),
@@ -530,7 +540,15 @@ async fn furnish(dev: &Dev, admin: &Channel) -> World {
         world.versions.insert((*state).to_owned(), sealed.name);
     }
     let value = dev.file("value", "a");
-    STATES[..5].iter().for_each(|state| drop(dev.ok(&["secret", "set", state, "--file", text(&value)])));
+    for state in &STATES {
+        dev.ok(&["secret", "set", state, "--file", text(&value)]);
+        let mut secrets = v1::secrets_client::SecretsClient::new(admin.clone());
+        let request = v1::BackupSecretRequest { name: secret(state) };
+        let backup = secrets.backup_secret(request).await.expect("made").into_inner();
+        world.secret_backups.insert((*state).to_owned(), backup.backup);
+    }
+    dev.ok(&["secret", "delete", STATES[5]]);
+    dev.ok(&["secret", "purge", STATES[5]]);
     for noun in ["key", "secret"] {
         dev.ok(&[noun, "update", "disabled", "--disable"]);
         dev.ok(&[noun, "update", "not-yet-valid", "--not-before", "2100-01-01T00:00:00Z"]);

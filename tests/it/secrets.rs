@@ -340,6 +340,34 @@ fn who_may_read_values_is_a_right_of_its_own() {
     assert_eq!(hidden(missing), hidden(said(&refused)), "what is there and what is not look alike");
 }
 
+#[test]
+fn a_backup_brings_a_secret_back_and_holds_no_value() {
+    let dev = Dev::new();
+    set(&dev, "db", b"hunter2-first");
+    set(&dev, "db", b"hunter2-second");
+    let file = dev.path("db.backup");
+    let shown = dev.ok(&["secret", "backup", "db", "--out", text(&file), "-o", "json"]);
+    assert!(shown.contains("\"versions\": \"2\""), "{shown}");
+    assert!(!holds(&fs::read(&file).expect("reads"), b"hunter2"));
+    let restore = |more: &[&str]| dev.run(&[&["secret", "restore", text(&file)], more].concat());
+    assert!(said(&restore(&[])).contains("ALREADY_EXISTS"));
+    dev.ok(&["secret", "delete", "db"]);
+    assert!(said(&restore(&[])).contains("NAME_RESERVED"));
+    dev.ok(&["secret", "purge", "db"]);
+    assert!(restore(&["--check"]).status.success());
+    assert!(said(&dev.run(&["secret", "show", "db"])).contains("NOT_FOUND"), "checking writes nothing");
+    assert!(restore(&[]).status.success());
+    assert_eq!(dev.ok(&["secret", "value", "db"]), "hunter2-second");
+    set(&dev, "db", b"hunter2-third");
+    dev.ok(&["secret", "delete", "db"]);
+    dev.ok(&["secret", "purge", "db"]);
+    assert!(said(&restore(&[])).contains("--older"));
+    assert!(restore(&["--older"]).status.success());
+    let key = dev.file("key.backup", "strongroom key backup\n");
+    let refused = said(&dev.run(&["secret", "restore", text(&key)]));
+    assert!(refused.contains("no backup of a secret"), "{refused}");
+}
+
 fn everything(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     for entry in fs::read_dir(folder).expect("reads") {
         let path = entry.expect("an entry").path();

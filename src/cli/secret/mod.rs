@@ -13,6 +13,7 @@ use super::{
 };
 use crate::service::secrets::SecretRef;
 
+pub(super) mod backup;
 pub(super) mod exec;
 mod fetch;
 pub(super) mod inject;
@@ -47,6 +48,12 @@ pub(super) enum SecretCommand {
     Recover(lifecycle::LifecycleArgs),
     /// Destroy a deleted secret with all its versions for ever
     Purge(lifecycle::LifecycleArgs),
+    /// Write a secret with all its versions into a file that only this service opens
+    #[command(after_help = backup::AFTER_BACKUP)]
+    Backup(backup::BackupArgs),
+    /// Bring a secret back by its backup
+    #[command(after_help = backup::AFTER_RESTORE)]
+    Restore(backup::RestoreArgs),
 }
 
 /// Does what the command says.
@@ -61,6 +68,8 @@ pub(super) async fn run(connection: &ConnectionArgs, command: SecretCommand) -> 
         SecretCommand::Delete(args) => lifecycle::delete(connection, &args).await,
         SecretCommand::Recover(args) => lifecycle::recover(connection, &args).await,
         SecretCommand::Purge(args) => lifecycle::purge(connection, &args).await,
+        SecretCommand::Backup(args) => backup::backup(connection, &args).await,
+        SecretCommand::Restore(args) => backup::restore(connection, &args).await,
     }?;
     Ok(ExitCode::SUCCESS)
 }
