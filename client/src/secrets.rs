@@ -2,9 +2,9 @@
 
 use secrecy::SecretSlice;
 use strongroom_proto::v1::{
-    BackupSecretRequest, BackupSecretResponse, DeleteSecretRequest, GetSecretRequest, GetSecretValueRequest, ListSecretVersionsRequest, ListSecretsRequest,
-    PurgeSecretRequest, PurgeSecretResponse, RestoreSecretRequest, Secret, SecretVersion, SetSecretRequest, UndeleteSecretRequest,
-    UpdateSecretVersionRequest,
+    BackupSecretRequest, BackupSecretResponse, DeleteSecretRequest, GetSecretRequest, GetSecretValueRequest,
+    ListSecretVersionsRequest, ListSecretsRequest, PurgeSecretRequest, PurgeSecretResponse, RestoreSecretRequest,
+    Secret, SecretVersion, SetSecretRequest, UndeleteSecretRequest, UpdateSecretVersionRequest,
 };
 
 use crate::{

@@ -406,7 +406,9 @@ impl Front {
             // It takes its place when it has something to do.
             (Some(_), STREAM) => Some((None, None)),
             (Some(identity), BATCH) => Some((None, Some(self.room.bulk_place(identity)?))),
-            (Some(identity), BACKUP | RESTORE | BACKUP_SECRET | RESTORE_SECRET) => Some((Some(self.room.bulk_place(identity)?), None)),
+            (Some(identity), BACKUP | RESTORE | BACKUP_SECRET | RESTORE_SECRET) => {
+                Some((Some(self.room.bulk_place(identity)?), None))
+            }
             (Some(identity), _) => Some((Some(self.room.place(identity)?), None)),
             // It is in the lobby.
             (None, _) => Some((None, None)),
@@ -528,7 +530,9 @@ fn own(response: &mut http::Response<Body>, method: &str, id: &str) {
     let (reason, message) = match code {
         Code::Internal => ("MALFORMED_REQUEST", "the request is not a message of this method"),
         Code::OutOfRange if method == &BATCH[1..] => ("REQUEST_TOO_LARGE", "the batch is longer than 4 MiB"),
-        Code::OutOfRange if method.starts_with(KEYS) || method.starts_with(SECRETS) => ("REQUEST_TOO_LARGE", "the request is longer than 2 MiB"),
+        Code::OutOfRange if method.starts_with(KEYS) || method.starts_with(SECRETS) => {
+            ("REQUEST_TOO_LARGE", "the request is longer than 2 MiB")
+        }
         Code::OutOfRange => ("REQUEST_TOO_LARGE", "the request is longer than 1 MiB"),
         _ => return,
     };

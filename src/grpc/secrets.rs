@@ -7,10 +7,10 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use strongroom_hsm::SecretBytes;
 use strongroom_proto::v1::{
-    self, BackupSecretRequest, BackupSecretResponse, DeleteSecretRequest, GetSecretRequest, GetSecretValueRequest, GetSecretValueResponse,
-    ListSecretVersionsRequest, ListSecretVersionsResponse, ListSecretsRequest, ListSecretsResponse, PurgeSecretRequest,
-    PurgeSecretResponse, RestoreSecretRequest, Secret, SecretVersion, SetSecretRequest, UndeleteSecretRequest, UpdateSecretVersionRequest,
-    secrets_server,
+    self, BackupSecretRequest, BackupSecretResponse, DeleteSecretRequest, GetSecretRequest, GetSecretValueRequest,
+    GetSecretValueResponse, ListSecretVersionsRequest, ListSecretVersionsResponse, ListSecretsRequest,
+    ListSecretsResponse, PurgeSecretRequest, PurgeSecretResponse, RestoreSecretRequest, Secret, SecretVersion,
+    SetSecretRequest, UndeleteSecretRequest, UpdateSecretVersionRequest, secrets_server,
 };
 
 use super::{call::serve, decode, encode, names, pages::List};

@@ -228,9 +228,15 @@ async fn a_slow_reader_is_read_from_slowly_and_holds_up_nobody() {
     // 4 MiB under way, and a few windows of each connection's two ends on either side.
     assert!(last * (BYTES as u64) < 16 << 20, "{last} of {MESSAGES} were read without an answer taken");
     let mut crypto = CryptoClient::new(other);
+    // Whoever is blocked waits for ever; on a busy machine others wait for long, too.
+    let patient = |bytes| {
+        let mut request = Request::new(encrypt(bytes));
+        request.set_timeout(Duration::from_secs(60));
+        request
+    };
     for _ in 0..50 {
-        crypto.encrypt(encrypt(1024)).await.expect("the lane is not blocked");
-        crypto.encrypt(encrypt(BYTES)).await.expect("nor is the other");
+        crypto.encrypt(patient(1024)).await.expect("the lane is not blocked");
+        crypto.encrypt(patient(BYTES)).await.expect("nor is the other");
     }
     let grown = resident(dev.pid()).saturating_sub(before);
     assert!(grown < 48 << 20, "the server grew by {grown} bytes");
