@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{
     Caller, ChangeOptions, Service,
     error::{Problem, ServiceError},
-    quota::{Bill, CHANGE_US, REQUEST_US},
+    quota::{Bill, CHANGE_US, RELEASE_US, REQUEST_US},
     scopes::Locked,
 };
 use crate::{
@@ -301,7 +301,9 @@ impl Service {
         G: Send,
         R: Future<Output = Result<T, ServiceError>> + Send,
     {
-        let permit = self.admitted::<O>(caller, &resource, place, &Note::default()).await?;
+        let note = Note::default();
+        let permit = self.admitted::<O>(caller, &resource, place, &note).await?;
+        note.charge(RELEASE_US);
         let untold = permit.untold();
         let (exact, found) = match find(permit).await {
             Ok(found) => found,

@@ -36,6 +36,8 @@ pub const ITEM_US: u64 = 2;
 pub const CHANGE_US: u64 = 1_000;
 /// A row that is read from the store and checked; those of a key that is not in memory are four.
 pub const ROW_US: u64 = 50;
+/// A secret that is read: the rows of secret and version, its data key, which is AES, and a record that is synced.
+pub const RELEASE_US: u64 = 2 * ROW_US + 100;
 
 /// The most principals whose buckets are kept: of those beyond, the ones not seen for longest begin anew with a full
 /// one.
