@@ -27,8 +27,8 @@ use crate::{
     access::{RoleDefinition, Rows, Target, VaultAccess},
     model::{
         AccessPolicyRow, AssignmentId, AssignmentRow, InstanceRow, IssuerKeyRow, KeyName, KeyObjectRow, KnownRow,
-        Principal, RoleDefinitionRow, Row, RowId, RowKind, Scope, SecretName, SecretRow, SecretVersionRow, TokenRow,
-        UsageRow, UseBudget, VaultName, VaultRow, VersionId, VersionRow, access_policy_id,
+        MaxStaleness, Principal, RoleDefinitionRow, Row, RowId, RowKind, Scope, SecretName, SecretRow,
+        SecretVersionRow, TokenRow, UsageRow, UseBudget, VaultName, VaultRow, VersionId, VersionRow, access_policy_id,
     },
     store::{HeadScope, Sealed, Store, StoreError},
 };
@@ -63,6 +63,16 @@ impl<R: Row> Checked<R> {
         // Taken before the look, so a change meanwhile only costs another look.
         self.seen.store(revision, Ordering::Release);
         true
+    }
+
+    /// Whether what is known of the row's scope is no older than that.
+    pub(super) fn is_abreast(&self, max: MaxStaleness) -> bool {
+        self.scope.hearing().is_within(max.as_duration())
+    }
+
+    /// That it is older.
+    pub(super) fn behind(&self) -> Problem {
+        Problem::Behind { age: self.scope.hearing().age() }
     }
 
     /// Whether the newest row says what this one says.
@@ -115,13 +125,13 @@ impl VersionEntry {
     /// Whether what is known of the vault is as new as the vault wants it.
     #[must_use]
     pub fn is_abreast(&self) -> bool {
-        self.version.scope.hearing().is_within(self.vault.row.max_staleness.as_duration())
+        self.version.is_abreast(self.vault.row.max_staleness)
     }
 
     /// That it is not.
     #[must_use]
     pub fn behind(&self) -> Problem {
-        Problem::Behind { age: self.version.scope.hearing().age() }
+        self.version.behind()
     }
 
     /// Whether vault, key and version are the newest rows of their ids.

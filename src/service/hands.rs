@@ -240,6 +240,7 @@ impl Hands {
             Ok(Output::Plaintext(value)) => Ok(value),
             Ok(_) => Err(Problem::Internal.into()),
             Err(Error::Withdrawn) if !grant.right_still_holds() => Err(Problem::Denied(grant.denied()).into()),
+            Err(Error::Withdrawn) if !grant.target().is_abreast() => Err(grant.target().version.behind().into()),
             Err(Error::Withdrawn) => Err(Problem::Changed { name: secret_version_name(row) }.into()),
             // Another root took the root's place since it was read.
             Err(error) if !grant.target().is_current() => {

@@ -184,14 +184,21 @@ impl Target for SecretEntry {
         Scope::secret(&self.vault.row.name, &self.secret.row.name)
     }
 
+    /// As with keys: and a replica that hears no changes hands out nothing that was taken away meanwhile.
     fn still_stands(&self) -> bool {
-        (self.version.is_current() || self.version.is_renewed())
+        self.is_abreast()
+            && (self.version.is_current() || self.version.is_renewed())
             && self.secret.is_current_or_in_use()
             && self.vault.is_current_or_in_use()
     }
 }
 
 impl SecretEntry {
+    /// Whether what is known of the vault is as new as the vault wants it.
+    pub(super) fn is_abreast(&self) -> bool {
+        self.version.is_abreast(self.vault.row.max_staleness)
+    }
+
     /// Whether vault, secret and version are the newest rows of their ids.
     pub(super) fn is_current(&self) -> bool {
         self.vault.is_current() && self.secret.is_current() && self.version.is_current()
