@@ -314,3 +314,75 @@ fn the_token_holds_the_services_own_objects_only() {
     assert_eq!(token_objects(&dev.data()), of_service);
     assert!(of_service <= 4, "root, canary and the log's pair: {of_service}");
 }
+
+/// Whether a secret is in use, and how many versions it has.
+fn secret_state(dev: &Dev) -> Option<(String, usize)> {
+    let shown = dev.run(&["secret", "show", "s", "-o", "json"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).ok()?;
+    let versions: Value = serde_json::from_str(&dev.ok(&["secret", "versions", "s", "-o", "json"])).expect("JSON");
+    Some((shown["state"].as_str().expect("a state").to_owned(), versions.as_array().expect("an array").len()))
+}
+
+#[test]
+fn every_change_of_a_secret_is_whole_or_absent_after_a_kill_at_each_step_of_it() {
+    let mut dev = Dev::new();
+    let (value, backup) = (dev.file("value", "kept"), dev.path("backup"));
+    let (set, purge) = (["secret", "set", "s", "--file", text(&value)], ["secret", "purge", "s"]);
+    let restore = ["secret", "restore", text(&backup), "--older"];
+    let (update, delete) = (["secret", "update", "s", "--content-type", "a/b"], ["secret", "delete", "s"]);
+    dev.ok(&set);
+    dev.ok(&["secret", "backup", "s", "--out", text(&backup)]);
+    dev.ok(&delete);
+    dev.ok(&purge);
+    let steps = [
+        failpoint::SERVICE_AFTER_INTENT,
+        failpoint::STORE_BEFORE_COMMIT,
+        failpoint::STORE_AFTER_COMMIT,
+        failpoint::SERVICE_BEFORE_OUTCOME,
+    ];
+    // Each is what the one before makes possible; what a kill has left undone is done again.
+    let changes: [&[&str]; 8] = [&set, &set, &update, &delete, &["secret", "recover", "s"], &delete, &purge, &restore];
+    for change in changes {
+        for step in steps {
+            let before = secret_state(&dev);
+            dev.stop();
+            dev.start(Start { failpoints: &format!("{step}=kill@1"), ..Start::default() });
+            let output = dev.run(&[&["--timeout", "2"], change].concat());
+            assert!(!output.status.success(), "{change:?} at {step}");
+            assert_eq!(dev.wait_dead().signal(), Some(9), "{change:?}: {step} kills");
+            dev.start(Start::default());
+            let after = secret_state(&dev);
+            let is_made = [failpoint::STORE_AFTER_COMMIT, failpoint::SERVICE_BEFORE_OUTCOME].contains(&step);
+            let says_so = change[1] == "update" || is_made == (before != after);
+            assert!(says_so, "{change:?} at {step}: {before:?} and then {after:?}");
+            let log = dev.ok(&["audit", "list", "--operation", "secrets.set", "-o", "json"]);
+            assert!(!log.contains("kept"), "no value");
+            if is_made {
+                undo(&dev, change, text(&value));
+            }
+        }
+        dev.ok(change);
+    }
+    assert_eq!(dev.ok(&["secret", "value", "s"]), "kept");
+    dev.stop();
+    let verified = audit::verify(&dev.data().join("audit"), &Against::default()).expect("the log is whole");
+    assert!(verified.open.is_empty(), "every intent has its outcome");
+}
+
+/// Makes what a change has made possible again.
+fn undo(dev: &Dev, change: &[&str], value: &str) {
+    let run = |words: &[&str]| drop(dev.ok(&[&["secret"], words].concat()));
+    match change[1] {
+        "delete" => run(&["recover", "s"]),
+        "recover" => run(&["delete", "s"]),
+        "purge" => {
+            run(&["set", "s", "--file", value]);
+            run(&["delete", "s"]);
+        }
+        "restore" => {
+            run(&["delete", "s"]);
+            run(&["purge", "s"]);
+        }
+        _ => {}
+    }
+}
