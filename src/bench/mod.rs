@@ -9,11 +9,13 @@
 //! unary    the service as its callers have it, one operation       call.rs
 //! batch    a hundred of them in a call                             call.rs
 //! stream   many under way on one stream                            call.rs, stream.rs
+//! azure    one request of the Azure face                           azure.rs
 //! ```
 //!
 //! [`load`] lets many callers work for a time, [`usage`] says what CPU time it took, and [`figures`] is the
 //! arithmetic. Nothing here prints, and nothing here is served by `strongroom serve`.
 
+pub mod azure;
 pub mod call;
 pub mod case;
 pub mod echo;

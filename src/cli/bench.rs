@@ -25,6 +25,7 @@ use crate::{
 };
 
 pub(super) mod audit;
+pub(super) mod azure;
 pub(super) mod isolation;
 mod lanes;
 mod measure;
@@ -79,6 +80,10 @@ pub(super) struct BenchArgs {
     /// AES-GCM: records written nowhere, written, and synced
     #[arg(long, conflicts_with_all = ["operations", "clients", "svg", "config", "isolation"])]
     audit: bool,
+    /// Measure instead the Azure face beside gRPC, with 64 connections each: ES256 signatures, and reading a secret; five
+    /// times --seconds each
+    #[arg(long, conflicts_with_all = ["operations", "clients", "svg", "config", "isolation", "audit"])]
+    azure: bool,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -99,6 +104,11 @@ impl BenchArgs {
         Settings { rounds, time, warm: time / 5, clients }
     }
 
+    /// How long one turn takes of what is measured in turns of its own.
+    fn turn(&self) -> Duration {
+        if self.quick { QUICK } else { Duration::from_secs(self.seconds.into()) }
+    }
+
     fn cases(&self) -> Vec<Case> {
         if self.operations.is_empty() { Case::DEFAULT.to_vec() } else { self.operations.clone() }
     }
@@ -114,6 +124,10 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     }
     if args.audit {
         let view = until_ended(audited(args))?;
+        return shown(args, &view, &view.checks);
+    }
+    if args.azure {
+        let view = until_ended(beside_azure(args))?;
         return shown(args, &view, &view.checks);
     }
     let report = until_ended(measured(args))?;
@@ -163,8 +177,12 @@ async fn isolated(args: &BenchArgs) -> anyhow::Result<isolation::IsolationView> 
 
 async fn audited(args: &BenchArgs) -> anyhow::Result<audit::AuditCostView> {
     let folder = tempfile::Builder::new().prefix("strongroom-bench-").tempdir()?;
-    let time = if args.quick { QUICK } else { Duration::from_secs(args.seconds.into()) };
-    audit::measure(folder.path(), time).await
+    audit::measure(folder.path(), args.turn()).await
+}
+
+async fn beside_azure(args: &BenchArgs) -> anyhow::Result<azure::AzureCostView> {
+    let folder = tempfile::Builder::new().prefix("strongroom-bench-").tempdir()?;
+    azure::measure(&folder.path().join("dev"), args.turn()).await
 }
 
 fn show(report: &Report) -> anyhow::Result<()> {
@@ -219,6 +237,8 @@ pub(super) struct EchoArgs {
 #[derive(Debug, Serialize, Deserialize)]
 struct Ready {
     endpoint: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    azure: Option<String>,
 }
 
 /// gRPC with nothing behind it, on loopback, until standard input ends.
@@ -227,7 +247,7 @@ pub(super) fn echo(args: &EchoArgs) -> anyhow::Result<ExitCode> {
     compose::runtime()?.block_on(async {
         let (_place, tls) = dev::tls_alone(&args.data_dir)?;
         let listener = echo::bind(([127, 0, 0, 1], 0).into(), tls).await?;
-        output::json_line(&Ready { endpoint: format!("https://{}", listener.address()?) })?;
+        output::json_line(&Ready { endpoint: format!("https://{}", listener.address()?), azure: None })?;
         let stop = CancellationToken::new();
         let ended = stop.clone();
         std::thread::spawn(move || {

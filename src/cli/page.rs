@@ -18,6 +18,7 @@ use super::{
     },
     backup,
     bench::audit::{AuditCostView, AuditModeView},
+    bench::azure::{AzureCostView, AzureFaceView, AzureWorkView},
     bench::isolation::{IsolationView, PacedView},
     bench::report::{CaseView, LaneFigure, Machine, Report, RowView, SettingsView},
     break_glass::BrokenGlassView,
@@ -666,6 +667,29 @@ fn audit_cost() -> AuditCostView {
     }
 }
 
+fn azure_cost() -> AzureCostView {
+    let face = |ops_per_second, server_cpu_us, client_cpu_us| AzureFaceView {
+        ops_per_second,
+        server_cpu_us,
+        workers_cpu_us: 31.2,
+        client_cpu_us,
+        p50_us: 3120.0,
+        p99_us: 8240.0,
+        right: 640,
+        wrong: 0,
+        error: Some("503 Service Unavailable".to_owned()),
+    };
+    let (grpc, azure) = (face(16_200.0, 60.1, 28.4), face(14_500.0, 66.3, 30.2));
+    AzureCostView {
+        version: "0.1.0".into(),
+        cores: 2,
+        clients: 64,
+        rounds: 5,
+        work: vec![AzureWorkView { operation: "ES256 sign P-256".into(), grpc, azure, of_grpc: 0.895 }],
+        checks: vec![Check { what: "ES256 sign P-256".into(), verdict: Verdict::Ok, found: "0.90".into() }],
+    }
+}
+
 fn audit_record() -> RecordView {
     RecordView::from(&v1::AuditRecord {
         name: "auditRecords/815".into(),
@@ -816,6 +840,9 @@ fn samples() -> Vec<Sample> {
         sample("Isolation", &isolation()),
         sample("AuditCost", &audit_cost()),
         sample("AuditMode", &audit_cost().modes[1]),
+        sample("AzureCost", &azure_cost()),
+        sample("AzureWork", &azure_cost().work[0]),
+        sample("AzureFace", &azure_cost().work[0].azure),
         sample("PacedCalls", &isolation().beside),
         sample("Error", &failure()),
     ]

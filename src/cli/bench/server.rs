@@ -36,6 +36,7 @@ pub(super) struct Server {
     /// Closed when we end, however we do.
     _stdin: ChildStdin,
     endpoint: String,
+    azure: Option<String>,
     folder: PathBuf,
 }
 
@@ -58,8 +59,8 @@ impl Server {
         let mut lines = BufReader::new(stdout).lines();
         let first = timeout(READY_WITHIN, lines.next_line()).await.ok().and_then(Result::ok).flatten();
         let ready = first.and_then(|line| serde_json::from_str::<Ready>(&line).ok());
-        let Ready { endpoint } = ready.ok_or_else(|| silent(arguments, &log))?;
-        Ok(Self { child, _stdin: stdin, endpoint, folder })
+        let Ready { endpoint, azure } = ready.ok_or_else(|| silent(arguments, &log))?;
+        Ok(Self { child, _stdin: stdin, endpoint, azure, folder })
     }
 
     /// The processes of it.
@@ -71,6 +72,21 @@ impl Server {
     pub(super) async fn connections(&self) -> anyhow::Result<Vec<Channel>> {
         let connected = call::connections(&self.endpoint, &self.folder.join("tls"), CONNECTIONS_MAX).await;
         Ok(connected.map_err(|error| failure("no connection to measure with", &error))?)
+    }
+
+    /// So many connections.
+    pub(super) async fn connections_of(&self, count: usize) -> anyhow::Result<Vec<Channel>> {
+        let mut channels = Vec::with_capacity(count);
+        for _ in 0..count {
+            let connected = call::connect(&self.endpoint, &self.folder.join("tls")).await;
+            channels.push(connected.map_err(|error| failure("no connection to measure with", &error))?);
+        }
+        Ok(channels)
+    }
+
+    /// The vault's URL on its Azure face, if that was asked for.
+    pub(super) fn azure(&self) -> Option<&str> {
+        self.azure.as_deref()
     }
 
     /// Ends it as an operator would.
