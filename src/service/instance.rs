@@ -22,6 +22,7 @@ use super::{
     quota::{Allowances, Quotas},
     replicas::{Own, Seat},
     scopes::{ByItself, Making, NewRow, Put, Scopes},
+    secrets::Warm,
     settle,
     turns::Turns,
 };
@@ -124,6 +125,7 @@ impl Service {
             changes_reserved: Arc::new(Semaphore::new(RESERVED_CHANGES)),
             quotas: Quotas::new(allowances),
             cold_reads: Turns::new(COLD_READS_MAX),
+            warm_secrets: Warm::default(),
             hands: Hands::new(pool.clone()),
             refusals: Refusals::new(Arc::clone(&log), Durability::Write),
             padding_failures: super::padding::PaddingFailures::default(),

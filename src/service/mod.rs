@@ -106,6 +106,8 @@ pub struct Service {
     quotas: quota::Quotas,
     /// Reads of what is not in memory.
     cold_reads: turns::Turns,
+    /// Secrets that were read lately.
+    warm_secrets: secrets::Warm,
     pool: Pool,
     store: Arc<dyn Store>,
     log: Arc<Log>,

@@ -9,6 +9,7 @@ mod expiry;
 mod purge;
 mod restore;
 mod set;
+mod warm;
 
 use std::{
     marker::PhantomData,
@@ -18,6 +19,7 @@ use std::{
 use strongroom_hsm::{KeyRow, SecretBytes, protocol::Moment};
 
 pub use self::backup::BackedUpSecret;
+pub(super) use self::warm::Warm;
 use self::{expiry::look_at, set::SetSecret};
 use super::{
     Caller, ChangeOptions, Page, Service,
@@ -249,9 +251,12 @@ impl Service {
         name: &SecretRef,
     ) -> Result<(SecretView, SecretBytes), ServiceError> {
         let find = |permit: Permit<ops::SecretsGet>| async {
-            let entry = self.readable(name, caller.deadline).await?;
+            let entry = match self.warm_secrets.get(name) {
+                Some(entry) => entry,
+                None => self.readable(name, caller.deadline).await?,
+            };
             let exact = secret_version_name(&entry.version.row);
-            let grant = permit.grant(Arc::new(entry)).map_err(Problem::Denied)?;
+            let grant = permit.grant(entry).map_err(Problem::Denied)?;
             Ok((exact, grant))
         };
         self.release(caller, name.to_string(), name.scope(), find, |grant| async move {
@@ -262,7 +267,7 @@ impl Service {
     }
 
     /// A version whose value may be read now. Its times are for those who use it: Azure's Get Secret looks at neither.
-    async fn readable(&self, name: &SecretRef, deadline: Moment) -> Result<SecretEntry, ServiceError> {
+    async fn readable(&self, name: &SecretRef, deadline: Moment) -> Result<Arc<SecretEntry>, ServiceError> {
         let vault = self.catalog.live_vault(&name.vault, deadline).await?;
         let secret = self.catalog.secret(&vault.row, &name.secret, deadline).await?;
         if !secret.row.state.is_active() {
@@ -274,7 +279,9 @@ impl Service {
             return Err(Problem::SecretDisabled { name: secret_version_name(&version.row) }.into());
         }
         let hsm = Arc::new(KeyRow::new(secret.row.statement(), secret.seal));
-        Ok(SecretEntry { vault, secret, version, hsm })
+        let entry = Arc::new(SecretEntry { vault, secret, version, hsm });
+        self.warm_secrets.put(name, Arc::clone(&entry));
+        Ok(entry)
     }
 
     /// Lists the secrets of a vault that are wanted, each with its newest version and without values. A page may hold fewer

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Output, Stdio},
@@ -48,6 +48,40 @@ fn value(dev: &Dev, arguments: &[&str]) -> Vec<u8> {
     let output = dev.run(&[&["secret", "value"], arguments].concat());
     assert!(output.status.success(), "{}", said(&output));
     output.stdout
+}
+
+/// What a terminal shows of `secret set NAME` when those lines are typed, each once it is asked for.
+fn typed(dev: &Dev, name: &str, lines: [&str; 2]) -> (bool, String) {
+    let line = format!("{PROGRAM} secret set {name}");
+    let mut command = dev.command("script");
+    // `script` gives it a terminal.
+    command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("runs");
+    let (mut keyboard, mut screen) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+    let mut seen = Vec::new();
+    for (line, asked) in lines.iter().zip(["Value:", "Value again:"]) {
+        while !String::from_utf8_lossy(&seen).contains(asked) {
+            let mut bytes = [0; 256];
+            let read = screen.read(&mut bytes).expect("a screen");
+            assert!(read > 0, "{asked}: {}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&bytes[..read]);
+        }
+        keyboard.write_all(format!("{line}\n").as_bytes()).expect("typed");
+    }
+    screen.read_to_end(&mut seen).expect("a screen");
+    let ended = child.wait().expect("ends");
+    (ended.success(), String::from_utf8_lossy(&seen).into_owned())
+}
+
+#[test]
+fn a_value_that_is_typed_is_asked_for_twice_and_not_shown() {
+    let dev = Dev::new();
+    let (done, seen) = typed(&dev, "typed", ["correct horse", "correct horse"]);
+    assert!(done && !seen.contains("horse"), "{seen}");
+    assert_eq!(value(&dev, &["typed"]), b"correct horse");
+    let (done, seen) = typed(&dev, "mistyped", ["correct horse", "correct house"]);
+    assert!(!done && seen.contains("were not the same") && !seen.contains("correct ho"), "{seen}");
+    assert!(!dev.run(&["secret", "show", "mistyped"]).status.success());
 }
 
 fn mode(path: &Path) -> u32 {
