@@ -32,6 +32,7 @@ mod measure;
 mod plot;
 pub(super) mod report;
 mod server;
+mod targets;
 mod verdict;
 
 use measure::{Bench, Settings};
@@ -72,17 +73,21 @@ pub(super) struct BenchArgs {
     /// behind. It works the HSM as hard as it can: not while somebody is served from it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Also hold the figures against what this release is to reach (docs/performance.md): exit code 1 when one falls short.
+    /// Five rounds, with 1, 8, 64 and 256 callers
+    #[arg(long, conflicts_with_all = ["operations", "clients", "quick", "config"])]
+    check: bool,
     /// Measure instead how little slow work disturbs fast work: AES-GCM at 5,000 calls a second, alone and beside
     /// 32 callers of RSA-4096 while keys are made
-    #[arg(long, conflicts_with_all = ["operations", "clients", "svg", "config"])]
+    #[arg(long, conflicts_with_all = ["operations", "clients", "svg", "config", "check"])]
     isolation: bool,
     /// Measure instead what the audit record costs: three servers in turn, ten times --seconds each, with 256 callers of
     /// AES-GCM: records written nowhere, written, and synced
-    #[arg(long, conflicts_with_all = ["operations", "clients", "svg", "config", "isolation"])]
+    #[arg(long, conflicts_with_all = ["operations", "clients", "svg", "config", "check", "isolation"])]
     audit: bool,
     /// Measure instead the Azure face beside gRPC, with 64 connections each: ES256 signatures, and reading a secret; five
     /// times --seconds each
-    #[arg(long, conflicts_with_all = ["operations", "clients", "svg", "config", "isolation", "audit"])]
+    #[arg(long, conflicts_with_all = ["operations", "clients", "svg", "config", "check", "isolation", "audit"])]
     azure: bool,
     #[command(flatten)]
     format: FormatArgs,
@@ -94,11 +99,12 @@ fn case(text: &str) -> Result<Case, CaseError> {
 
 impl BenchArgs {
     fn settings(&self) -> Settings {
+        let rounds = if self.check { targets::ROUNDS } else { ROUNDS };
         let (rounds, time) =
-            if self.quick { (1, QUICK) } else { (ROUNDS, Duration::from_secs(self.seconds.into()) / ROUNDS) };
+            if self.quick { (1, QUICK) } else { (rounds, Duration::from_secs(self.seconds.into()) / rounds) };
         let clients = match (&self.clients[..], self.quick) {
             ([], true) => vec![1, 8],
-            ([], false) => vec![1, 8, 64, 256],
+            ([], false) => targets::CLIENTS.into(),
             (clients, _) => clients.iter().map(|clients| usize::from(*clients)).collect(),
         };
         Settings { rounds, time, warm: time / 5, clients }
@@ -204,7 +210,12 @@ async fn measured(args: &BenchArgs) -> anyhow::Result<Report> {
     let bench = Bench::new(settings, profile, server, echo);
     let measured = bench.all(&args.cases(), args.operations.is_empty()).await;
     let (figures, bench) = (measured?, bench);
-    let report = Report::new(&bench, figures, &clocks);
+    let mut report = Report::new(&bench, figures, &clocks);
+    if args.check {
+        let mut checks = Checks(std::mem::take(&mut report.checks));
+        targets::check(&mut checks, &report.cases);
+        report.checks = checks.0;
+    }
     bench.end().await;
     Ok(report)
 }

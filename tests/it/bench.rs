@@ -47,6 +47,21 @@ fn a_quick_bench_measures_every_form_and_looks_at_the_answers() {
     assert!(fs::read_to_string(&svg).expect("is drawn").starts_with("<svg "));
 }
 
+/// How fast one face is beside the other is no test's to say, and so neither is the exit code.
+#[test]
+fn both_faces_do_the_same_work_and_the_answers_are_looked_at() {
+    let (_, report) = bench(&["--azure", "--quick"]);
+    let work = report["work"].as_array().expect("work");
+    assert_eq!(work.iter().map(|work| &work["operation"]).collect::<Vec<_>>(), ["ES256 sign P-256", "secret get"]);
+    for face in work.iter().flat_map(|work| [&work["grpc"], &work["azure"]]) {
+        assert!(face["opsPerSecond"].as_f64() > Some(0.0) && face["right"].as_u64() > Some(0), "{face}");
+        assert!(face["wrong"] == 0 && face["error"].is_null(), "{face}");
+    }
+    let checks = report["checks"].as_array().expect("checks").iter();
+    let checks: Vec<_> = checks.map(|check| check["what"].as_str().expect("a name")).collect();
+    assert_eq!(checks, ["answers", "failures", "ES256 sign P-256", "secret get"]);
+}
+
 #[test]
 fn what_cannot_be_measured_is_said_before_anything_is_started() {
     let output = Command::new(PROGRAM).args(["bench", "--operations", "ES255"]).output().expect("runs");
