@@ -27,6 +27,10 @@ pub(super) struct ConfigView {
     pub(super) unix_socket: Option<String>,
     pub(super) trusted_proxies: Vec<String>,
     pub(super) issuers: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) azure_listen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) identity_listen: Option<String>,
     pub(super) metrics_listen: String,
     pub(super) module: String,
     pub(super) token: String,
@@ -57,12 +61,17 @@ impl From<&Config> for ConfigView {
             queue_max: limits.queue_max,
             hang_ms: u64::try_from(limits.hang.as_millis()).unwrap_or(u64::MAX),
         });
+        let azure = config.azure.as_ref();
         Self {
             listen: config.server.listen.to_string(),
             authorities: config.server.authorities.iter().map(authority).collect(),
             unix_socket: config.server.unix.as_ref().map(|unix| unix.path.display().to_string()),
             trusted_proxies: config.server.trusted_proxies.iter().map(ToString::to_string).collect(),
             issuers: config.oidc.iter().map(issuer).collect(),
+            azure_listen: azure.map(|azure| azure.listen.to_string()),
+            identity_listen: azure
+                .and_then(|azure| azure.identity.as_ref())
+                .map(|identity| identity.listen.to_string()),
             metrics_listen: config.metrics.listen.to_string(),
             module: config.hsm.module.display().to_string(),
             token: config.hsm.token.label.clone(),
@@ -144,6 +153,8 @@ impl Rows for ConfigView {
         ];
         let fields = fields.map(|(name, value)| vec![name.to_owned(), value]);
         let row = |name: &str, value: &String| vec![name.to_owned(), value.clone()];
+        let azure = self.azure_listen.iter().map(|at| row("Azure face", &format!("{at} (TLS; bearer tokens)")));
+        let azure = azure.chain(self.identity_listen.iter().map(|at| row("identity", &format!("http://{at}"))));
         let identity = self.authorities.iter().map(|authority| row("client CA", authority));
         let identity = identity.chain(self.unix_socket.iter().map(|path| row("Unix socket", path)));
         let identity = identity.chain(self.trusted_proxies.iter().map(|range| row("trusted proxy", range)));
@@ -157,7 +168,7 @@ impl Rows for ConfigView {
                 format!("{workers} worker(s), queue of {queue_max}, hangs after {} s", *hang_ms as f64 / 1000.0),
             ]
         });
-        fields.into_iter().chain(identity).chain(exporters).chain(traces).chain(lanes).collect()
+        fields.into_iter().chain(azure).chain(identity).chain(exporters).chain(traces).chain(lanes).collect()
     }
 }
 

@@ -441,6 +441,8 @@ fn configuration() -> ConfigView {
         unix_socket: Some("/run/strongroom/strongroom.sock".into()),
         trusted_proxies: Vec::new(),
         issuers: vec!["https://issuer.example.org: for strongroom; RS256; keys by discovery; subject by sub".into()],
+        azure_listen: Some("127.0.0.1:8445".into()),
+        identity_listen: Some("127.0.0.1:8446".into()),
         metrics_listen: "127.0.0.1:8444".into(),
         module: "/usr/lib/softhsm/libsofthsm2.so".into(),
         token: "strongroom".into(),

@@ -117,7 +117,7 @@ mod tests {
                     let mut row = RowView { form, clients, of_ceiling: Some(0.9), of_raw: Some(1.7), ..like.clone() };
                     (row.p50_us, row.server_cpu_us, row.workers_cpu_us) = (100.0, 10.0, 5.0);
                     if form == Form::Unary {
-                        (row.p50_us, row.server_cpu_us) = (160.0, 30.0);
+                        (row.p50_us, row.server_cpu_us) = (160.0, 35.0);
                     }
                     change(&mut row);
                     row
