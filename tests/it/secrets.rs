@@ -176,6 +176,35 @@ fn a_secret_is_set_again_changed_deleted_brought_back_and_destroyed() {
     assert!(kinds.iter().all(|kind| told.contains(kind)) && told.contains("vaults/dev/secrets/db"), "{told}");
 }
 
+/// What was read lately is kept in memory: a change must be seen by the very next read, whichever way the secret is named.
+#[test]
+fn what_was_just_read_is_not_read_again_once_it_has_changed() {
+    let dev = Dev::new();
+    let refused = |name: &[&str], why: &str| {
+        let said = dev.fails(&[&["secret", "value"], name].concat());
+        assert!(said.contains(why), "{said}");
+    };
+    let first = set(&dev, "warm", b"first");
+    let first = first.rsplit('/').next().expect("a version");
+    let both: [&[&str]; 2] = [&["warm"], &["warm", "--version", first]];
+    let reads = |expected: [&[u8]; 2]| assert_eq!(both.map(|name| value(&dev, name)), expected);
+    reads([b"first", b"first"]);
+    set(&dev, "warm", b"second");
+    reads([b"second", b"first"]);
+    dev.ok(&["secret", "update", "warm", "--version", first, "--disable"]);
+    refused(both[1], "disabled");
+    assert_eq!(value(&dev, both[0]), b"second");
+    dev.ok(&["secret", "update", "warm", "--version", first, "--enable"]);
+    reads([b"second", b"first"]);
+    dev.ok(&["secret", "delete", "warm"]);
+    both.map(|name| refused(name, "deleted"));
+    dev.ok(&["secret", "recover", "warm"]);
+    reads([b"second", b"first"]);
+    dev.ok(&["secret", "delete", "warm"]);
+    dev.ok(&["secret", "purge", "warm"]);
+    both.map(|name| refused(name, "exist"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_come_in_pages_and_of_what_is_wanted() {
     let dev = Dev::new();
