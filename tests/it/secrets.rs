@@ -197,12 +197,12 @@ fn what_was_just_read_is_not_read_again_once_it_has_changed() {
     dev.ok(&["secret", "update", "warm", "--version", first, "--enable"]);
     reads([b"second", b"first"]);
     dev.ok(&["secret", "delete", "warm"]);
-    both.map(|name| refused(name, "deleted"));
+    both.iter().for_each(|name| refused(name, "deleted"));
     dev.ok(&["secret", "recover", "warm"]);
     reads([b"second", b"first"]);
     dev.ok(&["secret", "delete", "warm"]);
     dev.ok(&["secret", "purge", "warm"]);
-    both.map(|name| refused(name, "exist"));
+    both.iter().for_each(|name| refused(name, "exist"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
